@@ -1,0 +1,74 @@
+# Everything runs from .venv, which `make setup` makes and keeps current.
+# Variables: SWEEP (a sweep file), BUDGET (such as 2m), RUN (a run's name), ARGS (further arguments of the command),
+# PYTHON (the interpreter that .venv is made with, 3.11 to 3.13).
+SWEEP  ?= configs/sweeps/quickstart.yaml
+BUDGET ?= 2m
+RUN    ?= $(basename $(notdir $(SWEEP)))
+ARGS   ?=
+PYTHON ?= python3
+
+BIN   := .venv/bin
+STAMP := .venv/lock.sha256
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock sweep plan debug report status verify lint format typecheck test test-slow check clean
+
+help: ## list all targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@echo "  variables:  SWEEP=$(SWEEP) BUDGET=$(BUDGET) RUN=$(RUN) ARGS=$(ARGS)"
+
+setup: ## virtual environment, locked dependencies, the package (skipped while nothing changed)
+	@wanted=$$(cat pyproject.toml requirements.lock | $(PYTHON) -c 'import hashlib,sys;print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())') && \
+	if [ "$$wanted" != "$$(cat $(STAMP) 2>/dev/null)" ]; then \
+	  $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
+	    { echo "isotherm needs Python 3.11 to 3.13, $(PYTHON) is $$($(PYTHON) --version); set PYTHON=..."; exit 2; } && \
+	  echo "setting up .venv (a few minutes the first time)" && \
+	  $(PYTHON) -m venv .venv && \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]' && \
+	  echo "$$wanted" > $(STAMP); \
+	fi
+
+lock: ## resolve requirements.lock anew (needs the tool uv)
+	@sed -n '/^#/p' requirements.lock > .lock.head
+	@uv pip compile --universal --python-version 3.11 --extra dev --extra yfinance --no-header --no-annotate --quiet \
+	  --upgrade -o .lock.body pyproject.toml && cat .lock.head .lock.body > requirements.lock; rm -f .lock.head .lock.body
+
+sweep: setup ## run a sweep (SWEEP=...); run again, it resumes
+	@$(BIN)/isotherm sweep $(SWEEP) $(ARGS)
+
+plan: setup ## show the grid as it would run (SWEEP=...)
+	@$(BIN)/isotherm plan $(SWEEP) $(ARGS)
+
+debug: setup ## one trial in this process, no Ray (SWEEP=..., BUDGET=...)
+	@$(BIN)/isotherm debug $(SWEEP) --budget $(BUDGET) $(ARGS)
+
+report: setup ## build a run's report again (RUN=...)
+	@$(BIN)/isotherm report $(RUN) $(ARGS)
+
+status: setup ## progress of a run (RUN=...)
+	@$(BIN)/isotherm status $(RUN) $(ARGS)
+
+verify: setup ## the environment against the lock, and every dataset against its catalog entry
+	@$(BIN)/python -m pip check --disable-pip-version-check
+	@$(BIN)/isotherm data verify
+
+lint: setup ## style and import order
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: setup ## put the code in order
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+typecheck: setup ## static types, strict
+	@$(BIN)/mypy
+
+test: setup ## the tests, without the slow ones
+	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slow: setup ## the tests that take long
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+check: lint typecheck test test-slow ## all that CI runs
+
+clean: ## remove .venv and caches; runs/ and data/ stay
+	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find runner trainables tests -name __pycache__ -type d -prune -exec rm -rf {} +

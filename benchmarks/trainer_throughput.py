@@ -1,0 +1,210 @@
+"""Training throughput of `Trainer` against a plain eager PyTorch loop: same model, data, optimizer, loss, clip, metrics.
+
+    .venv/bin/python benchmarks/trainer_throughput.py            # prints the ratios; about two minutes
+    .venv/bin/python benchmarks/trainer_throughput.py --write    # also writes benchmarks/results/trainer_throughput.json
+
+The plain loop is what one would write by hand: all windows gathered into one tensor beforehand, AdamW, clipping, the
+loss read every step, and at the end of every epoch validation loss, AUC, average precision and Brier score. Both run in
+one process, in turns, and the ratio is the median over the turns, so that a busy machine slows both alike. A ratio above
+1 means that the trainer is faster.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
+
+from trainables.data import catalog, windows
+from trainables.data.dataset import Dataset
+from trainables.data.windows import TrialData
+from trainables.models import budget, registry
+from trainables.schema import (
+    DataSpec,
+    ExecutionRecord,
+    ModelSpec,
+    ResolvedData,
+    ResolvedTraining,
+    TaskSpec,
+    TrialSpec,
+    parse_budget,
+)
+from trainables.training.gate import Action
+from trainables.training.loop import Trainer
+from trainables.training.optim import learning_rate, make_optimizer, set_learning_rate
+
+RESULTS = Path(__file__).parent / "results" / "trainer_throughput.json"
+TASK = TaskSpec(context=60)
+BATCH = 128
+
+
+class StopAfter:
+    """Lets a number of units pass (optimizer steps and evaluation batches), then stops."""
+
+    def __init__(self) -> None:
+        self.units = 0
+
+    def check(self) -> Action:
+        self.units -= 1
+        return Action.RUN if self.units >= 0 else Action.STOP
+
+    def wait(self, max_seconds: float) -> float:
+        return 0.0
+
+
+def trainer_seconds(spec: TrialSpec, data: TrialData, epochs: int) -> float:
+    record = ExecutionRecord(micro_batch=BATCH, accumulation=1, threads=1, device="cpu", checkpoint_interval_s=1e9)
+    gate = StopAfter()
+    trainer = Trainer(spec, record, data, gate=gate)
+    per_epoch = len(data.train) // BATCH + -(-len(data.validation) // BATCH)
+    gate.units = per_epoch  # the first epoch builds the model and warms up
+    trainer.advance(1e9)
+    gate.units = epochs * per_epoch
+    started = time.perf_counter()
+    report = trainer.advance(1e9)
+    seconds = time.perf_counter() - started
+    assert report.epoch == 1 + epochs
+    return seconds
+
+
+def plain_seconds(spec: TrialSpec, data: TrialData, epochs: int) -> float:
+    torch.manual_seed(0)
+    model = registry.build(spec.model)
+    optimizer = make_optimizer(model, spec.training)
+    train, validation = (part.batch(torch.arange(len(part))) for part in (data.train, data.validation))
+    x_NLF, y_N = train.x_BLF, train.y_B
+    steps = len(y_N) // BATCH
+    total_steps = spec.training.epochs * steps
+
+    def one_epoch(epoch: int) -> dict[str, float]:
+        model.train()
+        order_N = torch.randperm(len(y_N))
+        losses = []
+        for step in range(steps):
+            rate = learning_rate(
+                epoch * steps + step, total_steps=total_steps, warmup=spec.training.warmup, peak=spec.training.lr
+            )
+            set_learning_rate(optimizer, rate)
+            index_B = order_N[step * BATCH : (step + 1) * BATCH]
+            optimizer.zero_grad()
+            loss = F.binary_cross_entropy_with_logits(model(x_NLF[index_B]), y_N[index_B])
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), spec.training.clip)
+            optimizer.step()
+            losses.append(loss.item())
+        model.eval()
+        with torch.no_grad():
+            logits_N = torch.cat([model(x_BLF) for x_BLF in validation.x_BLF.split(BATCH)])
+        label_N, probability_N = validation.y_B.numpy(), torch.sigmoid(logits_N).numpy()
+        return {
+            "train_loss": float(np.mean(losses)),
+            "val_loss": F.binary_cross_entropy_with_logits(logits_N, validation.y_B).item(),
+            "val_auc": roc_auc_score(label_N, probability_N),
+            "val_ap": average_precision_score(label_N, probability_N),
+            "val_brier": brier_score_loss(label_N, probability_N),
+        }
+
+    one_epoch(0)
+    started = time.perf_counter()
+    for epoch in range(epochs):
+        one_epoch(1 + epoch)
+    return time.perf_counter() - started
+
+
+def measure(spec: TrialSpec, data: TrialData, *, epochs: int, turns: int) -> dict[str, float | list[float]]:
+    samples = epochs * (len(data.train) // BATCH) * BATCH
+    times: dict[str, list[float]] = {"trainer": [], "plain": []}
+    for turn in range(turns):
+        for name in ("trainer", "plain") if turn % 2 else ("plain", "trainer"):
+            run = trainer_seconds if name == "trainer" else plain_seconds
+            times[name].append(run(spec, data, epochs))
+    ratios = [plain / trainer for plain, trainer in zip(times["plain"], times["trainer"], strict=True)]
+    return {
+        "ratio": round(statistics.median(ratios), 4),
+        "ratios": [round(ratio, 4) for ratio in ratios],
+        "trainer_samples_per_second": round(samples / statistics.median(times["trainer"]), 1),
+        "plain_samples_per_second": round(samples / statistics.median(times["plain"]), 1),
+    }
+
+
+def make_spec(label: str, dataset: Dataset, resolved: ResolvedData) -> TrialSpec:
+    model = ModelSpec()
+    shape = budget.solve(
+        parse_budget(label), spec=model, n_features=len(dataset.features), n_window_stats=0, context=TASK.context
+    )
+    training = ResolvedTraining(
+        epochs=100,
+        global_batch=BATCH,
+        lr=1e-3,
+        weight_decay=0.01,
+        warmup=0.1,
+        clip=1.0,
+        loss="bce",
+        focal_gamma=2.0,
+        class_weight="none",
+        early_stopping=None,
+        seed=0,
+    )
+    return TrialSpec(data=resolved, task=TASK, model=shape, training=training, dtype="fp32")
+
+
+def machine() -> dict[str, str | int]:
+    names = [line.split(":", 1)[1].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": len(names) or 1,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "threads": 1,
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--budgets", nargs="+", default=["200k", "1m"])
+    parser.add_argument("--epochs", type=int, default=2, help="epochs a turn, after one that warms up")
+    parser.add_argument("--turns", type=int, default=9)
+    parser.add_argument("--at-least", type=float, default=0.95, help="exit with 1 if a ratio is lower")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        asked = DataSpec()
+        dataset = catalog.load(catalog.prepare(asked, Path(folder)), Path(folder))
+    entry = dataset.entry
+    resolved = ResolvedData(
+        content_sha256=entry.content_sha256,
+        assets=entry.assets,
+        features=entry.features,
+        **asked.model_dump(include={"tier", "timescale", "representation", "scaling", "splits", "fraction"}),
+    )
+    data = windows.build(dataset, resolved, TASK, torch.device("cpu"))
+    results = {}
+    for label in options.budgets:
+        spec = make_spec(label, dataset, resolved)
+        results[label] = measure(spec, data, epochs=options.epochs, turns=options.turns)
+        print(label, json.dumps(results[label]), flush=True)
+    if options.write:
+        settings = {"batch": BATCH, "context": TASK.context, "data": "sp500 a20", "epochs": options.epochs}
+        document = {"machine": machine(), "settings": settings, "results": results}
+        RESULTS.write_text(json.dumps(document, indent=2) + "\n")
+    return 0 if all(result["ratio"] >= options.at_least for result in results.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

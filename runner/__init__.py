@@ -1,0 +1,1 @@
+"""Many trials: settings, grid, ledger, Ray Tune, trackers and report."""

@@ -1,0 +1,172 @@
+"""One trial in this process: no Ray, no ledger; breakpoints work."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
+
+from runner.grid import Cell, expand
+from runner.paths import DATA, RUNS
+from runner.sweepfile import Sweep, Variant
+from trainables.data import catalog, windows
+from trainables.data.windows import TrialData, Windows
+from trainables.errors import ConfigError, InfeasibleError, Problem
+from trainables.schema import TrialSpec, parse_budget
+from trainables.training.gate import NullGate
+from trainables.training.loop import Trainer
+from trainables.training.result import Report
+
+PHASES = ("gather", "forward", "backward", "clip", "optimizer")  # the ranges that the step function records
+SLICE_S = 1.0
+WARM_UP_STEPS, PROFILED_STEPS = 3, 10
+OVERFIT_STEPS = 200  # enough for any budget to memorise one batch
+VANISHED = 0.1  # of the first loss
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to do beside training as configured."""
+
+    steps: int | None = None
+    overfit_batch: bool = False
+    detect_anomaly: bool = False
+    profile: bool = False
+
+
+def run(sweep: Sweep, budget: str, options: Options, console: Console, data_root: Path = DATA) -> int:
+    """Run one trial and print what it is made of, how fast it is and how it ends.
+
+    Returns:
+        0; 1 where the trial diverged, or a batch that was to be overfitted was not.
+
+    Raises:
+        InputError: bad input.
+        InfeasibleError: the cell cannot be run honestly.
+    """
+    cell = expand(sweep, data_root, [_variant(sweep, budget)]).cells[0]
+    if cell.infeasible:
+        raise InfeasibleError(cell.infeasible)
+    device = torch.device(cell.record.device)
+    data = windows.build(catalog.load(cell.entry, data_root), cell.spec.data, cell.spec.task, device)
+    spec = cell.spec
+    if options.overfit_batch:
+        spec, data = _one_batch(spec, data, options.steps or OVERFIT_STEPS)
+    _show_cell(cell, data, console)
+    trainer = Trainer(spec, cell.record, data, gate=NullGate(), store=None)
+    with torch.autograd.set_detect_anomaly(options.detect_anomaly):
+        return _train(trainer, options, sweep.settings.name, console)
+
+
+def _variant(sweep: Sweep, budget: str) -> Variant:
+    """The sweep's first cell, at the budget asked for."""
+    try:
+        parse_budget(budget)
+    except ValueError as error:
+        raise ConfigError(Problem(place="--budget", message=str(error))) from None
+    first = sweep.variants[0]
+    return dataclasses.replace(first, axes={**first.axes, "budget": budget})
+
+
+def _one_batch(spec: TrialSpec, data: TrialData, steps: int) -> tuple[TrialSpec, TrialData]:
+    """The trial on its first global batch alone, for one epoch of `steps` steps, without regularisation."""
+    batch = min(spec.training.global_batch, len(data.train))
+    same = data.train.take(torch.arange(batch, device=data.train.labels_N.device).repeat(steps))
+    training = spec.training.model_copy(update={"epochs": 1, "global_batch": batch, "weight_decay": 0.0})
+    model = spec.model.model_copy(update={"dropout": 0.0})
+    return spec.model_copy(update={"training": training, "model": model}), dataclasses.replace(data, train=same)
+
+
+def _show_cell(cell: Cell, data: TrialData, console: Console) -> None:
+    counts, shape, record = cell.counts, cell.spec.model, cell.record
+    console.print(f"trial {cell.key} ({cell.name}) on {record.device}, {cell.spec.dtype}", highlight=False)
+    table = Table("split", "windows", "from", "to", "effective samples", "mean label", title="data")
+    parts: dict[str, Windows] = {"train": data.train, "validation": data.validation, "test": data.test}
+    for name, part in parts.items():
+        first, last = (str(day)[:10] for day in (part.dates_N.min(), part.dates_N.max()))
+        effective = str(data.effective[name].total)  # type: ignore[index]
+        table.add_row(name, f"{len(part):,}", first, last, effective, f"{part.labels_N.mean().item():.4f}")
+    console.print(table)
+    console.print(
+        f"window {shape.context} bars x {shape.n_features} features"
+        + (f", and {shape.n_window_stats} window statistics" if shape.n_window_stats else "")
+        + f"; a step takes {cell.spec.training.global_batch} windows as {record.accumulation} x {record.micro_batch}",
+        highlight=False,
+    )
+    table = Table("group", "parameters", title=f"{shape.name}: width {shape.width}, depth {shape.depth}")
+    for group, count in (("embedding", counts.embedding), ("blocks", counts.blocks), ("head", counts.head)):
+        table.add_row(group, f"{count:,}")
+    off = 100 * (counts.total / cell.target - 1)
+    table.add_row("total", f"{counts.total:,} ({off:+.2f} % of the budget of {cell.target:,})")
+    console.print(table)
+
+
+def _train(trainer: Trainer, options: Options, name: str, console: Console) -> int:
+    """Train: some steps to warm up, some under the profiler, then the rest."""
+    first = report = trainer.advance(0.0)
+    limit = min(options.steps or trainer.total_steps, trainer.total_steps)
+    while report.step < min(WARM_UP_STEPS, limit) and not report.done:
+        report = trainer.advance(0.0)
+    cuda = torch.cuda.is_available()
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+    began = report.step
+    with profile(activities=activities) as profiler:
+        while report.step < min(began + PROFILED_STEPS, limit) and not report.done:
+            report = trainer.advance(0.0)
+    if report.step > began:
+        _show_phases(profiler, report.step - began, console)
+        if options.profile:
+            _write_profile(profiler, name, console)
+    while report.step < limit and not report.done:
+        report = trainer.advance(SLICE_S if options.steps is None else 0.0)
+        _show_progress(report, console)
+    if not options.steps:
+        while not report.done:  # the last evaluations
+            report = trainer.advance(SLICE_S)
+    return _show_end(trainer, first, report, options, console)
+
+
+def _show_phases(profiler: profile, steps: int, console: Console) -> None:
+    table = Table("phase", "ms a step", title=f"step time by phase, {steps} steps under the profiler")
+    totals = {event.key: event.cpu_time_total / 1000 for event in profiler.key_averages()}
+    for phase in PHASES:
+        table.add_row(phase, f"{totals.get(phase, 0.0) / steps:.2f}")
+    console.print(table)
+
+
+def _write_profile(profiler: profile, name: str, console: Console) -> None:
+    folder = RUNS / f"{name}.debug"
+    folder.mkdir(parents=True, exist_ok=True)
+    trace = folder / "trace.json"
+    profiler.export_chrome_trace(str(trace))
+    console.print(profiler.key_averages().table(sort_by="self_cpu_time_total", row_limit=15), markup=False)
+    console.print(f"trace {trace} (open it at ui.perfetto.dev or chrome://tracing)", highlight=False)
+
+
+def _show_progress(report: Report, console: Console) -> None:
+    for row in report.rows:
+        values = "  ".join(f"{name} {value:.4g}" for name, value in row.values.items())
+        console.print(f"epoch {row.epoch}  step {row.step}/{report.total_steps}  {values}", highlight=False)
+    if not report.rows and report.loss is not None:
+        console.print(f"step {report.step}/{report.total_steps}  loss {report.loss:.4f}", highlight=False)
+
+
+def _show_end(trainer: Trainer, first: Report, report: Report, options: Options, console: Console) -> int:
+    diverged = False
+    if report.done:
+        result = trainer.result()
+        diverged = result.status == "diverged"
+        console.print(f"{result.status} {result.reason}".strip(), highlight=False)
+        for name, value in result.columns().items():
+            if isinstance(value, float | int) and not isinstance(value, bool):
+                console.print(f"  {name:<24} {value:,.6g}", highlight=False)
+    if options.overfit_batch and first.loss is not None and report.loss is not None:
+        vanished = report.loss < VANISHED * first.loss
+        console.print(f"one batch: loss {first.loss:.4f} at the start, {report.loss:.4f} at the end", highlight=False)
+        if not vanished:
+            console.print(f"the loss did not fall below {VANISHED:.0%} of its start: something does not learn")
+            return 1
+    return 1 if diverged else 0

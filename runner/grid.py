@@ -1,0 +1,227 @@
+"""From a sweep as understood to the cells of its grid: every trial fully resolved, with its key."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner.device import Device, resolve
+from runner.paths import DATA
+from runner.sweepfile import Sweep, Variant
+from trainables.data import catalog, windows
+from trainables.errors import BudgetError, InfeasibleError, Problem
+from trainables.models import budget, param_count
+from trainables.schema import (
+    DataSpec,
+    ExecutionRecord,
+    ExecutionSpec,
+    ModelShape,
+    ResolvedData,
+    ResolvedTraining,
+    SizeRule,
+    TaskSpec,
+    TrainingSpec,
+    TrialSpec,
+    parse_budget,
+)
+
+DEFAULT_MICRO_BATCH = 32  # until a probe measures: small enough to fit nearly anywhere
+# Weights, two moments of AdamW and the best weights so far, in fp32; two checkpoints are kept at a time.
+CHECKPOINT_BYTES_PER_PARAMETER = 4 * 4
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trial of the grid, resolved.
+
+    Attributes:
+        key: identity of the trial (`TrialSpec.key`).
+        name: for people: the axes that vary, such as ``2m-h5-s0``.
+        labels: label columns of the results table.
+        axes: further grid axes and their values.
+        target: parameters asked for.
+        sizes: ``n_train, n_val, n_test`` in windows and ``n_val_effective``.
+        infeasible: why the cell cannot be run honestly, or empty.
+    """
+
+    key: str
+    name: str
+    labels: dict[str, Any]
+    axes: dict[str, Any]
+    target: int
+    spec: TrialSpec
+    record: ExecutionRecord
+    counts: param_count.ParamCount
+    sizes: dict[str, int | None]
+    entry: catalog.CatalogEntry
+    infeasible: str = ""
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Size of one checkpoint on disk, about."""
+        return self.counts.total * CHECKPOINT_BYTES_PER_PARAMETER
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All cells of a sweep, in the order of the file, and the device that they are meant for."""
+
+    cells: tuple[Cell, ...]
+    device: Device
+
+
+def expand(sweep: Sweep, data_root: Path = DATA, variants: Iterable[Variant] | None = None) -> Grid:
+    """Resolve a sweep's cells (or only those of some variants). Builds the datasets that are missing.
+
+    Raises:
+        InputError: data that does not verify, or a budget that cannot be met; all budgets' problems together.
+    """
+    device, dtype = resolve(sweep.settings.execution)
+    builder = _Builder(sweep.settings.execution, device, dtype, data_root)
+    cells: list[Cell] = []
+    problems: list[Problem] = []
+    for variant in sweep.variants if variants is None else variants:
+        try:
+            cells.append(builder.cell(variant))
+        except BudgetError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+    if problems:
+        raise BudgetError(problems)
+    return Grid(cells=tuple(cells), device=device)
+
+
+@dataclass
+class _Builder:
+    """Resolves variants; datasets and window counts are worked out once and shared."""
+
+    execution: ExecutionSpec
+    device: Device
+    dtype: Any
+    data_root: Path
+    _entries: dict[str, catalog.CatalogEntry] = field(default_factory=dict)
+    _datasets: dict[str, catalog.Dataset] = field(default_factory=dict)
+    _sizes: dict[tuple[str, str], tuple[dict[str, int | None], str]] = field(default_factory=dict)
+
+    def cell(self, variant: Variant) -> Cell:
+        entry = self._entry(variant.data)
+        data = resolved_data(variant.data, entry)
+        label = str(variant.axes["budget"])
+        target = parse_budget(label)
+        shape = budget.shape_for(
+            label,
+            spec=variant.model,
+            n_features=len(data.features),
+            n_window_stats=2 * len(data.features) if data.scaling == "revin" else 0,
+            context=variant.task.context,
+        )
+        training = resolved_training(variant.training, target)
+        spec = TrialSpec(data=data, task=variant.task, model=shape, training=training, dtype=self.dtype)
+        sizes, infeasible = self._windows(entry, data, variant.task)
+        return Cell(
+            key=spec.key,
+            name=_name(variant),
+            labels=_labels(variant, label, shape),
+            axes={axis: value for axis, value in variant.axes.items() if "." in axis},
+            target=target,
+            spec=spec,
+            record=execution_record(self.execution, training.global_batch, self.device),
+            counts=param_count.count(shape),
+            sizes=sizes,
+            entry=entry,
+            infeasible=infeasible,
+        )
+
+    def _entry(self, spec: DataSpec) -> catalog.CatalogEntry:
+        identity = spec.model_dump_json(include={"source", "columns", "sort", "tier", "timescale"})
+        if identity not in self._entries:
+            entry = catalog.prepare(spec, self.data_root)
+            self._entries[identity] = entry
+            self._datasets[entry.name] = catalog.load(entry, self.data_root)
+        return self._entries[identity]
+
+    def _windows(
+        self, entry: catalog.CatalogEntry, data: ResolvedData, task: TaskSpec
+    ) -> tuple[dict[str, int | None], str]:
+        identity = (data.model_dump_json(), task.model_dump_json())
+        if identity not in self._sizes:
+            self._sizes[identity] = _count_windows(self._datasets[entry.name], data, task)
+        return self._sizes[identity]
+
+
+def _count_windows(dataset: catalog.Dataset, data: ResolvedData, task: TaskSpec) -> tuple[dict[str, int | None], str]:
+    """Windows of each split, and why they do not suffice, or an empty text."""
+    index = windows.index_windows(dataset, data, task)
+    sizes: dict[str, int | None] = {
+        "n_train": len(index.splits["train"]),
+        "n_val": len(index.splits["validation"]),
+        "n_test": len(index.splits["test"]),
+        "n_val_effective": index.effective["validation"].total,
+    }
+    try:
+        index.check()
+    except InfeasibleError as error:
+        return sizes, str(error)
+    return sizes, ""
+
+
+def resolved_data(spec: DataSpec, entry: catalog.CatalogEntry) -> ResolvedData:
+    """Pin a data specification to the content of its dataset."""
+    return ResolvedData(
+        content_sha256=entry.content_sha256,
+        assets=entry.assets,
+        features=entry.features,
+        tier=spec.tier,
+        timescale=spec.timescale,
+        representation=spec.representation,
+        scaling=spec.scaling,
+        splits=spec.splits,
+        fraction=spec.fraction,
+    )
+
+
+def resolved_training(spec: TrainingSpec, target: int) -> ResolvedTraining:
+    """Evaluate the rules of the size at a budget of `target` parameters."""
+    values = spec.model_dump(exclude={"lr", "weight_decay", "global_batch"})
+    return ResolvedTraining(
+        **values,
+        lr=_at(spec.lr, target),
+        weight_decay=_at(spec.weight_decay, target),
+        global_batch=max(1, round(_at(spec.global_batch, target))),
+    )
+
+
+def _at(value: float | SizeRule, target: int) -> float:
+    return value.value(target) if isinstance(value, SizeRule) else value
+
+
+def execution_record(execution: ExecutionSpec, global_batch: int, device: Device) -> ExecutionRecord:
+    """How a new trial is executed: the micro-batch never exceeds the global batch, and their product is kept."""
+    asked = DEFAULT_MICRO_BATCH if execution.micro_batch == "auto" else int(execution.micro_batch)
+    micro_batch = min(global_batch, asked)
+    return ExecutionRecord(
+        micro_batch=micro_batch,
+        accumulation=-(-global_batch // micro_batch),
+        threads=1 if execution.threads == "auto" else int(execution.threads),
+        device=device.kind,
+        checkpoint_interval_s=execution.checkpoint_interval_s,
+    )
+
+
+def _labels(variant: Variant, label: str, shape: ModelShape) -> dict[str, Any]:
+    return {
+        "budget": label,
+        "model": shape.name,
+        "horizon": variant.task.horizon,
+        "tier": variant.data.tier,
+        "timescale": variant.data.timescale,
+        "data_fraction": variant.data.fraction,
+        "seed": variant.training.seed,
+    }
+
+
+def _name(variant: Variant) -> str:
+    parts = [str(variant.axes["budget"]), f"h{variant.task.horizon}", f"s{variant.training.seed}"]
+    for axis, value in variant.axes.items():
+        if axis not in ("budget", "horizon", "seed", "task.horizon", "training.seed"):
+            parts.append(f"{axis.rpartition('.')[2]}={value}")
+    return "-".join(parts)

@@ -1,0 +1,138 @@
+"""The one owner of every path in a run directory and around it."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.errors import ConfigError, Problem
+
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+RUNS = Path("runs")
+DATA = Path("data")
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Paths of one run, below `root` (the folder ``runs/<name>``)."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.root.name
+
+    @property
+    def sweep_yaml(self) -> Path:
+        """The sweep file as given."""
+        return self.root / "sweep.yaml"
+
+    @property
+    def resolved(self) -> Path:
+        """The settings as understood."""
+        return self.root / "resolved.json"
+
+    @property
+    def ledger(self) -> Path:
+        """The truth: append-only JSON lines."""
+        return self.root / "ledger.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one driver that may write here."""
+        return self.root / ".lock"
+
+    @property
+    def predictions(self) -> Path:
+        """Folder of one parquet a key."""
+        return self.root / "predictions"
+
+    def prediction(self, key: str) -> Path:
+        """Predictions of one trial: date, asset, split, label, logit."""
+        return self.predictions / f"{key}.parquet"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of one folder a key."""
+        return self.root / "checkpoints"
+
+    def checkpoint(self, key: str) -> Path:
+        """A trial's checkpoints."""
+        return self.checkpoints / key
+
+    @property
+    def results_parquet(self) -> Path:
+        """One row a key."""
+        return self.root / "results.parquet"
+
+    @property
+    def results_csv(self) -> Path:
+        """The same table as text."""
+        return self.root / "results.csv"
+
+    @property
+    def report_html(self) -> Path:
+        """The report, self-contained."""
+        return self.root / "report.html"
+
+    @property
+    def report_md(self) -> Path:
+        """The report as Markdown."""
+        return self.root / "report.md"
+
+    @property
+    def figures(self) -> Path:
+        """Folder of the report's PNGs."""
+        return self.root / "figures"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of the driver and of the workers."""
+        return self.root / "logs"
+
+    @property
+    def wandb(self) -> Path:
+        """W&B's own files."""
+        return self.root / "wandb"
+
+    @property
+    def mlflow_db(self) -> Path:
+        """MLflow's default store, shared by all runs beside this one."""
+        return self.root.parent / "mlflow.db"
+
+
+def run_paths(name: str, runs: Path = RUNS) -> RunPaths:
+    """Paths of a run to be written.
+
+    Raises:
+        ConfigError: the name could leave the runs directory or is no plain name.
+    """
+    if not RUN_NAME.fullmatch(name):
+        raise ConfigError(
+            Problem(
+                place="name",
+                message=f"{name!r} is not a run name",
+                mend="use letters, digits, '.', '_' and '-', starting with a letter or digit, 64 at most",
+            )
+        )
+    return RunPaths(runs / name)
+
+
+def existing_run(run: str | Path, runs: Path = RUNS) -> RunPaths:
+    """Paths of a run that exists, given by name or by folder.
+
+    Raises:
+        ConfigError: there is no ledger there.
+    """
+    for root in (Path(run), runs / str(run)):
+        if RunPaths(root).ledger.is_file():
+            return RunPaths(root if root.name else root.resolve())
+    known = sorted(path.parent.name for path in runs.glob("*/ledger.jsonl"))
+    raise ConfigError(
+        Problem(
+            place=f"run {str(run)!r}",
+            message=f"no ledger in {os.path.join(str(run), '')} nor in {runs / str(run)}",
+            mend=f"runs here: {', '.join(known)}" if known else "start one with `isotherm sweep SWEEP`",
+        )
+    )

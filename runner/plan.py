@@ -1,0 +1,150 @@
+"""The grid as it would run: what is new, done, resumable, orphaned or infeasible, and what it needs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from runner import gates, ledger
+from runner.grid import Cell, Grid, expand
+from runner.paths import DATA, RUNS, RunPaths, run_paths
+from runner.sweepfile import Sweep
+
+State = Literal["new", "done", "resumable", "infeasible"]
+CHECKPOINTS_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A grid held against what its ledger already knows."""
+
+    paths: RunPaths
+    grid: Grid
+    states: dict[str, State]
+    orphaned: tuple[str, ...]
+    findings: tuple[gates.Finding, ...]
+
+    @property
+    def to_run(self) -> tuple[Cell, ...]:
+        """Cells that a sweep would start."""
+        return tuple(cell for cell in self.grid.cells if self.states[cell.key] in ("new", "resumable"))
+
+    @property
+    def disk_bytes(self) -> int:
+        """Disk that the checkpoints of the cells to run will take, about."""
+        return sum(CHECKPOINTS_KEPT * cell.checkpoint_bytes for cell in self.to_run)
+
+    @property
+    def errors(self) -> list[gates.Finding]:
+        """Findings that stop a sweep."""
+        return [finding for finding in self.findings if finding.level == "error"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for ``--json``."""
+        return {
+            "run": self.paths.name,
+            "device": {"kind": self.grid.device.kind, "name": self.grid.device.name, "count": self.grid.device.count},
+            "cells": [self._cell(cell) for cell in self.grid.cells],
+            "orphaned": list(self.orphaned),
+            "disk_bytes": self.disk_bytes,
+            "gates": [finding.as_dict() for finding in self.findings],
+        }
+
+    def _cell(self, cell: Cell) -> dict[str, Any]:
+        return {
+            "key": cell.key,
+            "name": cell.name,
+            "state": self.states[cell.key],
+            **cell.labels,
+            **cell.axes,
+            "target_params": cell.target,
+            "n_params": cell.counts.total,
+            "n_params_non_embedding": cell.counts.non_embedding,
+            "shape": cell.spec.model.model_dump(include={"width", "depth", "heads", "feed_forward"}),
+            "lr": cell.spec.training.lr,
+            "global_batch": cell.spec.training.global_batch,
+            "micro_batch": cell.record.micro_batch,
+            "accumulation": cell.record.accumulation,
+            "threads": cell.record.threads,
+            "dtype": cell.spec.dtype,
+            **cell.sizes,
+            "infeasible": cell.infeasible,
+        }
+
+
+def build(sweep: Sweep, runs: Path = RUNS, data_root: Path = DATA) -> Plan:
+    """Plan a sweep.
+
+    Raises:
+        InputError: bad data or budgets.
+        LedgerError: the run's ledger cannot be read.
+    """
+    paths = run_paths(sweep.settings.name, runs)
+    view = ledger.read(paths.ledger)
+    grid = expand(sweep, data_root)
+    states: dict[str, State] = {}
+    for cell in grid.cells:
+        known = view.cells.get(cell.key)
+        if cell.infeasible:
+            states[cell.key] = "infeasible"
+        elif known is not None and known.final:
+            states[cell.key] = "done"
+        else:
+            states[cell.key] = "resumable" if known is not None and known.attempts else "new"
+    return Plan(
+        paths=paths,
+        grid=grid,
+        states=states,
+        orphaned=tuple(
+            key for key, state in view.cells.items() if key not in states and state.cell.cell_kind == "model"
+        ),
+        findings=tuple(gates.check(grid.cells, sweep.settings.thermal)),
+    )
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Print a plan for people."""
+    device = plan.grid.device
+    cores = "GPU(s)" if device.kind == "cuda" else "cores"
+    title = f"{plan.paths.name}: {len(plan.grid.cells)} cells on {device.count} {cores} ({device.name})"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    for name in ("key", "cell", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in ("parameters", "off", "width\nx depth", "lr", "micro\nx accum.", "windows", "effective\nvalidation"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for cell in plan.grid.cells:
+        shape, training = cell.spec.model, cell.spec.training
+        table.add_row(
+            cell.key,
+            cell.name,
+            plan.states[cell.key],
+            f"{cell.counts.total:,}",
+            f"{100 * (cell.counts.total / cell.target - 1):+.2f} %",
+            f"{shape.width} x {shape.depth}",
+            f"{training.lr:.2e}",
+            f"{cell.record.micro_batch} x {cell.record.accumulation}",
+            "-" if cell.sizes["n_train"] is None else f"{cell.sizes['n_train']:,}",
+            "-" if cell.sizes["n_val_effective"] is None else f"{cell.sizes['n_val_effective']:,}",
+        )
+    console.print(table)
+    counts = {state: list(plan.states.values()).count(state) for state in ("new", "resumable", "done", "infeasible")}
+    console.print(", ".join(f"{count} {state}" for state, count in counts.items() if count), highlight=False)
+    if plan.orphaned:
+        console.print(
+            f"{len(plan.orphaned)} cells of the ledger are no longer in the grid (orphaned; they stay in the ledger): "
+            f"{', '.join(plan.orphaned[:8])}{' ...' if len(plan.orphaned) > 8 else ''}",
+            highlight=False,
+        )
+    console.print(f"disk for checkpoints: about {plan.disk_bytes / 1e9:.2f} GB", highlight=False)
+    show_findings(plan, console)
+
+
+def show_findings(plan: Plan, console: Console) -> None:
+    """Print what the gates found."""
+    for finding in plan.findings:
+        style = "red" if finding.level == "error" else "yellow"
+        console.print(f"[{style}]{finding.level}[/{style}] {finding.gate}: ", end="")
+        console.print(f"{finding.message}\n      mend: {finding.mend}", markup=False, highlight=False)

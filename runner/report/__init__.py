@@ -1,0 +1,52 @@
+"""The report of a run, rebuilt from its directory alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from runner.paths import RunPaths
+from runner.report import page, render
+from runner.report.collect import collect
+from runner.report.curves import curve_figures
+from runner.report.plots import loss_figures
+from trainables.files import replace_text, replacing
+
+__all__ = ["Report", "build"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a report was written."""
+
+    html: Path
+    markdown: Path
+    figures: tuple[Path, ...]
+
+
+def build(paths: RunPaths) -> Report:
+    """Write ``report.html``, ``report.md`` and ``figures/*.png``, each atomically; the sweep may still be running.
+
+    Raises:
+        LedgerError: a damaged record or another schema version.
+        OSError: the run directory cannot be written.
+    """
+    collected = collect(paths)
+    plots = (*loss_figures(collected.trials), *curve_figures(collected.trials))
+    content = page.make(collected, plots)
+    written = []
+    for plot in plots:
+        path = paths.figures / f"{plot.name}.png"
+        with replacing(path) as aside:
+            aside.write_bytes(plot.png)
+        written.append(path)
+    _remove_stale(paths.figures, written)
+    replace_text(paths.report_md, render.markdown(content, paths.figures.name))
+    replace_text(paths.report_html, render.html(content))
+    return Report(html=paths.report_html, markdown=paths.report_md, figures=tuple(written))
+
+
+def _remove_stale(folder: Path, written: list[Path]) -> None:
+    """Remove figures of an earlier report that this one no longer has, and no other files."""
+    for pattern in ("loss_h*.png", "learning_curves*.png"):
+        for path in folder.glob(pattern):
+            if path not in written:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,175 @@
+"""Everything a report says, gathered from a run directory alone: no network, no trackers, no data folder."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from runner import ledger
+from runner.ledger import LedgerView
+from runner.paths import RunPaths
+from runner.report.findings import Finding, find
+from runner.report.trials import ENDED, Trial, clean, trials_of
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something the driver recorded beside trials and metrics; `key` is empty where it concerns no single trial."""
+
+    time: datetime
+    what: str
+    key: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """One data set as the trials saw it: which bars, how presented, how long. Sizes are numbers of windows.
+
+    Attributes:
+        content_sha256: hash of the data's canonical values.
+        sizes: by horizon in bars: train, validation, test, and effective validation samples.
+    """
+
+    content_sha256: str
+    assets: tuple[str, ...]
+    n_features: int
+    tier: str
+    timescale: str
+    representation: str
+    scaling: str
+    splits: str
+    fraction: float
+    sizes: tuple[tuple[int | None, tuple[int | None, int | None, int | None, int | None]], ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How much of the grid has ended.
+
+    Attributes:
+        cells: cells of the grid as it was last started.
+        ended: cells that are finished, diverged, infeasible, failed or out of memory.
+        closed: whether the driver ended in good order after its latest start.
+        complete: whether nothing of the grid is left to wait for.
+        earlier: cells of an earlier grid of this run, which this report leaves out.
+    """
+
+    cells: int
+    ended: int
+    closed: bool
+    complete: bool
+    earlier: int
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What a report is made of."""
+
+    run: str
+    progress: Progress
+    trials: tuple[Trial, ...]
+    findings: tuple[Finding, ...]
+    events: tuple[Event, ...]
+    lineage: tuple[Lineage, ...]
+    code_versions: tuple[tuple[str, int], ...]
+    devices: tuple[tuple[str, int], ...]
+    versions: tuple[tuple[str, str], ...]
+    started: datetime | None
+    restarts: int
+    last_record: datetime | None
+    commands: tuple[str, ...]
+
+
+def collect(paths: RunPaths) -> Collected:
+    """Gather a report's content from a run directory; the sweep may still be running.
+
+    Raises:
+        LedgerError: a damaged record or another schema version.
+    """
+    view = ledger.read(paths.ledger)
+    trials = trials_of(view)
+    latest = view.sweeps[-1] if view.sweeps else None
+    return Collected(
+        run=clean(latest.run if latest else paths.name),
+        progress=_progress(view),
+        trials=trials,
+        findings=find(trials),
+        events=tuple(Event(e.time, clean(e.what), clean(e.key), clean(e.message)) for e in view.events),
+        lineage=_lineage(view),
+        code_versions=_counted(trial.code_version for trial in trials if trial.attempts),
+        devices=_counted(trial.device for trial in trials if trial.attempts),
+        versions=tuple((clean(name), clean(value)) for name, value in latest.versions.items()) if latest else (),
+        started=view.sweeps[0].time if view.sweeps else None,
+        restarts=max(len(view.sweeps) - 1, 0),
+        last_record=_last_time(view),
+        commands=_commands(paths),
+    )
+
+
+def _progress(view: LedgerView) -> Progress:
+    states = [view.cells.get(key) for key in view.current_keys]
+    ended = sum(state is not None and state.status in ENDED for state in states)
+    final = sum(state is not None and state.final for state in states)
+    closed = view.ended is not None
+    return Progress(
+        cells=len(states),
+        ended=ended,
+        closed=closed,
+        # between rounds a failed cell may be tried again, so failures count as over only once the driver has closed
+        complete=bool(states) and (ended if closed else final) == len(states),
+        earlier=len(view.cells) - sum(state is not None for state in states),
+    )
+
+
+def _lineage(view: LedgerView) -> tuple[Lineage, ...]:
+    """Distinct data sets of the current grid, in the grid's order."""
+    found: dict[str, tuple[dict[str, Any], dict[int | None, Any]]] = {}
+    for state in view.current.values():
+        data = state.cell.spec.get("data", {})
+        horizon = state.cell.labels.get("horizon")
+        sizes = tuple(state.cell.sizes.get(name) for name in ("n_train", "n_val", "n_test", "n_val_effective"))
+        found.setdefault(repr(sorted(data.items())), (data, {}))[1].setdefault(horizon, sizes)
+    return tuple(
+        Lineage(
+            content_sha256=clean(data.get("content_sha256")),
+            assets=tuple(clean(asset) for asset in data.get("assets", ())),
+            n_features=len(data.get("features", ())),
+            **{name: clean(data.get(name)) for name in ("tier", "timescale", "representation", "scaling")},
+            splits=_splits(data.get("splits", {})),
+            fraction=float(data.get("fraction", 1.0)),
+            sizes=tuple(sizes.items()),
+        )
+        for data, sizes in found.values()
+    )
+
+
+def _splits(splits: dict[str, Any]) -> str:
+    text = ", ".join(f"{name} {clean(splits.get(name))}" for name in ("train", "validation", "test"))
+    text += f", embargo {clean(splits.get('embargo'))} bars"
+    folds = splits.get("folds", 1)
+    return text if folds == 1 else f"{text}, fold {clean(splits.get('fold'))} of {clean(folds)} (counted from 0)"
+
+
+def _counted(values: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    return tuple(Counter(value or "not recorded" for value in values).most_common())
+
+
+def _last_time(view: LedgerView) -> datetime | None:
+    times = [record.time for record in (*view.sweeps, *view.ends, *view.events)]
+    return max([*times, *(state.last_time for state in view.cells.values() if state.last_time)], default=None)
+
+
+def _commands(paths: RunPaths) -> tuple[str, ...]:
+    """Commands that repeat the run under another name, given from the folder that holds ``runs/``."""
+    folder = f"runs/{clean(paths.root.resolve().name)}"
+    sweep = shlex.quote(f"{folder}/{paths.sweep_yaml.name}")
+    return (
+        f"isotherm data prepare {sweep}",
+        "isotherm data verify",
+        f"isotherm plan {sweep}",
+        f"isotherm sweep {sweep} --set name=repeated",
+        f"isotherm report {shlex.quote(folder)}",
+    )

@@ -1,0 +1,153 @@
+"""What all figures share: style, colours, panels, an honest loss axis, PNG bytes."""
+
+import io
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+FONT = "DejaVu Sans"  # ships inside matplotlib
+# Okabe and Ito (2008), Color Universal Design: told apart with every common colour vision. Yellow is too pale on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+INK = "#222222"
+GREY = "#666666"
+MAX_PANELS = 6  # in one figure; more would be unreadable
+DPI = 150
+
+# Set in full, so that a matplotlibrc of the user's cannot change a report.
+_STYLE: Any = {
+    "font.family": FONT,
+    "font.size": 10,
+    "text.usetex": False,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": GREY,
+    "axes.facecolor": "white",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.formatter.useoffset": False,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.8,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "figure.facecolor": "white",
+    "savefig.bbox": None,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "legend.title_fontsize": 9,
+}
+# A loss axis is never shorter than this, so that differences of a few thousandths of a nat do not look like mountains.
+MIN_SPAN_NATS = 0.05
+# Losses further above the prior than this many times the gain below it (and than the floor) are shown at the edge.
+EDGE_FACTOR = 3.0
+EDGE_FLOOR_NATS = 0.25
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A finished figure.
+
+    Attributes:
+        name: stem of its file.
+        title: heading in the report.
+        alt: what it shows, for readers who cannot see it.
+        caption: what its marks mean and what they do not cover, one sentence or more each.
+        png: the picture.
+        wide: whether it has panels side by side.
+    """
+
+    name: str
+    title: str
+    alt: str
+    caption: tuple[str, ...]
+    png: bytes
+    wide: bool
+
+
+def plain(text: str, limit: int = 70) -> str:
+    """Text from data or configs that matplotlib shows as it is: no mathematics, no missing glyphs, not too long."""
+    known = _glyphs()
+    shown = "".join(char if ord(char) in known else "?" for char in text)
+    shown = shown if len(shown) <= limit else shown[: limit - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return shown.replace("$", r"\$")
+
+
+@lru_cache(maxsize=1)
+def _glyphs() -> frozenset[int]:
+    return frozenset(font_manager.get_font(font_manager.findfont(FONT)).get_charmap())
+
+
+def styled() -> AbstractContextManager[None]:
+    """A context in which figures are made and saved in the report's style."""
+    return mpl.rc_context(_STYLE)
+
+
+def panels(n: int, *, one_loss_axis: bool) -> tuple[Figure, list[Axes]]:
+    """A figure with n panels, at most two a row, with one loss axis for all or one each."""
+    columns = min(n, 2)
+    rows = -(-n // columns)
+    figure = Figure(figsize=(7.2 if columns == 1 else 10.0, 1.2 + 3.4 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, sharey=one_loss_axis, squeeze=False).ravel()
+    for unused in axes[n:]:
+        unused.remove()
+    for axis in axes[:n:columns]:
+        axis.set_ylabel("validation loss (nats)")
+    return figure, list(axes[:n])
+
+
+def loss_range(losses: Iterable[float], priors: Iterable[float]) -> tuple[float, float]:
+    """Limits of a loss axis that holds the prior and all losses but those far above it.
+
+    An axis that only spans the losses would turn noise into a slope; one that reaches up to a hopeless outlier would
+    turn a slope into noise.
+
+    Args:
+        losses: losses and ends of their intervals, in nats; none where only the prior is known.
+        priors: losses of the prior, in nats.
+    """
+    values, prior = list(losses), list(priors)
+    values += prior
+    low = min(values, default=0.0)
+    if prior:
+        edge = max(prior) + max(EDGE_FLOOR_NATS, EDGE_FACTOR * (max(prior) - low))
+        values = [value for value in values if value <= edge]
+    high = max(values, default=0.0)
+    short = max(MIN_SPAN_NATS - (high - low), 0.0) / 2
+    margin = 0.06 * max(high - low, MIN_SPAN_NATS)
+    return low - short - margin, high + short + margin
+
+
+def prior_line(axis: Axes, priors: Iterable[float]) -> None:
+    """The loss of the prior, as a dashed line for each distinct value."""
+    for value in sorted(set(priors)):
+        axis.axhline(value, color=INK, linestyle=(0, (5, 3)), linewidth=1.2, zorder=2)
+
+
+def prior_handle() -> Line2D:
+    """Legend entry of the prior's line."""
+    return Line2D([], [], color=INK, linestyle=(0, (5, 3)), linewidth=1.2, label="loss of the prior")
+
+
+def finish(figure: Figure, title: str, handles: list[Line2D], legend_title: str = "") -> bytes:
+    """Add title and legend; return the PNG."""
+    figure.suptitle(plain(title, 90), x=0.01, ha="left", fontsize=11, fontweight="bold")
+    columns = 3 if len(figure.axes) == 1 else 4
+    figure.legend(handles=handles, title=legend_title, loc="outside lower center", ncols=min(len(handles), columns))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()

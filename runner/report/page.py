@@ -1,0 +1,237 @@
+"""The report's content in words and cells, the same for every format it is written in."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from runner.report.collect import Collected, Lineage
+from runner.report.drawing import Plot
+from runner.report.findings import Finding
+from runner.report.trials import Group, Trial
+from runner.report.wording import (
+    NONE,
+    count,
+    duration,
+    estimate,
+    joined,
+    moment,
+    number,
+    partial_notice,
+    plural,
+    rate,
+    summary,
+)
+
+MAX_NAMED = 8  # trials named in one finding; the table of all trials has the rest
+MAX_EVENTS = 50
+
+HOW_TO_READ = (
+    "Validation loss is the mean negative log-likelihood in nats, unweighted, whatever the training loss was. It is "
+    "the loss of the best evaluation, chosen on the same validation data, and so a little too good. The test split was "
+    "touched once a trial, at the end, and chose nothing.",
+    "The prior predicts the training split's base rate for every sample (regression: training mean and variance). "
+    "Skill is 1 \N{MINUS SIGN} validation loss / prior loss: 0 is no better than the prior.",
+    "Brackets and bars are 95 % intervals by block bootstrap over time, with the same resamples for all trials. They "
+    "cover the sampling of the validation period, not seeds, nor other market regimes. Where there is no skill at all, "
+    "1 trial in 40 or more still has an interval above 0 by chance, and trials of one horizon tend to have it together.",
+    "Collapsed means that the predictions hardly vary, or that the interval of the skill lies wholly below 0.",
+)
+NO_FINDINGS = "None: no trial is missing, diverged, collapsed or was still improving at its end."
+NO_FIGURES = "None yet: no trial has a loss."
+REPRODUCE = (
+    "Give these commands in the folder that holds runs/, with the code version and the libraries named above. "
+    "sweep.yaml is the file as it was given; values that came from the command line or the environment stand in "
+    "resolved.json. The last command rebuilds this report."
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A table column; numbers are aligned to the right, code is shown as it is."""
+
+    name: str
+    kind: Literal["text", "number", "code"] = "text"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as text, one tuple a row."""
+
+    name: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class FindingText:
+    """One kind of finding: heading, meaning, and one line for each reason."""
+
+    heading: str
+    meaning: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole report. All text is plain: escaping belongs to the format."""
+
+    title: str
+    notice: str
+    summary: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    data: Table
+    splits: Table
+    findings: tuple[FindingText, ...]
+    no_findings: str
+    figures: tuple[Plot, ...]
+    no_figures: str
+    how_to_read: tuple[str, ...]
+    trials: Table
+    events: Table
+    events_note: str
+    reproduce: str
+    commands: tuple[str, ...]
+
+
+def make(collected: Collected, figures: tuple[Plot, ...]) -> Page:
+    """The report of a run with its finished figures."""
+    return Page(
+        title=f"Isotherm report: {collected.run}",
+        notice=partial_notice(collected.progress),
+        summary=summary(collected.trials, collected.progress.cells),
+        facts=tuple(_facts(collected)),
+        data=_data_table(collected.lineage),
+        splits=_splits_table(collected.lineage),
+        findings=tuple(_finding(group) for _, group in groupby(collected.findings, key=lambda finding: finding.kind)),
+        no_findings=NO_FINDINGS,
+        figures=figures,
+        no_figures=NO_FIGURES,
+        how_to_read=HOW_TO_READ,
+        trials=_trial_table(collected.trials),
+        events=_event_table(collected),
+        events_note=_events_note(len(collected.events)),
+        reproduce=REPRODUCE,
+        commands=collected.commands,
+    )
+
+
+def _facts(collected: Collected) -> Iterable[tuple[str, str]]:
+    progress, trials = collected.progress, collected.trials
+    yield "Run", collected.run
+    yield "Grid", f"{plural(progress.cells, 'cell')}, {progress.ended} ended"
+    groups = sorted({trial.group for trial in trials})
+    for name, what in (("model", "Model"), ("tier", "Feature tier"), ("timescale", "Timescale")):
+        if values := sorted({getattr(group, name) for group in groups} - {""}):
+            yield what, joined(values)
+    yield "First start", moment(collected.started)
+    yield "Latest record", moment(collected.last_record)
+    if collected.restarts:
+        yield "Started again", plural(collected.restarts, "time")
+    yield "Training time, all trials", duration(sum(trial.train_seconds or 0.0 for trial in trials))
+    if collected.code_versions:
+        mixed = " \N{EM DASH} more than one: compare with care" if len(collected.code_versions) > 1 else ""
+        yield "Code version", _counted(collected.code_versions) + mixed
+    if collected.devices:
+        yield "Device", _counted(collected.devices)
+    if collected.versions:
+        yield "Libraries", ", ".join(f"{name} {version}" for name, version in collected.versions)
+    if progress.earlier:
+        yield "Left out", f"{plural(progress.earlier, 'cell')} of an earlier grid of this run"
+
+
+def _counted(values: Sequence[tuple[str, int]]) -> str:
+    if len(values) == 1:
+        return values[0][0]
+    return ", ".join(f"{value} ({plural(n, 'trial')})" for value, n in values)
+
+
+def _finding(group: Iterable[Finding]) -> FindingText:
+    findings = list(group)
+    total = sum(len(finding.trials) for finding in findings)
+    return FindingText(
+        heading=f"{findings[0].kind}: {plural(total, 'trial')}",
+        meaning=findings[0].meaning,
+        lines=tuple(_named(finding) for finding in findings),
+    )
+
+
+def _named(finding: Finding) -> str:
+    names = [f"{trial.name} ({trial.key})" for trial in finding.trials[:MAX_NAMED]]
+    more = len(finding.trials) - len(names)
+    text = ", ".join(names) + (f" and {more} more, see the table of all trials" if more else "")
+    return f"{text}: {finding.reason}" if finding.reason else text
+
+
+def _data_table(lineage: tuple[Lineage, ...]) -> Table:
+    columns = (
+        Column("data set", "number"), Column("assets"), Column("features", "number"), Column("tier"),
+        Column("timescale"), Column("representation"), Column("scaling"), Column("training data used", "number"),
+        Column("splits"), Column("content sha256", "code"),
+    )  # fmt: skip
+    rows = (
+        (
+            str(index), ", ".join(data.assets), str(data.n_features), data.tier, data.timescale, data.representation,
+            data.scaling, f"{100 * data.fraction:.4g} %", data.splits, data.content_sha256,
+        )
+        for index, data in enumerate(lineage, 1)
+    )  # fmt: skip
+    return Table("Data", columns, tuple(rows))
+
+
+def _splits_table(lineage: tuple[Lineage, ...]) -> Table:
+    names = ("data set", "horizon (bars)", "train", "validation", "test", "effective validation samples")
+    rows = (
+        (str(index), count(horizon), *(count(size) for size in sizes))
+        for index, data in enumerate(lineage, 1)
+        for horizon, sizes in data.sizes
+    )
+    return Table("Windows in each split", tuple(Column(name, "number") for name in names), tuple(rows))
+
+
+def _trial_table(trials: tuple[Trial, ...]) -> Table:
+    groups = tuple({trial.group for trial in trials})
+    varying = any(group.differing(groups) for group in groups)
+    columns = (
+        Column("key", "code"), Column("trial"), Column("budget", "number"), Column("parameters", "number"),
+        *((Column("group"),) if varying else ()),
+        Column("horizon (bars)", "number"), Column("seed", "number"), Column("status"),
+        Column("validation loss (nats) [95 %]", "number"), Column("prior loss (nats)", "number"),
+        Column("skill (%) [95 %]", "number"), Column("AUC [95 %]", "number"), Column("test loss (nats)", "number"),
+        Column("collapsed"), Column("training time", "number"), Column("samples/s", "number"),
+    )  # fmt: skip
+    return Table("All trials", columns, tuple(_trial_row(trial, groups, varying) for trial in trials))
+
+
+def _trial_row(trial: Trial, groups: tuple[Group, ...], varying: bool) -> tuple[str, ...]:
+    judged = trial.status == "finished"
+    return (
+        trial.key,
+        trial.name,
+        trial.budget or NONE,
+        count(trial.n_params),
+        *((trial.group.differing(groups),) if varying else ()),
+        count(trial.horizon),
+        count(trial.seed),
+        trial.status.replace("_", " "),
+        estimate(trial.val_loss, 4),
+        number(trial.prior_loss, 4),
+        estimate(trial.skill, 1, signed=True, scale=100.0),
+        estimate(trial.auc, 3),
+        number(trial.test_loss, 4),
+        ("yes" if trial.collapsed else "no") if judged else NONE,
+        duration(trial.train_seconds),
+        rate(trial.samples_per_second),
+    )
+
+
+def _events_note(n: int) -> str:
+    if n > MAX_EVENTS:
+        return f"The latest {MAX_EVENTS} of {n:,} events; the ledger has all."
+    return "" if n else "None recorded."
+
+
+def _event_table(collected: Collected) -> Table:
+    rows = ((moment(event.time), event.what, event.key, event.message) for event in collected.events[-MAX_EVENTS:])
+    columns = (Column("time"), Column("event"), Column("key", "code"), Column("message"))
+    return Table("Events", columns, tuple(rows))

@@ -1,0 +1,163 @@
+"""Numbers and counts in words: sensible digits, units, singular and plural."""
+
+from collections import Counter
+from datetime import datetime
+
+from runner.report.collect import Progress
+from runner.report.trials import Estimate, Group, Trial
+
+NONE = "\N{EN DASH}"
+MIN_SIZES = 5  # the design's rule: fewer distinct sizes never identify a power law
+_MINUS = "\N{MINUS SIGN}"
+
+
+def number(value: float | None, decimals: int, *, signed: bool = False) -> str:
+    """Fixed decimals with a true minus sign; a dash where unknown."""
+    if value is None:
+        return NONE
+    return f"{value:{'+' if signed else ''}.{decimals}f}".replace("-", _MINUS)
+
+
+def estimate(value: Estimate, decimals: int, *, signed: bool = False, scale: float = 1.0) -> str:
+    """``0.5412 [0.5230, 0.5601]``; without brackets where the interval is unknown."""
+    if value.value is None:
+        return NONE
+    text = number(value.value * scale, decimals, signed=signed)
+    if value.low is None or value.high is None:
+        return text
+    low, high = (number(end * scale, decimals, signed=signed) for end in (value.low, value.high))
+    return f"{text} [{low}, {high}]"
+
+
+def count(value: int | None) -> str:
+    """A whole number with thousands separated by commas."""
+    return NONE if value is None else f"{value:,}"
+
+
+def rate(value: float | None) -> str:
+    """Three significant digits, never in exponent form."""
+    if value is None:
+        return NONE
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def size(n_params: float) -> str:
+    """A number of parameters, short: ``50k``, ``1.02M``, ``2B``."""
+    for limit, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if n_params >= limit * 0.9995:  # 999,600 is 1M at three digits
+            return f"{n_params / limit:.3g}{suffix}"
+    return f"{n_params:.0f}"
+
+
+def duration(seconds: float | None) -> str:
+    """The two largest units: ``0.8 s``, ``1 min 23 s``, ``2 h 05 min``, ``3 d 04 h``."""
+    if seconds is None:
+        return NONE
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for unit, name, part, part_name in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= unit:
+            return f"{whole // unit} {name} {whole % unit // part:02d} {part_name}"
+    return f"{whole} s"
+
+
+def moment(time: datetime | None) -> str:
+    """Date and time in UTC, to the second."""
+    return NONE if time is None else f"{time:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def plural(n: int, noun: str) -> str:
+    """``1 trial``, ``2 trials``."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def joined(parts: list[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
+
+
+def distinct_sizes(trials: tuple[Trial, ...]) -> tuple[int, ...]:
+    """Numbers of distinct sizes with a finished trial, one for each series of comparable trials, ascending."""
+    series: dict[tuple[int | None, Group], set[int]] = {}
+    for trial in trials:
+        known = series.setdefault((trial.horizon, trial.group), set())
+        if trial.status == "finished" and trial.n_params is not None:
+            known.add(trial.n_params)
+    return tuple(sorted(len(sizes) for sizes in series.values()))
+
+
+def sizes_note(trials: tuple[Trial, ...]) -> str:
+    """Why no fit stands in a figure of these trials."""
+    fewest = distinct_sizes(trials)[0]
+    if fewest >= MIN_SIZES:
+        return f"No curve is fitted through the {fewest} sizes, and none should be read into them."
+    return (
+        f"No fit is drawn: {plural(fewest, 'distinct size')} cannot identify a scaling law "
+        f"(at least {MIN_SIZES} are needed)."
+    )
+
+
+def partial_notice(progress: Progress) -> str:
+    """What is missing, or an empty text for a complete run."""
+    if progress.complete:
+        return ""
+    if not progress.cells:
+        return "This report is empty: no sweep has been started in this run directory."
+    state = "The driver ended before the grid was done" if progress.closed else "The sweep runs, or was cut off"
+    return (
+        f"This report is partial: {progress.ended} of {progress.cells} cells have ended. {state}; "
+        f"everything below may change."
+    )
+
+
+def summary(trials: tuple[Trial, ...], cells: int) -> tuple[str, ...]:
+    """The report's first sentences, without a verdict; none for an empty grid."""
+    if not cells:
+        return ()
+    finished = [trial for trial in trials if trial.status == "finished"]
+    statuses = Counter(trial.status for trial in trials)
+    waiting = cells - len(trials)
+    others = [f"{n} {_STATUS_WORDS[status]}" for status, n in statuses.items() if status != "finished"]
+    others += [f"{waiting} not recorded yet"] if waiting else []
+    head = f"{len(finished)} of {plural(cells, 'trial')} finished" + (f" ({joined(others)})" if others else "") + "."
+    return (head, *([_skill_sentence(finished)] if finished else []), _no_verdict(trials))
+
+
+_STATUS_WORDS = {
+    "diverged": "diverged",
+    "infeasible": "infeasible",
+    "failed": "failed",
+    "out_of_memory": "out of memory",
+    "thermal_stop": "stopped by temperature",
+    "interrupted": "interrupted",
+    "unfinished": "unfinished",
+    "waiting": "waiting",
+}
+
+
+def _skill_sentence(finished: list[Trial]) -> str:
+    intervals = [
+        (trial.skill.low, trial.skill.high)
+        for trial in finished
+        if trial.skill.low is not None and trial.skill.high is not None
+    ]
+    above = sum(low > 0 for low, _ in intervals)
+    below = sum(high < 0 for _, high in intervals)
+    counts = [
+        (above, "above 0"),
+        (len(intervals) - above - below, "around 0 (no better or worse than the prior, as far as the data tell)"),
+        (below, "below 0"),
+    ]
+    text = "Skill over the prior on validation data, by its 95 % interval: "
+    text += joined([f"{plural(n, 'trial')} {where}" for n, where in counts if n] or ["no trial has one"])
+    collapsed = sum(trial.collapsed for trial in finished)
+    return text + (f"; {collapsed} of the finished trials collapsed." if collapsed else ".")
+
+
+def _no_verdict(trials: tuple[Trial, ...]) -> str:
+    counts = distinct_sizes(trials) or (0,)
+    shown = plural(counts[-1], "distinct size")
+    shown = shown if counts[0] == counts[-1] else f"{counts[0]} to {shown}"
+    text = f"This report gives no verdict on scaling: it shows losses at {shown} a horizon and group and fits nothing"
+    return text + ("." if counts[-1] >= MIN_SIZES else f"; fewer than {MIN_SIZES} could not identify a law anyway.")

@@ -1,0 +1,81 @@
+"""The results table: one row a key, its latest state, made from the ledger alone."""
+
+from typing import Any
+
+import pandas as pd
+
+from runner.ledger import CellState, LedgerView
+from runner.paths import RunPaths
+from trainables.files import replacing
+
+# Column and dtype, in the order of the table. A later column is added at the end of its group.
+COLUMNS: dict[str, str] = {
+    **dict.fromkeys(("key", "name", "kind", "status"), "string"),
+    "attempts": "Int64",
+    **dict.fromkeys(("budget", "model"), "string"),
+    **dict.fromkeys(("n_params", "n_params_non_embedding", "horizon"), "Int64"),
+    **dict.fromkeys(("tier", "timescale"), "string"),
+    "data_fraction": "float64",
+    **dict.fromkeys(("seed", "n_train", "n_val", "n_test", "n_val_effective"), "Int64"),
+    **dict.fromkeys(("epochs", "best_epoch", "steps", "global_batch", "micro_batch", "accumulation"), "Int64"),
+    "threads": "Int64",
+    **dict.fromkeys(("lr", "weight_decay", "val_loss", "val_loss_low", "val_loss_high"), "float64"),
+    **dict.fromkeys(("val_auc", "val_auc_low", "val_auc_high", "val_ap", "val_brier"), "float64"),
+    **dict.fromkeys(("val_own_rate_loss", "val_spread", "prior_loss", "skill", "skill_low", "skill_high"), "float64"),
+    **dict.fromkeys(("collapsed", "diverged"), "boolean"),
+    **dict.fromkeys(("test_loss", "test_auc", "test_prior_loss", "test_skill"), "float64"),
+    **dict.fromkeys(("train_seconds", "held_seconds", "throttled_seconds", "samples_per_second"), "float64"),
+    "peak_bytes": "Int64",
+    "max_celsius": "float64",
+    **dict.fromkeys(("data_sha256", "code_version"), "string"),
+    **dict.fromkeys(("started_at", "ended_at"), "datetime64[us, UTC]"),
+    "reason": "string",
+}
+
+
+def frame(view: LedgerView) -> pd.DataFrame:
+    """Results of the current grid's started or ended cells, columns `COLUMNS`, further grid axes as ``axis:<name>``."""
+    rows = [_row(state) for state in view.current.values() if state.attempts or state.ended]
+    extra = sorted({name for row in rows for name in row} - set(COLUMNS))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
+    return table.astype(COLUMNS)
+
+
+def write(view: LedgerView, paths: RunPaths) -> pd.DataFrame:
+    """Write `results.parquet` and `results.csv` atomically and return the table."""
+    table = frame(view)
+    with replacing(paths.results_parquet) as aside:
+        table.to_parquet(aside, index=False)
+    with replacing(paths.results_csv) as aside:
+        table.to_csv(aside, index=False)
+    return table
+
+
+def _row(state: CellState) -> dict[str, Any]:
+    cell, ended = state.cell, state.ended
+    labels = dict(cell.labels)
+    axes = labels.pop("axes", {})
+    training = cell.spec.get("training", {})
+    row: dict[str, Any] = {
+        "key": cell.key,
+        "name": cell.name,
+        "kind": cell.cell_kind,
+        "status": ended.status if ended else "interrupted",
+        "reason": ended.reason if ended else "",
+        "attempts": len(state.attempts),
+        "n_params": cell.n_params,
+        "n_params_non_embedding": cell.n_params_non_embedding,
+        "data_sha256": cell.spec.get("data", {}).get("content_sha256", ""),
+        "code_version": state.attempts[-1].code_version if state.attempts else "",
+        "started_at": state.attempts[0].time if state.attempts else None,
+        "ended_at": ended.time if ended else None,
+        **{name: training.get(name) for name in ("global_batch", "lr", "weight_decay")},
+        **{name: (state.execution or {}).get(name) for name in ("micro_batch", "accumulation", "threads")},
+        **labels,
+        **cell.sizes,
+        **{f"axis:{name}": str(value) for name, value in axes.items()},
+    }
+    if ended:
+        row.update({name: value for name, value in ended.result.items() if name in COLUMNS})
+        row["diverged"] = ended.status == "diverged"
+    return row

@@ -1,0 +1,140 @@
+"""The settings of a sweep and of this process: the only module that reads the environment.
+
+Precedence: command line (`--set`), environment (``ISOTHERM_*``, nested with ``__``), ``.env``, the sweep file,
+defaults.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from runner.paths import RUN_NAME
+from trainables.schema import DataSpec, ExecutionSpec, ModelSpec, Spec, TaskSpec, TrainingSpec
+
+PREFIX = "ISOTHERM_"
+
+
+class ThermalSpec(Spec):
+    """Temperature protection."""
+
+    require_sensors: bool = Field(True, description="refuse to start where no temperature can be read")
+
+
+class MlflowSpec(Spec):
+    """MLflow tracking."""
+
+    uri: str | None = Field(None, description="tracking server; null = sqlite in runs/mlflow.db, shared by all sweeps")
+    experiment: str = Field("isotherm", min_length=1)
+
+
+class WandbSpec(Spec):
+    """W&B tracking."""
+
+    mode: Literal["auto", "online", "offline"] = Field("auto", description="auto = online with a key, else offline")
+    project: str = Field("isotherm", min_length=1)
+    entity: str | None = None
+
+
+class TrackingSpec(Spec):
+    """Trackers; null turns one off."""
+
+    mlflow: MlflowSpec | None = MlflowSpec()
+    wandb: WandbSpec | None = WandbSpec()
+
+
+class _KnownDotEnv(DotEnvSettingsSource):
+    """A ``.env`` may hold other programs' variables; only ours are read here."""
+
+    def __call__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__call__().items() if name in self.settings_cls.model_fields}
+
+
+class SweepSettings(BaseSettings):
+    """A whole sweep, as asked."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+    )
+
+    name: str = Field(description="the run directory is runs/<name>")
+    data: DataSpec = DataSpec()
+    task: TaskSpec = TaskSpec()
+    model: ModelSpec = ModelSpec()
+    training: TrainingSpec = TrainingSpec()
+    grid: dict[str, list[Any]] = Field(description="axes: budget, horizon, seed, data_fraction, or any dotted key")
+    execution: ExecutionSpec = ExecutionSpec()
+    thermal: ThermalSpec = ThermalSpec()
+    tracking: TrackingSpec = TrackingSpec()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, environment, .env, file: the first two arrive as the two halves of the initial arguments."""
+        given = init_settings.init_kwargs if isinstance(init_settings, InitSettingsSource) else {}
+        return (
+            InitSettingsSource(settings_cls, given.get("overrides", {})),
+            env_settings,
+            _KnownDotEnv(settings_cls),
+            InitSettingsSource(settings_cls, given.get("file", {})),
+        )
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if not RUN_NAME.fullmatch(value):
+            raise ValueError(f"{value!r} is no run name: letters, digits, '.', '_', '-', 64 at most, no path")
+        return value
+
+    @field_validator("grid")
+    @classmethod
+    def _axes(cls, grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if "budget" not in grid:
+            raise ValueError("the axis 'budget' is missing; write budget: [2m, 20m, 200m, 2b]")
+        for axis, values in grid.items():
+            if not values:
+                raise ValueError(f"the axis {axis!r} is empty; give at least one value")
+            if len({repr(value) for value in values}) != len(values):
+                raise ValueError(f"the axis {axis!r} names a value twice")
+        return grid
+
+
+class Secrets(BaseSettings):
+    """Secrets, from the environment or ``.env`` only. They are shown as stars wherever they are printed."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    wandb_api_key: SecretStr | None = None
+    mlflow_tracking_username: str | None = None
+    mlflow_tracking_password: SecretStr | None = None
+    mlflow_tracking_token: SecretStr | None = None
+
+
+def environment_names() -> list[str]:
+    """Names of the ``ISOTHERM_*`` variables that are set."""
+    return sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+
+
+def folder_from_environment(name: str) -> Path | None:
+    """A folder named by an environment variable, or None."""
+    value = os.environ.get(name)
+    return Path(value) if value else None

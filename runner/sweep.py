@@ -1,0 +1,215 @@
+"""The main job: from a sweep file to results, report and trackers. Run again, it resumes."""
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from runner import plan as planning
+from runner import results
+from runner.grid import Cell
+from runner.ledger import CellEnded, CellRecorded, EventRecorded, SweepEnded, SweepStarted
+from runner.paths import DATA, RUNS, RunPaths
+from runner.plan import Plan
+from runner.recorder import Recorder
+from runner.sweepfile import Sweep
+from runner.versions import code_version, library_versions
+from trainables.errors import ConfigError, InfeasibleError, Problem
+from trainables.files import replace_text
+
+log = logging.getLogger(__name__)
+
+DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
+
+
+def run(sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DATA) -> int:
+    """Run a sweep to its end and return the exit code.
+
+    Raises:
+        InputError: anything wrong with the input, before anything is started.
+        InfeasibleError: no cell can be run honestly.
+    """
+    plan = planning.build(sweep, runs, data_root)
+    planning.show_findings(plan, console)
+    _refuse(plan)
+    with _lock(plan.paths), _log_file(plan.paths):
+        recorder = _open(sweep, plan)
+        try:
+            code = _run_cells(sweep, plan, recorder, console, data_root)
+        finally:
+            recorder.close()
+    return code
+
+
+def _refuse(plan: Plan) -> None:
+    errors = plan.errors
+    if errors and all(cell.infeasible for cell in plan.grid.cells):
+        raise InfeasibleError("; ".join(finding.message for finding in errors))
+    if errors:
+        raise ConfigError(
+            Problem(place=f"gate: {finding.gate}", message=finding.message, mend=finding.mend) for finding in errors
+        )
+
+
+# ---- the run directory -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _lock(paths: RunPaths) -> Iterator[None]:
+    """One driver a run. The operating system lets go of the lock when the process dies, however it dies."""
+    paths.root.mkdir(parents=True, exist_ok=True)
+    owner = paths.root / ".driver.json"
+    lock = FileLock(paths.lock, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        first = json.loads(owner.read_text()) if owner.exists() else {}
+        raise ConfigError(
+            Problem(
+                place=str(paths.root),
+                message=f"another sweep writes here: process {first.get('pid', '?')}, since {first.get('since', '?')}",
+                mend="wait for it, stop it, or give this sweep another name",
+            )
+        ) from None
+    try:
+        replace_text(owner, json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}))
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def _log_file(paths: RunPaths) -> Iterator[None]:
+    paths.logs.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(paths.logs / "driver.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def _open(sweep: Sweep, plan: Plan) -> Recorder:
+    """Write what is asked into the run directory and the ledger."""
+    paths = plan.paths
+    for folder in (paths.predictions, paths.checkpoints, paths.logs):
+        folder.mkdir(parents=True, exist_ok=True)
+    replace_text(paths.sweep_yaml, sweep.file.text)
+    config = sweep.settings.model_dump(mode="json")
+    replace_text(paths.resolved, json.dumps(config, indent=2) + "\n")
+    recorder = Recorder(paths)
+    recorder.record(
+        SweepStarted(
+            run=paths.name,
+            keys=tuple(cell.key for cell in plan.grid.cells),
+            config=config,
+            code_version=code_version(),
+            versions=library_versions(),
+        )
+    )
+    for finding in plan.findings:
+        recorder.record(EventRecorded(what=f"gate_{finding.level}", message=f"{finding.gate}: {finding.message}"))
+    for cell in plan.grid.cells:
+        _record_cell(recorder, cell)
+    return recorder
+
+
+def _record_cell(recorder: Recorder, cell: Cell) -> None:
+    if cell.key not in recorder.view.cells:
+        recorder.record(
+            CellRecorded(
+                key=cell.key,
+                name=cell.name,
+                labels={**cell.labels, "axes": cell.axes},
+                n_params=cell.counts.total,
+                n_params_non_embedding=cell.counts.non_embedding,
+                sizes=cell.sizes,
+                spec=cell.spec.model_dump(mode="json"),
+            )
+        )
+    if cell.infeasible and not recorder.view.cells[cell.key].final:
+        recorder.record(CellEnded(key=cell.key, attempt=0, status="infeasible", reason=cell.infeasible))
+
+
+# ---- running -----------------------------------------------------------------------------------------------------
+
+
+def _run_cells(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, data_root: Path) -> int:
+    stopped = ""
+    if plan.to_run:
+        stopped = _run_under_tune(sweep, plan, recorder, console, data_root)
+    else:
+        console.print("nothing to run: every cell is done", highlight=False)
+    table = results.write(recorder.view, plan.paths)
+    counts = Counter(str(status) for status in table["status"])
+    code = _exit_code(counts, stopped)
+    recorder.record(SweepEnded(exit_code=code, counts=dict(counts)))
+    _report(plan, console, build=not stopped)
+    summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    console.print(f"{plan.paths.name}: {summary}" + (f"; stopped by {stopped}" if stopped else ""), highlight=False)
+    if stopped:
+        console.print(f"resume with: isotherm sweep {sweep.file.path}", highlight=False)
+    return code
+
+
+def _run_under_tune(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, data_root: Path) -> str:
+    """Run the unfinished cells; returns what stopped them early, or an empty text."""
+    from runner.tune import environment
+
+    environment.prepare()
+    from runner.tune import drain as draining
+    from runner.tune.launch import Launch, run_rounds
+    from runner.tune.progress import Progress
+
+    settings = sweep.settings
+    drain = draining.begin(plan.paths.root / ".drain")
+    environment.start(plan.grid.device)
+    undo = draining.install(drain)
+    progress = Progress(plan.grid.cells, recorder.view, console)
+    recorder.listen(progress.on_record)
+    try:
+        with progress:
+            run_rounds(
+                Launch(
+                    cells=plan.grid.cells,
+                    device=plan.grid.device,
+                    paths=plan.paths,
+                    data_root=data_root,
+                    recorder=recorder,
+                    drain=drain,
+                    callbacks=(),
+                    max_attempts=settings.execution.max_attempts,
+                    gpu_share=settings.execution.gpu_share,
+                )
+            )
+    finally:
+        environment.stop()
+        undo()
+        drain.flag.unlink(missing_ok=True)
+    return drain.reason
+
+
+def _exit_code(counts: Counter[str], stopped: str) -> int:
+    if stopped or counts["interrupted"] or counts["thermal_stop"]:
+        return STOPPED
+    return FAILED if counts["failed"] or counts["out_of_memory"] else DONE
+
+
+def _report(plan: Plan, console: Console, *, build: bool) -> None:
+    paths = plan.paths
+    console.print(f"results  {paths.results_parquet}", highlight=False)
+    if build:
+        from runner import report
+
+        report.build(paths)
+        console.print(f"report   {paths.report_html}", highlight=False)

@@ -1,0 +1,93 @@
+"""Turns what Tune reports into ledger records. The driver's only writer while trials run."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from ray.tune import Callback
+
+from runner.ledger import AnyRecord, AttemptStarted, CellEnded, MetricsRecorded, Status
+
+log = logging.getLogger(__name__)
+
+
+class LedgerCallback(Callback):  # type: ignore[misc]
+    """Records starts, metrics and ends.
+
+    An exception in a Tune callback would end the whole sweep, and it would do so without a word to the user; so a
+    record that cannot be written is handed to `on_failure`, which ends the sweep in good order.
+    """
+
+    def __init__(
+        self,
+        record: Callable[[AnyRecord], None],
+        *,
+        on_failure: Callable[[BaseException], None],
+        on_running: Callable[[str, bool], None],
+        on_saved: Callable[[str], None],
+        code_version: str,
+        device_name: str,
+    ) -> None:
+        self._record = record
+        self._on_failure = on_failure
+        self._on_running = on_running
+        self._on_saved = on_saved
+        self._code_version = code_version
+        self._device_name = device_name
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles callbacks into a snapshot that is never read back."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record the attempt."""
+        job = trial.config["job"]
+        self._on_running(job["key"], True)
+        self._try(
+            AttemptStarted(
+                key=job["key"],
+                attempt=job["attempt"],
+                execution=job["execution"],
+                device_name=self._device_name,
+                code_version=self._code_version,
+            )
+        )
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Record metrics; heartbeats are left out."""
+        job = trial.config["job"]
+        for row in result.get("rows", ()):
+            self._try(MetricsRecorded(key=job["key"], attempt=job["attempt"], **row))
+        if result.get("kind") == "saved":
+            self._on_saved(job["key"])
+        if result.get("kind") == "ended":
+            outcome = result["outcome"]
+            ended = {"status": result["status"], "reason": outcome.get("reason") or "", "result": outcome}
+            self._try(CellEnded(key=job["key"], attempt=job["attempt"], **ended))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial no longer runs; its end was recorded with its last result."""
+        self._on_running(trial.config["job"]["key"], False)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record a crash of the worker, with what it said last."""
+        job = trial.config["job"]
+        reason = _last_words(trial)
+        status: Status = "out_of_memory" if "OutOfMemoryError" in reason else "failed"
+        self._try(CellEnded(key=job["key"], attempt=job["attempt"], status=status, reason=reason))
+        self._on_running(job["key"], False)
+
+    def _try(self, record: AnyRecord) -> None:
+        try:
+            self._record(record)
+        except Exception as error:
+            log.error("the ledger cannot be written: %s", error)
+            self._on_failure(error)
+
+
+def _last_words(trial: Any) -> str:
+    """The last line of a worker's traceback."""
+    lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "the worker process died"

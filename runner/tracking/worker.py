@@ -1,0 +1,92 @@
+"""The process that delivers a run's ledger to one tracker: ``python -m runner.tracking.worker``.
+
+It is given its job on standard input (secrets included, which is why not on the command line), then either the order
+to close (a number of seconds) or the end of the input, which means that the driver is gone. Standard output carries
+`Status` lines; whatever a tracking library prints goes to the run's ``logs``.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, TextIO
+
+from pydantic import Discriminator, TypeAdapter
+
+from runner.paths import RunPaths
+from runner.tracking.delivery import Delivery
+from runner.tracking.mlflow_tracker import MlflowTarget
+from runner.tracking.tracker import Status
+from runner.tracking.wandb_tracker import WandbTarget
+
+POLL_S = 0.5  # how long a record may wait for the next look at the ledger
+ORPHANED_S = 5.0  # the driver is gone: what can be delivered soon is, then this process ends
+
+_TARGET: TypeAdapter[MlflowTarget | WandbTarget] = TypeAdapter(
+    Annotated[MlflowTarget | WandbTarget, Discriminator("kind")]
+)
+
+
+class Orders:
+    """The order to close, awaited in a thread of its own."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.timeout_s = ORPHANED_S
+        self._stream = stream
+        self._given = threading.Event()
+        threading.Thread(target=self._listen, name="orders", daemon=True).start()
+
+    def _listen(self) -> None:
+        line = self._stream.readline()
+        if line.strip():
+            self.timeout_s = float(line)
+        self._given.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most that long; returns whether the order is there."""
+        return self._given.wait(seconds)
+
+
+def main() -> None:
+    """Deliver until told to close."""
+    channel = _private_stdout()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # The driver decides when to end, and its end is noticed; a handler, unlike SIG_IGN, is not inherited.
+        signal.signal(number, _ignore)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    job = json.loads(sys.stdin.readline())
+    orders = Orders(sys.stdin)
+    target = _TARGET.validate_python(job["target"])
+    os.environ.update(target.environment())
+    paths = RunPaths(Path(job["root"]))
+
+    def report(status: Status) -> None:
+        try:
+            channel.write(status.model_dump_json() + "\n")
+            channel.flush()
+        except OSError:
+            logging.info("the driver no longer listens")
+
+    delivery = Delivery(target.build(paths), paths.ledger, report, target.secrets)
+    while not orders.wait(POLL_S):
+        delivery.turn()
+    delivery.close(orders.timeout_s)
+
+
+def _private_stdout() -> TextIO:
+    """Keep standard output for status lines: what libraries and their children print goes to standard error."""
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return channel
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    logging.info("signal %d is left to the driver", number)
+
+
+if __name__ == "__main__":
+    main()

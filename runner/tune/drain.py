@@ -1,0 +1,120 @@
+"""The orderly end after SIGTERM or SIGINT: every running trial saves, then the driver stops.
+
+The signal handler writes a flag file that the workers' gates watch. Tune pickles its stoppers, so the driver's side of
+the state lives in this module and not in an object.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from ray import tune
+
+from trainables.training.gate import Action
+
+BUDGET_S = 6.0  # of the ten seconds that a container engine gives by default; ending Ray takes about three more
+POLL_S = 0.2
+
+log = logging.getLogger(__name__)
+
+
+class Drain:
+    """State of one sweep's drain, in the driver."""
+
+    def __init__(self, flag: Path) -> None:
+        self.flag = flag
+        self.running: set[str] = set()
+        self.saved: set[str] = set()
+        self.reason = ""
+        self._deadline = 0.0
+        flag.unlink(missing_ok=True)
+
+    @property
+    def requested(self) -> bool:
+        """Whether the sweep is to end early."""
+        return bool(self.reason)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to wait for."""
+        return self.requested and (self.running <= self.saved or time.monotonic() > self._deadline)
+
+    def request(self, reason: str) -> None:
+        """Ask every running trial to save and wait."""
+        if not self.requested:
+            self.reason = reason
+            self._deadline = time.monotonic() + BUDGET_S
+            self.flag.touch()
+
+
+_current: Drain | None = None
+
+
+def begin(flag: Path) -> Drain:
+    """Make the drain of the sweep that this process drives."""
+    global _current
+    _current = Drain(flag)
+    return _current
+
+
+def install(drain: Drain) -> Callable[[], None]:
+    """Handle SIGTERM and SIGINT; call after `ray.init`, which overwrites handlers. Returns the undo.
+
+    A second signal ends the process at once.
+    """
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if drain.requested:
+            os._exit(128 + number)
+        log.warning("%s: saving every running trial, then stopping (once more: stop at once)", name)
+        drain.request(name)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def undo() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    return undo
+
+
+class DrainStopper(tune.Stopper):  # type: ignore[misc]
+    """Ends the round once the drain is complete."""
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Never end a single trial."""
+        return False
+
+    def stop_all(self) -> bool:
+        """Whether everything that runs has saved."""
+        return _current is not None and _current.complete
+
+
+class FlagGate:
+    """A `StepGate` that drains when the flag file appears. A thread watches; the check reads a local flag."""
+
+    def __init__(self, flag: Path) -> None:
+        self._flag = flag
+        self._action = Action.RUN
+        threading.Thread(target=self._watch, name="drain-flag", daemon=True).start()
+
+    def check(self) -> Action:
+        """What the trial may do now."""
+        return self._action
+
+    def wait(self, max_seconds: float) -> float:
+        """Wait, at most that long; returns the seconds waited."""
+        time.sleep(max_seconds)
+        return max_seconds
+
+    def _watch(self) -> None:
+        while not self._flag.exists():
+            time.sleep(POLL_S)
+        self._action = Action.DRAIN

@@ -1,0 +1,149 @@
+"""Rounds of Tune over the unfinished cells, until nothing is unfinished or attempts are used up.
+
+One round is one `fit()` without Tune's own retries: a crash means 'resume in the next round', from the trial's own
+checkpoint. Tune's experiment snapshot goes to a temporary folder and is never read back; the ledger is the state.
+"""
+
+import functools
+import logging
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from runner.device import Device
+from runner.grid import Cell
+from runner.ledger import CellEnded
+from runner.paths import RunPaths
+from runner.recorder import Recorder
+from runner.tracking.ledger_callback import LedgerCallback
+from runner.tune.drain import Drain, DrainStopper, FlagGate
+from runner.versions import code_version
+from trainables.schema import ExecutionRecord
+from trainables.tune_trainable import IsothermTrial, TrialJob
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """All that a sweep's rounds need."""
+
+    cells: tuple[Cell, ...]
+    device: Device
+    paths: RunPaths
+    data_root: Path
+    recorder: Recorder
+    drain: Drain
+    callbacks: tuple[tune.Callback, ...]
+    max_attempts: int
+    gpu_share: float
+
+
+def run_rounds(launch: Launch) -> None:
+    """Run every feasible cell that is not final, round after round. Returns early when the drain is requested."""
+    starts: Counter[str] = Counter()
+    while not launch.drain.requested:
+        todo = [cell for cell in unfinished(launch) if starts[cell.key] < launch.max_attempts]
+        if not todo:
+            return
+        starts.update(cell.key for cell in todo)
+        _fit(launch, todo)
+    _mark_interrupted(launch)
+
+
+def unfinished(launch: Launch) -> list[Cell]:
+    """Cells to run, the largest first: the end of a round is then short, and what cannot work fails early."""
+    states = launch.recorder.view.cells
+    cells = [cell for cell in launch.cells if not states[cell.key].final]
+    return sorted(cells, key=lambda cell: cell.counts.total, reverse=True)
+
+
+def _fit(launch: Launch, cells: list[Cell]) -> None:
+    jobs = [_job(launch, cell).config(cell.name) for cell in cells]
+    gate: Callable[[], FlagGate] = functools.partial(FlagGate, launch.drain.flag)
+    trainable = tune.with_resources(
+        tune.with_parameters(IsothermTrial, make_gate=gate), functools.partial(_resources, launch.gpu_share)
+    )
+    with tempfile.TemporaryDirectory(prefix="isotherm-tune-") as scratch:
+        tuner = tune.Tuner(
+            trainable,
+            param_space={"job": tune.grid_search(jobs)},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                trial_name_creator=_trial_name,
+                trial_dirname_creator=_trial_folder,
+            ),
+            run_config=tune.RunConfig(
+                name="round",
+                storage_path=scratch,
+                callbacks=[_ledger_callback(launch), *launch.callbacks],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=0),
+                stop=DrainStopper(),
+                verbose=0,
+            ),
+        )
+        tuner.fit()
+
+
+def _job(launch: Launch, cell: Cell) -> TrialJob:
+    state = launch.recorder.view.cells[cell.key]
+    record = cell.record
+    if state.execution is not None and state.execution["device"] == record.device:
+        record = ExecutionRecord.model_validate(state.execution)
+    return TrialJob(
+        spec=cell.spec,
+        record=record,
+        attempt=max((attempt.attempt for attempt in state.attempts), default=0) + 1,
+        entry=cell.entry,
+        data_root=launch.data_root.resolve(),
+        predictions=launch.paths.prediction(cell.key).resolve(),
+        checkpoints=launch.paths.checkpoint(cell.key).resolve(),
+        log_file=(launch.paths.logs / f"{cell.key}.log").resolve(),
+    )
+
+
+def _resources(gpu_share: float, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """Resources of a trial: its threads as cores, and on CUDA its share of a GPU."""
+    execution = config["job"]["execution"]
+    bundle: dict[str, float] = {"CPU": execution["threads"]}
+    if execution["device"] == "cuda":
+        bundle["GPU"] = gpu_share
+    return tune.PlacementGroupFactory([bundle])
+
+
+def _trial_name(trial: Any) -> str:
+    return str(trial.config["job"]["name"])
+
+
+def _trial_folder(trial: Any) -> str:
+    return str(trial.config["job"]["key"])
+
+
+def _ledger_callback(launch: Launch) -> LedgerCallback:
+    drain = launch.drain
+
+    def on_running(key: str, running: bool) -> None:
+        (drain.running.add if running else drain.running.discard)(key)
+
+    return LedgerCallback(
+        launch.recorder.record,
+        on_failure=lambda error: drain.request(f"the ledger cannot be written: {error}"),
+        on_running=on_running,
+        on_saved=drain.saved.add,
+        code_version=code_version(),
+        device_name=launch.device.name,
+    )
+
+
+def _mark_interrupted(launch: Launch) -> None:
+    for key, state in launch.recorder.view.current.items():
+        if state.status == "running":
+            attempt = state.attempts[-1].attempt
+            reason = f"stopped by {launch.drain.reason}; resumes from its checkpoint"
+            launch.recorder.record(CellEnded(key=key, attempt=attempt, status="interrupted", reason=reason))

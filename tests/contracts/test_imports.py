@@ -1,0 +1,127 @@
+"""The directions of import in the design, checked on the syntax tree with function bodies included."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("trainables", "runner")
+
+# Place in the code -> what it must not import. The longest matching place applies, so exceptions are entries, too.
+MUST_NOT: dict[str, tuple[str, ...]] = {
+    "trainables": ("runner", "ray"),
+    "trainables.tune_trainable": ("runner",),
+    "trainables.data": ("runner", "ray", "trainables.models", "trainables.training", "trainables.baselines"),
+    "trainables.models": ("runner", "ray", "trainables.data", "trainables.training", "trainables.baselines"),
+    "trainables.training": ("runner", "ray", "trainables.baselines", "trainables.tune_trainable"),
+    "trainables.baselines": ("runner", "ray", "trainables.models", "trainables.training"),
+    "trainables.errors": ("runner", "ray", "torch", "pandas"),
+    "trainables.schema": ("runner", "ray", "torch", "pandas"),
+    "trainables.files": ("runner", "ray", "torch", "pandas"),
+    "runner.cli": (),  # everything, lazily: see the tests on a fresh interpreter
+    "runner.__main__": (),
+    "runner.paths": ("ray", "torch", "runner.tune", "runner.report"),
+    "runner.ledger": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking", "runner.settings"),
+    "runner.results": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking"),
+    "runner.settings": ("ray", "torch", "pandas", "runner.tune", "runner.report"),
+    "runner.grid": ("ray", "runner.tune", "runner.report", "runner.tracking"),
+    "runner.plan": ("ray", "runner.tune", "runner.report", "runner.tracking"),
+    "runner.gates": ("ray", "runner.tune", "runner.report", "runner.tracking"),
+    "runner.debug": ("ray", "runner.tune", "trainables.tune_trainable"),
+    "runner.doctor": ("ray", "runner.tune", "trainables.tune_trainable"),
+    "runner.probe": ("ray", "runner.thermal", "runner.tune"),
+    "runner.thermal": ("runner.probe", "runner.tune"),
+    "runner.tracking": ("runner.thermal", "runner.probe", "runner.tune"),
+    "runner.report": ("ray", "torch", "runner.tune", "runner.tracking", "runner.grid", "runner.settings"),
+    "runner.tune": ("runner.report", "runner.cli"),
+    "runner": ("ray",),
+    "runner.sweep": ("ray",),
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imported(path: Path) -> Iterator[tuple[str, int]]:
+    """Every module that a file imports, with the line; ``from a import b`` counts as both a and a.b."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield alias.name, node.lineno
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative imports hide directions"
+            yield str(node.module), node.lineno
+            for alias in node.names:
+                yield f"{node.module}.{alias.name}", node.lineno
+
+
+def rule_for(module: str) -> tuple[str, ...]:
+    parts = module.split(".")
+    for length in range(len(parts), 0, -1):
+        place = ".".join(parts[:length])
+        if place in MUST_NOT:
+            return MUST_NOT[place]
+    raise AssertionError(f"no rule for {module}")
+
+
+def within(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+ALL = dict(modules())
+
+
+@pytest.mark.parametrize("module", ALL)
+def test_module_keeps_the_directions_of_import(module: str) -> None:
+    broken = [
+        f"{ALL[module].relative_to(ROOT)}:{line} imports {name}"
+        for name, line in imported(ALL[module])
+        for forbidden in rule_for(module)
+        if within(name, forbidden) and not within(module, forbidden)
+    ]
+    assert not broken, "\n".join(broken)
+
+
+def test_the_rules_find_a_forbidden_import(tmp_path: Path) -> None:
+    source = tmp_path / "module.py"
+    source.write_text("def f():\n    from ray import tune\n    import runner.grid\n")
+    names = {name for name, _ in imported(source)}
+    assert {"ray", "ray.tune", "runner.grid"} <= names
+    assert any(within(name, forbidden) for name in names for forbidden in rule_for("trainables.training.step"))
+
+
+def test_only_the_settings_module_reads_the_environment() -> None:
+    """Writing Ray's variables before its import is another matter: that is runner.tune.environment's purpose."""
+    readers = []
+    for module, path in ALL.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
+            if text in ("os.environ", "os.getenv") and module not in ("runner.settings", "runner.tune.environment"):
+                readers.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not readers, readers
+
+
+def loaded_after(statement: str) -> set[str]:
+    script = f"import sys\n{statement}\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(answer.stdout.splitlines()[-1].split())
+
+
+def test_help_loads_neither_torch_nor_ray() -> None:
+    script = (
+        "from typer.testing import CliRunner\nfrom runner.cli import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0"
+    )
+    assert not {"torch", "ray", "pandas", "mlflow", "wandb"} & loaded_after(script)
+
+
+def test_a_trial_loads_no_ray() -> None:
+    assert "ray" not in loaded_after("import trainables.training.loop, runner.debug")

@@ -1,0 +1,162 @@
+"""Real S&P 500 windows, small models, and gates that follow a script."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+import torch
+
+from trainables.data import catalog, windows
+from trainables.data.windows import TrialData
+from trainables.schema import (
+    DataSpec,
+    ExecutionRecord,
+    ModelShape,
+    ResolvedData,
+    ResolvedTraining,
+    TaskSpec,
+    TrialSpec,
+)
+from trainables.training.gate import Action, NullGate
+from trainables.training.loop import Trainer
+from trainables.training.result import MetricRow
+
+CONTEXT = 20
+TRAINING = ResolvedTraining(
+    epochs=3,
+    global_batch=128,
+    lr=3e-3,
+    weight_decay=0.01,
+    warmup=0.1,
+    clip=1.0,
+    loss="bce",
+    focal_gamma=2.0,
+    class_weight="none",
+    early_stopping=None,
+    seed=3,
+)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    return catalog.load(catalog.prepare(DataSpec(), root), root)
+
+
+@pytest.fixture(scope="session")
+def resolved(dataset) -> ResolvedData:
+    asked = DataSpec(fraction=0.3)
+    entry = dataset.entry
+    return ResolvedData(
+        content_sha256=entry.content_sha256,
+        assets=entry.assets,
+        features=entry.features,
+        tier=entry.tier,
+        timescale=entry.timescale,
+        representation=asked.representation,
+        scaling=asked.scaling,
+        splits=asked.splits,
+        fraction=asked.fraction,
+    )
+
+
+@pytest.fixture(scope="session")
+def make_data(dataset, resolved) -> Callable[..., TrialData]:
+    made: dict[str, TrialData] = {}
+
+    def make(task: TaskSpec) -> TrialData:
+        name = task.model_dump_json()
+        if name not in made:
+            made[name] = windows.build(dataset, resolved, task, torch.device("cpu"))
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def data(make_data) -> TrialData:
+    return make_data(TaskSpec(context=CONTEXT))
+
+
+@pytest.fixture(scope="session")
+def make_spec(dataset, resolved) -> Callable[..., TrialSpec]:
+    def make(*, kind="threshold", horizon=1, dropout=0.1, dtype="fp32", **training) -> TrialSpec:
+        shape = ModelShape(
+            name="patchtst",
+            width=16,
+            depth=1,
+            heads=2,
+            feed_forward=32,
+            n_features=len(dataset.features),
+            context=CONTEXT,
+            patch=10,
+            channels="mixed",
+            dropout=dropout,
+        )
+        return TrialSpec(
+            data=resolved,
+            task=TaskSpec(kind=kind, horizon=horizon, context=CONTEXT),
+            model=shape,
+            training=TRAINING.model_copy(update=training),
+            dtype=dtype,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def record() -> ExecutionRecord:
+    return ExecutionRecord(micro_batch=50, accumulation=3, threads=1, device="cpu", checkpoint_interval_s=1e9)
+
+
+class ScriptedGate:
+    """Says what it was told to, one answer a check, then RUN; waits take no time but are counted."""
+
+    def __init__(self, answers: Iterable[Action] = ()) -> None:
+        self.answers = list(answers)
+        self.waits: list[float] = []
+        self.checks = 0
+
+    def check(self) -> Action:
+        self.checks += 1
+        return self.answers.pop(0) if self.answers else Action.RUN
+
+    def wait(self, max_seconds: float) -> float:
+        self.waits.append(max_seconds)
+        return 0.25
+
+
+@pytest.fixture(scope="session")
+def scripted_gate() -> type[ScriptedGate]:
+    return ScriptedGate
+
+
+@pytest.fixture(scope="session")
+def finish() -> Callable[..., list[MetricRow]]:
+    """Run a trainer to its end; the rows it reported."""
+
+    def run(trainer: Trainer, seconds: float = 1e9) -> list[MetricRow]:
+        rows = []
+        while not trainer.done:
+            rows += trainer.advance(seconds).rows
+        return rows
+
+    return run
+
+
+@pytest.fixture
+def make_trainer(data, make_spec, record) -> Callable[..., Trainer]:
+    def make(*, spec=None, gate=None, store=None, execution=record, on=data) -> Trainer:
+        return Trainer(spec or make_spec(), execution, on, gate=gate or NullGate(), store=store)
+
+    return make
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    return tmp_path / "trial"

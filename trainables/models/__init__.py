@@ -1,0 +1,1 @@
+"""Models that return logits, how many parameters they have, and the shapes that meet a parameter budget."""

@@ -1,0 +1,137 @@
+"""Shapes that meet a parameter budget."""
+
+from itertools import pairwise
+from pathlib import Path
+
+from trainables.errors import BudgetError, ConfigError, Problem
+from trainables.models import shape_files
+from trainables.models.ladder import Rung, boundary, rungs
+from trainables.models.param_count import count
+from trainables.models.validity import require_valid
+from trainables.schema import ModelShape, ModelSpec, parse_budget
+
+TOLERANCE = 0.02  # of the requested number of parameters
+
+
+def solve(target: int, *, spec: ModelSpec, n_features: int, n_window_stats: int, context: int) -> ModelShape:
+    """The shape of `target` parameters on the ladder of `spec.aspect`.
+
+    Deterministic, and monotone: a larger target never has fewer parameters, nor a narrower or shallower model.
+    Off by 0.5 % at most, by 0.1 % as a rule; the feed-forward width is a multiple of up to 64 within that.
+
+    Args:
+        target: parameters wanted, all groups together.
+        spec: the architecture; width over depth aims at `spec.aspect`.
+        n_features: F.
+        n_window_stats: S, 0 unless windows are normalised one by one.
+        context: L, in bars.
+
+    Raises:
+        ConfigError: the patch does not divide the context, or the stats cannot be shared out to the channels.
+        BudgetError: even the smallest model has more parameters.
+    """
+    base = _base(spec, n_features=n_features, n_window_stats=n_window_stats, context=context)
+    low: int | None = None
+    for rung, above in pairwise(rungs(base, spec.aspect)):
+        low = rung.total(rung.step) if low is None else low
+        if low > target * (1 + TOLERANCE):
+            raise BudgetError(_too_small(target, rung, low))
+        high = boundary(rung, above)
+        if target < high:
+            shape = rung.nearest(target, low, high)
+            check(shape, target)
+            return shape
+        low = high
+    raise AssertionError("a ladder has no end")
+
+
+def check(shape: ModelShape, target: int, *, place: str = "") -> None:
+    """Return if a shape meets a budget.
+
+    Args:
+        shape: any shape that can be built.
+        target: parameters wanted, all groups together.
+        place: where the shape was written, for the message.
+
+    Raises:
+        ConfigError: no model can be built from the shape.
+        BudgetError: the shape is more than `TOLERANCE` off, with the numbers and a feed-forward width that is not.
+    """
+    actual = count(shape).total
+    off = actual / target - 1
+    if abs(off) <= TOLERANCE:
+        return
+    slope = count(shape.model_copy(update={"feed_forward": shape.feed_forward + 1})).total - actual
+    feed_forward = shape.feed_forward + round((target - actual) / slope)
+    fits = feed_forward >= 1 and abs(actual + (feed_forward - shape.feed_forward) * slope - target) <= TOLERANCE * target
+    mend = f"set feed_forward to {feed_forward}" if fits else f"make it {'narrower' if off > 0 else 'wider'}"
+    message = (
+        f"{shape.name} of width {shape.width}, depth {shape.depth}, feed_forward {shape.feed_forward} has {actual:,} "
+        f"parameters; {target:,} were requested ({off:+.2%}, allowed is {TOLERANCE:.0%})"
+    )
+    raise BudgetError(Problem(place=place, message=message, mend=mend))
+
+
+def shape_for(
+    label: str, *, spec: ModelSpec, n_features: int, n_window_stats: int, context: int
+) -> ModelShape:
+    """The shape of a budget such as ``2m``: hand-written if there is one, else solved.
+
+    A hand-written shape is the entry `spec.name` of the file in `spec.shapes` whose name means the same number
+    (``2b.yaml`` serves ``2000m``, too). It is checked against the budget all the same.
+
+    Raises:
+        ConfigError: as `solve`, or a hand-written shape's file is broken.
+        BudgetError: as `solve`, the label is no budget, or the hand-written shape misses the budget.
+    """
+    try:
+        target = parse_budget(label)
+    except ValueError as error:
+        raise BudgetError(Problem(place="budget", message=str(error), mend="use a number with k, m or b")) from error
+    sizes = {"n_features": n_features, "n_window_stats": n_window_stats, "context": context}
+    folder = Path(spec.shapes)
+    if spec.shapes != ModelSpec.model_fields["shapes"].default and not folder.is_dir():
+        mend = "correct the path, or leave the key out"
+        raise ConfigError(Problem(place="model.shapes", message=f"{folder} is not a folder", mend=mend))
+    written = shape_files.find(folder, target)
+    entry = shape_files.load(written).get(spec.name) if written else None
+    if entry is None:
+        return solve(target, spec=spec, **sizes)
+    base = _base(spec, **sizes)
+    shape = base.model_copy(
+        update={"width": entry.width, "depth": entry.depth, "heads": entry.heads, "feed_forward": entry.feed_forward}
+    )
+    check(shape, target, place=entry.place)
+    return shape
+
+
+def _base(spec: ModelSpec, *, n_features: int, n_window_stats: int, context: int) -> ModelShape:
+    """All of a shape that does not depend on the budget; the sizes are placeholders.
+
+    A perceptron has neither patches nor channels: they are set to constants, so that equal models have equal keys.
+    """
+    has_patches = spec.name == "patchtst"
+    shape = ModelShape(
+        name=spec.name,
+        width=1,
+        depth=1,
+        heads=1,
+        feed_forward=1,
+        n_features=n_features,
+        n_window_stats=n_window_stats,
+        context=context,
+        patch=spec.patch if has_patches else 1,
+        channels=spec.channels if has_patches else "mixed",
+        dropout=spec.dropout,
+    )
+    require_valid(shape)
+    return shape
+
+
+def _too_small(target: int, smallest: Rung, reachable: int) -> Problem:
+    inputs = "context" if smallest.shape.name == "mlp" else "patch"
+    return Problem(
+        place="budget",
+        message=f"{target:,} parameters are too few for {smallest.shape.name} here: the smallest has {reachable:,}",
+        mend=f"use a budget of {reachable:,} or more, a shorter {inputs} or fewer features",
+    )

@@ -1,0 +1,317 @@
+"""Frozen specifications of one trial.
+
+The first half is what a user asks for (blocks of a sweep file); the second half is what was resolved from it.
+`TrialSpec` is everything that defines a trial's result; its hash is the trial's key. How a trial is executed
+(`ExecutionSpec`, `ExecutionRecord`) is kept apart and never enters the key, the resolved dtype excepted.
+"""
+
+import hashlib
+import json
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
+
+Tier = Literal["a20", "ohlcv"]
+Timescale = Literal["daily", "2d", "3d", "5d", "weekly", "2wk", "monthly"]
+Representation = Literal["relative", "raw"]
+Scaling = Literal["zscore", "revin", "none"]
+TaskKind = Literal["threshold", "direction", "regression"]
+ModelName = Literal["patchtst", "mlp"]
+Dtype = Literal["bf16", "fp32"]
+
+KEY_LENGTH = 12
+SPEC_FORMAT = 1  # raise it when the meaning of a field changes: old results then get new keys
+_SUFFIX = {"k": 10**3, "m": 10**6, "b": 10**9}
+
+
+def parse_budget(label: str | int) -> int:
+    """A parameter budget such as ``50k``, ``2m``, ``2b`` or ``1500000`` as a number of parameters.
+
+    Raises:
+        ValueError: not a positive number with an optional suffix k, m or b.
+    """
+    text = str(label).strip().lower()
+    number, factor = (text[:-1], _SUFFIX[text[-1]]) if text[-1:] in _SUFFIX else (text, 1)
+    try:
+        value = round(float(number) * factor)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{label!r} is not a budget; write a number such as 50k, 2m or 2b") from None
+    if value <= 0:
+        raise ValueError(f"{label!r} is not a budget; it must be positive")
+    return value
+
+
+class Spec(BaseModel):
+    """Base of all specifications: immutable, no unknown keys, defaults validated."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+
+# ---- what a user asks for ---------------------------------------------------------------------------------------
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+_FractionOrDate = Discriminator(lambda value: "<fraction>" if _is_number(value) else "<date>")
+Bound = Annotated[Annotated[float, Tag("<fraction>")] | Annotated[date, Tag("<date>")], _FractionOrDate]
+
+
+class SplitSpec(Spec):
+    """Chronological splits: fractions of the time axis, or the last date of each split (inclusive).
+
+    With ``folds`` above 1 the splits walk forward: fold ``folds - 1`` is the split as given, each earlier fold ends one
+    test length sooner, and training always starts at the first bar.
+    """
+
+    train: Bound = 0.70
+    validation: Bound = 0.15
+    test: Bound = 0.15
+    embargo: int = Field(0, ge=0, description="bars left out at the start of validation and of test")
+    folds: int = Field(1, ge=1, le=20, description="walk-forward folds")
+    fold: int = Field(0, ge=0, description="which fold, counted from 0")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        parts = (self.train, self.validation, self.test)
+        if all(isinstance(part, date) for part in parts):
+            if not self.train < self.validation < self.test:  # type: ignore[operator]
+                raise ValueError("split dates must ascend: train, validation, test (the last day of each)")
+            if self.folds > 1:
+                raise ValueError("walk-forward folds need splits given as fractions")
+        elif all(isinstance(part, float) for part in parts):
+            if any(not 0 < part < 1 for part in parts):  # type: ignore[operator]
+                raise ValueError("each split fraction must lie between 0 and 1")
+            if sum(parts) > 1 + 1e-9:  # type: ignore[arg-type]
+                raise ValueError(f"split fractions add up to {sum(parts):g}, more than 1")  # type: ignore[arg-type]
+        else:
+            raise ValueError("give all three splits as fractions, or all three as dates")
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} does not exist: folds is {self.folds}, counted from 0")
+        return self
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class DataSpec(Spec):
+    """Which bars, which features, how they are presented to the model."""
+
+    source: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+        ("sp500",),
+        min_length=1,
+        description="sp500, nasdaq, goog, a .parquet or .csv path, yfinance:SYMBOL; or a list of these",
+    )
+    columns: dict[str, str] = Field({}, description="your column names: {close: Adj Close, date: Day, ...}")
+    sort: bool = Field(False, description="sort unsorted bars instead of refusing them")
+    tier: Tier = Field("a20", description="feature tier: a20 (twenty indicators) or ohlcv (the bars alone)")
+    timescale: Timescale = Field("daily", description="length of a bar; coarser bars are resampled first")
+    representation: Representation = Field("relative", description="relative to the close and to volume, or raw")
+    scaling: Scaling = Field("zscore", description="zscore (fitted on train), revin (per window) or none")
+    splits: SplitSpec = SplitSpec()
+    fraction: float = Field(1.0, gt=0, le=1, description="newest part of the training span that is used")
+
+    @field_validator("source")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("a source is named twice")
+        return value
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, value: dict[str, str]) -> dict[str, str]:
+        known = ("date", "open", "high", "low", "close", "volume")
+        if unknown := sorted(set(value) - set(known)):
+            raise ValueError(f"{', '.join(unknown)}: not a column of ours; ours are {', '.join(known)}")
+        return value
+
+
+class TaskSpec(Spec):
+    """What is predicted, from how much past."""
+
+    kind: TaskKind = Field("threshold", description="threshold, direction or regression (log return)")
+    threshold: float = Field(0.01, gt=0, lt=1, description="rise that counts, as a share of the close")
+    price: Literal["high", "close"] = Field("high", description="which price must reach the threshold")
+    context: int = Field(60, ge=2, le=4096, description="bars the model sees")
+    horizon: int = Field(1, ge=1, le=1000, description="bars ahead, a whole number; usually a grid axis")
+
+
+class ModelSpec(Spec):
+    """Which architecture; its size comes from the budget."""
+
+    name: ModelName = "patchtst"
+    patch: int = Field(10, ge=1, description="bars in a patch; must divide the context")
+    channels: Literal["mixed", "independent"] = Field("mixed", description="patches over all features, or per feature")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    aspect: float = Field(32.0, gt=0, description="width over depth that the budget solver aims at")
+    shapes: str = Field("configs/budgets", description="folder of hand-written shapes, one <budget>.yaml each")
+
+
+class SizeRule(Spec):
+    """A value that depends on the budget: ``base * (budget / at) ** exponent``."""
+
+    base: float = Field(gt=0)
+    at: str = Field(description="the budget at which the value is `base`")
+    exponent: float
+    source: str = Field("", description="where the rule comes from")
+
+    @field_validator("at", mode="before")
+    @classmethod
+    def _budget(cls, value: object) -> str:
+        parse_budget(str(value))
+        return str(value)
+
+    def value(self, budget: int) -> float:
+        """The rule's value for a budget in parameters."""
+        return float(self.base * (budget / parse_budget(self.at)) ** self.exponent)
+
+
+class EarlyStopping(Spec):
+    """End a trial when its validation metric has not improved by `min_delta` for `patience` epochs."""
+
+    metric: Literal["val_loss", "val_auc"] = "val_loss"
+    patience: int = Field(10, ge=1, description="epochs")
+    min_delta: float = Field(0.001, ge=0)
+
+
+# One branch of a union is chosen by the value's form, so that a wrong value gives one message and not one per branch.
+_NumberOrRule = Discriminator(lambda value: "<rule>" if isinstance(value, dict | SizeRule) else "<number>")
+_NumberOrAuto = Discriminator(lambda value: "<auto>" if isinstance(value, str) and not value.isdigit() else "<number>")
+_Rule = Annotated[SizeRule, Tag("<rule>")]
+_Auto = Annotated[Literal["auto"], Tag("<auto>")]
+CountOrRule = Annotated[Annotated[int, Field(ge=1), Tag("<number>")] | _Rule, _NumberOrRule]
+RateOrRule = Annotated[Annotated[float, Field(gt=0), Tag("<number>")] | _Rule, _NumberOrRule]
+DecayOrRule = Annotated[Annotated[float, Field(ge=0), Tag("<number>")] | _Rule, _NumberOrRule]
+CountOrAuto = Annotated[Annotated[int, Field(ge=1), Tag("<number>")] | _Auto, _NumberOrAuto]
+
+
+class TrainingSpec(Spec):
+    """How a model is optimized, as asked: numbers or rules of the size."""
+
+    epochs: int = Field(8, ge=1)
+    global_batch: CountOrRule = Field(128, description="windows per optimizer step")
+    lr: RateOrRule = Field(1e-3, description="peak learning rate, or a rule of the size")
+    weight_decay: DecayOrRule = 0.01
+    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of all steps")
+    clip: float = Field(1.0, gt=0, description="largest global gradient norm")
+    loss: Literal["bce", "focal"] = "bce"
+    focal_gamma: float = Field(2.0, ge=0, description="focusing exponent (Lin et al. 2017), with loss: focal")
+    class_weight: Literal["none", "balanced"] = Field("none", description="weights of the classes in the loss")
+    early_stopping: EarlyStopping | None = None
+    seed: int = Field(0, ge=0, lt=2**31, description="a whole number; usually a grid axis")
+
+
+class ExecutionSpec(Spec):
+    """How trials are executed. Never part of a trial's key, the resolved dtype excepted."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda)$")
+    dtype: Literal["auto", "bf16", "fp32"] = "auto"
+    micro_batch: CountOrAuto = "auto"
+    threads: CountOrAuto = "auto"
+    gpu_share: float = Field(1.0, gt=0, description="GPUs a trial asks for: a share of one, or a whole number")
+    checkpoint_interval_s: float = Field(60.0, gt=0)
+    max_attempts: int = Field(3, ge=1, description="starts of one trial before it counts as failed")
+
+    @field_validator("gpu_share")
+    @classmethod
+    def _whole_or_share(cls, value: float) -> float:
+        if value > 1 and value != int(value):
+            raise ValueError("must be at most 1, or a whole number of GPUs")
+        return value
+
+
+# ---- what was resolved ------------------------------------------------------------------------------------------
+
+
+class ResolvedData(Spec):
+    """The data of a trial, pinned by content."""
+
+    content_sha256: str
+    assets: tuple[str, ...]
+    features: tuple[str, ...]
+    tier: Tier
+    timescale: Timescale
+    representation: Representation
+    scaling: Scaling
+    splits: SplitSpec
+    fraction: float
+
+
+class ModelShape(Spec):
+    """Everything that is needed to build a model: tensors' shapes follow from it alone."""
+
+    name: ModelName
+    width: int = Field(ge=1, description="d_model")
+    depth: int = Field(ge=1, description="number of blocks")
+    heads: int = Field(ge=1)
+    feed_forward: int = Field(ge=1, description="inner width of a block's feed-forward")
+    n_features: int = Field(ge=1)
+    n_window_stats: int = Field(0, ge=0, description="scale and level inputs beside the window (RevIN): 2 a feature")
+    context: int = Field(ge=2)
+    patch: int = Field(ge=1)
+    channels: Literal["mixed", "independent"]
+    dropout: float = Field(ge=0, lt=1)
+
+
+class ResolvedTraining(Spec):
+    """How a model is optimized, in numbers."""
+
+    epochs: int
+    global_batch: int
+    lr: float
+    weight_decay: float
+    warmup: float
+    clip: float
+    loss: Literal["bce", "focal"]
+    focal_gamma: float
+    class_weight: Literal["none", "balanced"]
+    early_stopping: EarlyStopping | None
+    seed: int
+
+
+class TrialSpec(Spec):
+    """Everything that defines a trial's result."""
+
+    format: int = SPEC_FORMAT
+    data: ResolvedData
+    task: TaskSpec
+    model: ModelShape
+    training: ResolvedTraining
+    dtype: Dtype
+
+    def canonical(self) -> str:
+        """Canonical JSON: sorted keys, no white space. Two equal experiments have equal text."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @property
+    def key(self) -> str:
+        """First 12 hex digits of the sha256 of the canonical text."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()[:KEY_LENGTH]
+
+
+class ExecutionRecord(Spec):
+    """How one trial was executed; enters the ledger at its first start and is used again on resume."""
+
+    micro_batch: int = Field(ge=1)
+    accumulation: int = Field(ge=1)
+    threads: int = Field(ge=1)
+    device: Literal["cpu", "cuda"]
+    activation_checkpointing: bool = False
+    checkpoint_interval_s: float = Field(gt=0)

@@ -1,0 +1,333 @@
+"""The trainer: a trial as a sequence of short units of work, each asked for at the gate.
+
+A unit is one optimizer step or one evaluation batch. Between units a trial can rest, hold, give its memory back, be
+checkpointed or end, and none of that changes a number it produces.
+"""
+
+import gc
+import math
+import time
+from dataclasses import asdict
+
+import pandas as pd
+import torch
+
+from trainables.data.windows import TrialData
+from trainables.errors import DivergedError
+from trainables.schema import ExecutionRecord, TrialSpec
+from trainables.training import memory
+from trainables.training.bootstrap import Floats
+from trainables.training.checkpoint import CheckpointStore
+from trainables.training.evaluation import EvaluationPass
+from trainables.training.gate import Action, StepGate
+from trainables.training.judge import Judge
+from trainables.training.learner import Learner, Randomness, Schedule
+from trainables.training.losses import make_loss
+from trainables.training.progress import Best, Progress, Waits, is_better, selection_value
+from trainables.training.result import MetricRow, Report, TrialResult, split_columns
+
+HEARTBEAT_S = 1.0  # longest silence at the gate: Tune is answered about once a second
+WRITE_SHARE = 20  # a checkpoint's time is at most 1/20 of the time until the next (design, 'Identity and state')
+ROW_COLUMNS = ("val_loss", "skill", "val_spread", "val_auc", "val_ap", "val_brier")
+
+
+class Trainer:
+    """Trains one trial.
+
+    Nothing touches the device before the gate first lets a unit pass: the model is built then, or restored from the
+    newest checkpoint in the store. On a CPU, a trial that is killed at any moment and made again over the same store
+    ends with the same bits, given an equal execution record and library versions.
+    """
+
+    def __init__(
+        self,
+        spec: TrialSpec,
+        record: ExecutionRecord,
+        data: TrialData,
+        *,
+        gate: StepGate,
+        store: CheckpointStore | None = None,
+    ) -> None:
+        """Set a trial up.
+
+        Args:
+            spec: what is trained; its key names the trial.
+            record: how: micro-batch, threads, checkpoint interval.
+            data: windows, on the device to train on.
+            gate: asked before every unit of work.
+            store: where checkpoints go. Without one nothing is saved, and RELEASE holds instead.
+
+        Raises:
+            ConfigError: the loss does not fit the task.
+        """
+        self._spec, self._record, self._data = spec, record, data
+        self._gate, self._store = gate, store
+        self._device = data.train.labels_N.device
+        self._judge = Judge(data, spec.task)
+        self._loss = make_loss(spec.training, spec.task.kind, self._judge.prior)
+        self._schedule = Schedule(spec, len(data.train))
+        self._randomness = Randomness(self._device, spec.training.seed)
+        self._progress = Progress()
+        self._best: Best | None = None
+        self._learner: Learner | None = None
+        self._evaluation: EvaluationPass | None = None
+        self._waits = Waits()
+        self._opened = False
+        self._started = False
+        self._pending: list[MetricRow] = []
+        self._saved_position = self._progress.position
+        self._next_save_at = math.inf
+        self._outputs: dict[str, Floats] = {}
+        self._result: TrialResult | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether the trial is over."""
+        return self._result is not None
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole trial; early stopping may end it before."""
+        return self._schedule.total_steps
+
+    def advance(self, max_seconds: float) -> Report:
+        """Work for about `max_seconds`, one unit at least, or wait at the gate for at most about a second.
+
+        A loss that is not finite ends the trial as ``diverged``; it is not raised.
+
+        Raises:
+            OSError: a checkpoint could not be written. Nothing is lost: call again, and it is tried again.
+            FencedError: a newer attempt owns the trial.
+            CheckpointError: the store holds another trial's checkpoint.
+        """
+        self._open()
+        deadline = time.monotonic() + max_seconds
+        worked, action = False, Action.RUN
+        with self._randomness.active():
+            while not self.done:
+                action = self._gate.check()
+                if action not in (Action.RUN, Action.THROTTLE):
+                    self._pause(action)
+                    break
+                if action is Action.RUN or self._rested():
+                    self._work()
+                    worked = True
+                if time.monotonic() >= deadline:
+                    break
+        return self._report(action, worked)
+
+    def save(self) -> None:
+        """Write a checkpoint now. Without a store, or with nothing on the device, there is nothing to write.
+
+        Raises:
+            OSError: it could not be written; the trial is as before.
+            FencedError: a newer attempt owns the trial.
+        """
+        if self._store is None or self._learner is None:
+            return
+        started = time.monotonic()
+        self._note_peak()
+        state = {
+            **self._learner.state(),
+            "random": self._randomness.state(),
+            "progress": self._progress.state(),
+            "best": self._best.state() if self._best else None,
+        }
+        self._store.save(state, step=self._progress.step, spec=self._spec)
+        self._store.note(asdict(self._waits))
+        self._saved_position = self._progress.position
+        ended = time.monotonic()
+        self._next_save_at = ended + max(self._record.checkpoint_interval_s, WRITE_SHARE * (ended - started))
+
+    def result(self) -> TrialResult:
+        """How the trial ended; call it when `done`."""
+        assert self._result is not None, "the trial is not over"
+        return self._result
+
+    def predictions(self) -> pd.DataFrame:
+        """Predictions of the best weights, for validation and (unless diverged) test; call it when `done`.
+
+        Columns date, asset, split, label, logit (regression: the predicted mean).
+        """
+        return self._judge.predictions(self._outputs)
+
+    def _open(self) -> None:
+        """What must not wait for the gate, and must not happen in the constructor (it may read a slow disk)."""
+        torch.set_num_threads(self._record.threads)
+        if self._store is not None and not self._opened:
+            self._waits = Waits(**self._store.noted())
+        self._opened = True
+
+    # ---- at the gate --------------------------------------------------------------------------------------------
+
+    def _rested(self) -> bool:
+        """Rest after THROTTLE; whether the rest is over."""
+        waited = self._gate.wait(HEARTBEAT_S)
+        self._waits.throttled_seconds += waited
+        return waited < HEARTBEAT_S
+
+    def _pause(self, action: Action) -> None:
+        """Save what is new; then end (STOP, DRAIN), or wait with the memory (HOLD) or without it (RELEASE)."""
+        if self._progress.position != self._saved_position:
+            self.save()
+        if action in (Action.STOP, Action.DRAIN):
+            if self._store is not None:
+                self._store.note(asdict(self._waits))
+            return
+        if action is Action.RELEASE and self._store is not None:
+            self._free()
+        self._waits.held_seconds += self._gate.wait(HEARTBEAT_S)
+
+    def _free(self) -> None:
+        """Give the device's memory back."""
+        if self._learner is None:
+            return
+        self._note_peak()
+        self._learner = self._evaluation = None
+        self._schedule.forget()
+        gc.collect()  # optimizer and model refer to themselves in cycles
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # ---- units of work ------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        learner = self._learner or self._build()
+        try:
+            if self._evaluation is None:
+                self._train(learner)
+            else:
+                self._evaluate(learner, self._evaluation)
+        except DivergedError as error:
+            self._end(str(error))
+        if not self.done and time.monotonic() >= self._next_save_at:
+            self.save()
+
+    def _build(self) -> Learner:
+        """Put the trial on the device: from the newest checkpoint, or from the seed."""
+        memory.reset_peak(self._device)
+        self._randomness.restart()
+        learner = Learner(self._spec, self._record, self._schedule, self._loss, self._device)
+        state = None if self._store is None else self._store.load()
+        self._progress, self._best = Progress(), None
+        if state is not None:
+            learner.load(state)
+            self._randomness.load(state["random"])
+            self._progress = Progress.of(state["progress"])
+            self._best = Best(**state["best"]) if state["best"] else None
+        if not self._started:
+            self._pending = list(self._progress.rows)  # those before a crash may never have arrived
+        self._learner, self._started = learner, True
+        self._saved_position = self._progress.position
+        self._next_save_at = time.monotonic() + self._record.checkpoint_interval_s
+        self._plan_evaluation(learner)
+        return learner
+
+    def _train(self, learner: Learner) -> None:
+        progress, started = self._progress, time.perf_counter()
+        loss = learner.step(self._data.train, progress.step)
+        progress.train_seconds += time.perf_counter() - started
+        progress.step += 1
+        progress.samples += self._schedule.batch
+        progress.loss = loss
+        progress.epoch_loss += loss
+        self._plan_evaluation(learner)
+
+    def _plan_evaluation(self, learner: Learner) -> None:
+        """Validation is due after the last step of an epoch, test after the last epoch."""
+        progress, splits = self._progress, self._judge.splits
+        if progress.stopped or progress.epoch == self._spec.training.epochs:
+            assert self._best is not None
+            learner.model.load_state_dict(self._best.weights)
+            names = ["test"]
+        elif progress.step == (progress.epoch + 1) * self._schedule.steps_per_epoch:
+            names = ["validation", "train"] if self._judge.regression else ["validation"]
+        else:
+            self._evaluation = None
+            return
+        self._evaluation = EvaluationPass({name: splits[name] for name in names}, self._record.micro_batch)
+
+    def _evaluate(self, learner: Learner, evaluation: EvaluationPass) -> None:
+        started = time.perf_counter()
+        evaluation.advance(learner.model, self._spec.dtype)
+        self._progress.evaluation_seconds += time.perf_counter() - started
+        if evaluation.done:
+            outputs = {
+                name: self._judge.in_label_units(outputs_N, self._progress.step)
+                for name, outputs_N in evaluation.outputs().items()
+            }
+            if "test" in outputs:
+                self._end(test_outputs_N=outputs["test"])
+            else:
+                self._close_epoch(learner, outputs)
+
+    def _close_epoch(self, learner: Learner, outputs: dict[str, Floats]) -> None:
+        progress, rule = self._progress, self._spec.training.early_stopping
+        residual_variance = self._judge.residual_variance(outputs["train"]) if self._judge.regression else None
+        scores = self._judge.scores("validation", outputs["validation"], residual_variance)
+        progress.epoch += 1
+        numbers = split_columns("val", scores)
+        train_loss = progress.epoch_loss / self._schedule.steps_per_epoch
+        values = {name: value for name in ROW_COLUMNS if (value := numbers[name]) is not None}
+        row = MetricRow(progress.step, progress.epoch, {"train_loss": train_loss, "lr": learner.rate, **values})
+        progress.rows.append(row)
+        self._pending.append(row)
+        progress.epoch_loss = 0.0
+        value = selection_value(scores, rule)
+        if is_better(value, self._best, rule):
+            outputs_N = torch.from_numpy(outputs["validation"])
+            self._best = Best(progress.epoch, value, outputs_N, residual_variance, learner.weights())
+        progress.watch(value, rule)
+        self._plan_evaluation(learner)
+
+    # ---- the end ------------------------------------------------------------------------------------------------
+
+    def _end(self, reason: str = "", test_outputs_N: Floats | None = None) -> None:
+        """Judge the best weights, and let go of all tensors. A reason means that the trial diverged."""
+        progress, best = self._progress, self._best
+        if best is not None:
+            self._outputs["validation"] = best.outputs_N.numpy()
+        if test_outputs_N is not None:
+            self._outputs["test"] = test_outputs_N
+        residual_variance = best.residual_variance if best else None
+        columns, collapsed = self._judge.columns(self._outputs, residual_variance)
+        self._free()
+        self._result = TrialResult(
+            status="diverged" if reason else "finished",
+            reason=reason,
+            epochs=progress.epoch,
+            steps=progress.step,
+            best_epoch=best.epoch if best else None,
+            collapsed=collapsed,
+            diverged=bool(reason),
+            train_base_rate=self._judge.prior.mean,
+            train_residual_variance=residual_variance,
+            train_seconds=progress.train_seconds,
+            evaluation_seconds=progress.evaluation_seconds,
+            held_seconds=self._waits.held_seconds,
+            throttled_seconds=self._waits.throttled_seconds,
+            samples_per_second=progress.samples / progress.train_seconds if progress.samples else None,
+            peak_bytes=progress.peak_bytes,
+            columns_by_split=columns,
+        )
+
+    def _note_peak(self) -> None:
+        self._progress.peak_bytes = max(self._progress.peak_bytes, memory.peak_bytes(self._device))
+
+    def _report(self, action: Action, worked: bool) -> Report:
+        rows, self._pending = self._pending, []
+        progress = self._progress
+        return Report(
+            kind="progress" if worked or rows or self.done else "heartbeat",
+            step=progress.step,
+            total_steps=self.total_steps,
+            epoch=progress.epoch,
+            loss=progress.loss,
+            rows=rows,
+            action=action,
+            saved=self._store is not None and progress.position == self._saved_position,
+            done=self.done,
+            held_s=self._waits.held_seconds,
+            throttled_s=self._waits.throttled_seconds,
+            train_s=progress.train_seconds,
+        )

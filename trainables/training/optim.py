@@ -1,0 +1,45 @@
+"""The optimizer and the learning rate over a trial's steps."""
+
+import math
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
+
+from trainables.schema import ResolvedTraining
+
+# Brown et al. 2020, 'Language Models are Few-Shot Learners', appendix B; also Hoffmann et al. 2022 and Touvron et al.
+# 2023. The second moment forgets over 20 steps rather than 1,000, which suits runs of a few hundred steps.
+BETAS = (0.9, 0.95)
+EPSILON = 1e-8  # the same sources
+
+
+def make_optimizer(model: nn.Module, training: ResolvedTraining) -> AdamW:
+    """AdamW (Loshchilov and Hutter 2019) over a model's parameters, fused.
+
+    Weight decay acts on the matrices of linear layers alone: biases, norms and positions have no scale that the data
+    cannot set.
+    """
+    matrices = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
+    groups = [
+        {"params": [p for p in model.parameters() if p in matrices], "weight_decay": training.weight_decay},
+        {"params": [p for p in model.parameters() if p not in matrices], "weight_decay": 0.0},
+    ]
+    return AdamW([group for group in groups if group["params"]], lr=training.lr, betas=BETAS, eps=EPSILON, fused=True)
+
+
+def learning_rate(step: int, *, total_steps: int, warmup: float, peak: float) -> float:
+    """Learning rate of a step counted from 0: linear warm-up over the fraction `warmup` of all steps, cosine to zero.
+
+    A pure function of the step (Loshchilov and Hutter 2017, eq. 5, without restarts): there is nothing to restore on
+    resume. Warm-up starts above zero and the last step is not quite at zero, so that no step is wasted.
+    """
+    warmup_steps = round(warmup * total_steps)
+    if step < warmup_steps:
+        return peak * (step + 1) / warmup_steps
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))
+
+
+def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
+    """Give all parameter groups the learning rate of the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate

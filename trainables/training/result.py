@@ -1,0 +1,110 @@
+"""What a trial tells its caller: reports on the way, and a result at the end."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from trainables.training.gate import Action
+from trainables.training.metrics import Intervals, Scores
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """Metrics at the end of an epoch; a metric without a value is left out.
+
+    Attributes:
+        step: optimizer steps done.
+        epoch: epochs done.
+        values: train_loss (as optimised, dropout on), lr, val_loss, skill, val_spread, and for classes val_auc, val_ap,
+            val_brier.
+    """
+
+    step: int
+    epoch: int
+    values: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What one call of `Trainer.advance` did.
+
+    Attributes:
+        kind: ``progress`` after work, ``heartbeat`` while resting, held, released or ended by the gate.
+        step: optimizer steps done, of `total_steps` (early stopping may end a trial before).
+        epoch: epochs done.
+        loss: training loss of the latest step, as optimised.
+        rows: metrics that are new since the last report; after a resume all of them again, as the last ones before a
+            crash may never have arrived.
+        action: what the gate said.
+        saved: whether the present state is in the store, so that ending now loses nothing.
+        done: the trial is over; `Trainer.result` is ready.
+        held_s: seconds spent in HOLD and RELEASE in the whole trial.
+        throttled_s: seconds spent in THROTTLE in the whole trial.
+        train_s: seconds spent in optimizer steps in the whole trial, this attempt's repeated ones left out.
+    """
+
+    kind: Literal["progress", "heartbeat"]
+    step: int
+    total_steps: int
+    epoch: int
+    loss: float | None
+    rows: list[MetricRow]
+    action: Action
+    saved: bool
+    done: bool
+    held_s: float
+    throttled_s: float
+    train_s: float
+
+
+def split_columns(prefix: str, scores: Scores, intervals: Intervals | None = None) -> dict[str, float | None]:
+    """Numbers of a split by column name: ``val_loss``, ``val_auc_low``, ...
+
+    Validation is the split that speaks for a trial: its skill and prior loss have no prefix.
+    """
+    values: dict[str, float | None] = asdict(scores) | (asdict(intervals) if intervals else {})
+    bare = ("prior_loss", "skill") if prefix == "val" else ()
+    return {name if bare and name.startswith(bare) else f"{prefix}_{name}": value for name, value in values.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult:
+    """How a trial ended.
+
+    Attributes:
+        status: ``finished``, or ``diverged`` where a loss, gradient or output stopped being finite.
+        reason: what diverged and when; empty otherwise.
+        epochs: epochs done and evaluated.
+        steps: optimizer steps done.
+        best_epoch: epoch (counted from 1) whose weights were kept; None where none was evaluated.
+        collapsed: see `metrics.is_collapsed`, on validation; None where none was evaluated.
+        train_base_rate: share of positives (regression: mean label) of the training split.
+        train_residual_variance: regression only, of the best weights, in label units squared.
+        train_seconds: in optimizer steps alone; the basis of `samples_per_second`.
+        evaluation_seconds: in forward passes for validation and test.
+        peak_bytes: CUDA allocator's peak, or the process's peak resident size on a CPU.
+        columns_by_split: numbers of validation (``val_loss``, ``prior_loss``, ``skill``, ...) and of test
+            (``test_loss``, ``test_prior_loss``, ``test_skill``, ...), with their intervals (``..._low``, ``..._high``).
+    """
+
+    status: Literal["finished", "diverged"]
+    reason: str
+    epochs: int
+    steps: int
+    best_epoch: int | None
+    collapsed: bool | None
+    diverged: bool
+    train_base_rate: float
+    train_residual_variance: float | None
+    train_seconds: float
+    evaluation_seconds: float
+    held_seconds: float
+    throttled_seconds: float
+    samples_per_second: float | None
+    peak_bytes: int
+    columns_by_split: dict[str, float | None]
+
+    def columns(self) -> dict[str, Any]:
+        """All as one flat row."""
+        row = asdict(self)
+        splits: dict[str, Any] = row.pop("columns_by_split")
+        return row | splits
