@@ -106,31 +106,36 @@ def _show_cell(cell: Cell, data: TrialData, console: Console) -> None:
 
 def _train(trainer: Trainer, options: Options, name: str, console: Console) -> int:
     """Train: some steps to warm up, some under the profiler, then the rest."""
-    first = report = trainer.advance(0.0)
     limit = min(options.steps or trainer.total_steps, trainer.total_steps)
-    while report.step < min(WARM_UP_STEPS, limit) and not report.done:
-        report = trainer.advance(0.0)
-    cuda = torch.cuda.is_available()
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
-    began = report.step
-    with profile(activities=activities) as profiler:
-        while report.step < min(began + PROFILED_STEPS, limit) and not report.done:
-            report = trainer.advance(0.0)
-    if report.step > began:
-        _show_phases(profiler, report.step - began, console)
+    first = trainer.advance(0.0)
+    _show_progress(first, console)
+    warm = _drive(trainer, first, min(WARM_UP_STEPS, limit), console)
+    cuda = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
+    with profile(activities=[ProfilerActivity.CPU, *cuda]) as profiler:
+        report = _drive(trainer, warm, min(warm.step + PROFILED_STEPS, limit), console)
+    if report.step > warm.step:
+        _show_phases(profiler, report.step - warm.step, console)
         if options.profile:
             _write_profile(profiler, name, console)
-    while report.step < limit and not report.done:
-        report = trainer.advance(SLICE_S if options.steps is None else 0.0)
+    report = _drive(trainer, report, limit, console, seconds=0.0 if options.steps else SLICE_S)
+    while not options.steps and not report.done:  # the last evaluations
+        report = trainer.advance(SLICE_S)
         _show_progress(report, console)
-    if not options.steps:
-        while not report.done:  # the last evaluations
-            report = trainer.advance(SLICE_S)
     return _show_end(trainer, first, report, options, console)
 
 
+def _drive(trainer: Trainer, last: Report, until: int, console: Console, seconds: float = 0.0) -> Report:
+    """Train until step `until` was made or the trial is over, and show what is new; returns the last report."""
+    while last.step < until and not last.done:
+        report = trainer.advance(seconds)
+        if report.step > last.step or report.rows:
+            _show_progress(report, console)
+        last = report
+    return last
+
+
 def _show_phases(profiler: profile, steps: int, console: Console) -> None:
-    table = Table("phase", "ms a step", title=f"step time by phase, {steps} steps under the profiler")
+    table = Table("phase", "ms a step", title=f"step time by phase, mean of {steps} steps", min_width=44)
     totals = {event.key: event.cpu_time_total / 1000 for event in profiler.key_averages()}
     for phase in PHASES:
         table.add_row(phase, f"{totals.get(phase, 0.0) / steps:.2f}")

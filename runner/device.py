@@ -3,6 +3,7 @@
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -23,6 +24,16 @@ class Device:
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_name() -> str:
+    """The processor's model where the system says it, else the architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def resolve(execution: ExecutionSpec) -> tuple[Device, Dtype]:
@@ -50,6 +61,6 @@ def resolve(execution: ExecutionSpec) -> tuple[Device, Dtype]:
                     mend="set execution.dtype to auto or fp32",
                 )
             )
-        return Device("cpu", platform.processor() or platform.machine(), usable_cores()), "fp32"
+        return Device("cpu", _cpu_name(), usable_cores()), "fp32"
     device = Device("cuda", torch.cuda.get_device_name(0), torch.cuda.device_count())
     return device, "fp32" if execution.dtype == "fp32" else "bf16"

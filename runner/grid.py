@@ -8,7 +8,8 @@ from typing import Any
 from runner.device import Device, resolve
 from runner.paths import DATA
 from runner.sweepfile import Sweep, Variant
-from trainables.data import catalog, windows
+from trainables.data import catalog
+from trainables.data.window_index import index_windows
 from trainables.errors import BudgetError, InfeasibleError, Problem
 from trainables.models import budget, param_count
 from trainables.schema import (
@@ -150,7 +151,7 @@ class _Builder:
 
 def _count_windows(dataset: catalog.Dataset, data: ResolvedData, task: TaskSpec) -> tuple[dict[str, int | None], str]:
     """Windows of each split, and why they do not suffice, or an empty text."""
-    index = windows.index_windows(dataset, data, task)
+    index = index_windows(dataset, data, task)
     sizes: dict[str, int | None] = {
         "n_train": len(index.splits["train"]),
         "n_val": len(index.splits["validation"]),

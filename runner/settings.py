@@ -5,7 +5,6 @@ defaults.
 """
 
 import os
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -33,22 +32,22 @@ class MlflowSpec(Spec):
     """MLflow tracking."""
 
     uri: str | None = Field(None, description="tracking server; null = sqlite in runs/mlflow.db, shared by all sweeps")
-    experiment: str = Field("isotherm", min_length=1)
+    experiment: str = Field("isotherm", min_length=1, description="name of the MLflow experiment")
 
 
 class WandbSpec(Spec):
     """W&B tracking."""
 
     mode: Literal["auto", "online", "offline"] = Field("auto", description="auto = online with a key, else offline")
-    project: str = Field("isotherm", min_length=1)
-    entity: str | None = None
+    project: str = Field("isotherm", min_length=1, description="name of the W&B project")
+    entity: str | None = Field(None, description="W&B team or user; null = your default")
 
 
 class TrackingSpec(Spec):
     """Trackers; null turns one off."""
 
-    mlflow: MlflowSpec | None = MlflowSpec()
-    wandb: WandbSpec | None = WandbSpec()
+    mlflow: MlflowSpec | None = Field(MlflowSpec(), description="null = off")
+    wandb: WandbSpec | None = Field(WandbSpec(), description="null = off")
 
 
 class _KnownDotEnv(DotEnvSettingsSource):
@@ -132,9 +131,3 @@ class Secrets(BaseSettings):
 def environment_names() -> list[str]:
     """Names of the ``ISOTHERM_*`` variables that are set."""
     return sorted(name for name in os.environ if name.upper().startswith(PREFIX))
-
-
-def folder_from_environment(name: str) -> Path | None:
-    """A folder named by an environment variable, or None."""
-    value = os.environ.get(name)
-    return Path(value) if value else None

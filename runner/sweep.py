@@ -173,8 +173,12 @@ def _run_under_tune(sweep: Sweep, plan: Plan, recorder: Recorder, console: Conso
 
     settings = sweep.settings
     drain = draining.begin(plan.paths.root / ".drain")
-    environment.start(plan.grid.device)
     undo = draining.install(drain)
+    try:
+        environment.start(plan.grid.device)
+    except SystemExit:  # Ray's own handler, which stands while it starts
+        drain.request("SIGTERM")
+    draining.install(drain)
     progress = Progress(plan.grid.cells, recorder.view, console)
     recorder.listen(progress.on_record)
     try:

@@ -118,7 +118,7 @@ def _overrides(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _unknown_environment() -> Iterator[Problem]:
-    known = [PREFIX + name.upper() for name in SweepSettings.model_fields] + [PREFIX + "CACHE_DIR"]
+    known = [PREFIX + name.upper() for name in SweepSettings.model_fields]
     for name in environment_names():
         head = name.upper().split("__")[0]
         if head not in known:

@@ -79,9 +79,9 @@ class SplitSpec(Spec):
     test length sooner, and training always starts at the first bar.
     """
 
-    train: Bound = 0.70
-    validation: Bound = 0.15
-    test: Bound = 0.15
+    train: Bound = Field(0.70, description="share of the time axis, or the split's last day")
+    validation: Bound = Field(0.15, description="likewise")
+    test: Bound = Field(0.15, description="likewise")
     embargo: int = Field(0, ge=0, description="bars left out at the start of validation and of test")
     folds: int = Field(1, ge=1, le=20, description="walk-forward folds")
     fold: int = Field(0, ge=0, description="which fold, counted from 0")
@@ -156,10 +156,10 @@ class TaskSpec(Spec):
 class ModelSpec(Spec):
     """Which architecture; its size comes from the budget."""
 
-    name: ModelName = "patchtst"
+    name: ModelName = Field("patchtst", description="architecture")
     patch: int = Field(10, ge=1, description="bars in a patch; must divide the context")
     channels: Literal["mixed", "independent"] = Field("mixed", description="patches over all features, or per feature")
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of activations dropped in training")
     aspect: float = Field(32.0, gt=0, description="width over depth that the budget solver aims at")
     shapes: str = Field("configs/budgets", description="folder of hand-written shapes, one <budget>.yaml each")
 
@@ -186,9 +186,9 @@ class SizeRule(Spec):
 class EarlyStopping(Spec):
     """End a trial when its validation metric has not improved by `min_delta` for `patience` epochs."""
 
-    metric: Literal["val_loss", "val_auc"] = "val_loss"
+    metric: Literal["val_loss", "val_auc"] = Field("val_loss", description="also chooses the best epoch")
     patience: int = Field(10, ge=1, description="epochs")
-    min_delta: float = Field(0.001, ge=0)
+    min_delta: float = Field(0.001, ge=0, description="smaller gains do not count")
 
 
 # One branch of a union is chosen by the value's form, so that a wrong value gives one message and not one per branch.
@@ -205,28 +205,28 @@ CountOrAuto = Annotated[Annotated[int, Field(ge=1), Tag("<number>")] | _Auto, _N
 class TrainingSpec(Spec):
     """How a model is optimized, as asked: numbers or rules of the size."""
 
-    epochs: int = Field(8, ge=1)
+    epochs: int = Field(8, ge=1, description="passes over the training windows")
     global_batch: CountOrRule = Field(128, description="windows per optimizer step")
     lr: RateOrRule = Field(1e-3, description="peak learning rate, or a rule of the size")
-    weight_decay: DecayOrRule = 0.01
+    weight_decay: DecayOrRule = Field(0.01, description="of weight matrices (AdamW), or a rule of the size")
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of all steps")
     clip: float = Field(1.0, gt=0, description="largest global gradient norm")
-    loss: Literal["bce", "focal"] = "bce"
+    loss: Literal["bce", "focal"] = Field("bce", description="what is minimised on classes; regression: squared error")
     focal_gamma: float = Field(2.0, ge=0, description="focusing exponent (Lin et al. 2017), with loss: focal")
     class_weight: Literal["none", "balanced"] = Field("none", description="weights of the classes in the loss")
-    early_stopping: EarlyStopping | None = None
+    early_stopping: EarlyStopping | None = Field(None, description="end a trial that no longer improves")
     seed: int = Field(0, ge=0, lt=2**31, description="a whole number; usually a grid axis")
 
 
 class ExecutionSpec(Spec):
     """How trials are executed. Never part of a trial's key, the resolved dtype excepted."""
 
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda)$")
-    dtype: Literal["auto", "bf16", "fp32"] = "auto"
-    micro_batch: CountOrAuto = "auto"
-    threads: CountOrAuto = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA where there is one")
+    dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto = bf16 on CUDA, fp32 elsewhere")
+    micro_batch: CountOrAuto = Field("auto", description="windows in memory at once; at most the global batch")
+    threads: CountOrAuto = Field("auto", description="CPU threads a trial")
     gpu_share: float = Field(1.0, gt=0, description="GPUs a trial asks for: a share of one, or a whole number")
-    checkpoint_interval_s: float = Field(60.0, gt=0)
+    checkpoint_interval_s: float = Field(60.0, gt=0, description="seconds between checkpoints, at least")
     max_attempts: int = Field(3, ge=1, description="starts of one trial before it counts as failed")
 
     @field_validator("gpu_share")

@@ -21,6 +21,10 @@ class Report:
     markdown: Path
     figures: tuple[Path, ...]
 
+    def as_dict(self) -> dict[str, str | list[str]]:
+        """The paths as text, for JSON."""
+        return {"html": str(self.html), "markdown": str(self.markdown), "figures": [str(path) for path in self.figures]}
+
 
 def build(paths: RunPaths) -> Report:
     """Write ``report.html``, ``report.md`` and ``figures/*.png``, each atomically; the sweep may still be running.

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from runner import ledger
-from runner.ledger import LedgerView
+from runner.ledger import EventRecorded, LedgerView
 from runner.paths import RunPaths
 from runner.report.findings import Finding, find
 from runner.report.trials import ENDED, Trial, clean, trials_of
@@ -66,14 +66,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Collected:
-    """What a report is made of."""
+    """What a report is made of. `gates` holds the checks before the latest start that warned, in words."""
 
     run: str
     progress: Progress
     trials: tuple[Trial, ...]
     findings: tuple[Finding, ...]
+    gates: tuple[str, ...]
     events: tuple[Event, ...]
     lineage: tuple[Lineage, ...]
+    tasks: tuple[str, ...]
     code_versions: tuple[tuple[str, int], ...]
     devices: tuple[tuple[str, int], ...]
     versions: tuple[tuple[str, str], ...]
@@ -97,8 +99,10 @@ def collect(paths: RunPaths) -> Collected:
         progress=_progress(view),
         trials=trials,
         findings=find(trials),
+        gates=tuple(dict.fromkeys(clean(event.message) for event in _since_start(view) if _is_gate(event))),
         events=tuple(Event(e.time, clean(e.what), clean(e.key), clean(e.message)) for e in view.events),
         lineage=_lineage(view),
+        tasks=tuple(dict.fromkeys(_task(state.cell.spec.get("task", {})) for state in view.current.values())),
         code_versions=_counted(trial.code_version for trial in trials if trial.attempts),
         devices=_counted(trial.device for trial in trials if trial.attempts),
         versions=tuple((clean(name), clean(value)) for name, value in latest.versions.items()) if latest else (),
@@ -122,6 +126,23 @@ def _progress(view: LedgerView) -> Progress:
         complete=bool(states) and (ended if closed else final) == len(states),
         earlier=len(view.cells) - sum(state is not None for state in states),
     )
+
+
+def _since_start(view: LedgerView) -> Iterable[EventRecorded]:
+    return (event for event in view.events if view.sweeps and event.seq > view.sweeps[-1].seq)
+
+
+def _is_gate(event: EventRecorded) -> bool:
+    return event.what.startswith("gate_")
+
+
+def _task(task: dict[str, Any]) -> str:
+    """What is predicted, the horizon apart."""
+    kind = clean(task.get("kind"))
+    if not kind:
+        return "not recorded"
+    aim = f" {clean(task.get('threshold'))} ({clean(task.get('price'))})" if kind == "threshold" else ""
+    return f"{kind}{aim}, context {clean(task.get('context'))} bars"
 
 
 def _lineage(view: LedgerView) -> tuple[Lineage, ...]:

@@ -52,7 +52,7 @@ _RULES = (
     ),
     _Rule(
         "under-trained",
-        "The validation loss was lowest at the last evaluation: longer training might lower it further.",
+        "The best epoch is the last one: longer training might lower the loss further.",
         lambda trial: trial.under_trained,
         lambda trial: "",
     ),

@@ -34,10 +34,10 @@ HOW_TO_READ = (
     "Skill is 1 \N{MINUS SIGN} validation loss / prior loss: 0 is no better than the prior.",
     "Brackets and bars are 95 % intervals by block bootstrap over time, with the same resamples for all trials. They "
     "cover the sampling of the validation period, not seeds, nor other market regimes. Where there is no skill at all, "
-    "1 trial in 40 or more still has an interval above 0 by chance, and trials of one horizon tend to have it together.",
+    "1 trial in 40 or more still has an interval above 0 by chance, and trials of one horizon tend to do so together.",
     "Collapsed means that the predictions hardly vary, or that the interval of the skill lies wholly below 0.",
 )
-NO_FINDINGS = "None: no trial is missing, diverged, collapsed or was still improving at its end."
+NO_FINDINGS = "None: no trial is missing, diverged, collapsed or was still improving at its end; no check warned."
 NO_FIGURES = "None yet: no trial has a loss."
 REPRODUCE = (
     "Give these commands in the folder that holds runs/, with the code version and the libraries named above. "
@@ -103,7 +103,7 @@ def make(collected: Collected, figures: tuple[Plot, ...]) -> Page:
         facts=tuple(_facts(collected)),
         data=_data_table(collected.lineage),
         splits=_splits_table(collected.lineage),
-        findings=tuple(_finding(group) for _, group in groupby(collected.findings, key=lambda finding: finding.kind)),
+        findings=tuple(_findings(collected)),
         no_findings=NO_FINDINGS,
         figures=figures,
         no_figures=NO_FIGURES,
@@ -120,7 +120,9 @@ def _facts(collected: Collected) -> Iterable[tuple[str, str]]:
     progress, trials = collected.progress, collected.trials
     yield "Run", collected.run
     yield "Grid", f"{plural(progress.cells, 'cell')}, {progress.ended} ended"
-    groups = sorted({trial.group for trial in trials})
+    if collected.tasks:
+        yield "Task", "; ".join(collected.tasks)
+    groups = {trial.group for trial in trials}
     for name, what in (("model", "Model"), ("tier", "Feature tier"), ("timescale", "Timescale")):
         if values := sorted({getattr(group, name) for group in groups} - {""}):
             yield what, joined(values)
@@ -144,6 +146,14 @@ def _counted(values: Sequence[tuple[str, int]]) -> str:
     if len(values) == 1:
         return values[0][0]
     return ", ".join(f"{value} ({plural(n, 'trial')})" for value, n in values)
+
+
+def _findings(collected: Collected) -> Iterable[FindingText]:
+    for _, group in groupby(collected.findings, key=lambda finding: finding.kind):
+        yield _finding(group)
+    if collected.gates:
+        heading = f"checks before the start: {plural(len(collected.gates), 'warning')}"
+        yield FindingText(heading, "They did not stop the sweep, and limit what it can show.", collected.gates)
 
 
 def _finding(group: Iterable[Finding]) -> FindingText:

@@ -89,7 +89,7 @@ def _panel(axis: Axes, trials: tuple[Trial, ...], colours: dict[int | None, str]
 
 
 def _point(axis: Axes, trial: Trial, colour: str, rank: int, limits: tuple[float, float]) -> None:
-    """One trial. Intervals of several seeds share one place: the later seed's has the narrower ends."""
+    """One trial. Several seeds share one place: the later seed's marks are smaller and lie on top."""
     n, loss = trial.n_params, trial.val_loss
     if n is None or loss.value is None:
         return
@@ -107,7 +107,7 @@ def _point(axis: Axes, trial: Trial, colour: str, rank: int, limits: tuple[float
     if trial.collapsed:
         axis.plot(n, loss.value, "v", mec=colour, mfc="white", ms=9, mew=1.8, zorder=zorder)
     else:
-        axis.plot(n, loss.value, "o", mec="white", mfc=colour, ms=7.5, mew=0.7, zorder=zorder)
+        axis.plot(n, loss.value, "o", mec="white", mfc=colour, ms=max(9.5 - 1.5 * rank, 4.0), mew=0.7, zorder=zorder)
 
 
 def _means(axis: Axes, finished: list[Trial]) -> None:
@@ -157,7 +157,8 @@ def _legend(trials: tuple[Trial, ...], colours: dict[int | None, str]) -> list[L
 def _caption(trials: tuple[Trial, ...], beyond: bool) -> tuple[str, ...]:
     effective = sorted({trial.n_val_effective for trial in trials if trial.n_val_effective is not None})
     lines = [
-        "One point a trial; the line joins means over the seeds of finished trials, collapsed ones included.",
+        "One point a trial; seeds share one place, so later ones are drawn smaller, for no other reason. "
+        "The line joins means over the seeds of finished trials, collapsed ones included.",
         COVERAGE,
         sizes_note(trials),
     ]

@@ -50,7 +50,7 @@ class Group:
             if len({getattr(other, name) for other in others}) > 1
         ]
         if len({other.data_fraction for other in others}) > 1:
-            parts.append(f"{self.data_fraction:.4g} of the training data")
+            parts.append(f"{100 * self.data_fraction:.4g} % of the training data")
         parts += [
             f"{name} {value}" for name, value in self.axes if len({dict(other.axes).get(name) for other in others}) > 1
         ]
@@ -61,7 +61,8 @@ class Group:
 class Trial:
     """One key of the grid in its latest state. Losses in nats, times in seconds.
 
-    `curve` holds (optimizer step, validation loss) of each evaluation whose loss is finite.
+    `best_epoch` is counted from 1 and never above `epochs`, the number of epochs done. `curve` holds (optimizer step,
+    validation loss) of each evaluation whose loss is finite.
     """
 
     key: str
@@ -79,6 +80,8 @@ class Trial:
     n_val: int | None
     n_test: int | None
     n_val_effective: int | None
+    epochs: int | None
+    best_epoch: int | None
     val_loss: Estimate
     prior_loss: float | None
     skill: Estimate
@@ -99,9 +102,8 @@ class Trial:
 
     @property
     def under_trained(self) -> bool:
-        """A finished trial whose best evaluation is its last."""
-        losses = [loss for _, loss in self.curve]
-        return self.status == "finished" and bool(losses) and losses.index(min(losses)) == len(losses) - 1
+        """A finished trial whose best epoch is its last."""
+        return self.status == "finished" and self.best_epoch is not None and self.best_epoch == self.epochs
 
 
 def trials_of(view: LedgerView) -> tuple[Trial, ...]:
@@ -147,6 +149,8 @@ def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
         n_val=_integer(row.get("n_val")),
         n_test=_integer(row.get("n_test")),
         n_val_effective=_integer(row.get("n_val_effective")),
+        epochs=_integer(row.get("epochs")),
+        best_epoch=_integer(row.get("best_epoch")),
         val_loss=_estimate(row, "val_loss"),
         prior_loss=_number(row.get("prior_loss")),
         skill=_estimate(row, "skill"),

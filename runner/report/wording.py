@@ -78,13 +78,12 @@ def joined(parts: list[str]) -> str:
 
 
 def distinct_sizes(trials: tuple[Trial, ...]) -> tuple[int, ...]:
-    """Numbers of distinct sizes with a finished trial, one for each series of comparable trials, ascending."""
+    """Numbers of distinct sizes in each series of comparable finished trials, ascending; a single 0 without any."""
     series: dict[tuple[int | None, Group], set[int]] = {}
     for trial in trials:
-        known = series.setdefault((trial.horizon, trial.group), set())
         if trial.status == "finished" and trial.n_params is not None:
-            known.add(trial.n_params)
-    return tuple(sorted(len(sizes) for sizes in series.values()))
+            series.setdefault((trial.horizon, trial.group), set()).add(trial.n_params)
+    return tuple(sorted(len(sizes) for sizes in series.values())) or (0,)
 
 
 def sizes_note(trials: tuple[Trial, ...]) -> str:
@@ -156,8 +155,8 @@ def _skill_sentence(finished: list[Trial]) -> str:
 
 
 def _no_verdict(trials: tuple[Trial, ...]) -> str:
-    counts = distinct_sizes(trials) or (0,)
+    counts = distinct_sizes(trials)
     shown = plural(counts[-1], "distinct size")
     shown = shown if counts[0] == counts[-1] else f"{counts[0]} to {shown}"
-    text = f"This report gives no verdict on scaling: it shows losses at {shown} a horizon and group and fits nothing"
+    text = f"This report gives no verdict on scaling: it shows losses at {shown} and fits nothing"
     return text + ("." if counts[-1] >= MIN_SIZES else f"; fewer than {MIN_SIZES} could not identify a law anyway.")

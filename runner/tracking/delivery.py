@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Discriminator, TypeAdapter
 
 from runner.ledger import AnyRecord, LedgerView
-from runner.tracking.tracker import Status, Tracker, key_of
+from runner.tracking.tracker import RESTART_CODE, Status, Tracker, UnusableError, key_of
 from trainables.errors import LedgerError, Problem
 
 log = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ OUTAGE_FAILURES = 3  # keys that fail one after the other before the tracker as 
 CLOSE_SHARE = 0.25  # of the time to close, kept back for ending open runs
 CLOSE_SHARE_MAX_S = 3.0
 
-_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+\b|(?<=session=)\S+")
+_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+\b")
 _RECORD: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Discriminator("kind")])
 
 
@@ -98,13 +98,17 @@ class Delivery:
         self._backoff_max_s = BACKOFF_MAX_S
         self._last = Status(delivered=0, known=0)
 
-    def turn(self, deadline: float = float("inf")) -> bool:
-        """Read what is new and deliver what is due; returns whether nothing is left to deliver."""
+    def turn(self, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Read what is new and deliver what is due; returns whether nothing is left to deliver.
+
+        Args:
+            stop: asked between keys; True breaks off.
+        """
         self._read()
         for key in sorted(self._lanes, key=lambda key: (key is None, key or "")):  # trials before the sweep's end
             lane = self._lanes[key]
             now = self._clock()
-            if now >= deadline or now < self._quiet_until:
+            if now < self._quiet_until or stop():
                 break
             if lane.waiting and now >= lane.due:
                 self._deliver(lane)
@@ -119,7 +123,7 @@ class Delivery:
         self._quiet_until = 0.0
         for lane in self._lanes.values():
             lane.due = 0.0
-        while not self.turn(deadline) and (rest := deadline - self._clock()) > 0:
+        while not self.turn(lambda: self._clock() >= deadline) and (rest := deadline - self._clock()) > 0:
             time.sleep(min(BACKOFF_CLOSING_S / 2, rest))
         self._end_tracker()
         self._tell(done=True)
@@ -136,6 +140,10 @@ class Delivery:
     def _deliver(self, lane: _Lane) -> None:
         try:
             self._tracker.consume(tuple(lane.waiting), self._view)
+        except UnusableError as error:
+            cause = error.__cause__
+            self._say(self._explain(cause if isinstance(cause, Exception) else error))
+            raise SystemExit(RESTART_CODE) from error
         except Exception as error:
             lane.failures += 1
             self._failures_in_a_row += 1
@@ -145,6 +153,7 @@ class Delivery:
             self._say(self._explain(error))
         else:
             if self._failures_in_a_row >= OUTAGE_FAILURES:  # it was down as a whole: everybody may try again
+                self._tell(notes=("it answers again",))
                 for other in self._lanes.values():
                     other.due = 0.0
             lane.delivered += len(lane.waiting)
@@ -160,9 +169,9 @@ class Delivery:
         except Exception as error:
             self._say(self._explain(error))
             return
-        for key, error in unsure.items():
+        for key, reason in unsure.items():
             self._lanes[key].delivered = 0
-            self._say(self._explain(error))
+            self._say(self._explain(reason))
 
     # ---- what is said --------------------------------------------------------------------------------------------
 
@@ -182,9 +191,9 @@ class Delivery:
             self._said.add(text)
             self._tell(errors=(text,))
 
-    def _tell(self, *, errors: tuple[str, ...] = (), done: bool = False) -> None:
+    def _tell(self, *, errors: tuple[str, ...] = (), notes: tuple[str, ...] = (), done: bool = False) -> None:
         delivered = sum(lane.delivered for lane in self._lanes.values())
-        status = Status(delivered=delivered, known=self._known, errors=errors, done=done)
+        status = Status(delivered=delivered, known=self._known, errors=errors, notes=notes, done=done)
         if status != self._last:
             self._last = status
             self._report(status)

@@ -30,6 +30,13 @@ RESTART_MAX_S = 60.0
 KILL_MARGIN_S = 0.5  # of the time to close, kept back for ending a process that hangs
 
 
+RESTART_CODE = 75  # how the process ends that wants to be started again (EX_TEMPFAIL of sysexits.h)
+
+
+class UnusableError(Exception):
+    """The tracking library is beyond repair in this process; a new process can go on. Its cause is what happened."""
+
+
 class Tracker(Protocol):
     """A place that shows a run. Its state is brought level with the ledger; doing that twice changes nothing."""
 
@@ -43,7 +50,8 @@ class Tracker(Protocol):
             view: the ledger folded up to its last known record.
 
         Raises:
-            Exception: anything; the records count as not delivered.
+            UnusableError: this process can deliver nothing more.
+            Exception: anything else; the records count as not delivered.
         """
 
     def close(self, complete: bool) -> Mapping[str, Exception]:
@@ -225,9 +233,10 @@ class TrackerQueue:
             assert process.stdout is not None
             for line in process.stdout:
                 self._take(Status.model_validate_json(line))
-        if process.returncode and not self._status.done:
+        if process.returncode not in (0, RESTART_CODE) and not self._status.done:
+            log_file = self._paths.logs / f"{self.name}.log"
             raise RuntimeError(
-                f"ended with code {process.returncode}\n    mend: see {self._paths.logs / self.name}.log; it is started again"
+                f"it ended with code {process.returncode}\n    mend: see {log_file}; it is started again"
             )
 
     def _order(self) -> None:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, TextIO
@@ -35,20 +36,24 @@ class Orders:
     """The order to close, awaited in a thread of its own."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.timeout_s = ORPHANED_S
         self._stream = stream
+        self._deadline = 0.0
         self._given = threading.Event()
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
 
     def _listen(self) -> None:
-        line = self._stream.readline()
-        if line.strip():
-            self.timeout_s = float(line)
+        line = self._stream.readline().strip()
+        self._deadline = time.monotonic() + (float(line) if line else ORPHANED_S)
         self._given.set()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait at most that long; returns whether the order is there."""
-        return self._given.wait(seconds)
+    def given(self, wait_s: float = 0.0) -> bool:
+        """Whether the order is there, waiting for it at most that long."""
+        return self._given.wait(wait_s)
+
+    @property
+    def left_s(self) -> float:
+        """How much of the time to close is left."""
+        return max(0.0, self._deadline - time.monotonic())
 
 
 def main() -> None:
@@ -72,9 +77,10 @@ def main() -> None:
             logging.info("the driver no longer listens")
 
     delivery = Delivery(target.build(paths), paths.ledger, report, target.secrets)
-    while not orders.wait(POLL_S):
-        delivery.turn()
-    delivery.close(orders.timeout_s)
+    delivery.turn(orders.given)
+    while not orders.given(POLL_S):
+        delivery.turn(orders.given)
+    delivery.close(orders.left_s)
 
 
 def _private_stdout() -> TextIO:
@@ -85,7 +91,7 @@ def _private_stdout() -> TextIO:
 
 
 def _ignore(number: int, frame: FrameType | None) -> None:
-    logging.info("signal %d is left to the driver", number)
+    """Nothing: the signal is the driver's business."""
 
 
 if __name__ == "__main__":

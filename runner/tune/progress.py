@@ -15,6 +15,7 @@ from runner.grid import Cell
 from runner.ledger import AnyRecord, AttemptStarted, CellEnded, CellState, LedgerView
 
 LINE_INTERVAL_S = 10.0  # between lines where the output is no terminal
+MEASURED_SHARE = 0.01  # of the work must be done before a time left is worth saying
 OVERHEAD_PARAMETERS = 100_000  # a step of a tiny model costs about as much as one of this size
 
 
@@ -70,7 +71,7 @@ class Progress:
         """Seconds left at the rate so far, weighted by work; None before anything was measured."""
         gained = self._done_work() - self._done_before
         elapsed = time.monotonic() - self._began
-        if gained <= 0 or elapsed < 3:
+        if gained < MEASURED_SHARE * sum(self._work.values()):
             return None
         return elapsed * (sum(self._work.values()) - self._done_work()) / gained
 

@@ -21,7 +21,9 @@ def test_every_shipped_config_loads(path: Path, folder: Path) -> None:
     assert sweep.settings.name == path.stem
     assert sweep.variants
     head = path.read_text().splitlines()[:4]
-    assert any("run:" in line and ("make sweep" in line) for line in head), "a config opens with the command that runs it"
+    assert any("run:" in line and ("make sweep" in line) for line in head), (
+        "a config opens with the command that runs it"
+    )
 
 
 def test_the_shipped_grids_are_those_of_the_design(folder: Path) -> None:
@@ -58,7 +60,11 @@ def test_command_line_wins_over_environment_over_dotenv_over_file(
 
 
 def test_overrides_reach_grid_axes_and_rules(sweep_file: Write) -> None:
-    overrides = ["grid.budget=[1m, 2m]", "grid.model.dropout=[0, 0.5]", "training.lr={base: 0.01, at: 2m, exponent: -1}"]
+    overrides = [
+        "grid.budget=[1m, 2m]",
+        "grid.model.dropout=[0, 0.5]",
+        "training.lr={base: 0.01, at: 2m, exponent: -1}",
+    ]
     sweep = sweepfile.load(sweep_file(), overrides)
     assert sweep.settings.grid["budget"] == ["1m", "2m"]
     assert len(sweep.variants) == 4

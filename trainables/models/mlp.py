@@ -7,7 +7,7 @@ Shapes: B windows, L context bars, F features, S window stats, D width.
 
 from torch import Tensor, nn
 
-from trainables.models.layers import Dropout, FeedForward, Linear
+from trainables.models.layers import FeedForward, Linear
 from trainables.models.window_model import WindowModel
 from trainables.schema import ModelShape
 
@@ -20,7 +20,7 @@ class WindowEmbedding(nn.Module):
         super().__init__()
         self.project = Linear(shape.context * shape.n_features, shape.width)
         self.stats = Linear(shape.n_window_stats, shape.width, bias=False) if shape.n_window_stats else None
-        self.dropout = Dropout(shape.dropout)
+        self.dropout = nn.Dropout(shape.dropout)
 
     def forward(self, x_BLF: Tensor, stats_BS: Tensor | None) -> Tensor:
         """Vectors of shape (B, D)."""

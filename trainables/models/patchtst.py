@@ -1,18 +1,19 @@
 """PatchTST (Nie et al. 2023, "A time series is worth 64 words") with one output a window.
 
-Pre-norm blocks (Xiong et al. 2020), GELU, learned positions, a norm, and a head over all tokens. Patches do not overlap.
-Dropout acts on the tokens and on what each branch adds to them. Attention weights are not dropped, as in the authors'
-code; that also keeps the fused attention kernel on a CPU, where dropping them made attention up to four times as slow.
+Pre-norm blocks (Xiong et al. 2020), GELU, learned positions, a norm, a head over all tokens; patches do not overlap.
+Dropout acts on the tokens, on attention weights and on what each branch adds to the tokens, in training only.
 
 Shapes: B windows, L context bars, F features, P patches, S window stats, D width, H heads, d width of a head, and
 N sequences: N = B where channels are mixed, N = B * F where they are independent.
 """
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.models.layers import DEVIATION, Dropout, FeedForward, Linear, branch_deviation
+from trainables.models.layers import DEVIATION, FeedForward, Linear, branch_deviation
 from trainables.models.window_model import WindowModel
 from trainables.schema import ModelShape
 
@@ -32,9 +33,10 @@ class PatchEmbedding(nn.Module):
         self.mixed = shape.channels == "mixed"
         channels, sequences = (shape.n_features, 1) if self.mixed else (1, shape.n_features)
         self.project = Linear(shape.patch * channels, shape.width)
-        self.stats = Linear(shape.n_window_stats // sequences, shape.width, bias=False) if shape.n_window_stats else None
+        stats = shape.n_window_stats // sequences
+        self.stats = Linear(stats, shape.width, bias=False) if stats else None
         self.position_PD = nn.Parameter(torch.empty(shape.context // shape.patch, shape.width).normal_(0.0, DEVIATION))
-        self.dropout = Dropout(shape.dropout)
+        self.dropout = nn.Dropout(shape.dropout)
 
     def forward(self, x_BLF: Tensor, stats_BS: Tensor | None) -> Tensor:
         """Tokens of shape (N, P, D); with independent channels the features of one window follow one another.
@@ -49,7 +51,7 @@ class PatchEmbedding(nn.Module):
         tokens_NPD = self.project(patches) + self.position_PD
         if self.stats is not None and stats_BS is not None:
             if not self.mixed:
-                stats_BS = stats_BS.unflatten(1, (-1, n_features)).transpose(1, 2).flatten(0, 1)
+                stats_BS = stats_BS.reshape(n_windows, -1, n_features).transpose(1, 2).flatten(0, 1)
             tokens_NPD = tokens_NPD + self.stats(stats_BS).unsqueeze(1)
         dropped_NPD: Tensor = self.dropout(tokens_NPD)
         return dropped_NPD
@@ -65,14 +67,17 @@ class Attention(nn.Module):
         self.norm = nn.LayerNorm(shape.width)
         self.qkv = Linear(shape.width, 3 * shape.width)
         self.out = Linear(shape.width, shape.width, deviation=branch_deviation(branches))
-        self.dropout = Dropout(shape.dropout)
+        self.dropout = nn.Dropout(shape.dropout)
 
     def forward(self, x_NPD: Tensor) -> Tensor:
         """`x_NPD` plus what the branch makes of it."""
-        qkv = self.qkv(self.norm(x_NPD)).unflatten(-1, (3, self.heads, -1))
-        q_NHPd, k_NHPd, v_NHPd = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        attended_NHPd = F.scaled_dot_product_attention(q_NHPd, k_NHPd, v_NHPd)
-        return x_NPD + self.dropout(self.out(attended_NHPd.transpose(1, 2).flatten(2)))
+        n_sequences, n_patches, _ = x_NPD.shape
+        qkv: Tensor = self.qkv(self.norm(x_NPD))
+        q_NHPd, k_NHPd, v_NHPd = qkv.view(n_sequences, n_patches, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        rate = self.dropout.p if self.training else 0.0
+        attended_NHPd = F.scaled_dot_product_attention(q_NHPd, k_NHPd, v_NHPd, dropout_p=rate)
+        branch_NPD: Tensor = self.dropout(self.out(attended_NHPd.transpose(1, 2).flatten(2)))
+        return x_NPD + branch_NPD
 
 
 class PatchTST(WindowModel):
@@ -85,10 +90,12 @@ class PatchTST(WindowModel):
         super().__init__(
             shape,
             embedding=PatchEmbedding(shape),
-            blocks=[
-                nn.Sequential(Attention(shape, branches=branches), FeedForward(shape, branches=branches))
-                for _ in range(shape.depth)
-            ],
+            blocks=[_block(shape, branches) for _ in range(shape.depth)],
             vectors=sequences * (shape.context // shape.patch),
             activation_checkpointing=activation_checkpointing,
         )
+
+
+def _block(shape: ModelShape, branches: int) -> nn.Module:
+    attention, feed_forward = Attention(shape, branches=branches), FeedForward(shape, branches=branches)
+    return nn.Sequential(OrderedDict(attention=attention, feed_forward=feed_forward))

@@ -55,7 +55,9 @@ def load(path: Path) -> dict[ModelName, Entry]:
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(Problem(place=str(path), message=f"cannot be read: {error}")) from error
+        raise ConfigError(
+            Problem(place=str(path), message=f"cannot be read: {error}", mend="save it as UTF-8 text")
+        ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -87,18 +89,19 @@ class _Reader:
     def _entry(self, model: str, node: yaml.Node) -> Entry | None:
         before = len(self.problems)
         nodes = self._mapping(node, model, _SIZES)
-        sizes = {key: self._positive(value, f"{model}.{key}") for key, value in nodes.items()}
-        if model == "mlp":
-            if sizes.setdefault("heads", 1) != 1:
-                self._report(nodes["heads"], "mlp.heads", "a perceptron has no heads", "remove the key")
-        elif sizes.get("width", 0) % sizes.get("heads", 1):
-            message = f"{sizes['heads']} heads do not divide the width {sizes['width']}"
-            self._report(nodes["heads"], f"{model}.heads", message, "use a number that divides the width")
-        missing = [key for key in _SIZES if key not in sizes]
+        required = _SIZES if model != "mlp" else tuple(size for size in _SIZES if size != "heads")
+        missing = [size for size in required if size not in nodes]
         if missing and isinstance(node, yaml.MappingNode):
-            self._report(node, model, f"{', '.join(missing)} missing", f"give {', '.join(_SIZES)}")
+            self._report(node, model, f"{', '.join(missing)} missing", f"give {', '.join(required)}")
+        sizes = {size: self._positive(value, f"{model}.{size}") for size, value in nodes.items()}
         if len(self.problems) > before:
             return None
+        sizes.setdefault("heads", 1)
+        if model == "mlp" and sizes["heads"] != 1:
+            self._report(nodes["heads"], "mlp.heads", "a perceptron has no heads", "remove the key")
+        elif sizes["width"] % sizes["heads"]:
+            message = f"{sizes['heads']} heads do not divide the width {sizes['width']}"
+            self._report(nodes["heads"], f"{model}.heads", message, "use a number that divides the width")
         return Entry(place=self._place(node, model), **sizes)
 
     def _mapping(self, node: yaml.Node | None, place: str, known: tuple[str, ...]) -> dict[str, yaml.Node]:

@@ -152,4 +152,17 @@ class Learner:
             self.model.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
         except (RuntimeError, ValueError, KeyError) as error:
-            raise CheckpointError(f"checkpoint of trial {self._spec.key} does not fit its model: {error}") from error
+            raise CheckpointError(
+                f"checkpoint of trial {self._spec.key} does not fit its model: {error}\n"
+                f"    mend: resume with the isotherm that wrote it, or remove the trial's checkpoints"
+            ) from error
+
+    def free(self) -> None:
+        """Give the memory back, whoever may still refer to model or optimizer; both are unusable afterwards."""
+        self._schedule.forget()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.state.clear()
+        for tensor in (*self.model.parameters(), *self.model.buffers()):
+            tensor.data = tensor.data.new_empty(0)
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()

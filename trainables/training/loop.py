@@ -4,7 +4,6 @@ A unit is one optimizer step or one evaluation batch. Between units a trial can 
 checkpointed or end, and none of that changes a number it produces.
 """
 
-import gc
 import math
 import time
 from dataclasses import asdict
@@ -183,11 +182,8 @@ class Trainer:
         if self._learner is None:
             return
         self._note_peak()
+        self._learner.free()
         self._learner = self._evaluation = None
-        self._schedule.forget()
-        gc.collect()  # optimizer and model refer to themselves in cycles
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
 
     # ---- units of work ------------------------------------------------------------------------------------------
 

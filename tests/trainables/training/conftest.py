@@ -43,9 +43,13 @@ def _one_thread():
 
 
 @pytest.fixture(scope="session")
-def dataset(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    return catalog.load(catalog.prepare(DataSpec(), root), root)
+def data_root(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def dataset(data_root):
+    return catalog.load(catalog.prepare(DataSpec(), data_root), data_root)
 
 
 @pytest.fixture(scope="session")

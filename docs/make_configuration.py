@@ -1,0 +1,114 @@
+"""Writes docs/configuration.md from the settings themselves: ``python docs/make_configuration.py``.
+
+A test compares the file with what this makes, so that the table cannot fall behind.
+"""
+
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from runner.settings import Secrets, SweepSettings
+from trainables.schema import SizeRule
+
+TARGET = Path(__file__).parent / "configuration.md"
+
+HEAD = """\
+# Configuration
+
+Made from the code by `python docs/make_configuration.py`; a test keeps it true.
+
+A sweep is one YAML file. Precedence: `--set a.b=c` on the command line, `ISOTHERM_A__B` in the environment, the same in
+`.env`, the file, the defaults below. All problems are reported at once, each with file, line and key.
+
+A *rule of the size* is `{base: 1.0e-3, at: 2m, exponent: -0.15, source: where it is from}`: the value is
+`base * (budget / at) ** exponent`. Axes of `grid` are `budget` (required), `horizon` (`task.horizon`), `seed`
+(`training.seed`), `data_fraction` (`data.fraction`), or any dotted key of `data`, `task`, `model` and `training`.
+"""
+
+TAIL = """\
+
+## Secrets
+
+From the environment or `.env` only, under these names; a sweep file that holds one is refused.
+
+{secrets}
+
+Relative paths, `runs/` and `data/` resolve against the current directory.
+"""
+
+
+def blocks(prefix: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """Every block of a sweep file below `prefix`, with its model; rules of the size are explained once, at the top."""
+    for name, field in model.model_fields.items():
+        inner = model_of(field.annotation)
+        if inner is not None and inner is not SizeRule:
+            yield f"{prefix}{name}", inner
+            yield from blocks(f"{prefix}{name}.", inner)
+
+
+def model_of(annotation: Any) -> type[BaseModel] | None:
+    """The settings block that an annotation holds, if it holds one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next((found for one in typing.get_args(annotation) if (found := model_of(one))), None)
+    return None
+
+
+def takes(annotation: Any) -> str:
+    """What a key takes, in words."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return ", ".join(f"`{one}`" for one in arguments)
+    if origin is typing.Annotated:
+        return takes(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(takes(one) for one in arguments)
+    if origin in (tuple, list):
+        return "a list"
+    if origin is dict:
+        return "a mapping"
+    names = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
+    name = getattr(annotation, "__name__", str(annotation))
+    return names.get(annotation, {"SizeRule": "rule of the size", "date": "date"}.get(name, "a block, see below"))
+
+
+def shown(field: FieldInfo) -> str:
+    """A default, as YAML would have it."""
+    value = field.default
+    if value is PydanticUndefined:
+        return "required"
+    if isinstance(value, BaseModel):
+        return ""
+    if isinstance(value, tuple):
+        return f"`{', '.join(map(str, value))}`"
+    return f"`{'null' if value is None else str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def table(model: type[BaseModel]) -> str:
+    """One row a key."""
+    lines = ["| key | takes | default | meaning |", "|---|---|---|---|"]
+    for name, field in model.model_fields.items():
+        meaning = (field.description or "").replace("<", "&lt;")
+        lines.append(f"| `{name}` | {takes(field.annotation)} | {shown(field)} | {meaning} |")
+    return "\n".join(lines)
+
+
+def document() -> str:
+    """The whole page."""
+    parts = [HEAD, "## Top level\n", table(SweepSettings)]
+    for name, model in blocks("", SweepSettings):
+        about = (model.__doc__ or "").strip().splitlines()[0]
+        parts += [f"\n## `{name}`\n", f"{about}\n", table(model)]
+    secrets = "\n".join(f"- `{name.upper()}`" for name in Secrets.model_fields)
+    return "\n".join(parts) + "\n" + TAIL.format(secrets=secrets)
+
+
+if __name__ == "__main__":
+    TARGET.write_text(document())

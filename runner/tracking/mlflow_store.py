@@ -1,0 +1,266 @@
+"""Runs in MLflow: found again by their tags, created once, written in batches."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from runner.tracking import fields
+from trainables.errors import Problem
+
+# Longer than the slowest server that is still of use: a call that is given up was often done all the same.
+HTTP_TIMEOUT_S = 30
+ARTIFACT_TRIES = 3
+# Limits of MLflow's `runs/log-batch` (REST API reference).
+PARAMS_A_BATCH = 100
+METRICS_A_BATCH = 1000
+NAME_LENGTH = 250
+PARAM_LENGTH = 6000
+TAG_LENGTH = 5000  # of MLflow before 3.0; later ones take 8000
+
+RUNNING = "RUNNING"
+KEY, LEDGER, ROLE, RUN_NAME = "isotherm.key", "isotherm.ledger", "isotherm.role", "isotherm.run"
+THROUGH, ARTIFACT = "isotherm.through", "isotherm.artifact_sha256"
+PARENT = "mlflow.parentRunId"
+
+
+@dataclass
+class Run:
+    """What is known of a run in MLflow.
+
+    Attributes:
+        metrics: names that had values when the run was found.
+        seen: points that are there, as far as they were asked for or written.
+    """
+
+    run_id: str
+    status: str
+    tags: dict[str, str] = field(default_factory=dict)
+    params: set[str] = field(default_factory=set)
+    metrics: set[str] = field(default_factory=set)
+    seen: fields.SeenMetrics = field(default_factory=fields.SeenMetrics)
+
+    @property
+    def through(self) -> int:
+        """Number of the last ledger record that has arrived in full."""
+        return int(self.tags.get(THROUGH, -1))
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value of a metric at an optimizer step."""
+
+    name: str
+    value: float
+    step: int
+    time: datetime
+
+
+class MlflowStore:
+    """One experiment of an MLflow server or database.
+
+    Args:
+        uri: of the server or database; None is the SQLite file `database`, with artifacts in ``mlartifacts`` beside it.
+        experiment: its name; it is created where it is missing.
+        database: the SQLite file.
+    """
+
+    def __init__(self, uri: str | None, experiment: str, database: Path) -> None:
+        self._local = uri is None
+        self._database = database.resolve()
+        self.uri = uri or f"sqlite:///{self._database}"
+        self._experiment_name = experiment
+        self._experiment = ""
+        self._connected: Any = None
+        self._artifact_failures: dict[str, int] = {}
+
+    # ---- finding and creating ------------------------------------------------------------------------------------
+
+    def sweep(self, ledger: str, name: str, start: datetime) -> Run:
+        """The parent run of a ledger."""
+        found = self._search(f"tags.`{LEDGER}` = '{ledger}' and tags.`{ROLE}` = 'sweep'")
+        if found:
+            return _known(self._one(found))
+        return self.create(name, start, {LEDGER: ledger, ROLE: "sweep", RUN_NAME: name})
+
+    def trials(self, parent: Run) -> dict[str, Run]:
+        """All children of a parent, by key."""
+        by_key: dict[str, list[Any]] = {}
+        for run in self._search(f"tags.`{PARENT}` = '{parent.run_id}'"):
+            by_key.setdefault(run.data.tags.get(KEY, ""), []).append(run)
+        return {key: _known(self._one(runs)) for key, runs in by_key.items()}
+
+    def create(self, name: str, start: datetime, tags: dict[str, str]) -> Run:
+        """A new run."""
+        run = self._client.create_run(self._experiment_id, _milliseconds(start), tags, name)
+        return Run(run.info.run_id, run.info.status, dict(tags))
+
+    @property
+    def _client(self) -> Any:
+        """MLflow's client; the database's tables are created at its first use."""
+        if self._connected is None:
+            from mlflow import MlflowClient  # two seconds; whoever does not track does not pay them
+
+            if self._local:
+                with FileLock(
+                    f"{self._database}.lock"
+                ):  # two sweeps that start at once must not both create the tables
+                    self._connected = MlflowClient(tracking_uri=self.uri)
+            else:
+                self._connected = MlflowClient(tracking_uri=self.uri)
+        return self._connected
+
+    @property
+    def _experiment_id(self) -> str:
+        if not self._experiment:
+            name = self._experiment_name
+            found = self._client.get_experiment_by_name(name)
+            if found is None:
+                location = (self._database.parent / "mlartifacts").as_uri() if self._local else None
+                self._experiment = str(self._client.create_experiment(name, artifact_location=location))
+            elif found.lifecycle_stage != "active":
+                raise ValueError(f"the experiment {name!r} was deleted")
+            else:
+                self._experiment = str(found.experiment_id)
+        return self._experiment
+
+    def _search(self, where: str) -> list[Any]:
+        runs: list[Any] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs([self._experiment_id], where, max_results=1000, page_token=token)
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+    def _one(self, runs: list[Any]) -> Any:
+        """One of several runs that stand for the same thing.
+
+        A server that answers too late may have created a run that we know nothing of, and we another. Only one of them
+        was ever written to; the empty ones are removed.
+        """
+        first, *others = sorted(
+            runs, key=lambda run: (not run.data.params, THROUGH not in run.data.tags, run.info.run_id)
+        )
+        for run in others:
+            if not run.data.params and not run.data.metrics:
+                self._client.delete_run(run.info.run_id)
+        return first
+
+    # ---- writing -------------------------------------------------------------------------------------------------
+
+    def write_params(self, run: Run, params: Mapping[str, str]) -> None:
+        """Write parameters that are not there; those that are cannot be changed."""
+        from mlflow.entities import Param
+
+        short = {name[:NAME_LENGTH]: value[:PARAM_LENGTH] for name, value in params.items()}
+        new = [Param(name, value) for name, value in short.items() if name not in run.params]
+        for batch in _chunks(new, PARAMS_A_BATCH):
+            self._client.log_batch(run.run_id, params=batch)
+        run.params.update(short)
+
+    def write_points(self, run: Run, points: Sequence[Point]) -> None:
+        """Write points of metrics."""
+        from mlflow.entities import Metric
+
+        for batch in _chunks(points, METRICS_A_BATCH):
+            metrics = [Metric(point.name, point.value, _milliseconds(point.time), point.step) for point in batch]
+            self._client.log_batch(run.run_id, metrics=metrics)
+
+    def write_tags(self, run: Run, tags: Mapping[str, str]) -> None:
+        """Write tags that are not there or have another value."""
+        from mlflow.entities import RunTag
+
+        short = {name[:NAME_LENGTH]: value[:TAG_LENGTH] for name, value in tags.items()}
+        new = {name: value for name, value in short.items() if run.tags.get(name) != value}
+        for batch in _chunks([RunTag(name, value) for name, value in new.items()], PARAMS_A_BATCH):
+            self._client.log_batch(run.run_id, tags=batch)
+        run.tags.update(new)
+
+    def write_status(self, run: Run, status: str, ended: datetime | None = None) -> None:
+        """Set a run's status, with the time of its end where it has ended."""
+        if run.status == status:
+            return
+        if status == RUNNING:
+            self._client.update_run(run.run_id, status=status)
+        else:
+            self._client.set_terminated(run.run_id, status, _milliseconds(ended or datetime.now(UTC)))
+        run.status = status
+
+    def write_artifact(self, run: Run, name: str, content: Mapping[str, Any]) -> None:
+        """Keep a JSON document unless it is there. A store that takes none does not hold up metrics for ever."""
+        digest = sha256(fields.text(content).encode()).hexdigest()
+        failures = self._artifact_failures.get(run.run_id, 0)
+        if run.tags.get(ARTIFACT) == digest or failures >= ARTIFACT_TRIES:
+            return
+        try:
+            self._client.log_dict(run.run_id, dict(content), name)
+        except Exception:
+            self._artifact_failures[run.run_id] = failures + 1
+            raise
+        self.write_tags(run, {ARTIFACT: digest})
+
+    def learn_steps(self, run: Run, name: str) -> None:
+        """Ask which steps of a metric are there, if that is not known."""
+        if name in run.metrics and not run.seen.knows(name):
+            run.seen.add(name, {point.step for point in self._client.get_metric_history(run.run_id, name)})
+
+    # ---- explaining ----------------------------------------------------------------------------------------------
+
+    def explain(self, error: Exception) -> Problem:
+        """An error in plain words, with the mend."""
+        place = f"MLflow at {self.uri}"
+        for pattern, message, mend in _EXPLANATIONS:
+            if re.search(pattern, str(error), re.IGNORECASE | re.DOTALL):
+                return Problem(place=place, message=message, mend=mend)
+        return Problem(
+            place=place, message=f"{type(error).__name__}: {str(error)[:500]}", mend="see mlflow.log in the run's logs"
+        )
+
+
+_LATER = "what is missing is sent when it answers, or later by `isotherm sync`"
+_EXPLANATIONS = (
+    (
+        r"error code 40[13]|unauthorized|permission_denied|unauthenticated",
+        "it refuses these credentials",
+        "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+    ),
+    (r"timed out|timeout exception", f"no answer within {HTTP_TIMEOUT_S} s", f"look at its load; {_LATER}"),
+    (r"too many 5\d\d error|error code 5\d\d", "it answers with a server error", f"look at its log; {_LATER}"),
+    (
+        r"refused|connection aborted|remotedisconnected|reset by peer|unreachable|resolve|name or service",
+        "it does not answer",
+        f"start it, or correct tracking.mlflow.uri; {_LATER}",
+    ),
+    (
+        r"was deleted|deleted state",
+        "the experiment was deleted there",
+        "restore it, or name another one: tracking.mlflow.experiment",
+    ),
+    (
+        r"out-of-date database schema",
+        "the database was made by another version of MLflow",
+        "copy it, then bring it up to date with `mlflow db upgrade`",
+    ),
+    (r"database is locked", "another program holds the database", f"end it; {_LATER}"),
+)
+
+
+def _known(run: Any) -> Run:
+    """What a found run tells of itself."""
+    return Run(run.info.run_id, run.info.status, dict(run.data.tags), set(run.data.params), set(run.data.metrics))
+
+
+def _milliseconds(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,158 @@
+"""Shows a run in MLflow: one parent run a sweep, one child a trial.
+
+Nothing is shown twice: runs are found by tags, parameters that are there are left alone, and the tag
+``isotherm.through`` holds the number of the last ledger record that has arrived in full. Where a call was cut off
+before that tag could be written, the metrics' histories tell what had arrived.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from pydantic import SecretStr
+
+from runner.ledger import AnyRecord, CellState, LedgerView, MetricsRecorded
+from runner.paths import RunPaths
+from runner.tracking import fields
+from runner.tracking.mlflow_store import (
+    HTTP_TIMEOUT_S,
+    KEY,
+    LEDGER,
+    PARENT,
+    ROLE,
+    RUN_NAME,
+    RUNNING,
+    THROUGH,
+    MlflowStore,
+    Point,
+    Run,
+)
+from runner.tracking.tracker import Target, Tracker, key_of, ledger_id
+from trainables.errors import Problem
+
+KILLED = "KILLED"
+# MLflow knows fewer outcomes than the ledger; the tag `status` has the ledger's.
+MLFLOW_STATUS = {
+    "running": RUNNING,
+    "finished": "FINISHED",
+    "diverged": "FINISHED",
+    "infeasible": "FINISHED",
+    "failed": "FAILED",
+    "out_of_memory": "FAILED",
+    "thermal_stop": KILLED,
+    "interrupted": KILLED,
+}
+
+
+class MlflowTarget(Target):
+    """Where MLflow is. `uri` None is the database beside the run, shared by all runs there."""
+
+    kind: Literal["mlflow"] = "mlflow"
+    uri: str | None = None
+    experiment: str = "isotherm"
+    username: str | None = None
+    password: SecretStr | None = None
+    token: SecretStr | None = None
+
+    def environment(self) -> dict[str, str]:
+        """MLflow's client takes time limits and credentials from the environment alone."""
+        revealed = self.revealed()
+        credentials = {name: revealed[name] for name in ("username", "password", "token")}
+        return {
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # the default's seven take minutes; we try again ourselves
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": str(HTTP_TIMEOUT_S),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            **{f"MLFLOW_TRACKING_{name.upper()}": value for name, value in credentials.items() if value},
+        }
+
+    def build(self, paths: RunPaths) -> Tracker:
+        """The tracker of one run."""
+        return MlflowTracker(self, paths)
+
+
+class MlflowTracker:
+    """A run's parent and children in MLflow."""
+
+    name = "mlflow"
+
+    def __init__(self, target: MlflowTarget, paths: RunPaths) -> None:
+        self._store = MlflowStore(target.uri, target.experiment, paths.mlflow_db)
+        self._parent: Run | None = None
+        self._trials: dict[str, Run] = {}
+
+    def consume(self, records: Sequence[AnyRecord], view: LedgerView) -> None:
+        """Bring the run of one key, or the parent, level with the ledger."""
+        key = key_of(records[0])
+        try:
+            if key is None:
+                self._level_sweep(view)
+            elif key in view.cells and fields.shown(view.cells[key]):
+                self._level_trial(view.cells[key], records, view)
+        except Exception:
+            # How much arrived is unknown now: MLflow is asked again before the next try.
+            self._parent = None
+            self._trials.clear()
+            raise
+
+    def close(self, complete: bool) -> Mapping[str, Exception]:
+        """Leave no run RUNNING: what is open now was interrupted."""
+        parents = (self._parent,) if self._parent else ()
+        for run in (*self._trials.values(), *parents):
+            if run.status == RUNNING:
+                self._store.write_status(run, KILLED)
+        return {}
+
+    def explain(self, error: Exception) -> Problem:
+        """An error in plain words, with the mend."""
+        return self._store.explain(error)
+
+    def _level_sweep(self, view: LedgerView) -> None:
+        if not view.sweeps:
+            return
+        parent = self._open(view)
+        sweep, ended = view.sweeps[-1], view.ended
+        self._store.write_tags(parent, {"code_version": sweep.code_version, "cells": str(len(sweep.keys))})
+        self._store.write_artifact(parent, "sweep.json", sweep.config)
+        status = MLFLOW_STATUS[fields.sweep_status(view)]
+        self._store.write_status(parent, status, ended.time if ended else None)
+
+    def _level_trial(self, state: CellState, records: Sequence[AnyRecord], view: LedgerView) -> None:
+        parent = self._open(view)
+        run = self._trials.get(state.cell.key) or self._create(parent, state, view)
+        fresh = [record for record in records if record.seq > run.through]
+        if not fresh:
+            return
+        self._store.write_params(run, {name: fields.text(value) for name, value in fields.fixed(state).items()})
+        self._store.write_points(run, self._points(run, state, fresh))
+        self._store.write_artifact(run, "spec.json", state.cell.spec)
+        ended_at = state.ended.time if state.ended else None
+        self._store.write_status(run, MLFLOW_STATUS[state.status], ended_at)
+        tags = {name: fields.text(value) for name, value in fields.changing(state).items()}
+        self._store.write_tags(run, {**tags, THROUGH: str(fresh[-1].seq)})
+
+    def _points(self, run: Run, state: CellState, fresh: Sequence[AnyRecord]) -> list[Point]:
+        """Points that are not there yet: metrics by optimizer step, and the final results under ``result/``."""
+        rows = [(record.step, record.time, record.values) for record in fresh if isinstance(record, MetricsRecorded)]
+        if state.ended and (results := fields.results(state)):
+            values: dict[str, float | None] = {f"result/{name}": value for name, value in results.items()}
+            rows.append((fields.last_step(state), state.ended.time, values))
+        points = []
+        for step, time, row in rows:
+            for name in row:
+                self._store.learn_steps(run, name)
+            points += [Point(name, value, step, time) for name, value in run.seen.new(step, row).items()]
+        return points
+
+    def _open(self, view: LedgerView) -> Run:
+        """The sweep's parent run; its children are looked up once, all together."""
+        if self._parent is None:
+            first = view.sweeps[0]
+            parent = self._store.sweep(ledger_id(view), first.run, first.time)
+            self._trials = self._store.trials(parent)
+            self._parent = parent
+        return self._parent
+
+    def _create(self, parent: Run, state: CellState, view: LedgerView) -> Run:
+        key = state.cell.key
+        tags = {PARENT: parent.run_id, KEY: key, ROLE: "trial", LEDGER: ledger_id(view), RUN_NAME: view.sweeps[0].run}
+        self._trials[key] = self._store.create(state.cell.name, fields.began(state), tags)
+        return self._trials[key]

@@ -1,0 +1,187 @@
+"""The main job for real: Ray Tune, real bars, the ledger, a second run, a larger grid, signals and kills."""
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+
+from runner.results import COLUMNS
+
+pytestmark = pytest.mark.timeout(400)
+
+# Seconds, rates and memory differ between runs of the same trial; everything else must not.
+CHANGING = ("seconds", "per_second", "bytes", "started_at", "ended_at", "attempts", "celsius")
+
+
+def same(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    columns = [name for name in one.columns if not any(part in name for part in CHANGING)]
+    assert len(columns) > 30
+    pd.testing.assert_frame_equal(one[columns], other[columns], check_exact=True)
+
+
+def wait_for(condition: Callable[[], Any], timeout: float = 90) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+def kinds(place: Any, key: str | None = None) -> list[str]:
+    return [record["kind"] for record in place.ledger() if key is None or record.get("key") == key]
+
+
+def workers_of(place: Any) -> list[psutil.Process]:
+    """Live processes of any Ray session that was started in this folder."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "name"]):
+        try:
+            if str(place.folder) in process.cwd():
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def test_a_sweep_from_start_to_end_again_and_grown(workplace: Any) -> None:
+    first = workplace.run("sweep", "sweep.yaml", "--no-tracking")
+    assert "2/2 done" in first.stdout
+    assert "report.html" in first.stdout
+    run = workplace.folder / "runs" / "small"
+    for name in ("sweep.yaml", "resolved.json", "ledger.jsonl", "results.csv", "report.html", "report.md"):
+        assert (run / name).stat().st_size > 0, name
+    table = workplace.results()
+    assert set(COLUMNS) <= {"name", *table.columns}
+    assert list(table["status"]) == ["finished", "finished"]
+    assert table["n_params"].between([19_600, 58_800], [20_400, 61_200]).all()
+    assert (table["val_loss_low"] < table["val_loss"]).all()
+    assert (table["val_loss"] < table["val_loss_high"]).all()
+    for key in table["key"]:
+        predictions = pd.read_parquet(run / "predictions" / f"{key}.parquet")
+        assert list(predictions.columns) == ["date", "asset", "split", "label", "logit"]
+        assert set(predictions["split"]) == {"validation", "test"}
+
+    status = json.loads(workplace.run("status", "small", "--json").stdout)
+    assert status["state"] == "ended"
+    assert status["counts"] == {"finished": 2}
+
+    again = workplace.run("sweep", "sweep.yaml", "--no-tracking")
+    assert "nothing to run" in again.stdout
+    assert kinds(workplace).count("attempt") == 2
+
+    workplace.write(SMALL_GROWN)
+    plan = json.loads(workplace.run("plan", "sweep.yaml", "--json").stdout)
+    assert sorted(cell["state"] for cell in plan["cells"]) == ["done", "new"]
+    assert len(plan["orphaned"]) == 1
+    workplace.run("sweep", "sweep.yaml", "--no-tracking")
+    assert kinds(workplace).count("attempt") == 3, "only the new cell was run"
+    grown = workplace.results()
+    assert list(grown.index) == ["20k-h1-s0", "20k-h1-s1"], "the removed cell left the results"
+    same(table.loc[["20k-h1-s0"]], grown.loc[["20k-h1-s0"]])
+
+
+SMALL_GROWN = """\
+name: small
+data: {source: sp500}
+task: {kind: threshold, context: 60}
+training: {epochs: 2, global_batch: 128, lr: 1.0e-3}
+grid:
+  budget: [20k]
+  horizon: [1]
+  seed: [0, 1]
+execution: {device: cpu, micro_batch: 64, threads: 1, checkpoint_interval_s: 0.5}
+thermal: {require_sensors: false}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+def test_an_interrupted_sweep_ends_with_the_same_bits(
+    number: signal.Signals, make_workplace: Callable[[str], Any]
+) -> None:
+    longer = ("--set", "training.epochs=5", "--set", "grid.budget=[150k, 400k]", "--no-tracking")
+    calm, disturbed = make_workplace("calm"), make_workplace("disturbed")
+    calm.run("sweep", "sweep.yaml", *longer)
+
+    process = disturbed.start("sweep", "sweep.yaml", *longer)
+    checkpoints = disturbed.folder / "runs" / "small" / "checkpoints"
+    wait_for(lambda: any(kind == "metrics" for kind in kinds(disturbed)) and list(checkpoints.glob("*/checkpoint-*")))
+    process.send_signal(number)
+    code = process.wait(timeout=30)
+    if number is signal.SIGKILL:
+        assert code == -signal.SIGKILL
+    else:
+        assert code == 3
+        status = json.loads(disturbed.run("status", "small", "--json").stdout)
+        assert "interrupted" in status["counts"]
+        assert "resume with" in (disturbed.folder / "started-0.log").read_text()
+    wait_for(lambda: not workers_of(disturbed))
+    assert "finished" not in [record.get("status") for record in disturbed.ledger()], "it was too fast to interrupt"
+
+    plan = json.loads(disturbed.run("plan", "sweep.yaml", *longer[:-1], "--json").stdout)
+    assert "resumable" in [cell["state"] for cell in plan["cells"]]
+    disturbed.run("sweep", "sweep.yaml", *longer)
+    same(calm.results(), disturbed.results())
+    assert (disturbed.results()["attempts"] > 1).any()
+
+
+def test_two_drivers_of_one_run_are_refused(workplace: Any) -> None:
+    process = workplace.start("sweep", "sweep.yaml", "--no-tracking", "--set", "training.epochs=30")
+    wait_for(lambda: (workplace.folder / "runs" / "small" / ".driver.json").exists())
+    second = workplace.run("sweep", "sweep.yaml", "--no-tracking", "--set", "training.epochs=30", expect=2)
+    assert f"process {process.pid}" in second.stderr
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 3
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_goes_on_in_the_next_round(make_workplace: Callable[[str], Any]) -> None:
+    longer = ("--set", "training.epochs=5", "--set", "grid.budget=[300k]", "--no-tracking")
+    calm, disturbed = make_workplace("calm"), make_workplace("disturbed")
+    calm.run("sweep", "sweep.yaml", *longer)
+    process = disturbed.start("sweep", "sweep.yaml", *longer)
+    checkpoints = disturbed.folder / "runs" / "small" / "checkpoints"
+    wait_for(lambda: list(checkpoints.glob("*/checkpoint-*")))
+    children = psutil.Process(process.pid).children(recursive=True)
+    trial = next(child for child in children if "IsothermTrial" in " ".join(child.cmdline()))
+    trial.kill()
+    assert process.wait(timeout=120) == 0, (disturbed.folder / "started-0.log").read_text()
+    same(calm.results(), disturbed.results())
+    ended = [record["status"] for record in disturbed.ledger() if record["kind"] == "ended"]
+    assert ended == ["failed", "finished"]
+
+
+def test_a_diverging_cell_is_a_finding_and_not_a_failure(workplace: Any) -> None:
+    workplace.run(
+        "sweep", "sweep.yaml", "--no-tracking", "--set", "training.lr=1e30", "--set", "grid.budget=[20k]", expect=0
+    )
+    table = workplace.results()
+    assert list(table["status"]) == ["diverged"]
+    assert list(table["diverged"]) == [True]
+    assert "not finite" in table["reason"].iloc[0]
+
+
+def test_an_infeasible_cell_is_recorded_and_the_rest_runs(workplace: Any) -> None:
+    workplace.run(
+        "sweep", "sweep.yaml", "--no-tracking", "--set", "grid.horizon=[1, 200]", "--set", "grid.budget=[20k]"
+    )
+    table = workplace.results()
+    assert sorted(table["status"]) == ["finished", "infeasible"]
+    assert "effective" in table.loc["20k-h200-s0", "reason"]
+
+
+def test_changed_data_is_refused_on_resume(workplace: Any) -> None:
+    workplace.run("sweep", "sweep.yaml", "--no-tracking", "--set", "grid.budget=[20k]", "--set", "training.epochs=1")
+    [parquet] = (workplace.folder / "data").glob("*.parquet")
+    data = bytearray(parquet.read_bytes())
+    data[len(data) // 2] ^= 1
+    parquet.write_bytes(bytes(data))
+    refused = workplace.run("sweep", "sweep.yaml", "--no-tracking", expect=2)
+    assert parquet.name in refused.stderr
+    assert not json.loads(workplace.run("data", "verify", "--json", expect=2).stdout)["ok"]
+    workplace.run("data", "prepare", "sweep.yaml")
+    workplace.run("data", "verify")

@@ -1,0 +1,88 @@
+"""Numbers and sentences."""
+
+import pytest
+
+from runner.report import wording
+from runner.report.collect import collect
+from runner.report.trials import Estimate
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, wording.NONE),
+        (0.04, "0.0 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (83, "1 min 23 s"),
+        (3599.7, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+        (273_600, "3 d 04 h"),
+    ],
+)
+def test_durations_have_two_units(seconds: float | None, text: str) -> None:
+    assert wording.duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [(940, "940"), (49_213, "49.2k"), (999_600, "1M"), (2_003_120, "2M"), (60e6, "60M"), (1_987e6, "1.99B")],
+)
+def test_sizes_are_short(n: float, text: str) -> None:
+    assert wording.size(n) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, wording.NONE), (4819.3, "4,819"), (40.16, "40.2"), (0.01234, "0.0123")]
+)
+def test_rates_have_three_digits_and_no_exponent(value: float | None, text: str) -> None:
+    assert wording.rate(value) == text
+
+
+def test_estimates_show_their_interval_where_it_is_known() -> None:
+    full = Estimate(-0.0123, -0.0301, 0.0049)
+    assert wording.estimate(full, 1, signed=True, scale=100) == "\N{MINUS SIGN}1.2 [\N{MINUS SIGN}3.0, +0.5]"
+    assert wording.estimate(Estimate(0.54321), 4) == "0.5432"
+    assert wording.estimate(Estimate(None, 0.1, 0.2), 4) == wording.NONE
+
+
+def summary_of(run, cells) -> str:
+    collected = collect(run(cells))
+    return " ".join(wording.summary(collected.trials, collected.progress.cells))
+
+
+def test_the_summary_counts_what_finished_and_what_has_skill(run) -> None:
+    cells = [
+        run.cell("50k", 1, 0, loss=0.50),
+        run.cell("50k", 1, 1, loss=0.56),
+        run.cell("1m", 1, 0, loss=0.62),
+        run.cell("1m", 1, 1, fate="collapsed"),
+        run.cell("2m", 1, 0, fate="diverged"),
+    ]
+    text = summary_of(run, cells)
+    assert text.startswith("4 of 5 trials finished (1 diverged).")
+    assert "1 trial above 0, 2 trials around 0" in text
+    assert "1 trial below 0; 1 of the finished trials collapsed." in text
+
+
+def test_the_summary_never_gives_a_verdict(run) -> None:
+    few = summary_of(run, run.grid(["50k", "200k", "1m"], [1, 5]))
+    assert "no verdict on scaling" in few
+    assert "3 distinct sizes" in few
+    assert "fewer than 5 could not identify a law" in few
+
+
+def test_sizes_are_counted_within_comparable_trials(run) -> None:
+    """Two models of slightly different sizes are not four sizes of one model."""
+    cells = [*run.grid(["50k", "1m"]), *run.grid(["51k", "1.1m"], model="mlp")]
+    assert "2 distinct sizes" in summary_of(run, cells)
+    assert "3 to 4 distinct sizes" in summary_of(
+        run,
+        [*run.grid(["1k", "2k", "3k"]), *run.grid(["1k", "2k", "3k", "4k"], [5]), run.cell("1k", 9, fate="diverged")],
+    )
+    five = run.grid(["50k", "100k", "200k", "400k", "800k"])
+    assert "could not identify" not in summary_of(run, five)
+
+
+def test_an_empty_run_says_so() -> None:
+    assert wording.summary((), 0) == ()

@@ -1,0 +1,70 @@
+"""Debug mode: one trial in this process."""
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from runner import debug, sweepfile
+from trainables.errors import ConfigError
+
+Write = Callable[..., Path]
+
+
+def run(path: Path, options: debug.Options, *overrides: str, budget: str = "20k") -> tuple[int, str]:
+    console = Console(file=io.StringIO(), width=140)
+    code = debug.run(sweepfile.load(path, overrides), budget, options, console)
+    return code, console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_whole_trial(sweep_file: Write, folder: Path) -> None:
+    code, text = run(sweep_file(), debug.Options())
+    assert code == 0
+    for part in ("train", "validation", "test", "embedding", "blocks", "head", "20 features", "finished", "val_loss"):
+        assert part in text
+    for phase in debug.PHASES:
+        row = next(line for line in text.splitlines() if phase in line)
+        assert float(row.replace("│", " ").split()[-1]) > 0, row
+    assert not (folder / "runs").exists(), "debug mode writes no ledger"
+
+
+def test_some_steps_at_a_budget_that_is_not_in_the_grid(sweep_file: Write) -> None:
+    code, text = run(sweep_file(), debug.Options(steps=7), budget="35k")
+    assert code == 0
+    assert "step 7/" in text
+    assert "step 8/" not in text
+    assert "budget of 35,000" in text
+
+
+def test_one_batch_can_be_overfitted(sweep_file: Write) -> None:
+    code, text = run(sweep_file(), debug.Options(overfit_batch=True), "training.global_batch=16", "training.lr=3e-3")
+    assert code == 0, text
+    assert "one batch: loss" in text
+
+
+def test_a_batch_that_is_not_learned_is_said(sweep_file: Write) -> None:
+    code, text = run(sweep_file(), debug.Options(overfit_batch=True, steps=5), "training.lr=1e-9")
+    assert code == 1
+    assert "did not fall" in text
+
+
+def test_a_profile_is_written(sweep_file: Write, folder: Path) -> None:
+    code, text = run(sweep_file(), debug.Options(steps=15, profile=True))
+    assert code == 0
+    trace = folder / "runs" / "tiny.debug" / "trace.json"
+    assert json.loads(trace.read_text())["traceEvents"]
+    assert "Self CPU" in text
+
+
+def test_divergence_is_code_one(sweep_file: Write) -> None:
+    code, text = run(sweep_file(), debug.Options(detect_anomaly=False), "training.lr=1e30")
+    assert code == 1
+    assert "diverged" in text
+
+
+def test_a_budget_without_sense(sweep_file: Write) -> None:
+    with pytest.raises(ConfigError, match="not a budget"):
+        run(sweep_file(), debug.Options(), budget="much")

@@ -1,0 +1,109 @@
+"""The grid: keys, resolved values, execution records, feasibility."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner import grid, sweepfile
+from runner.device import Device
+from trainables.errors import BudgetError, ConfigError
+from trainables.schema import ExecutionSpec
+
+Write = Callable[..., Path]
+
+
+def cells(path: Path, *overrides: str) -> tuple[grid.Cell, ...]:
+    return grid.expand(sweepfile.load(path, overrides)).cells
+
+
+def test_keys_are_content(sweep_file: Write) -> None:
+    path = sweep_file()
+    [cell] = cells(path)
+    assert len(cell.key) == 12
+    assert cells(path)[0].key == cell.key, "the same question has the same key"
+    for execution in ("micro_batch=16", "threads=2", "checkpoint_interval_s=1", "max_attempts=7"):
+        assert cells(path, f"execution.{execution}")[0].key == cell.key, "how it is run is no part of the key"
+    assert cells(path, "name=other", "tracking.mlflow=null")[0].key == cell.key
+    assert cells(path, "grid.budget=[20000]")[0].key == cell.key, "labels are left out"
+    changes = ("training.lr=2e-3", "training.seed=1", "task.horizon=2", "data.scaling=none", "data.fraction=0.5")
+    other = [cells(path, change, "grid={budget: [20k]}") for change in changes if change.startswith("data")]
+    other += [cells(path, change) for change in changes if change.startswith("training.lr")]
+    other += [cells(path, "grid.seed=[1]"), cells(path, "grid.horizon=[2]"), cells(path, "data.source=nasdaq")]
+    keys = {cell.key, *(one[0].key for one in other)}
+    assert len(keys) == len(other) + 1
+
+
+def test_a_shorter_training_span_is_the_newest_part(sweep_file: Write) -> None:
+    whole, half = cells(sweep_file(), "grid.data_fraction=[1.0, 0.5]")
+    assert half.sizes["n_val"] == whole.sizes["n_val"]
+    assert 0.4 < half.sizes["n_train"] / whole.sizes["n_train"] < 0.5
+
+
+def test_rules_of_the_size_are_resolved_at_the_budget(sweep_file: Write) -> None:
+    rules = [
+        "training.lr={base: 1.0e-3, at: 20k, exponent: -0.5}",
+        "training.global_batch={base: 64, at: 20k, exponent: 0.5}",
+    ]
+    small, large = cells(sweep_file(), "grid.budget=[20k, 80k]", *rules)
+    assert small.spec.training.lr == pytest.approx(1e-3)
+    assert large.spec.training.lr == pytest.approx(0.5e-3)
+    assert (small.spec.training.global_batch, large.spec.training.global_batch) == (64, 128)
+
+
+@pytest.mark.parametrize(
+    ("asked", "global_batch", "micro", "accumulation"),
+    [("auto", 128, 32, 4), ("auto", 8, 8, 1), (48, 128, 48, 3), (256, 128, 128, 1)],
+)
+def test_the_micro_batch_divides_the_global_batch(
+    asked: int | str, global_batch: int, micro: int, accumulation: int
+) -> None:
+    spec = ExecutionSpec.model_validate({"micro_batch": asked})
+    record = grid.execution_record(spec, global_batch, Device("cpu", "test", 2))
+    assert (record.micro_batch, record.accumulation) == (micro, accumulation)
+
+
+def test_every_budget_that_cannot_be_met_is_named(sweep_file: Write) -> None:
+    with pytest.raises(BudgetError) as caught:
+        cells(sweep_file(), "grid.budget=[100, 20k, 200]")
+    assert len(caught.value.problems) == 2
+
+
+def test_a_hand_written_shape_wins_and_is_checked(sweep_file: Write, folder: Path) -> None:
+    shapes = folder / "shapes"
+    shapes.mkdir()
+    [solved] = cells(sweep_file())
+    shape = solved.spec.model
+    (shapes / "20k.yaml").write_text(
+        f"patchtst: {{width: {shape.width}, depth: {shape.depth}, heads: 1, feed_forward: {shape.feed_forward}}}\n"
+    )
+    [own] = cells(sweep_file(), f"model.shapes={shapes}")
+    assert own.spec.model.heads == 1
+    (shapes / "20k.yaml").write_text("patchtst: {width: 64, depth: 2, heads: 1, feed_forward: 64}\n")
+    with pytest.raises(BudgetError, match="20k"):
+        cells(sweep_file(), f"model.shapes={shapes}")
+
+
+def test_too_small_splits_make_infeasible_cells_and_not_errors(sweep_file: Write) -> None:
+    feasible, infeasible = cells(sweep_file(), "grid.horizon=[1, 200]")
+    assert feasible.infeasible == ""
+    assert "effective" in infeasible.infeasible
+    assert infeasible.sizes["n_val_effective"] < 100
+
+
+def test_names_show_what_varies(sweep_file: Write) -> None:
+    named = cells(sweep_file(), "grid.model.dropout=[0.0, 0.1]")
+    assert [cell.name for cell in named] == ["20k-h1-s0-dropout=0.0", "20k-h1-s0-dropout=0.1"]
+    assert named[0].axes == {"model.dropout": 0.0}
+
+
+def test_a_sweep_over_sources_has_one_dataset_each(sweep_file: Write) -> None:
+    named = cells(sweep_file(), "grid.data.source=[sp500, nasdaq]")
+    assert [cell.entry.assets for cell in named] == [("sp500",), ("nasdaq",)]
+    assert len({cell.key for cell in named}) == 2
+
+
+def test_an_empty_split_is_a_problem_of_the_config(sweep_file: Write) -> None:
+    late = "data.splits={train: 2030-01-01, validation: 2031-01-01, test: 2032-01-01}"
+    with pytest.raises(ConfigError):
+        cells(sweep_file(), late)

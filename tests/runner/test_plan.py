@@ -1,0 +1,82 @@
+"""The plan: gates, states against a ledger, what it needs."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from runner import plan as planning
+from runner import sweepfile
+from runner.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, SweepStarted
+from runner.plan import Plan
+
+Write = Callable[..., Path]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def build(path: Path, *overrides: str) -> Plan:
+    return planning.build(sweepfile.load(path, overrides))
+
+
+def shown(plan: Plan) -> str:
+    console = Console(file=io.StringIO(), width=140)
+    planning.show(plan, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_states_follow_the_ledger(sweep_file: Write, folder: Path) -> None:
+    path = sweep_file(("seed: [0]", "seed: [0, 1, 2]"))
+    fresh = build(path)
+    assert set(fresh.states.values()) == {"new"}
+    keys = list(fresh.states)
+    ledger = Ledger(fresh.paths.ledger)
+    ledger.append(SweepStarted(run="tiny", keys=tuple(keys), config={}, code_version="1", versions={}))
+    for key in [*keys, "orphan"]:
+        ledger.append(CellRecorded(key=key, name=key, labels={}, sizes={}, spec={}))
+    ledger.append(CellEnded(key=keys[0], attempt=1, status="finished"))
+    ledger.append(AttemptStarted(key=keys[1], attempt=1, execution={}))
+    ledger.append(CellEnded(key=keys[1], attempt=1, status="interrupted"))
+    ledger.close()
+    plan = build(path)
+    assert list(plan.states.values()) == ["done", "resumable", "new"]
+    assert plan.orphaned == ("orphan",)
+    assert [cell.key for cell in plan.to_run] == keys[1:]
+    text = shown(plan)
+    assert "1 new, 1 resumable, 1 done" in text
+    assert "orphan" in text
+
+
+def test_a_failed_cell_is_run_again(sweep_file: Write) -> None:
+    path = sweep_file()
+    fresh = build(path)
+    [key] = fresh.states
+    ledger = Ledger(fresh.paths.ledger)
+    ledger.append(CellRecorded(key=key, name=key, labels={}, sizes={}, spec={}))
+    ledger.append(AttemptStarted(key=key, attempt=1, execution={}))
+    ledger.append(CellEnded(key=key, attempt=1, status="failed", reason="killed"))
+    ledger.close()
+    assert build(path).states[key] == "resumable"
+
+
+def test_four_sizes_cannot_identify_a_law_and_the_plan_says_so(folder: Path) -> None:
+    four = build(ROOT / "configs/sweeps/budget_grid_4.yaml", "execution.device=cpu", "execution.dtype=fp32")
+    seven = build(ROOT / "configs/sweeps/budget_grid.yaml", "execution.device=cpu", "execution.dtype=fp32")
+    assert "4 distinct budgets cannot identify a scaling law" in shown(four)
+    assert "cannot identify" not in shown(seven)
+    for plan in (four, seven):
+        assert not plan.errors
+        for cell in plan.grid.cells:
+            assert abs(cell.counts.total / cell.target - 1) <= 0.02
+    assert len(seven.grid.cells) == 7 * 4 * 3
+
+
+def test_disk_is_what_the_cells_to_run_will_write(sweep_file: Write) -> None:
+    one, three = build(sweep_file()), build(sweep_file(("seed: [0]", "seed: [0, 1, 2]")))
+    assert three.disk_bytes == 3 * one.disk_bytes
+    assert one.disk_bytes == 2 * 16 * one.grid.cells[0].counts.total
+
+
+def test_sensors_that_are_required_stop_the_sweep(sweep_file: Write) -> None:
+    plan = build(sweep_file(), "thermal.require_sensors=true")
+    assert [finding.gate for finding in plan.errors] == ["temperature sensors"]

@@ -1,0 +1,68 @@
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from trainables.data.labels import make_labels
+from trainables.schema import TaskSpec
+
+
+def by_hand(close, high, task, t):
+    future = range(t + 1, t + 1 + task.horizon)
+    if future[-1] >= len(close):
+        return math.nan
+    if task.kind == "direction":
+        return float(close[future[-1]] > close[t])
+    if task.kind == "regression":
+        return math.log(close[future[-1]] / close[t])
+    price = high if task.price == "high" else close
+    return float(any(price[i] >= close[t] * (1 + task.threshold) for i in future))
+
+
+@pytest.mark.parametrize("horizon", [1, 2, 5, 40, 250])
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"kind": "threshold", "price": "high"},
+        {"kind": "threshold", "price": "close", "threshold": 0.03},
+        {"kind": "direction"},
+        {"kind": "regression"},
+    ],
+)
+def test_labels_of_two_assets_equal_their_definition(make_bars, task, horizon):
+    task = TaskSpec(horizon=horizon, **task)
+    one, two = make_bars(n=300, seed=1), make_bars(n=180, seed=2)
+    long = pd.concat([one.reset_index().assign(asset="one"), two.reset_index().assign(asset="two")], ignore_index=True)
+    expected = []
+    for bars in (one, two):  # the last bars of the first asset must not look into the second
+        close, high = bars["close"].tolist(), bars["high"].tolist()
+        expected += [by_hand(close, high, task, t) for t in range(len(bars))]
+    np.testing.assert_allclose(make_labels(long, task), expected, rtol=1e-12)
+    assert np.isnan(expected).sum() == horizon + min(horizon, 180)
+
+
+def test_reaching_the_threshold_exactly_counts():
+    frame = pd.DataFrame({"close": [100.0, 100.0, 100.0], "high": [100.0, 102.0, 101.99]})
+    labels = make_labels(frame, TaskSpec(threshold=0.02))
+    assert labels[:2].tolist() == [1.0, 0.0]
+
+
+def test_an_unfinished_label_is_missing_even_if_the_threshold_was_already_reached():
+    frame = pd.DataFrame({"close": [100.0] * 4, "high": [100.0, 100.0, 100.0, 200.0]})
+    assert np.isnan(make_labels(frame, TaskSpec(horizon=2))[2])
+
+
+def test_direction_needs_a_rise():
+    frame = pd.DataFrame({"close": [100.0, 100.0, 101.0], "high": [101.0] * 3})
+    assert make_labels(frame, TaskSpec(kind="direction"))[:2].tolist() == [0.0, 1.0]
+
+
+def test_labels_use_nothing_after_the_horizon(make_bars):
+    bars = make_bars(n=100)
+    task = TaskSpec(horizon=3)
+    before = make_labels(bars, task)
+    bars.iloc[54:] *= 5
+    after = make_labels(bars, task)
+    np.testing.assert_array_equal(before[:51], after[:51])  # bar 50 looks at 51, 52 and 53
+    assert after[51] == 1.0

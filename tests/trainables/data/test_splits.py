@@ -1,0 +1,147 @@
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainables.data.splits import EffectiveSize, effective_size, limits, shortfalls, window_ends
+from trainables.errors import ConfigError
+from trainables.schema import SplitSpec
+
+AXIS = pd.date_range("2000-01-03", periods=1000, freq="B").to_numpy()
+
+
+def spans(**spec):
+    fraction = spec.pop("fraction", 1.0)
+    return {name: (span.start, span.stop) for name, span in limits(AXIS, SplitSpec(**spec), fraction).items()}
+
+
+def test_fractions_of_the_axis():
+    assert spans() == {"train": (0, 700), "validation": (700, 850), "test": (850, 1000)}
+    assert spans(train=0.5, validation=0.2, test=0.1) == {
+        "train": (0, 500),
+        "validation": (500, 700),
+        "test": (700, 800),
+    }
+
+
+def test_the_embargo_is_left_out_at_the_start_of_validation_and_test():
+    assert spans(embargo=10) == {"train": (0, 700), "validation": (710, 850), "test": (860, 1000)}
+
+
+def test_the_data_fraction_is_the_newest_part_of_the_training_span():
+    assert spans(fraction=0.25)["train"] == (525, 700)
+    assert spans(fraction=1e-9)["train"] == (699, 700)
+
+
+def test_dates_are_the_last_day_of_each_split():
+    found = limits(
+        AXIS, SplitSpec(train=date(2000, 12, 31), validation=date(2001, 6, 29), test=date(2002, 3, 1), embargo=2)
+    )
+    days = {name: (str(AXIS[span.start])[:10], str(AXIS[span.stop - 1])[:10]) for name, span in found.items()}
+    assert days == {
+        "train": ("2000-01-03", "2000-12-29"),
+        "validation": ("2001-01-03", "2001-06-29"),  # two bars after Monday 2001-01-01
+        "test": ("2001-07-04", "2002-03-01"),
+    }
+
+
+def test_folds_walk_forward_by_one_test_length():
+    folds = [spans(train=0.7, validation=0.1, test=0.1, folds=4, fold=k) for k in range(4)]
+    assert folds[3] == spans(train=0.7, validation=0.1, test=0.1)
+    assert [fold["test"] for fold in folds] == [(500, 600), (600, 700), (700, 800), (800, 900)]
+    assert [fold["train"] for fold in folds] == [(0, 400), (0, 500), (0, 600), (0, 700)]
+    assert [fold["validation"] for fold in folds] == [(400, 500), (500, 600), (600, 700), (700, 800)]
+
+
+def test_test_spans_of_folds_do_not_overlap_and_fraction_applies_to_each():
+    found = [spans(train=0.5, validation=0.1, test=0.1, folds=3, fold=k, fraction=0.5)["train"] for k in range(3)]
+    assert found == [(150, 300), (200, 400), (250, 500)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "place", "message"),
+    [
+        ({"folds": 6, "fold": 0}, "data.splits.folds", "no bars are left for train"),
+        ({"embargo": 150}, "data.splits", "no bars are left for validation, test"),
+        (
+            {"train": date(1999, 1, 1), "validation": date(2001, 1, 1), "test": date(2002, 1, 1)},
+            "data.splits",
+            "train",
+        ),
+        (
+            {"train": date(2001, 1, 1), "validation": date(2010, 1, 1), "test": date(2011, 1, 1)},
+            "data.splits",
+            "no bars are left for test",
+        ),
+    ],
+)
+def test_a_split_without_bars_is_refused(spec, place, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        limits(AXIS, SplitSpec(**spec))
+    assert caught.value.problems[0].place == place
+    assert caught.value.problems[0].mend
+
+
+def test_windows_lie_inside_the_split_with_context_and_label():
+    position = np.arange(100)
+    ends = window_ends(position, 5, range(20, 50), context=10, horizon=3)
+    assert (ends[0], ends[-1]) == (29, 46)  # context 20..29; label 47..49
+    assert window_ends(position, 25, range(20, 50), context=10, horizon=3)[0] == 34  # complete only from row 25
+    assert window_ends(position, 5, range(20, 200), context=10, horizon=3)[-1] == 96  # label ends with the data
+    assert len(window_ends(position, 5, range(20, 32), context=10, horizon=3)) == 0
+    assert len(window_ends(position, 95, range(0, 100), context=10, horizon=3)) == 0
+
+
+@pytest.mark.parametrize(
+    ("positions", "horizon", "total"),
+    [
+        (range(100), 1, 100),
+        (range(100), 5, 20),
+        (range(104), 5, 20),
+        ([*range(7), *range(10, 17)], 5, 2),  # two spans of 7: floor(7/5) each, not floor(14/5)
+        ([*range(3), *range(10, 13)], 5, 0),
+        ([*range(4), *range(5, 9)], 8, 0),  # one missing bar parts two spans
+        ([*range(50), *range(50)], 5, 10),  # a second asset on the same days adds nothing
+        ([*range(50), *range(30, 80)], 5, 16),  # nor where it overlaps
+        ([], 5, 0),
+    ],
+)
+def test_effective_samples_by_hand(positions, horizon, total):
+    labels = np.zeros(len(positions))
+    size = effective_size(np.array(positions, dtype=np.int64), labels, horizon, classes=False)
+    assert size == EffectiveSize(total, None)
+
+
+def test_the_rarer_class_counts_by_its_share():
+    labels = np.array([1.0] * 24 + [0.0] * 76)
+    assert effective_size(np.arange(100), labels, 5, classes=True) == EffectiveSize(20, 4)
+    assert effective_size(np.arange(100), 1 - labels, 5, classes=True) == EffectiveSize(20, 4)
+    assert effective_size(np.arange(0), labels[:0], 5, classes=True) == EffectiveSize(0, 0)
+
+
+@given(st.sets(st.integers(0, 99), max_size=20), st.integers(1, 20))
+def test_effective_samples_are_how_many_windows_fit_without_overlap(missing, horizon):
+    """Greedily: windows whose labels do not overlap, inside spans without a gap."""
+    positions = set(range(100)) - missing
+    ordered = sorted(positions)
+    fitted, start = 0, None
+    for position in ordered:
+        if start is None or position - 1 not in positions:
+            start = position
+        if position - start + 1 == horizon:
+            fitted, start = fitted + 1, position + 1
+    size = effective_size(np.array(ordered, dtype=np.int64), np.zeros(len(ordered)), horizon, classes=False)
+    assert size.total == fitted
+
+
+def test_shortfalls_name_number_limit_and_mend():
+    assert shortfalls("test", EffectiveSize(100, 30), 500, 5) == []
+    assert shortfalls("test", EffectiveSize(100, None), 500, 5) == []
+    few, rare = shortfalls("validation", EffectiveSize(19, 3), 95, 5)
+    assert "validation has 19 effective samples (95 windows" in few
+    assert "at least 100" in few
+    assert "3 effective samples of the rarer class (of 19), at least 30" in rare
+    assert "use a shorter horizon" in few

@@ -1,0 +1,275 @@
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from trainables.errors import ConfigError
+from trainables.schema import EarlyStopping, ExecutionRecord, TaskSpec
+
+TIMES = {"train_seconds", "evaluation_seconds", "samples_per_second", "peak_bytes"}
+
+
+def numbers(trainer):
+    columns = trainer.result().columns()
+    return {name: value for name, value in columns.items() if name not in TIMES}
+
+
+def test_a_trial_ends_with_the_numbers_of_its_best_epoch(make_trainer, finish, data):
+    trainer = make_trainer()
+    rows = finish(trainer)
+    result = trainer.result()
+    steps = len(data.train) // 128
+    assert [(row.step, row.epoch) for row in rows] == [(steps * epoch, epoch) for epoch in (1, 2, 3)]
+    assert (result.status, result.reason, result.diverged, result.epochs) == ("finished", "", False, 3)
+    assert result.steps == trainer.total_steps == 3 * steps
+    best = min(rows, key=lambda row: row.values["val_loss"])
+    columns = result.columns()
+    assert result.best_epoch == best.epoch
+    for name in ("val_loss", "skill", "val_auc", "val_ap", "val_brier", "val_spread"):
+        assert columns[name] == best.values[name]
+    assert columns["val_loss_low"] < columns["val_loss"] < columns["val_loss_high"]
+    assert columns["test_loss_low"] < columns["test_loss"] < columns["test_loss_high"]
+    assert columns["train_base_rate"] == data.base_rate
+
+
+def test_training_learns_something(make_trainer, make_spec, finish):
+    trainer = make_trainer(spec=make_spec(epochs=8))
+    rows = finish(trainer)
+    assert rows[-1].values["train_loss"] < 0.95 * rows[0].values["train_loss"]
+    assert trainer.result().columns()["val_auc"] > 0.65
+
+
+def test_the_results_columns_are_all_there(make_trainer, finish):
+    from runner.results import COLUMNS
+
+    trainer = make_trainer()
+    finish(trainer)
+    known = trainer.result().columns()
+    assert {name for name in COLUMNS if name.startswith(("val_", "test_", "skill", "prior"))} <= set(known)
+    assert {"steps", "epochs", "best_epoch", "collapsed", "peak_bytes", "samples_per_second"} <= set(known)
+
+
+def test_the_books_add_up(make_trainer, finish, data):
+    trainer = make_trainer()
+    finish(trainer)
+    result = trainer.result()
+    samples = result.steps * 128
+    assert result.samples_per_second == pytest.approx(samples / result.train_seconds)
+    assert result.evaluation_seconds > 0
+    assert (result.held_seconds, result.throttled_seconds) == (0.0, 0.0)
+    assert 100e6 < result.peak_bytes < 10e9
+
+
+def test_predictions_are_those_that_the_numbers_come_from(make_trainer, finish, data):
+    trainer = make_trainer()
+    finish(trainer)
+    frame = trainer.predictions()
+    assert list(frame.columns) == ["date", "asset", "split", "label", "logit"]
+    assert frame["split"].value_counts().to_dict() == {"validation": len(data.validation), "test": len(data.test)}
+    for split, prefix, windows in (("validation", "val", data.validation), ("test", "test", data.test)):
+        part = frame[frame["split"] == split]
+        assert (part["date"].to_numpy() == windows.dates_N).all()
+        loss = np.logaddexp(0, part["logit"]) - part["logit"] * part["label"]
+        assert loss.mean() == pytest.approx(trainer.result().columns()[f"{prefix}_loss"])
+
+
+def test_equal_seeds_give_equal_bits_and_other_seeds_other_ones(make_trainer, make_spec, finish):
+    first, second, other = make_trainer(), make_trainer(), make_trainer(spec=make_spec(seed=4))
+    rows = [finish(trainer) for trainer in (first, second, other)]
+    assert rows[0] == rows[1] != rows[2]
+    assert numbers(first) == numbers(second) != numbers(other)
+    pd.testing.assert_frame_equal(first.predictions(), second.predictions(), check_exact=True)
+
+
+def test_other_users_of_random_numbers_neither_disturb_a_trial_nor_are_disturbed(make_trainer, finish):
+    alone, disturbed = make_trainer(), make_trainer()
+    expected = finish(alone)
+    torch.manual_seed(77)
+    drawn, rows = [], []
+    while not disturbed.done:
+        rows += disturbed.advance(0).rows
+        drawn.append(float(torch.rand(())))
+    assert rows == expected
+    torch.manual_seed(77)
+    assert drawn == [float(torch.rand(())) for _ in drawn]
+
+
+def test_the_micro_batch_changes_no_number_but_for_rounding(make_trainer, make_spec, finish, record):
+    spec = make_spec(dropout=0.0)
+    losses = []
+    for micro_batch in (128, 37, 1000):
+        trainer = make_trainer(spec=spec, execution=record.model_copy(update={"micro_batch": micro_batch}))
+        finish(trainer)
+        losses.append(trainer.result().columns()["val_loss"])
+    assert losses[1:] == pytest.approx([losses[0]] * 2, rel=1e-3)
+
+
+def test_the_reported_loss_is_unweighted_whatever_the_training_loss(make_trainer, make_spec, finish):
+    trainer = make_trainer(spec=make_spec(loss="focal", class_weight="balanced"))
+    finish(trainer)
+    part = trainer.predictions().query("split == 'validation'")
+    loss = np.logaddexp(0, part["logit"]) - part["logit"] * part["label"]
+    assert trainer.result().columns()["val_loss"] == pytest.approx(loss.mean())
+
+
+def test_a_split_smaller_than_the_batch_makes_one_smaller_step_an_epoch(make_trainer, make_spec, finish, data):
+    trainer = make_trainer(spec=make_spec(global_batch=10_000, epochs=2))
+    finish(trainer)
+    assert trainer.result().steps == 2
+    assert trainer.result().samples_per_second == pytest.approx(2 * len(data.train) / trainer.result().train_seconds)
+
+
+def test_an_untrained_model_is_worse_than_the_prior_and_said_to_be_collapsed(make_trainer, make_spec, finish):
+    trainer = make_trainer(spec=make_spec(lr=1e-12, epochs=1))
+    finish(trainer)
+    assert trainer.result().collapsed
+    assert trainer.result().columns()["skill_high"] < 0
+
+
+def test_regression_is_judged_by_its_likelihood(make_trainer, make_spec, make_data, finish):
+    spec = make_spec(kind="regression")
+    data = make_data(spec.task)
+    trainer = make_trainer(spec=spec, on=data)
+    rows = finish(trainer)
+    columns = trainer.result().columns()
+    assert columns["val_auc"] is columns["val_brier"] is columns["test_auc"] is None
+    assert "val_auc" not in rows[0].values
+    part = trainer.predictions().query("split == 'validation'")
+    scaled = ((part["logit"] - part["label"]) ** 2).mean() / columns["train_residual_variance"]
+    scale = columns["train_residual_variance"] / data.label_variance
+    assert columns["val_loss"] == pytest.approx(0.5 * (np.log(2 * np.pi * scale) + scaled), rel=1e-5)
+    assert columns["train_residual_variance"] == pytest.approx(data.label_variance, rel=0.2)
+
+
+def test_regression_with_a_classification_loss_is_refused_at_once(make_trainer, make_spec, make_data):
+    spec = make_spec(kind="regression", loss="focal")
+    with pytest.raises(ConfigError, match=r"training\.loss"):
+        make_trainer(spec=spec, on=make_data(spec.task))
+
+
+def test_early_stopping_ends_a_trial_that_does_not_improve(make_trainer, make_spec, finish):
+    rule = EarlyStopping(metric="val_loss", patience=2, min_delta=10.0)
+    trainer = make_trainer(spec=make_spec(epochs=30, early_stopping=rule))
+    rows = finish(trainer)
+    assert len(rows) == 3  # the first sets the reference
+    assert trainer.result().epochs == 3
+    assert trainer.result().best_epoch == min(rows, key=lambda row: row.values["val_loss"]).epoch
+
+
+def test_early_stopping_by_auc_also_chooses_the_best_epoch_by_it(make_trainer, make_spec, finish):
+    rule = EarlyStopping(metric="val_auc", patience=3, min_delta=0.0)
+    trainer = make_trainer(spec=make_spec(epochs=12, early_stopping=rule))
+    rows = finish(trainer)
+    best = max(rows, key=lambda row: row.values["val_auc"])
+    assert trainer.result().best_epoch == best.epoch
+    assert trainer.result().columns()["val_auc"] == best.values["val_auc"]
+    assert len(rows) in (12, best.epoch + 3)
+
+
+def test_a_loss_that_explodes_ends_the_trial_as_diverged(make_trainer, make_spec, finish):
+    trainer = make_trainer(spec=make_spec(lr=1e25, warmup=0.0))
+    rows = finish(trainer)
+    result = trainer.result()
+    assert rows == []
+    assert (result.status, result.diverged, result.best_epoch, result.collapsed) == ("diverged", True, None, None)
+    assert "is not finite at optimizer step" in result.reason
+    assert trainer.predictions().empty
+    assert trainer.advance(1).done
+
+
+def test_a_trial_that_diverges_late_keeps_what_is_known_and_leaves_test_alone(make_trainer, finish):
+    trainer = make_trainer()
+    rows = []
+    while not rows:
+        rows = trainer.advance(0).rows
+    with torch.no_grad():
+        trainer._learner.model.head.weight.fill_(float("nan"))
+    assert finish(trainer) == []
+    result = trainer.result()
+    assert (result.status, result.epochs, result.best_epoch) == ("diverged", 1, 1)
+    assert result.columns()["val_loss"] == rows[0].values["val_loss"]
+    assert result.columns()["val_loss_low"] < rows[0].values["val_loss"]
+    assert "test_loss" not in result.columns()
+    assert set(trainer.predictions()["split"]) == {"validation"}
+
+
+class CountingWindows:
+    """Windows that note when they are gathered."""
+
+    def __init__(self, windows, log):
+        self._windows, self._log = windows, log
+
+    def __len__(self):
+        return len(self._windows)
+
+    def __getattr__(self, name):
+        return getattr(self._windows, name)
+
+    def batch(self, index_B):
+        self._log.extend(index_B.tolist())
+        return self._windows.batch(index_B)
+
+
+def test_test_data_is_touched_once_at_the_end(make_trainer, data):
+    touched: list[int] = []
+    watched = dataclasses.replace(data, test=CountingWindows(data.test, touched))
+    trainer = make_trainer(on=watched)
+    while (report := trainer.advance(0)).epoch < 3:
+        assert touched == []
+    while not report.done:
+        report = trainer.advance(0)
+    assert touched == list(range(len(data.test)))
+
+
+def test_the_result_is_that_of_the_best_weights_not_of_the_last(make_trainer, make_spec, finish):
+    spec = make_spec(epochs=6, lr=0.03, warmup=0.0, dropout=0.0)  # overfits at once
+    long = make_trainer(spec=spec)
+    rows = finish(long)
+    best = long.result().best_epoch
+    assert best < 6
+    kept = long.predictions().query("split == 'validation'")["logit"]
+    loss = long.result().columns()["val_loss"]
+    assert loss == min(row.values["val_loss"] for row in rows) < rows[-1].values["val_loss"]
+    assert float(kept.std()) > 0
+
+
+def test_advance_makes_one_unit_at_least_and_reports_where_it_is(make_trainer):
+    trainer = make_trainer()
+    report = trainer.advance(0)
+    assert (report.kind, report.step, report.epoch, report.rows, report.done) == ("progress", 1, 0, [], False)
+    assert report.total_steps == trainer.total_steps
+    assert report.loss > 0
+    assert not report.saved
+    assert trainer.advance(0).step == 2
+
+
+def test_threads_are_those_of_the_record(make_trainer):
+    record = ExecutionRecord(micro_batch=64, accumulation=2, threads=2, device="cpu", checkpoint_interval_s=60)
+    make_trainer(execution=record).advance(0)
+    assert torch.get_num_threads() == 2
+
+
+def test_a_finished_trial_holds_no_memory(make_trainer, finish):
+    trainer = make_trainer()
+    trainer.advance(0)
+    model, optimizer = trainer._learner.model, trainer._learner.optimizer
+    finish(trainer)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 0
+    assert not optimizer.state
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_bf16_on_cuda_trains_as_fp32_does(dataset, resolved, make_trainer, make_spec, finish, record):
+    from trainables.data import windows
+
+    on = windows.build(dataset, resolved, TaskSpec(context=20), torch.device("cuda"))
+    cuda = record.model_copy(update={"device": "cuda"})
+    losses = []
+    for dtype in ("fp32", "bf16"):
+        trainer = make_trainer(spec=make_spec(dtype=dtype, dropout=0.0), execution=cuda, on=on)
+        finish(trainer)
+        losses.append(trainer.result().columns()["val_loss"])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)

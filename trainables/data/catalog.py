@@ -1,0 +1,232 @@
+"""The data catalog: datasets built once, recorded with their lineage, and refused when a byte has changed.
+
+The data folder holds one parquet file a dataset and `catalog.json`. Both are replaced atomically; writers take turns by
+a lock file.
+"""
+
+import hashlib
+import json
+import logging
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import filelock
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from trainables.data import features, ohlcv, sources
+from trainables.data.columns import NUMBERS
+from trainables.data.dataset import CatalogEntry, Dataset
+from trainables.data.fingerprint import content_sha256, file_sha256, write_atomically
+from trainables.errors import DataError, Problem
+from trainables.schema import DataSpec
+
+__all__ = ["CatalogEntry", "Dataset", "Verification", "entries", "load", "name_of", "prepare", "verify"]
+
+logger = logging.getLogger(__name__)
+
+CATALOG = "catalog.json"
+_FORMAT = 1
+_PREPARE = "to build it anew: isotherm data prepare SWEEP"
+_NAME_LENGTH = 40  # of the readable part of a file's name
+
+
+@dataclass(frozen=True)
+class Verification:
+    """One catalog entry compared with its file.
+
+    Attributes:
+        message: what is wrong, or 'ok'.
+    """
+
+    name: str
+    path: str
+    ok: bool
+    message: str
+
+
+def name_of(spec: DataSpec) -> str:
+    """Name of the dataset that a specification asks for: readable, and distinct for distinct specifications."""
+    asked = {
+        "sources": spec.source,
+        "columns": spec.columns,
+        "sort": spec.sort,
+        "tier": spec.tier,
+        "timescale": spec.timescale,
+    }
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    assets = [re.sub(r"[^a-z0-9]+", "-", sources.asset_name(source).lower()).strip("-") for source in spec.source]
+    readable = "+".join(assets)
+    if len(readable) > _NAME_LENGTH:
+        readable = f"{assets[0][:_NAME_LENGTH]}+{len(assets) - 1}"
+    return f"{readable or 'data'}-{spec.timescale}-{spec.tier}-{digest[:8]}"
+
+
+def entries(root: Path) -> dict[str, CatalogEntry]:
+    """All entries of a data folder by name; none where there is no catalog.
+
+    Raises:
+        DataError: the catalog cannot be read.
+    """
+    path = root / CATALOG
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as exc:
+        raise DataError(
+            Problem(place=str(path), message=f"cannot be read: {exc}", mend="check its permissions")
+        ) from exc
+    try:
+        document = json.loads(text)
+        if document["format"] != _FORMAT:
+            raise ValueError(f"format {document['format']} is not known to this version")
+        return {name: CatalogEntry.model_validate_json(json.dumps(item)) for name, item in document["entries"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as exc:
+        message = f"is not a catalog: {str(exc).splitlines()[0]}"
+        mend = "remove it and the parquet files beside it; they are built anew when they are next needed"
+        raise DataError(Problem(place=str(path), message=message, mend=mend)) from exc
+
+
+def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntry:
+    """Build the dataset of a specification, unless a verified entry for it stands.
+
+    Args:
+        spec: sources, columns, sort, timescale and tier matter; the rest is applied when windows are made.
+        root: the data folder; made if missing.
+        rebuild: build it anew even where an entry stands, whatever its state.
+
+    Raises:
+        DataError: a source is wrong (all problems of all sources); or an entry stands, but its file, its source or the
+            features' code has changed since, and `rebuild` was not asked for.
+    """
+    name = name_of(spec)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with filelock.FileLock(root / ".catalog.lock"):
+            known = entries(root)
+            entry = known.get(name)
+            # A file that was removed is built again without being asked: removing it is how a user asks.
+            if entry is not None and not rebuild and (root / entry.path).exists():
+                _refuse_changed(entry, root)
+                return entry
+            entry, data = _build(spec, name)
+            write_atomically(root / entry.path, data)
+            document = {"format": _FORMAT, "entries": {}}
+            for key, item in sorted((known | {name: entry}).items()):
+                document["entries"][key] = item.model_dump(mode="json")  # type: ignore[index]
+            write_atomically(root / CATALOG, (json.dumps(document, indent=2) + "\n").encode())
+            return entry
+    except OSError as exc:
+        message = f"cannot be used as the data folder: {exc.strerror or exc}"
+        raise DataError(
+            Problem(place=str(root), message=message, mend="check the path, space and permissions")
+        ) from exc
+
+
+def verify(root: Path) -> list[Verification]:
+    """Compare every entry with its file, byte by byte (sha256).
+
+    Raises:
+        DataError: the catalog itself cannot be read.
+    """
+    found = []
+    for name, entry in sorted(entries(root).items()):
+        try:
+            _verified_bytes(entry, root)
+        except DataError as exc:
+            found.append(Verification(name, entry.path, False, exc.problems[0].message))
+        else:
+            found.append(Verification(name, entry.path, True, "ok"))
+    return found
+
+
+def load(entry: CatalogEntry, root: Path) -> Dataset:
+    """Read a dataset into memory.
+
+    Raises:
+        DataError: its file is missing, or a byte of it has changed.
+    """
+    table = pq.read_table(BytesIO(_verified_bytes(entry, root)))
+    return Dataset(table.to_pandas(), entry.features, entry)
+
+
+def _verified_bytes(entry: CatalogEntry, root: Path) -> bytes:
+    path = root / entry.path
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(Problem(place=str(path), message="the dataset file is missing", mend=_PREPARE)) from None
+    except OSError as exc:
+        message = f"cannot be read: {exc.strerror or exc}"
+        raise DataError(Problem(place=str(path), message=message, mend="check its permissions")) from exc
+    if file_sha256(data) != entry.file_sha256:
+        message = f"the file has changed since {entry.created_at:%Y-%m-%d %H:%M} UTC, when it was built"
+        raise DataError(Problem(place=str(path), message=message, mend=_PREPARE))
+    return data
+
+
+def _refuse_changed(entry: CatalogEntry, root: Path) -> None:
+    _verified_bytes(entry, root)
+    problems = []
+    for source, recorded in entry.source_sha256.items():
+        now = sources.digest(source)
+        if now is None:
+            logger.warning("%s cannot be compared with its source %s; used as it was built", entry.path, source)
+        elif now != recorded:
+            message = f"the source has changed since the dataset {entry.path} was built from it"
+            problems.append(Problem(place=source, message=message, mend=_PREPARE))
+    if entry.features_version != features.FEATURES_VERSION:
+        message = f"built by version {entry.features_version} of the features, this is {features.FEATURES_VERSION}"
+        problems.append(Problem(place=str(root / entry.path), message=message, mend=_PREPARE))
+    if problems:
+        raise DataError(problems)
+
+
+def _build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
+    bars = ohlcv.load_sources(spec)
+    tier = tuple(feature.name for feature in features.TIERS[spec.tier])
+    resampled = {asset: ohlcv.resample(daily, spec.timescale) for asset, daily in sorted(bars.frames.items())}
+    parts: list[pd.DataFrame] = []
+    problems: list[Problem] = []
+    for asset, frame in resampled.items():
+        try:
+            values = features.compute(frame, bars.frames[asset], spec.tier, asset)
+        except DataError as exc:
+            problems += exc.problems
+            continue
+        columns = frame if spec.tier == "ohlcv" else frame.join(values)
+        parts.append(columns.reset_index().assign(asset=asset))
+    if problems:
+        raise DataError(problems)
+    names = ("date", "asset", *dict.fromkeys((*NUMBERS, *tier)))
+    long = pd.concat(parts, ignore_index=True)[list(names)].astype({"date": "datetime64[ns]"})
+    table = pa.Table.from_pandas(long, preserve_index=False)
+    sink = BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    data = sink.getvalue()
+    entry = CatalogEntry(
+        name=name,
+        path=f"{name}.parquet",
+        sources=spec.source,
+        source_sha256=bars.source_sha256,
+        columns=spec.columns,
+        sort=spec.sort,
+        assets=tuple(resampled),
+        timescale=spec.timescale,
+        tier=spec.tier,
+        features=tier,
+        features_version=features.FEATURES_VERSION,
+        rows=len(long),
+        first_date=long["date"].min().date(),
+        last_date=long["date"].max().date(),
+        content_sha256=content_sha256(resampled, bars.frames, tier, features.FEATURES_VERSION),
+        file_sha256=file_sha256(data),
+        created_at=datetime.now(UTC),
+    )
+    return entry, data

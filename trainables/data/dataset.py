@@ -1,0 +1,81 @@
+"""What a built dataset is: its entry in the catalog, and its rows in memory."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date, datetime
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from trainables.schema import Spec, Tier, Timescale
+
+
+class CatalogEntry(Spec):
+    """The lineage of one dataset file.
+
+    Attributes:
+        name: a function of sources, columns, sort, tier and timescale.
+        path: of the parquet file, relative to the data folder.
+        source_sha256: by source, the hash of what was read.
+        features: the columns that models see, in order.
+        features_version: of the code that computed them.
+        content_sha256: over canonical values, alike on every CPU (`fingerprint.content_sha256`); enters a trial's key.
+        file_sha256: over the file's bytes.
+    """
+
+    name: str
+    path: str
+    sources: tuple[str, ...]
+    source_sha256: dict[str, str]
+    columns: dict[str, str]
+    sort: bool
+    assets: tuple[str, ...]
+    timescale: Timescale
+    tier: Tier
+    features: tuple[str, ...]
+    features_version: int
+    rows: int
+    first_date: date
+    last_date: date
+    content_sha256: str
+    file_sha256: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A loaded dataset.
+
+    Attributes:
+        frame: long table sorted by asset and date: date (datetime64[ns]), asset, open, high, low, close, volume and
+            the tier's raw features; NaN in features that warm up.
+        features: names of the columns that models see, in order.
+        entry: its lineage.
+    """
+
+    frame: pd.DataFrame
+    features: tuple[str, ...]
+    entry: CatalogEntry
+
+
+@dataclass(frozen=True)
+class AssetRows:
+    """The consecutive rows ``start`` to ``stop - 1`` of one asset."""
+
+    asset: str
+    start: int
+    stop: int
+
+
+def asset_rows(frame: pd.DataFrame) -> Iterator[AssetRows]:
+    """Each asset's span of rows in a long table sorted by asset; one span named '' where there is no asset column."""
+    if not len(frame):
+        return
+    if "asset" not in frame.columns:
+        yield AssetRows("", 0, len(frame))
+        return
+    codes, names = pd.factorize(frame["asset"])
+    edges = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(frame)]
+    for start, stop in pairwise(edges):
+        yield AssetRows(str(names[codes[start]]), start, stop)

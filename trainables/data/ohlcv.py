@@ -1,0 +1,118 @@
+"""Bars: read from their sources, checked, resampled to coarser timescales."""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from trainables.data import sources
+from trainables.data.columns import NUMBERS, to_ours
+from trainables.data.validation import find_problems
+from trainables.errors import DataError, Problem
+from trainables.schema import DataSpec, Timescale
+
+logger = logging.getLogger(__name__)
+
+_BARS_PER_GROUP: dict[Timescale, int] = {"2d": 2, "3d": 3, "5d": 5}
+_DAYS_PER_WEEK = 7
+# Calendar weeks and fortnights are counted from Monday 1970-01-05, day 4 of the Unix calendar, so that a fortnight's
+# limits do not depend on where a series starts.
+_FIRST_MONDAY = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Bars:
+    """Checked bars of every asset.
+
+    Attributes:
+        frames: by asset, float64 columns open, high, low, close (raw, not adjusted) and volume, indexed by `date`
+            (datetime64[ns], midnight, ascending, distinct).
+        source_sha256: by source, the hash of what was read.
+    """
+
+    frames: dict[str, pd.DataFrame]
+    source_sha256: dict[str, str]
+
+
+def load_sources(spec: DataSpec) -> Bars:
+    """Read and check all sources of a specification.
+
+    Prices are what the source calls open, high, low and close; an 'Adj Close' beside them is not used unless mapped,
+    because it is not of one kind with high and low.
+
+    Raises:
+        DataError: with every problem of every source.
+    """
+    frames: dict[str, pd.DataFrame] = {}
+    hashes: dict[str, str] = {}
+    problems: list[Problem] = []
+    for source in spec.source:
+        asset = sources.asset_name(source)
+        if asset in frames:
+            mend = "rename one of the files: an asset's name is its file's stem, symbol or shipped name"
+            problems.append(Problem(place=source, message=f"a second source for the asset {asset!r}", mend=mend))
+        try:
+            frames[asset], hashes[source] = _load_one(source, spec)
+        except DataError as exc:
+            frames.setdefault(asset, pd.DataFrame())
+            problems.extend(exc.problems)
+    if problems:
+        raise DataError(problems)
+    return Bars(frames, hashes)
+
+
+def _load_one(source: str, spec: DataSpec) -> tuple[pd.DataFrame, str]:
+    raw = sources.read(source)
+    bars, problems = to_ours(raw.frame, spec.columns, source)
+    if spec.sort and "date" in bars.columns and not bars["date"].is_monotonic_increasing:
+        out_of_order = int((bars["date"].diff() < pd.Timedelta(0)).sum())
+        logger.warning("%s: sorted by date (data.sort); %d rows stood before an earlier one", source, out_of_order)
+        bars = bars.sort_values("date", kind="stable")
+    problems += find_problems(bars, raw.frame, spec.columns, source)
+    if problems:
+        raise DataError(problems)
+    return bars.set_index("date")[list(NUMBERS)], raw.sha256
+
+
+def week_number(dates: pd.DatetimeIndex) -> np.ndarray:
+    """Number of the calendar week (Monday to Sunday) of each date, int64, counted from 1970-01-05."""
+    days = dates.to_numpy().astype("datetime64[D]").astype(np.int64)
+    return np.asarray((days - _FIRST_MONDAY) // _DAYS_PER_WEEK)
+
+
+def resample(frame: pd.DataFrame, timescale: Timescale) -> pd.DataFrame:
+    """Join bars to coarser ones.
+
+    `2d`, `3d`, `5d` join that many consecutive bars, counted from the first; `weekly` joins Monday to Sunday, `2wk` two
+    such weeks at a fixed phase, `monthly` a calendar month. A bar is dated by its last day. The last group is dropped
+    unless it is known to be complete, which for a calendar group needs a later bar: data that is appended later never
+    changes a bar.
+
+    Args:
+        frame: one asset's bars, indexed by date.
+        timescale: of the result; `daily` returns the bars as they are.
+    """
+    if timescale == "daily":
+        return frame
+    dates = pd.DatetimeIndex(frame.index)
+    if timescale in _BARS_PER_GROUP:
+        size = _BARS_PER_GROUP[timescale]
+        group = np.arange(len(frame)) // size
+        complete = len(frame) // size * size
+    else:
+        if timescale == "monthly":
+            group = dates.to_numpy().astype("datetime64[M]").astype(np.int64)
+        else:
+            group = week_number(dates) // (2 if timescale == "2wk" else 1)
+        complete = int(np.searchsorted(group, group[-1])) if len(group) else 0
+    grouped = frame.assign(date=dates).iloc[:complete].groupby(group[:complete], sort=False)
+    joined = grouped.agg(
+        date=("date", "last"),
+        open=("open", "first"),
+        high=("high", "max"),
+        low=("low", "min"),
+        close=("close", "last"),
+        volume=("volume", "sum"),
+    )
+    return joined.set_index("date")

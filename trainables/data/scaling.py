@@ -1,0 +1,114 @@
+"""Scaling: z-scores fitted on training rows, and per-window (RevIN) moments with what they would erase.
+
+RevIN (Kim et al. 2022, "Reversible instance normalization") subtracts a window's mean and divides by its standard
+deviation, feature by feature. That also takes away the window's volatility, which a threshold label is about, so the
+scale and the level of every window go to the model beside it. Nothing is reversed: the outputs are logits, not prices.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.data.representation import Represented
+from trainables.data.splits import SplitName
+from trainables.errors import DataError, Problem
+
+# Shape suffixes: T rows of the dataset, N windows, F features, L context bars, S = 2F window statistics.
+Array = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+# Smallest scale of a window, in units of the feature (a share of the close, of the mean volume, ...): a tenth of a
+# basis point of the close. Keeps the logarithm finite where a window is flat, as weekly features in a short one are.
+SCALE_FLOOR = 1e-5
+_ROUNDING = 1e-12  # a spread this small beside its mean is rounding error, not spread
+_CHUNK_VALUES = 4_000_000  # window values held at once while moments are taken: 32 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Standardizer:
+    """Mean and standard deviation of each column (population form, divided by the count)."""
+
+    mean_F: Array
+    std_F: Array
+
+    def apply(self, values_NF: Array) -> Array:
+        """(values - mean) / std."""
+        return (values_NF - self.mean_F) / self.std_F
+
+
+@dataclass(frozen=True, eq=False)
+class WindowMoments:
+    """Moments of windows over their contexts, and the statistics that a model is given.
+
+    Attributes:
+        mean_NF: in the features' own units.
+        std_NF: in the features' own units, never below `SCALE_FLOOR` units.
+        stats_NS: first F columns: ln(std / unit); last F columns: (mean - origin) / unit, unit and origin being those
+            of the window's last bar (`representation.Represented`). Free of the unit of price and volume.
+    """
+
+    mean_NF: Array
+    std_NF: Array
+    stats_NS: Array
+
+
+def fit(values_NF: Array, names: Sequence[str]) -> Standardizer:
+    """Mean and standard deviation of each column.
+
+    Raises:
+        DataError: a column that does not vary, by name.
+    """
+    mean_F, std_F = values_NF.mean(axis=0), values_NF.std(axis=0)
+    flat_F = std_F <= _ROUNDING * np.abs(mean_F)
+    if flat_F.any():
+        mend = "use a longer training span, a larger fraction, or another tier"
+        raise DataError(
+            Problem(place=f"feature {names[column]}", message="never changes over the training windows", mend=mend)
+            for column in np.flatnonzero(flat_F).tolist()
+        )
+    return Standardizer(mean_F, std_F)
+
+
+def statistic_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of the S = 2F columns of `WindowMoments.stats_NS`."""
+    return tuple(f"log_scale({name})" for name in names) + tuple(f"level({name})" for name in names)
+
+
+def window_moments(data: Represented, ends_N: Ints, context: int) -> WindowMoments:
+    """Moments of the windows that end at given rows.
+
+    Args:
+        data: features before scaling.
+        ends_N: last row of each window.
+        context: bars in a window.
+    """
+    n_features = data.values_TF.shape[1]
+    mean_NF, variance_NF = np.empty((2, len(ends_N), n_features))
+    chunk = max(1, _CHUNK_VALUES // (context * n_features))
+    if len(ends_N):
+        contexts = np.lib.stride_tricks.sliding_window_view(data.values_TF, context, axis=0)  # [T-L+1, F, L]
+        for first in range(0, len(ends_N), chunk):
+            part = slice(first, first + chunk)
+            x_NFL = contexts[ends_N[part] - context + 1]
+            mean_NF[part], variance_NF[part] = x_NFL.mean(axis=-1), x_NFL.var(axis=-1)
+    unit_NF, origin_NF = data.unit_TF[ends_N], data.origin_TF[ends_N]
+    std_NF = np.sqrt(variance_NF + (SCALE_FLOOR * unit_NF) ** 2)
+    stats_NS = np.concatenate([np.log(std_NF / unit_NF), (mean_NF - origin_NF) / unit_NF], axis=1)
+    return WindowMoments(mean_NF, std_NF, stats_NS)
+
+
+def standardize_statistics(
+    moments: Mapping[SplitName, WindowMoments], names: Sequence[str]
+) -> dict[SplitName, WindowMoments]:
+    """Bring the statistics of all splits to mean 0 and standard deviation 1 over the training windows.
+
+    A logarithm of a scale is near -5 and a level within a few hundredths of 0: a model that is given both as they are
+    learns from neither in a short training.
+
+    Raises:
+        DataError: a statistic that does not vary, by name.
+    """
+    standard = fit(moments["train"].stats_NS, statistic_names(names))
+    return {name: replace(part, stats_NS=standard.apply(part.stats_NS)) for name, part in moments.items()}

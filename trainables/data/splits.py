@@ -1,0 +1,148 @@
+"""Chronological splits on one time axis: limits, purge, embargo, folds, and how many samples they really hold.
+
+The axis holds every date on which all features of at least one asset are complete, ascending; a position is an index
+into it. Two assets with different calendars share it, so that a split's limits are dates for both.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.errors import ConfigError, Problem
+from trainables.schema import SplitSpec
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+
+# Below these a metric cannot tell a model from the prior (design, 'Science rules'): with 100 independent samples the
+# standard error of an accuracy near 1/2 is already 0.05.
+MIN_EFFECTIVE = 100
+MIN_EFFECTIVE_RARER_CLASS = 30
+
+Dates = npt.NDArray[np.datetime64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class EffectiveSize:
+    """Independent samples of a split: overlapping windows count once per horizon, assets do not multiply.
+
+    Attributes:
+        total: the sum over contiguous spans of window ends on the time axis of floor(length / horizon).
+        rarer_class: total times the share of the rarer class; None for regression.
+    """
+
+    total: int
+    rarer_class: int | None
+
+
+def limits(axis: Dates, spec: SplitSpec, fraction: float = 1.0) -> dict[SplitName, range]:
+    """Positions of each split on the axis, after fold, fraction and embargo.
+
+    Args:
+        axis: [A] datetime64, ascending.
+        spec: fractions or dates, embargo in bars, folds.
+        fraction: newest part of the training span that is used.
+
+    Raises:
+        ConfigError: a split is empty whatever the task: a date outside the data, or more folds than fit.
+    """
+    by_dates = isinstance(spec.train, date)
+    edges = _edges_by_date(axis, spec) if by_dates else _edges_by_fraction(len(axis), spec)
+    starts = [0, edges[0] + spec.embargo, edges[1] + spec.embargo]
+    starts[0] = edges[0] - max(1, round(fraction * edges[0]))
+    spans = {name: range(start, stop) for name, start, stop in zip(SPLITS, starts, edges, strict=True)}
+    empty = [name for name, span in spans.items() if not len(span) or span.start < 0]
+    if empty:
+        what = f"no bars are left for {', '.join(empty)}"
+        if by_dates:
+            place, mend = "data.splits", f"choose dates inside {_day(axis[0])} to {_day(axis[-1])}"
+        elif spec.folds > 1 and edges[0] <= 0:
+            place, mend = (
+                "data.splits.folds",
+                "fewer folds, or a smaller test split: each earlier fold ends one test sooner",
+            )
+        else:
+            place, mend = (
+                "data.splits",
+                f"larger fractions or a smaller embargo ({len(axis)} bars, embargo {spec.embargo})",
+            )
+        raise ConfigError(Problem(place=place, message=what, mend=mend))
+    return spans
+
+
+def _edges_by_fraction(bars: int, spec: SplitSpec) -> list[int]:
+    """First position after each split."""
+    parts = [float(part) for part in (spec.train, spec.validation, spec.test)]  # type: ignore[arg-type]
+    edges = [min(bars, round(total * bars)) for total in np.cumsum(parts).tolist()]
+    shift = (spec.folds - 1 - spec.fold) * (edges[2] - edges[1])
+    return [edge - shift for edge in edges]
+
+
+def _edges_by_date(axis: Dates, spec: SplitSpec) -> list[int]:
+    lasts = np.array([spec.train, spec.validation, spec.test], dtype="datetime64[D]")
+    return [int(edge) for edge in np.searchsorted(axis.astype("datetime64[D]"), lasts, side="right")]
+
+
+def _day(moment: np.datetime64) -> str:
+    return str(moment.astype("datetime64[D]"))
+
+
+def window_ends(position_T: Ints, first: int, span: range, context: int, horizon: int) -> Ints:
+    """Rows of one asset at which a window may end: its whole context and its label's whole span lie inside the split.
+
+    Args:
+        position_T: position on the axis of each row of the asset, ascending.
+        first: first row with complete features.
+        span: the split's positions.
+        context: bars in a window, its end included.
+        horizon: bars after the end that the label uses.
+
+    Returns:
+        [N] int64 rows, counted within the asset, ascending.
+    """
+    ends_N = np.arange(first + context - 1, len(position_T) - horizon, dtype=np.int64)
+    begins_inside = position_T[ends_N - context + 1] >= span.start
+    label_ends_inside = position_T[ends_N + horizon] < span.stop
+    return np.asarray(ends_N[begins_inside & label_ends_inside])
+
+
+def effective_size(
+    positions_N: Ints, labels_N: npt.NDArray[np.floating], horizon: int, *, classes: bool
+) -> EffectiveSize:
+    """Independent samples among windows.
+
+    Args:
+        positions_N: position of each window's end on the time axis, any order; assets may repeat positions.
+        labels_N: 0 or 1 where `classes`.
+        horizon: bars a label spans.
+        classes: whether labels are classes.
+    """
+    distinct = np.unique(positions_N)
+    breaks = np.flatnonzero(np.diff(distinct) > 1) + 1
+    total = sum(len(span) // horizon for span in np.split(distinct, breaks))
+    if not classes:
+        return EffectiveSize(total, None)
+    positives = int(np.count_nonzero(labels_N))
+    rarer = min(positives, len(labels_N) - positives)
+    return EffectiveSize(total, total * rarer // len(labels_N) if len(labels_N) else 0)
+
+
+def shortfalls(split: SplitName, size: EffectiveSize, n_windows: int, horizon: int) -> list[str]:
+    """Why a split is too small to decide on; empty if it is not. One sentence each: the number, the limit, the mend."""
+    found = []
+    mend = f"use a shorter horizon or context, more bars, or a larger {split} split"
+    if size.total < MIN_EFFECTIVE:
+        found.append(
+            f"{split} has {size.total} effective samples ({n_windows} windows of overlapping {horizon}-bar labels), "
+            f"at least {MIN_EFFECTIVE} are needed: {mend}"
+        )
+    if size.rarer_class is not None and size.rarer_class < MIN_EFFECTIVE_RARER_CLASS:
+        found.append(
+            f"{split} has {size.rarer_class} effective samples of the rarer class (of {size.total}), at least "
+            f"{MIN_EFFECTIVE_RARER_CLASS} are needed: {mend}, or a task whose classes are more even"
+        )
+    return found

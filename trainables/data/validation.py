@@ -1,0 +1,140 @@
+"""Checks of one source's bars, before anything else looks at them. All findings are returned together."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from trainables.data.columns import NUMBERS, PRICES, original
+from trainables.errors import Problem
+
+if TYPE_CHECKING:
+    from pandera.pandas import Check, DataFrameSchema
+
+# A split needs 100 effective samples (`splits.MIN_EFFECTIVE`), so a shorter series can never be used.
+MIN_ROWS = 100
+LISTED_ROWS = 5  # rows named per rule; the rest is counted
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """What a failed check means to a reader; `message` may use the row's numbers and `value`, the text there."""
+
+    message: str
+    mend: str
+
+
+_REPAIR = "correct the row in the source, or remove it"
+_RULES = {
+    "unparsable": _Rule("the date cannot be understood: {value}", "write dates as YYYY-MM-DD"),
+    "duplicate": _Rule("the date stands here a second time", "keep one bar a day; intraday bars are not supported"),
+    "unsorted": _Rule("the date is earlier than the one before it", "sort the source by date, or set data.sort: true"),
+    "finite": _Rule("{column} is not a finite number: {value}", _REPAIR),
+    "positive": _Rule("{column} is not positive: {value}", _REPAIR),
+    "negative": _Rule("volume is negative: {value}", _REPAIR),
+    "high": _Rule("high {high:g} is below one of {others}", _REPAIR),
+    "low": _Rule("low {low:g} is above one of {others}", _REPAIR),
+    "constant": _Rule("{column} never changes", "map another column to {column}, or use another source"),
+}
+
+# Which prices high and low are compared with: those of them that the source has.
+_COMPARED = {"high": ("open", "low", "close"), "low": ("open", "close")}
+
+
+def find_problems(bars: pd.DataFrame, raw: pd.DataFrame, mapping: Mapping[str, str], source: str) -> list[Problem]:
+    """Everything that is wrong with one source's bars.
+
+    Args:
+        bars: our columns as `columns.to_ours` gives them (those that were found), indexed by row number.
+        raw: the table as read, for the text that stood there.
+        mapping: `DataSpec.columns`.
+        source: the place named in problems.
+
+    Returns:
+        One problem a row and rule (at most `LISTED_ROWS` a rule, then one with the count of the others), in the order
+        of the rules; empty when the bars are sound.
+    """
+    problems = []
+    if len(bars) < MIN_ROWS:
+        message = f"too few rows: {len(bars)}, at least {MIN_ROWS} are needed"
+        problems.append(Problem(place=source, message=message, mend="use a longer series"))
+    for rule, column, rows in _failures(bars):
+        if rule == "constant":
+            text = _RULES[rule].message.format(column=column)
+            problems.append(Problem(place=source, message=text, mend=_RULES[rule].mend.format(column=column)))
+            continue
+        for row in rows[:LISTED_ROWS]:
+            value = original(raw, mapping, column, row) if column else ""
+            message = _RULES[rule].message.format(column=column, value=value, **_numbers(bars, row, rule))
+            problems.append(Problem(place=_place(source, bars, row), message=message, mend=_RULES[rule].mend))
+        if len(rows) > LISTED_ROWS:
+            what = f"the same rule ({rule}{f' {column}' if column and column != 'date' else ''})"
+            more = len(rows) - LISTED_ROWS
+            problems.append(Problem(place=source, message=f"{more} more rows break {what}", mend=_RULES[rule].mend))
+    return problems
+
+
+def _numbers(bars: pd.DataFrame, row: int, rule: str) -> dict[str, object]:
+    values: dict[str, object] = {str(name): number for name, number in bars.loc[row].items()}
+    others = [f"{name} {values[name]:g}" for name in _COMPARED.get(rule, ()) if name in values]
+    return values | {"others": ", ".join(others)}
+
+
+def _place(source: str, bars: pd.DataFrame, row: int) -> str:
+    day = pd.Timestamp(bars["date"].loc[row]) if "date" in bars.columns else pd.NaT
+    return f"{source}, row {row}" if day is pd.NaT else f"{source}, row {row} ({day:%Y-%m-%d})"
+
+
+def _failures(bars: pd.DataFrame) -> list[tuple[str, str, list[int]]]:
+    """(rule, column or '', row numbers) of every failed check, in the order of the rules."""
+    from pandera.errors import SchemaErrors  # here: a quarter of a second that a trial, which only loads, must not pay
+
+    if bars.empty:
+        return []
+    try:
+        _schema(bars).validate(bars, lazy=True)
+    except SchemaErrors as exc:
+        cases = exc.failure_cases
+    else:
+        return []
+    failures: dict[tuple[str, str], set[int]] = {}
+    for context, column, check, index in zip(
+        cases["schema_context"], cases["column"], cases["check"], cases["index"], strict=True
+    ):
+        if check == "not_nullable":
+            check = "unparsable" if column == "date" else "finite"
+        name = column if context == "Column" else ""
+        failures.setdefault((check, name), set()).update([] if pd.isna(index) else [int(index)])
+    order = list(_RULES)
+    columns = ["date", *NUMBERS, ""]
+    keys = sorted(failures, key=lambda key: (order.index(key[0]), columns.index(key[1])))
+    return [(rule, column, sorted(failures[rule, column])) for rule, column in keys]
+
+
+def _schema(bars: pd.DataFrame) -> "DataFrameSchema":
+    """Checks for the columns that are there; missing ones were reported when columns were picked."""
+    from pandera.pandas import Check, Column, DataFrameSchema
+
+    def check(rule: str, passes: Callable[..., object]) -> "Check":
+        return Check(passes, name=rule)
+
+    finite = check("finite", np.isfinite)
+    varies = check("constant", lambda column: column.nunique() != 1)
+    columns = {
+        "date": [
+            check("duplicate", lambda dates: ~dates.duplicated()),
+            check("unsorted", lambda dates: ~(dates.diff() < pd.Timedelta(0))),
+        ],
+        **{name: [finite, check("positive", lambda price: price > 0), varies] for name in PRICES},
+        "volume": [finite, check("negative", lambda volume: volume >= 0), varies],
+    }
+    # A comparison with NaN is False, so that NaN is reported once, as not finite.
+    whole = []
+    if at_most_high := [name for name in _COMPARED["high"] if name in bars.columns and "high" in bars.columns]:
+        whole.append(check("high", lambda bar: ~(bar["high"] < bar[at_most_high].max(axis=1))))
+    if at_least_low := [name for name in _COMPARED["low"] if name in bars.columns and "low" in bars.columns]:
+        whole.append(check("low", lambda bar: ~(bar["low"] > bar[at_least_low].min(axis=1))))
+    present = {name: Column(None, checks) for name, checks in columns.items() if name in bars.columns}
+    return DataFrameSchema(present, checks=whole)

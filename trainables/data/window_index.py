@@ -1,0 +1,145 @@
+"""Which windows each split has: numpy only, no tensor and no device, so that a plan can count them.
+
+A window is the `context` rows up to and including its end, of one asset and inside one split.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.data import splits
+from trainables.data.dataset import Dataset, asset_rows
+from trainables.data.labels import make_labels
+from trainables.data.representation import Represented, represent
+from trainables.data.splits import SPLITS, EffectiveSize, SplitName
+from trainables.errors import DataError, InfeasibleError, Problem
+from trainables.schema import DataSpec, ResolvedData, TaskSpec
+
+# Shape suffixes: T rows of the dataset, N windows of a split.
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class SplitIndex:
+    """The windows of one split, sorted by asset and date.
+
+    Attributes:
+        ends_N: row of each window's end in the dataset.
+        labels_N: float64.
+        dates_N: date of each window's end, datetime64[ns].
+        assets_N: asset of each window.
+        bars_N: position of each window's end on the common time axis.
+    """
+
+    ends_N: Ints
+    labels_N: Floats
+    dates_N: npt.NDArray[np.datetime64]
+    assets_N: npt.NDArray[np.str_]
+    bars_N: Ints
+
+    def __len__(self) -> int:
+        return len(self.ends_N)
+
+    def rows(self, context: int) -> Ints:
+        """Rows of the dataset that the windows' contexts use, ascending, each once."""
+        if not len(self):
+            return self.ends_N
+        ends = np.sort(self.ends_N)
+        steps = np.zeros(ends[-1] + 2, dtype=np.int64)
+        np.add.at(steps, ends - context + 1, 1)
+        np.add.at(steps, ends + 1, -1)
+        return np.flatnonzero(np.cumsum(steps))
+
+
+@dataclass(frozen=True, eq=False)
+class WindowIndex:
+    """The windows of all splits, before any tensor is made.
+
+    Attributes:
+        data: features as presented, before scaling.
+        splits: the windows of each split.
+        effective: independent samples of each split.
+        features: names of the columns of `data.values_TF`.
+        task: what the labels are.
+    """
+
+    data: Represented
+    splits: dict[SplitName, SplitIndex]
+    effective: dict[SplitName, EffectiveSize]
+    features: tuple[str, ...]
+    task: TaskSpec
+
+    def check(self) -> None:
+        """Refuse data on which nothing can be decided.
+
+        Raises:
+            InfeasibleError: fewer than 100 effective samples, or 30 of the rarer class, in validation or test; a
+                training split without windows or with one class. Every reason, with number, limit and mend.
+        """
+        horizon = self.task.horizon
+        train = self.splits["train"]
+        reasons = []
+        if not len(train):
+            reasons.append(
+                f"train has no window of {self.task.context} bars with a label {horizon} bars ahead: "
+                "use a shorter context or horizon, more bars, or a larger train split or fraction"
+            )
+        elif self.task.kind != "regression" and len(np.unique(train.labels_N)) < 2:
+            reasons.append("train holds one class only: use another threshold, or a larger train split or fraction")
+        for name in SPLITS[1:]:
+            reasons += splits.shortfalls(name, self.effective[name], len(self.splits[name]), horizon)
+        if reasons:
+            raise InfeasibleError(f"horizon {horizon}: " + "; ".join(reasons))
+
+
+def index_windows(dataset: Dataset, data: DataSpec | ResolvedData, task: TaskSpec) -> WindowIndex:
+    """Find the windows of every split; see `splits` for the rules.
+
+    Raises:
+        DataError: the dataset is not the one that was resolved, or a feature is not finite after its warm-up.
+        ConfigError: a split is empty whatever the task.
+    """
+    _same_data(dataset, data)
+    frame = dataset.frame
+    represented = represent(frame, data.tier, data.representation)
+    dates_T = frame["date"].to_numpy().astype("datetime64[ns]")
+    axis = np.unique(dates_T[represented.complete_T])
+    spans = splits.limits(axis, data.splits, data.fraction)
+    position_T = np.searchsorted(axis, dates_T)
+    labels_T = make_labels(frame, task)
+    ends: dict[SplitName, list[Ints]] = {name: [] for name in SPLITS}
+    assets: dict[SplitName, list[npt.NDArray[np.str_]]] = {name: [] for name in SPLITS}
+    for rows in asset_rows(frame):
+        first = int(np.argmax(represented.complete_T[rows.start : rows.stop]))
+        for name, span in spans.items():
+            part = position_T[rows.start : rows.stop]
+            found = splits.window_ends(part, first, span, task.context, task.horizon) + rows.start
+            ends[name].append(found)
+            assets[name].append(np.full(len(found), rows.asset))
+    index = {}
+    for name in SPLITS:
+        ends_N = np.concatenate(ends[name])
+        index[name] = SplitIndex(
+            ends_N, labels_T[ends_N], dates_T[ends_N], np.concatenate(assets[name]), position_T[ends_N]
+        )
+    classes = task.kind != "regression"
+    effective = {
+        name: splits.effective_size(part.bars_N, part.labels_N, task.horizon, classes=classes)
+        for name, part in index.items()
+    }
+    return WindowIndex(represented, index, effective, dataset.features, task)
+
+
+def _same_data(dataset: Dataset, data: DataSpec | ResolvedData) -> None:
+    """A trial's key holds the content hash; training on other data under that key would be a lie."""
+    entry = dataset.entry
+    asked: tuple[object, ...] = (data.tier, data.timescale)
+    given: tuple[object, ...] = (entry.tier, entry.timescale)
+    if isinstance(data, ResolvedData):
+        asked += (data.content_sha256, data.assets, data.features)
+        given += (entry.content_sha256, entry.assets, entry.features)
+    if asked != given:
+        message = f"this dataset is not the one the trial was resolved for: {given} instead of {asked}"
+        raise DataError(Problem(place=entry.path, message=message, mend="plan the sweep again, on this data"))
