@@ -12,7 +12,7 @@ from rich.console import Console
 
 from trainables.errors import InfeasibleError, InputError, IsothermError, LedgerError
 
-BAD_INPUT, INTERNAL_ERROR = 2, 4
+FAILED, BAD_INPUT, INTERNAL_ERROR = 1, 2, 4
 QUICKSTART = Path("configs/sweeps/quickstart.yaml")
 
 app = typer.Typer(
@@ -171,6 +171,26 @@ def report(run: RunName, as_json: Json = False) -> None:
         _print_json(built.as_dict())
     else:
         _console().print(f"report   {built.html}\n         {built.markdown}", highlight=False)
+
+
+@app.command()
+def sync(run: RunName, as_json: Json = False) -> None:
+    """Bring MLflow and W&B level with a run's ledger. Doing it twice changes nothing.
+
+    Example: `isotherm sync quickstart`
+    """
+    from runner import trackers
+    from runner.paths import existing_run
+
+    paths = existing_run(run)
+    reports = trackers.sync(paths)
+    if as_json:
+        _print_json(trackers.as_dict(reports))
+    else:
+        for one in reports:
+            _console().print(f"{one.name}: {one.delivered} records are there, {one.pending} are not", highlight=False)
+    if any(one.pending for one in reports):
+        raise typer.Exit(FAILED)
 
 
 # ---- data --------------------------------------------------------------------------------------------------------

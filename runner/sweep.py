@@ -4,10 +4,11 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -20,6 +21,7 @@ from runner.paths import DATA, RUNS, RunPaths
 from runner.plan import Plan
 from runner.recorder import Recorder
 from runner.sweepfile import Sweep
+from runner.tune import environment
 from runner.versions import code_version, library_versions
 from trainables.errors import ConfigError, InfeasibleError, Problem
 from trainables.files import replace_text
@@ -39,13 +41,13 @@ def run(sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DAT
     plan = planning.build(sweep, runs, data_root)
     planning.show_findings(plan, console)
     _refuse(plan)
+    environment.prepare()
     with _lock(plan.paths), _log_file(plan.paths):
-        recorder = _open(sweep, plan)
+        recorder = Recorder(plan.paths)
         try:
-            code = _run_cells(sweep, plan, recorder, console, data_root)
+            return _run_cells(sweep, plan, recorder, console, data_root)
         finally:
             recorder.close()
-    return code
 
 
 def _refuse(plan: Plan) -> None:
@@ -99,7 +101,7 @@ def _log_file(paths: RunPaths) -> Iterator[None]:
         handler.close()
 
 
-def _open(sweep: Sweep, plan: Plan) -> Recorder:
+def _write_down(sweep: Sweep, plan: Plan, recorder: Recorder) -> None:
     """Write what is asked into the run directory and the ledger."""
     paths = plan.paths
     for folder in (paths.predictions, paths.checkpoints, paths.logs):
@@ -107,7 +109,6 @@ def _open(sweep: Sweep, plan: Plan) -> Recorder:
     replace_text(paths.sweep_yaml, sweep.file.text)
     config = sweep.settings.model_dump(mode="json")
     replace_text(paths.resolved, json.dumps(config, indent=2) + "\n")
-    recorder = Recorder(paths)
     recorder.record(
         SweepStarted(
             run=paths.name,
@@ -121,7 +122,6 @@ def _open(sweep: Sweep, plan: Plan) -> Recorder:
         recorder.record(EventRecorded(what=f"gate_{finding.level}", message=f"{finding.gate}: {finding.message}"))
     for cell in plan.grid.cells:
         _record_cell(recorder, cell)
-    return recorder
 
 
 def _record_cell(recorder: Recorder, cell: Cell) -> None:
@@ -145,28 +145,36 @@ def _record_cell(recorder: Recorder, cell: Cell) -> None:
 
 
 def _run_cells(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, data_root: Path) -> int:
-    stopped = ""
-    if plan.to_run:
-        stopped = _run_under_tune(sweep, plan, recorder, console, data_root)
-    else:
-        console.print("nothing to run: every cell is done", highlight=False)
-    table = results.write(recorder.view, plan.paths)
-    counts = Counter(str(status) for status in table["status"])
-    code = _exit_code(counts, stopped)
-    recorder.record(SweepEnded(exit_code=code, counts=dict(counts)))
-    _report(plan, console, build=not stopped)
-    summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    console.print(f"{plan.paths.name}: {summary}" + (f"; stopped by {stopped}" if stopped else ""), highlight=False)
+    from runner import trackers  # imports Ray, whose variables are set by now
+
+    tracking = trackers.make(sweep.settings.tracking, plan.paths)
+    for callback in tracking:
+        recorder.listen(callback.on_record)
+    try:
+        _write_down(sweep, plan, recorder)
+        stopped = ""
+        if plan.to_run:
+            stopped = _run_under_tune(sweep, plan, recorder, tracking, console, data_root)
+        else:
+            console.print("nothing to run: every cell is done", highlight=False)
+        table = results.write(recorder.view, plan.paths)
+        counts = Counter(str(status) for status in table["status"])
+        code = _exit_code(counts, stopped)
+        recorder.record(SweepEnded(exit_code=code, counts=dict(counts)))
+        trackers.order_close(tracking, trackers.STOPPED_TIMEOUT_S if stopped else trackers.END_TIMEOUT_S)
+        _show_end(plan, counts, stopped, console)
+    finally:
+        reports = trackers.close(tracking, trackers.STOPPED_TIMEOUT_S)
+    trackers.show(reports, sweep.settings.tracking, plan.paths, console)
     if stopped:
         console.print(f"resume with: isotherm sweep {sweep.file.path}", highlight=False)
     return code
 
 
-def _run_under_tune(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, data_root: Path) -> str:
+def _run_under_tune(
+    sweep: Sweep, plan: Plan, recorder: Recorder, tracking: Sequence[Any], console: Console, data_root: Path
+) -> str:
     """Run the unfinished cells; returns what stopped them early, or an empty text."""
-    from runner.tune import environment
-
-    environment.prepare()
     from runner.tune import drain as draining
     from runner.tune.launch import Launch, run_rounds
     from runner.tune.progress import Progress
@@ -191,7 +199,7 @@ def _run_under_tune(sweep: Sweep, plan: Plan, recorder: Recorder, console: Conso
                     data_root=data_root,
                     recorder=recorder,
                     drain=drain,
-                    callbacks=(),
+                    callbacks=tuple(tracking),
                     max_attempts=settings.execution.max_attempts,
                     gpu_share=settings.execution.gpu_share,
                 )
@@ -209,10 +217,13 @@ def _exit_code(counts: Counter[str], stopped: str) -> int:
     return FAILED if counts["failed"] or counts["out_of_memory"] else DONE
 
 
-def _report(plan: Plan, console: Console, *, build: bool) -> None:
+def _show_end(plan: Plan, counts: Counter[str], stopped: str, console: Console) -> None:
+    """Build the report and say what came out; after a signal there is no time for a report."""
     paths = plan.paths
+    summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    console.print(f"{paths.name}: {summary}" + (f"; stopped by {stopped}" if stopped else ""), highlight=False)
     console.print(f"results  {paths.results_parquet}", highlight=False)
-    if build:
+    if not stopped:
         from runner import report
 
         report.build(paths)

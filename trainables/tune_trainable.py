@@ -20,7 +20,7 @@ from trainables.data import catalog, windows
 from trainables.files import replacing
 from trainables.schema import ExecutionRecord, Spec, TrialSpec
 from trainables.training.checkpoint import FileCheckpointStore
-from trainables.training.gate import StepGate
+from trainables.training.gate import Action, StepGate
 from trainables.training.loop import Trainer
 from trainables.training.result import Report
 
@@ -133,8 +133,9 @@ def _answer(report: Report) -> dict[str, Any]:
     rows = [{"step": row.step, "epoch": row.epoch, "values": _plain(row.values)} for row in report.rows]
     if report.kind == "progress" and report.loss is not None:
         rows.append({"step": report.step, "epoch": report.epoch, "values": _plain({"step_loss": report.loss})})
+    ending = report.saved and report.action in (Action.STOP, Action.DRAIN)
     return {
-        "kind": "saved" if report.saved else report.kind,
+        "kind": "saved" if ending else report.kind,
         "step": report.step,
         "total_steps": report.total_steps,
         "epoch": report.epoch,

@@ -193,18 +193,22 @@ class MlflowStore:
             self._client.set_terminated(run.run_id, status, _milliseconds(ended or datetime.now(UTC)))
         run.status = status
 
-    def write_artifact(self, run: Run, name: str, content: Mapping[str, Any]) -> None:
-        """Keep a JSON document unless it is there. A store that takes none does not hold up metrics for ever."""
+    def write_artifact(self, run: Run, name: str, content: Mapping[str, Any]) -> dict[str, str]:
+        """Keep a JSON document unless it is there. A store that takes none does not hold up metrics for ever.
+
+        Returns:
+            The tag that says so, to be written with others.
+        """
         digest = sha256(fields.text(content).encode()).hexdigest()
         failures = self._artifact_failures.get(run.run_id, 0)
         if run.tags.get(ARTIFACT) == digest or failures >= ARTIFACT_TRIES:
-            return
+            return {}
         try:
             self._client.log_dict(run.run_id, dict(content), name)
         except Exception:
             self._artifact_failures[run.run_id] = failures + 1
             raise
-        self.write_tags(run, {ARTIFACT: digest})
+        return {ARTIFACT: digest}
 
     def learn_steps(self, run: Run, name: str) -> None:
         """Ask which steps of a metric are there, if that is not known."""

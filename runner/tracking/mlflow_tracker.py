@@ -110,8 +110,9 @@ class MlflowTracker:
             return
         parent = self._open(view)
         sweep, ended = view.sweeps[-1], view.ended
-        self._store.write_tags(parent, {"code_version": sweep.code_version, "cells": str(len(sweep.keys))})
-        self._store.write_artifact(parent, "sweep.json", sweep.config)
+        artifact = self._store.write_artifact(parent, "sweep.json", sweep.config)
+        about = {"code_version": sweep.code_version, "cells": str(len(sweep.keys))}
+        self._store.write_tags(parent, {**about, **artifact})
         status = MLFLOW_STATUS[fields.sweep_status(view)]
         self._store.write_status(parent, status, ended.time if ended else None)
 
@@ -123,11 +124,11 @@ class MlflowTracker:
             return
         self._store.write_params(run, {name: fields.text(value) for name, value in fields.fixed(state).items()})
         self._store.write_points(run, self._points(run, state, fresh))
-        self._store.write_artifact(run, "spec.json", state.cell.spec)
+        artifact = self._store.write_artifact(run, "spec.json", state.cell.spec)
         ended_at = state.ended.time if state.ended else None
         self._store.write_status(run, MLFLOW_STATUS[state.status], ended_at)
         tags = {name: fields.text(value) for name, value in fields.changing(state).items()}
-        self._store.write_tags(run, {**tags, THROUGH: str(fresh[-1].seq)})
+        self._store.write_tags(run, {**tags, **artifact, THROUGH: str(fresh[-1].seq)})
 
     def _points(self, run: Run, state: CellState, fresh: Sequence[AnyRecord]) -> list[Point]:
         """Points that are not there yet: metrics by optimizer step, and the final results under ``result/``."""

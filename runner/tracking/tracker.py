@@ -233,7 +233,8 @@ class TrackerQueue:
             assert process.stdout is not None
             for line in process.stdout:
                 self._take(Status.model_validate_json(line))
-        if process.returncode not in (0, RESTART_CODE) and not self._status.done:
+        ended_by_us = time.monotonic() >= self._deadline
+        if process.returncode not in (0, RESTART_CODE) and not self._status.done and not ended_by_us:
             log_file = self._paths.logs / f"{self.name}.log"
             raise RuntimeError(
                 f"it ended with code {process.returncode}\n    mend: see {log_file}; it is started again"

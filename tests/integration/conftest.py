@@ -1,102 +1,17 @@
-"""Real sweeps in a folder of their own, through the command."""
+"""Real sweeps, through the command."""
 
-import json
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-
-# Small enough for seconds a trial, long enough to be interrupted.
-SWEEP = """\
-name: small
-data: {source: sp500}
-task: {kind: threshold, context: 60}
-training: {epochs: 2, global_batch: 128, lr: 1.0e-3}
-grid:
-  budget: [20k, 60k]
-  horizon: [1]
-  seed: [0]
-execution: {device: cpu, micro_batch: 64, threads: 1, checkpoint_interval_s: 0.5}
-thermal: {require_sensors: false}
-"""
-
-
-@dataclass
-class Workplace:
-    """A folder with a sweep file, and the command `isotherm` in it."""
-
-    folder: Path
-    started: list[subprocess.Popen[str]] = field(default_factory=list)
-
-    def write(self, text: str = SWEEP) -> None:
-        (self.folder / "sweep.yaml").write_text(text)
-
-    def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "runner", *arguments]
-
-    def environment(self) -> dict[str, str]:
-        return {name: value for name, value in os.environ.items() if not name.startswith(("ISOTHERM_", "WANDB_"))}
-
-    def run(self, *arguments: str, expect: int = 0, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-        return done
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        with (self.folder / f"started-{len(self.started)}.log").open("w") as log:
-            process = subprocess.Popen(
-                self.command(*arguments), cwd=self.folder, env=self.environment(), stdout=log, stderr=log, text=True
-            )
-        self.started.append(process)
-        return process
-
-    def results(self, run: str = "small") -> pd.DataFrame:
-        return pd.read_parquet(self.folder / "runs" / run / "results.parquet").set_index("name").sort_index()
-
-    def ledger(self, run: str = "small") -> list[dict[str, Any]]:
-        path = self.folder / "runs" / run / "ledger.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        return [json.loads(line) for line in lines]
+from tests.integration.workplace import Workplace
 
 
 @pytest.fixture
-def make_workplace(tmp_path: Path) -> Iterator[Callable[[str], Workplace]]:
-    """Workplaces by name; whatever was started in one and still runs is ended."""
-    made: list[Workplace] = []
-
-    def make(name: str) -> Workplace:
-        folder = tmp_path / name
-        folder.mkdir()
-        made.append(Workplace(folder))
-        made[-1].write()
-        return made[-1]
-
-    yield make
-    for place in made:
-        for process in place.started:
-            if process.poll() is None:
-                process.kill()
-                process.wait(timeout=30)
-        shutil.rmtree(place.folder, ignore_errors=True)
-
-
-@pytest.fixture
-def workplace(make_workplace: Callable[[str], Workplace]) -> Workplace:
-    return make_workplace("workplace")
+def workplace(tmp_path: Path) -> Iterator[Workplace]:
+    """A folder with a small sweep file; whatever was started in it and still runs is ended."""
+    place = Workplace(tmp_path)
+    place.write()
+    yield place
+    place.stop()

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from runner.results import COLUMNS
+from tests.integration.workplace import SWEEP, Workplace
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -31,12 +32,16 @@ def wait_for(condition: Callable[[], Any], timeout: float = 90) -> None:
         time.sleep(0.1)
 
 
-def kinds(place: Any, key: str | None = None) -> list[str]:
-    return [record["kind"] for record in place.ledger() if key is None or record.get("key") == key]
+def has_checkpoint(place: Workplace) -> bool:
+    return any((place.folder / "runs" / "small" / "checkpoints").glob("*/checkpoint-*"))
 
 
-def workers_of(place: Any) -> list[psutil.Process]:
-    """Live processes of any Ray session that was started in this folder."""
+def kinds(place: Workplace) -> list[str]:
+    return [record["kind"] for record in place.ledger()]
+
+
+def processes_in(place: Workplace) -> list[psutil.Process]:
+    """Live processes that run in this workplace's folder: the driver and its Ray."""
     found = []
     for process in psutil.process_iter(["cmdline", "name"]):
         try:
@@ -47,7 +52,7 @@ def workers_of(place: Any) -> list[psutil.Process]:
     return found
 
 
-def test_a_sweep_from_start_to_end_again_and_grown(workplace: Any) -> None:
+def test_a_sweep_from_start_to_end_again_and_grown(workplace: Workplace) -> None:
     first = workplace.run("sweep", "sweep.yaml", "--no-tracking")
     assert "2/2 done" in first.stdout
     assert "report.html" in first.stdout
@@ -73,7 +78,7 @@ def test_a_sweep_from_start_to_end_again_and_grown(workplace: Any) -> None:
     assert "nothing to run" in again.stdout
     assert kinds(workplace).count("attempt") == 2
 
-    workplace.write(SMALL_GROWN)
+    workplace.write(SWEEP.replace("[20k, 60k]", "[20k]").replace("seed: [0]", "seed: [0, 1]"))
     plan = json.loads(workplace.run("plan", "sweep.yaml", "--json").stdout)
     assert sorted(cell["state"] for cell in plan["cells"]) == ["done", "new"]
     assert len(plan["orphaned"]) == 1
@@ -84,52 +89,57 @@ def test_a_sweep_from_start_to_end_again_and_grown(workplace: Any) -> None:
     same(table.loc[["20k-h1-s0"]], grown.loc[["20k-h1-s0"]])
 
 
-SMALL_GROWN = """\
-name: small
-data: {source: sp500}
-task: {kind: threshold, context: 60}
-training: {epochs: 2, global_batch: 128, lr: 1.0e-3}
-grid:
-  budget: [20k]
-  horizon: [1]
-  seed: [0, 1]
-execution: {device: cpu, micro_batch: 64, threads: 1, checkpoint_interval_s: 0.5}
-thermal: {require_sensors: false}
-"""
+LONGER = ("--set", "training.epochs=6", "--set", "grid.budget=[300k, 400k]", "--no-tracking")
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """Results of the undisturbed sweep, once for all the disturbed ones."""
+    place = Workplace(tmp_path_factory.mktemp("calm"))
+    place.write()
+    place.run("sweep", "sweep.yaml", *LONGER)
+    return place.results()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_an_interrupted_sweep_ends_with_the_same_bits(
-    number: signal.Signals, make_workplace: Callable[[str], Any]
+    number: signal.Signals, workplace: Workplace, calm: pd.DataFrame
 ) -> None:
-    longer = ("--set", "training.epochs=5", "--set", "grid.budget=[150k, 400k]", "--no-tracking")
-    calm, disturbed = make_workplace("calm"), make_workplace("disturbed")
-    calm.run("sweep", "sweep.yaml", *longer)
-
-    process = disturbed.start("sweep", "sweep.yaml", *longer)
-    checkpoints = disturbed.folder / "runs" / "small" / "checkpoints"
-    wait_for(lambda: any(kind == "metrics" for kind in kinds(disturbed)) and list(checkpoints.glob("*/checkpoint-*")))
+    process = workplace.start("sweep", "sweep.yaml", *LONGER)
+    wait_for(lambda: has_checkpoint(workplace))
     process.send_signal(number)
     code = process.wait(timeout=30)
     if number is signal.SIGKILL:
         assert code == -signal.SIGKILL
     else:
         assert code == 3
-        status = json.loads(disturbed.run("status", "small", "--json").stdout)
+        status = json.loads(workplace.run("status", "small", "--json").stdout)
         assert "interrupted" in status["counts"]
-        assert "resume with" in (disturbed.folder / "started-0.log").read_text()
-    wait_for(lambda: not workers_of(disturbed))
-    assert "finished" not in [record.get("status") for record in disturbed.ledger()], "it was too fast to interrupt"
+        assert "resume with" in (workplace.folder / "started-0.log").read_text()
+    wait_for(lambda: not processes_in(workplace))
 
-    plan = json.loads(disturbed.run("plan", "sweep.yaml", *longer[:-1], "--json").stdout)
+    plan = json.loads(workplace.run("plan", "sweep.yaml", *LONGER[:-1], "--json").stdout)
     assert "resumable" in [cell["state"] for cell in plan["cells"]]
-    disturbed.run("sweep", "sweep.yaml", *longer)
-    same(calm.results(), disturbed.results())
-    assert (disturbed.results()["attempts"] > 1).any()
+    workplace.run("sweep", "sweep.yaml", *LONGER)
+    same(calm, workplace.results())
+    assert (workplace.results()["attempts"] > 1).any()
 
 
-def test_two_drivers_of_one_run_are_refused(workplace: Any) -> None:
+@pytest.mark.slow
+def test_a_worker_that_is_killed_goes_on_in_the_next_round(workplace: Workplace, calm: pd.DataFrame) -> None:
+    process = workplace.start("sweep", "sweep.yaml", *LONGER)
+    wait_for(lambda: has_checkpoint(workplace))
+    children = psutil.Process(process.pid).children(recursive=True)
+    trial = next(child for child in children if "IsothermTrial" in " ".join(child.cmdline()))
+    trial.kill()
+    assert process.wait(timeout=240) == 0, (workplace.folder / "started-0.log").read_text()
+    same(calm, workplace.results())
+    ended = [record["status"] for record in workplace.ledger() if record["kind"] == "ended"]
+    assert sorted(ended) == ["failed", "finished", "finished"]
+
+
+def test_two_drivers_of_one_run_are_refused(workplace: Workplace) -> None:
     process = workplace.start("sweep", "sweep.yaml", "--no-tracking", "--set", "training.epochs=30")
     wait_for(lambda: (workplace.folder / "runs" / "small" / ".driver.json").exists())
     second = workplace.run("sweep", "sweep.yaml", "--no-tracking", "--set", "training.epochs=30", expect=2)
@@ -138,24 +148,7 @@ def test_two_drivers_of_one_run_are_refused(workplace: Any) -> None:
     assert process.wait(timeout=30) == 3
 
 
-@pytest.mark.slow
-def test_a_worker_that_is_killed_goes_on_in_the_next_round(make_workplace: Callable[[str], Any]) -> None:
-    longer = ("--set", "training.epochs=5", "--set", "grid.budget=[300k]", "--no-tracking")
-    calm, disturbed = make_workplace("calm"), make_workplace("disturbed")
-    calm.run("sweep", "sweep.yaml", *longer)
-    process = disturbed.start("sweep", "sweep.yaml", *longer)
-    checkpoints = disturbed.folder / "runs" / "small" / "checkpoints"
-    wait_for(lambda: list(checkpoints.glob("*/checkpoint-*")))
-    children = psutil.Process(process.pid).children(recursive=True)
-    trial = next(child for child in children if "IsothermTrial" in " ".join(child.cmdline()))
-    trial.kill()
-    assert process.wait(timeout=120) == 0, (disturbed.folder / "started-0.log").read_text()
-    same(calm.results(), disturbed.results())
-    ended = [record["status"] for record in disturbed.ledger() if record["kind"] == "ended"]
-    assert ended == ["failed", "finished"]
-
-
-def test_a_diverging_cell_is_a_finding_and_not_a_failure(workplace: Any) -> None:
+def test_a_diverging_cell_is_a_finding_and_not_a_failure(workplace: Workplace) -> None:
     workplace.run(
         "sweep", "sweep.yaml", "--no-tracking", "--set", "training.lr=1e30", "--set", "grid.budget=[20k]", expect=0
     )
@@ -165,7 +158,7 @@ def test_a_diverging_cell_is_a_finding_and_not_a_failure(workplace: Any) -> None
     assert "not finite" in table["reason"].iloc[0]
 
 
-def test_an_infeasible_cell_is_recorded_and_the_rest_runs(workplace: Any) -> None:
+def test_an_infeasible_cell_is_recorded_and_the_rest_runs(workplace: Workplace) -> None:
     workplace.run(
         "sweep", "sweep.yaml", "--no-tracking", "--set", "grid.horizon=[1, 200]", "--set", "grid.budget=[20k]"
     )
@@ -174,7 +167,7 @@ def test_an_infeasible_cell_is_recorded_and_the_rest_runs(workplace: Any) -> Non
     assert "effective" in table.loc["20k-h200-s0", "reason"]
 
 
-def test_changed_data_is_refused_on_resume(workplace: Any) -> None:
+def test_changed_data_is_refused_on_resume(workplace: Workplace) -> None:
     workplace.run("sweep", "sweep.yaml", "--no-tracking", "--set", "grid.budget=[20k]", "--set", "training.epochs=1")
     [parquet] = (workplace.folder / "data").glob("*.parquet")
     data = bytearray(parquet.read_bytes())

@@ -187,8 +187,7 @@ class FileCheckpointStore:
             )
 
     def _prune(self) -> None:
-        own_or_older = [path for attempt, _, path in self._checkpoints() if attempt <= self.attempt]
-        for path in own_or_older[:-KEEP]:
+        for _, _, path in self._checkpoints()[:-KEEP]:
             shutil.rmtree(path, ignore_errors=True)
 
 

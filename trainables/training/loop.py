@@ -4,9 +4,7 @@ A unit is one optimizer step or one evaluation batch. Between units a trial can 
 checkpointed or end, and none of that changes a number it produces.
 """
 
-import math
 import time
-from dataclasses import asdict
 
 import pandas as pd
 import torch
@@ -20,13 +18,13 @@ from trainables.training.checkpoint import CheckpointStore
 from trainables.training.evaluation import EvaluationPass
 from trainables.training.gate import Action, StepGate
 from trainables.training.judge import Judge
+from trainables.training.keeper import Keeper
 from trainables.training.learner import Learner, Randomness, Schedule
 from trainables.training.losses import make_loss
 from trainables.training.progress import Best, Progress, Waits, is_better, selection_value
 from trainables.training.result import MetricRow, Report, TrialResult, split_columns
 
 HEARTBEAT_S = 1.0  # longest silence at the gate: Tune is answered about once a second
-WRITE_SHARE = 20  # a checkpoint's time is at most 1/20 of the time until the next (design, 'Identity and state')
 ROW_COLUMNS = ("val_loss", "skill", "val_spread", "val_auc", "val_ap", "val_brier")
 
 
@@ -60,8 +58,10 @@ class Trainer:
             ConfigError: the loss does not fit the task.
         """
         self._spec, self._record, self._data = spec, record, data
-        self._gate, self._store = gate, store
+        self._gate = gate
+        self._keeper = Keeper(store, spec, record.checkpoint_interval_s)
         self._device = data.train.labels_N.device
+        assert self._device.type == record.device, "the data must be on the device that the record names"
         self._judge = Judge(data, spec.task)
         self._loss = make_loss(spec.training, spec.task.kind, self._judge.prior)
         self._schedule = Schedule(spec, len(data.train))
@@ -74,8 +74,6 @@ class Trainer:
         self._opened = False
         self._started = False
         self._pending: list[MetricRow] = []
-        self._saved_position = self._progress.position
-        self._next_save_at = math.inf
         self._outputs: dict[str, Floats] = {}
         self._result: TrialResult | None = None
 
@@ -95,11 +93,13 @@ class Trainer:
         A loss that is not finite ends the trial as ``diverged``; it is not raised.
 
         Raises:
-            OSError: a checkpoint could not be written. Nothing is lost: call again, and it is tried again.
+            OSError: a checkpoint could not be written or read. Nothing is lost: call again, and it is tried again.
             FencedError: a newer attempt owns the trial.
             CheckpointError: the store holds another trial's checkpoint.
         """
-        self._open()
+        torch.set_num_threads(self._record.threads)
+        if not self._opened:
+            self._waits, self._opened = self._keeper.noted(), True
         deadline = time.monotonic() + max_seconds
         worked, action = False, Action.RUN
         with self._randomness.active():
@@ -122,9 +122,8 @@ class Trainer:
             OSError: it could not be written; the trial is as before.
             FencedError: a newer attempt owns the trial.
         """
-        if self._store is None or self._learner is None:
+        if self._keeper.store is None or self._learner is None:
             return
-        started = time.monotonic()
         self._note_peak()
         state = {
             **self._learner.state(),
@@ -132,11 +131,7 @@ class Trainer:
             "progress": self._progress.state(),
             "best": self._best.state() if self._best else None,
         }
-        self._store.save(state, step=self._progress.step, spec=self._spec)
-        self._store.note(asdict(self._waits))
-        self._saved_position = self._progress.position
-        ended = time.monotonic()
-        self._next_save_at = ended + max(self._record.checkpoint_interval_s, WRITE_SHARE * (ended - started))
+        self._keeper.save(state, self._progress, self._waits)
 
     def result(self) -> TrialResult:
         """How the trial ended; call it when `done`."""
@@ -150,13 +145,6 @@ class Trainer:
         """
         return self._judge.predictions(self._outputs)
 
-    def _open(self) -> None:
-        """What must not wait for the gate, and must not happen in the constructor (it may read a slow disk)."""
-        torch.set_num_threads(self._record.threads)
-        if self._store is not None and not self._opened:
-            self._waits = Waits(**self._store.noted())
-        self._opened = True
-
     # ---- at the gate --------------------------------------------------------------------------------------------
 
     def _rested(self) -> bool:
@@ -167,13 +155,12 @@ class Trainer:
 
     def _pause(self, action: Action) -> None:
         """Save what is new; then end (STOP, DRAIN), or wait with the memory (HOLD) or without it (RELEASE)."""
-        if self._progress.position != self._saved_position:
+        if not self._keeper.has(self._progress):
             self.save()
         if action in (Action.STOP, Action.DRAIN):
-            if self._store is not None:
-                self._store.note(asdict(self._waits))
+            self._keeper.note(self._waits)
             return
-        if action is Action.RELEASE and self._store is not None:
+        if action is Action.RELEASE and self._keeper.has(self._progress):
             self._free()
         self._waits.held_seconds += self._gate.wait(HEARTBEAT_S)
 
@@ -196,7 +183,7 @@ class Trainer:
                 self._evaluate(learner, self._evaluation)
         except DivergedError as error:
             self._end(str(error))
-        if not self.done and time.monotonic() >= self._next_save_at:
+        if not self.done and self._keeper.due:
             self.save()
 
     def _build(self) -> Learner:
@@ -204,7 +191,7 @@ class Trainer:
         memory.reset_peak(self._device)
         self._randomness.restart()
         learner = Learner(self._spec, self._record, self._schedule, self._loss, self._device)
-        state = None if self._store is None else self._store.load()
+        state = self._keeper.load()
         self._progress, self._best = Progress(), None
         if state is not None:
             learner.load(state)
@@ -214,8 +201,7 @@ class Trainer:
         if not self._started:
             self._pending = list(self._progress.rows)  # those before a crash may never have arrived
         self._learner, self._started = learner, True
-        self._saved_position = self._progress.position
-        self._next_save_at = time.monotonic() + self._record.checkpoint_interval_s
+        self._keeper.begin(self._progress)
         self._plan_evaluation(learner)
         return learner
 
@@ -321,7 +307,7 @@ class Trainer:
             loss=progress.loss,
             rows=rows,
             action=action,
-            saved=self._store is not None and progress.position == self._saved_position,
+            saved=self._keeper.has(progress),
             done=self.done,
             held_s=self._waits.held_seconds,
             throttled_s=self._waits.throttled_seconds,

@@ -9,6 +9,8 @@ from trainables.schema import EarlyStopping
 from trainables.training.metrics import Scores
 from trainables.training.result import MetricRow
 
+Position = tuple[int, int, bool]
+
 
 @dataclass
 class Progress:
@@ -40,7 +42,7 @@ class Progress:
     rows: list[MetricRow] = field(default_factory=list)
 
     @property
-    def position(self) -> tuple[int, int, bool]:
+    def position(self) -> Position:
         """Where training stands; two equal positions have equal tensors."""
         return self.step, self.epoch, self.stopped
 

@@ -28,7 +28,7 @@ class Report:
     """What one call of `Trainer.advance` did.
 
     Attributes:
-        kind: ``progress`` after work, ``heartbeat`` while resting, held, released or ended by the gate.
+        kind: ``heartbeat`` where the gate left no time for work and there are no rows, else ``progress``.
         step: optimizer steps done, of `total_steps` (early stopping may end a trial before).
         epoch: epochs done.
         loss: training loss of the latest step, as optimised.
@@ -39,7 +39,7 @@ class Report:
         done: the trial is over; `Trainer.result` is ready.
         held_s: seconds spent in HOLD and RELEASE in the whole trial.
         throttled_s: seconds spent in THROTTLE in the whole trial.
-        train_s: seconds spent in optimizer steps in the whole trial, this attempt's repeated ones left out.
+        train_s: seconds spent in optimizer steps in the whole trial; steps lost in a crash do not count.
     """
 
     kind: Literal["progress", "heartbeat"]

@@ -158,6 +158,20 @@ def test_an_attempt_that_is_superseded_while_it_writes_is_fenced_off(folder, spe
     assert saved(folder) == []
 
 
+class LateStore(FileCheckpointStore):
+    """Is superseded after it looked at the fence and before it begins to write."""
+
+    def _write(self, aside, state, step, spec):
+        FileCheckpointStore(self.folder, self.attempt + 1, self.key)
+        super()._write(aside, state, step, spec)
+
+
+def test_an_attempt_that_is_superseded_before_it_writes_is_fenced_off(folder, spec):
+    with pytest.raises(FencedError):
+        LateStore(folder, 1, spec.key).save(state_of(1), step=1, spec=spec)
+    assert saved(folder) == []
+
+
 def test_pruning_leaves_a_successors_checkpoints_alone(folder, spec, save):
     old = FileCheckpointStore(folder, 1, spec.key)
     for value in (1, 2):

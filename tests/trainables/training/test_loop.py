@@ -5,8 +5,11 @@ import pandas as pd
 import pytest
 import torch
 
+from trainables.data import catalog, windows
 from trainables.errors import ConfigError
-from trainables.schema import EarlyStopping, ExecutionRecord, TaskSpec
+from trainables.models import registry
+from trainables.schema import DataSpec, EarlyStopping, ExecutionRecord, TaskSpec
+from trainables.training.step import eval_step
 
 TIMES = {"train_seconds", "evaluation_seconds", "samples_per_second", "peak_bytes"}
 
@@ -68,9 +71,9 @@ def test_predictions_are_those_that_the_numbers_come_from(make_trainer, finish, 
     frame = trainer.predictions()
     assert list(frame.columns) == ["date", "asset", "split", "label", "logit"]
     assert frame["split"].value_counts().to_dict() == {"validation": len(data.validation), "test": len(data.test)}
-    for split, prefix, windows in (("validation", "val", data.validation), ("test", "test", data.test)):
+    for split, prefix, part_of in (("validation", "val", data.validation), ("test", "test", data.test)):
         part = frame[frame["split"] == split]
-        assert (part["date"].to_numpy() == windows.dates_N).all()
+        assert (part["date"].to_numpy() == part_of.dates_N).all()
         loss = np.logaddexp(0, part["logit"]) - part["logit"] * part["label"]
         assert loss.mean() == pytest.approx(trainer.result().columns()[f"{prefix}_loss"])
 
@@ -223,16 +226,25 @@ def test_test_data_is_touched_once_at_the_end(make_trainer, data):
     assert touched == list(range(len(data.test)))
 
 
-def test_the_result_is_that_of_the_best_weights_not_of_the_last(make_trainer, make_spec, finish):
+def test_the_result_is_that_of_the_best_weights_not_of_the_last(make_trainer, make_spec, data):
     spec = make_spec(epochs=6, lr=0.03, warmup=0.0, dropout=0.0)  # overfits at once
-    long = make_trainer(spec=spec)
-    rows = finish(long)
-    best = long.result().best_epoch
+    trainer = make_trainer(spec=spec)
+    rows, weights = [], {}
+    while not trainer.done:
+        rows += trainer.advance(0).rows
+        if len(rows) > len(weights):
+            weights[len(rows)] = trainer._learner.weights() if len(rows) < 6 else None
+    columns = trainer.result().columns()
+    best = trainer.result().best_epoch
     assert best < 6
-    kept = long.predictions().query("split == 'validation'")["logit"]
-    loss = long.result().columns()["val_loss"]
-    assert loss == min(row.values["val_loss"] for row in rows) < rows[-1].values["val_loss"]
-    assert float(kept.std()) > 0
+    assert columns["val_loss"] == min(row.values["val_loss"] for row in rows) < rows[-1].values["val_loss"]
+    model = registry.build(spec.model)
+    model.load_state_dict(weights[best])
+    part = trainer.predictions().query("split == 'test'")
+    logits = torch.cat(
+        [eval_step(model, data.test, index_B, dtype="fp32") for index_B in torch.arange(len(part)).split(50)]
+    )
+    assert np.array_equal(part["logit"].to_numpy(), logits.double().numpy())
 
 
 def test_advance_makes_one_unit_at_least_and_reports_where_it_is(make_trainer):
@@ -260,10 +272,27 @@ def test_a_finished_trial_holds_no_memory(make_trainer, finish):
     assert not optimizer.state
 
 
+@pytest.mark.parametrize("name", ["patchtst", "mlp"])
+def test_two_assets_with_window_stats_train_with_either_model(
+    name, data_root, resolved, make_spec, make_trainer, finish
+):
+    asked = DataSpec(source=("sp500", "nasdaq"), scaling="revin", fraction=0.3)
+    both = catalog.load(catalog.prepare(asked, data_root), data_root)
+    entry = both.entry
+    update = {"content_sha256": entry.content_sha256, "assets": entry.assets, "scaling": "revin"}
+    spec = make_spec()
+    on = windows.build(both, resolved.model_copy(update=update), spec.task, torch.device("cpu"))
+    shape = spec.model.model_copy(update={"name": name, "n_window_stats": on.n_window_stats})
+    trainer = make_trainer(spec=spec.model_copy(update={"model": shape}), on=on)
+    rows = finish(trainer)
+    assert rows[-1].values["train_loss"] < rows[0].values["train_loss"]
+    predictions = trainer.predictions()
+    assert set(predictions["asset"]) == set(entry.assets)
+    assert len(predictions) == len(on.validation) + len(on.test)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_bf16_on_cuda_trains_as_fp32_does(dataset, resolved, make_trainer, make_spec, finish, record):
-    from trainables.data import windows
-
     on = windows.build(dataset, resolved, TaskSpec(context=20), torch.device("cuda"))
     cuda = record.model_copy(update={"device": "cuda"})
     losses = []

@@ -152,7 +152,7 @@ from trainables.training.gate import NullGate
 from trainables.training.loop import Trainer
 root, folder, spec, record = sys.argv[1:]
 spec, record = TrialSpec.model_validate_json(spec), ExecutionRecord.model_validate_json(record)
-(entry,) = catalog.entries(Path(root)).values()
+(entry,) = (e for e in catalog.entries(Path(root)).values() if e.content_sha256 == spec.data.content_sha256)
 data = windows.build(catalog.load(entry, Path(root)), spec.data, spec.task, torch.device("cpu"))
 trainer = Trainer(spec, record, data, gate=NullGate(), store=FileCheckpointStore(Path(folder), 1, spec.key))
 while True:

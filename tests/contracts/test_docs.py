@@ -1,0 +1,82 @@
+"""The documents are true: links lead somewhere, the configuration table is the code's, the README's commands run."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+MAKE = re.compile(r"^make [^#\n]*", re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    broken = [link for link in LINK.findall(text) if "://" not in link and not (page.parent / link).exists()]
+    assert not broken, broken
+
+
+def test_the_configuration_page_is_the_codes() -> None:
+    spec = importlib.util.spec_from_file_location("make_configuration", ROOT / "docs" / "make_configuration.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.TARGET.read_text() == module.document(), "run: python docs/make_configuration.py"
+
+
+def test_every_make_target_is_in_the_help_and_every_mentioned_target_exists() -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = set(re.findall(r"^  ([a-z-]+) ", shown, re.MULTILINE))
+    phony = set(re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE).group(1).split())  # type: ignore[union-attr]
+    assert targets == phony
+    for page in PAGES:
+        for mentioned in re.findall(r"`make ([a-z-]+)", page.read_text()) + re.findall(
+            r"^make ([a-z-]+)", page.read_text(), re.MULTILINE
+        ):
+            assert mentioned in targets, f"{page.name}: make {mentioned}"
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tracked and untracked files of this tree in an empty folder, with this environment."""
+    if not (ROOT / ".venv").exists():
+        pytest.skip("needs the environment that `make setup` makes")
+    folder = tmp_path_factory.mktemp("copy")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
+    if listed.returncode:
+        pytest.skip("needs a git checkout")
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(ROOT / ".venv")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_commands_of_the_readme_run(copy: Path) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (copy / "README.md").read_text(), re.DOTALL)
+    commands = [command.strip() for block in blocks for command in MAKE.findall(block)]
+    assert "make sweep" in commands
+    assert "make test" in commands
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ISOTHERM_", "WANDB_"))}
+    for command in commands:
+        # The whole test suite inside a test of it would never end: here it is only collected.
+        given = command.replace("make test", "make test ARGS=--collect-only")
+        done = subprocess.run(given, shell=True, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    results = pd.read_parquet(copy / "runs" / "quickstart" / "results.parquet")
+    assert list(results["status"]) == ["finished"] * 12
+    assert not results["collapsed"].any()
+    assert (results["skill"] > 0).all()

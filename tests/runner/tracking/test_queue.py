@@ -1,0 +1,198 @@
+"""The queue with its process: the driver is never held up, and what it does not deliver it says."""
+
+import logging
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from pydantic import SecretStr
+
+from runner.paths import RunPaths
+from runner.settings import MlflowSpec, Secrets, WandbSpec
+from runner.tracking.mlflow_callback import MlflowCallback
+from runner.tracking.mlflow_tracker import MlflowTarget
+from runner.tracking.tracker import TrackerQueue, close_all
+from runner.tracking.wandb_callback import WandbCallback
+from runner.tracking.wandb_tracker import WandbTarget
+
+A, B = "a" * 12, "b" * 12
+SECRET = "5ent1nel" * 5  # the form of a W&B key: 40 letters and digits
+
+
+def process_of(queue: TrackerQueue) -> psutil.Process:
+    me = psutil.Process()
+    for _ in range(200):
+        for child in me.children():
+            if "runner.tracking.worker" in child.cmdline() and queue._process and child.pid == queue._process.pid:
+                return child
+        time.sleep(0.05)
+    raise AssertionError("no process")
+
+
+def test_both_trackers_from_records_to_report(
+    story: Any, mlflow_bench: Any, make_bench: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    queues = [TrackerQueue(MlflowTarget(), story.paths), TrackerQueue(WandbTarget(), story.paths)]
+    appended = story.ledger.append
+
+    def append_and_put(record: Any) -> Any:
+        numbered = appended(record)
+        for queue in queues:
+            queue.put(numbered)
+        return numbered
+
+    story.ledger.append = append_and_put
+    story.whole()
+    reports = close_all(queues, 60)
+    assert [(report.name, report.delivered, report.pending, report.errors) for report in reports] == [
+        ("mlflow", 19, 0, ()),
+        ("wandb", 19, 0, ()),
+    ]
+    wandb_bench = make_bench("wandb", story.paths)
+    for bench in (mlflow_bench, wandb_bench):
+        assert [step for step, _ in bench.shown()[A].metrics["val_loss"]] == [10, 20, 30, 40]
+        assert not any(shown.open for shown in bench.shown().values())
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert not [
+        child for child in psutil.Process().children(recursive=True) if "tracking.worker" in str(child.cmdline())
+    ]
+
+
+def test_a_dead_server_delays_nobody(story: Any, caplog: pytest.LogCaptureFixture) -> None:
+    queue = TrackerQueue(MlflowTarget(uri="http://127.0.0.1:9"), story.paths)
+    story.whole()
+    records = [story.event("x") for _ in range(3)]
+    began = time.perf_counter()
+    for _ in range(10_000):
+        queue.put(records[0])
+    assert time.perf_counter() - began < 1.0
+    deadline = time.monotonic() + 60
+    while not queue._errors and time.monotonic() < deadline:
+        time.sleep(0.1)
+    began = time.monotonic()
+    report = queue.close(2.0)
+    assert time.monotonic() - began < 4.0
+    assert (report.delivered, report.pending) == (0, 22)
+    (error,) = report.errors
+    assert error == (
+        "mlflow: MLflow at http://127.0.0.1:9: it does not answer\n"
+        "    mend: start it, or correct tracking.mlflow.uri; what is missing is sent when it answers, "
+        "or later by `isotherm sync`"
+    )
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warnings == [
+        error,
+        f"mlflow: 22 of 22 records have not arrived\n    mend: isotherm sync {story.paths.root}",
+    ]
+
+
+def test_a_killed_process_is_replaced(story: Any, wandb_bench: Any) -> None:
+    queue = TrackerQueue(WandbTarget(), story.paths)
+    story.sweep(A)
+    story.cell(A)
+    story.attempt(A)
+    queue.put(story.metrics(A, 10))
+    deadline = time.monotonic() + 60
+    while queue._status.delivered < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process_of(queue).kill()
+    queue.put(story.metrics(A, 20))
+    story.end(A)
+    queue.put(story.sweep_end())
+    report = queue.close(60)
+    assert (report.delivered, report.pending) == (7, 0)
+    assert len(report.errors) == 1
+    assert "it ended with code -9" in report.errors[0]
+    assert [step for step, _ in wandb_bench.shown()[A].metrics["val_loss"]] == [10, 20]
+
+
+def test_without_records_there_is_no_process(paths: RunPaths) -> None:
+    queue = TrackerQueue(MlflowTarget(), paths)
+    report = queue.close(5)
+    assert (report.delivered, report.pending) == (0, 0)
+    assert not paths.logs.exists()
+
+
+def test_after_closing_nothing_is_taken(story: Any) -> None:
+    queue = TrackerQueue(WandbTarget(), story.paths)
+    queue.close(1)
+    queue.put(story.sweep(A))
+    assert queue.close(1).pending == 1
+
+
+# ---- callbacks and secrets --------------------------------------------------------------------------------------
+
+
+def callbacks(paths: RunPaths, uri: str | None = None) -> list[Any]:
+    secrets = Secrets(
+        wandb_api_key=SecretStr(SECRET),
+        mlflow_tracking_username="somebody",
+        mlflow_tracking_password=SecretStr(SECRET),
+        mlflow_tracking_token=None,
+    )
+    return [MlflowCallback(MlflowSpec(uri=uri), secrets, paths), WandbCallback(WandbSpec(), secrets, paths)]
+
+
+def test_a_pickled_callback_is_empty_and_harmless(story: Any) -> None:
+    for callback in callbacks(story.paths):
+        dumped = pickle.dumps(callback)
+        assert SECRET.encode() not in dumped
+        copy = pickle.loads(dumped)
+        copy.on_record(story.sweep(A))
+        copy.on_trial_result(1, [], None, {})
+        assert copy.queue is None
+
+
+def test_a_callback_that_fails_does_not_raise(paths: RunPaths, caplog: pytest.LogCaptureFixture) -> None:
+    callback = callbacks(paths)[0]
+    callback.on_record(None)
+    assert "a tracker failed; the sweep goes on" in caplog.text
+
+
+def test_secrets_are_in_no_repr(paths: RunPaths) -> None:
+    target = MlflowTarget(password=SecretStr(SECRET))
+    assert SECRET not in repr(target) + str(target) + target.model_dump_json()
+    assert SECRET not in repr(WandbTarget(api_key=SecretStr(SECRET)))
+
+
+def test_secrets_reach_the_server_and_no_file(
+    story: Any,
+    tmp_path: Path,
+    http_server: Callable[..., Any],
+    wandb_server: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    seen: list[str] = []
+
+    def refuse(method: str, path: str, headers: Any, body: bytes) -> tuple[int, bytes]:
+        seen.append(headers["Authorization"])
+        return 401, b'{"error_code": "UNAUTHENTICATED", "message": "no"}'
+
+    server = wandb_server()
+    mlflow, wandb = callbacks(story.paths, http_server(refuse).url)
+    story.sweep(A)
+    story.cell(A)
+    story.attempt(A)
+    last = story.metrics(A, 10)
+    for callback in (mlflow, wandb):
+        callback.on_record(last)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (mlflow.queue._errors and wandb.queue._status.delivered == 4):
+        time.sleep(0.1)
+    lines = [line for queue in (mlflow.queue, wandb.queue) for line in process_of(queue).cmdline()]
+    environments = [process_of(queue).environ() for queue in (mlflow.queue, wandb.queue)]
+    reports = close_all([mlflow.queue, wandb.queue], 8)
+    assert seen[0].startswith("Basic ")
+    assert "it refuses these credentials" in reports[0].errors[0]
+    assert reports[1].pending == 0
+    assert len(server.runs) == 1
+    assert SECRET not in " ".join(lines) + str(environments) + caplog.text + str(reports) + "".join(capfd.readouterr())
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert SECRET.encode() not in path.read_bytes(), path
