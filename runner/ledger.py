@@ -45,6 +45,7 @@ class SweepStarted(Record):
     config: dict[str, Any]
     code_version: str
     versions: dict[str, str]
+    datasets: tuple[dict[str, Any], ...] = ()  # catalog entries of the data that the grid uses
 
 
 class CellRecorded(Record):

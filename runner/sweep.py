@@ -116,6 +116,7 @@ def _write_down(sweep: Sweep, plan: Plan, recorder: Recorder) -> None:
             config=config,
             code_version=code_version(),
             versions=library_versions(),
+            datasets=tuple({cell.entry.name: cell.entry.model_dump(mode="json") for cell in plan.grid.cells}.values()),
         )
     )
     for finding in plan.findings:

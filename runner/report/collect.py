@@ -30,10 +30,14 @@ class Lineage:
 
     Attributes:
         content_sha256: hash of the data's canonical values.
+        bars: how many, from when to when; empty where an early ledger does not say.
+        sources: each with the first digits of what was read.
         sizes: by horizon in bars: train, validation, test, and effective validation samples.
     """
 
     content_sha256: str
+    bars: str
+    sources: tuple[str, ...]
     assets: tuple[str, ...]
     n_features: int
     tier: str
@@ -147,6 +151,7 @@ def _task(task: dict[str, Any]) -> str:
 
 def _lineage(view: LedgerView) -> tuple[Lineage, ...]:
     """Distinct data sets of the current grid, in the grid's order."""
+    entries = {entry.get("content_sha256"): entry for entry in (view.sweeps[-1].datasets if view.sweeps else ())}
     found: dict[str, tuple[dict[str, Any], dict[int | None, Any]]] = {}
     for state in view.current.values():
         data = state.cell.spec.get("data", {})
@@ -156,6 +161,8 @@ def _lineage(view: LedgerView) -> tuple[Lineage, ...]:
     return tuple(
         Lineage(
             content_sha256=clean(data.get("content_sha256")),
+            bars=_bars(entries.get(data.get("content_sha256"), {})),
+            sources=_sources(entries.get(data.get("content_sha256"), {})),
             assets=tuple(clean(asset) for asset in data.get("assets", ())),
             n_features=len(data.get("features", ())),
             **{name: clean(data.get(name)) for name in ("tier", "timescale", "representation", "scaling")},
@@ -165,6 +172,17 @@ def _lineage(view: LedgerView) -> tuple[Lineage, ...]:
         )
         for data, sizes in found.values()
     )
+
+
+def _bars(entry: dict[str, Any]) -> str:
+    if not entry:
+        return ""
+    return f"{int(entry['rows']):,}, {clean(entry['first_date'])} to {clean(entry['last_date'])}"
+
+
+def _sources(entry: dict[str, Any]) -> tuple[str, ...]:
+    digests: dict[str, str] = entry.get("source_sha256", {})
+    return tuple(f"{clean(source)} (sha256 {clean(digest)[:12]})" for source, digest in digests.items())
 
 
 def _splits(splits: dict[str, Any]) -> str:

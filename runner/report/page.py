@@ -175,14 +175,16 @@ def _named(finding: Finding) -> str:
 
 def _data_table(lineage: tuple[Lineage, ...]) -> Table:
     columns = (
-        Column("data set", "number"), Column("assets"), Column("features", "number"), Column("tier"),
+        Column("data set", "number"), Column("assets"), Column("sources"), Column("bars"),
+        Column("features", "number"), Column("tier"),
         Column("timescale"), Column("representation"), Column("scaling"), Column("training data used", "number"),
         Column("splits"), Column("content sha256", "code"),
     )  # fmt: skip
     rows = (
         (
-            str(index), ", ".join(data.assets), str(data.n_features), data.tier, data.timescale, data.representation,
-            data.scaling, f"{100 * data.fraction:.4g} %", data.splits, data.content_sha256,
+            str(index), ", ".join(data.assets), ", ".join(data.sources) or "-", data.bars or "-",
+            str(data.n_features), data.tier, data.timescale, data.representation, data.scaling,
+            f"{100 * data.fraction:.4g} %", data.splits, data.content_sha256,
         )
         for index, data in enumerate(lineage, 1)
     )  # fmt: skip

@@ -25,7 +25,7 @@ TAG_LENGTH = 5000  # of MLflow before 3.0; later ones take 8000
 
 RUNNING = "RUNNING"
 KEY, LEDGER, ROLE, RUN_NAME = "isotherm.key", "isotherm.ledger", "isotherm.role", "isotherm.run"
-THROUGH, ARTIFACT = "isotherm.through", "isotherm.artifact_sha256"
+THROUGH, ARTIFACT, OWNED = "isotherm.through", "isotherm.artifact_sha256", "isotherm.owned"
 PARENT = "mlflow.parentRunId"
 
 
@@ -142,12 +142,10 @@ class MlflowStore:
     def _one(self, runs: list[Any]) -> Any:
         """One of several runs that stand for the same thing.
 
-        A server that answers too late may have created a run that we know nothing of, and we another. Only one of them
-        was ever written to; the empty ones are removed.
+        A server that answers too late may have created a run that we know nothing of, and we another. Only the one
+        that was written to has more than the tags of its creation; the others are removed.
         """
-        first, *others = sorted(
-            runs, key=lambda run: (not run.data.params, THROUGH not in run.data.tags, run.info.run_id)
-        )
+        first, *others = sorted(runs, key=lambda run: (-len(run.data.params), -len(run.data.tags), run.info.run_id))
         for run in others:
             if not run.data.params and not run.data.metrics:
                 self._client.delete_run(run.info.run_id)

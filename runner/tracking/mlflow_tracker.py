@@ -17,6 +17,7 @@ from runner.tracking.mlflow_store import (
     HTTP_TIMEOUT_S,
     KEY,
     LEDGER,
+    OWNED,
     PARENT,
     ROLE,
     RUN_NAME,
@@ -110,9 +111,8 @@ class MlflowTracker:
             return
         parent = self._open(view)
         sweep, ended = view.sweeps[-1], view.ended
-        artifact = self._store.write_artifact(parent, "sweep.json", sweep.config)
         about = {"code_version": sweep.code_version, "cells": str(len(sweep.keys))}
-        self._store.write_tags(parent, {**about, **artifact})
+        self._store.write_tags(parent, {**about, **self._store.write_artifact(parent, "sweep.json", sweep.config)})
         status = MLFLOW_STATUS[fields.sweep_status(view)]
         self._store.write_status(parent, status, ended.time if ended else None)
 
@@ -148,6 +148,7 @@ class MlflowTracker:
         if self._parent is None:
             first = view.sweeps[0]
             parent = self._store.sweep(ledger_id(view), first.run, first.time)
+            self._store.write_tags(parent, {OWNED: "yes"})  # before it has children: tells it from a twin
             self._trials = self._store.trials(parent)
             self._parent = parent
         return self._parent

@@ -270,14 +270,14 @@ def _config(state: CellState) -> dict[str, Any]:
 _LATER = "what is missing is sent when it answers, or later by `isotherm sync`"
 _EXPLANATIONS = (
     (
-        ("api_key not configured", "no api key", "not logged in", "usageerror"),
-        "there is no key for the online mode",
-        "set WANDB_API_KEY, or tracking.wandb.mode: offline",
-    ),
-    (
         ("401", "403", "authenticationerror", "permission", "invalid api key", "api key must"),
         "it refuses this key",
         "correct WANDB_API_KEY, or tracking.wandb.entity and project",
+    ),
+    (
+        ("api_key not configured", "no api key", "not logged in", "usageerror"),
+        "there is no key for the online mode",
+        "set WANDB_API_KEY, or tracking.wandb.mode: offline",
     ),
     (
         ("connection refused", "deadline exceeded", "timed out", "timeout", "commerror", "urlerror", "http error 5"),

@@ -45,7 +45,6 @@ class Progress:
         """Take notice of a record."""
         if isinstance(record, CellEnded):
             self._say(_ended_line(self._cells[record.key].name, record))
-            self._last_line = 0.0
         due = time.monotonic() - self._last_line >= LINE_INTERVAL_S
         if not self._live.is_started and due and not isinstance(record, AttemptStarted):
             self._last_line = time.monotonic()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trainables.errors import BudgetError, ConfigError, Problem
 from trainables.models import shape_files
-from trainables.models.ladder import Rung, boundary, rungs
+from trainables.models.ladder import Rung, handover, rungs
 from trainables.models.param_count import count
 from trainables.models.validity import require_valid
 from trainables.schema import ModelShape, ModelSpec, parse_budget
@@ -33,15 +33,15 @@ def solve(target: int, *, spec: ModelSpec, n_features: int, n_window_stats: int,
     base = _base(spec, n_features=n_features, n_window_stats=n_window_stats, context=context)
     low: int | None = None
     for rung, above in pairwise(rungs(base, spec.aspect)):
-        low = rung.total(rung.step) if low is None else low
+        low = rung.smallest if low is None else low
         if low > target * (1 + TOLERANCE):
             raise BudgetError(_too_small(target, rung, low))
-        high = boundary(rung, above)
-        if target < high:
+        high, next_low = handover(rung, above)
+        if target - high <= next_low - target:
             shape = rung.nearest(target, low, high)
             check(shape, target)
             return shape
-        low = high
+        low = next_low
     raise AssertionError("a ladder has no end")
 
 

@@ -17,7 +17,6 @@ FEED_FORWARD_RATIO = 4  # feed-forward over width at a rung's own size (Vaswani 
 _MIN_WIDTH = 8  # also the least width of a head
 _MAX_HEAD_WIDTH = 128  # the widest that fused attention kernels are made for (Dao 2023); Brown et al. 2020 use it at 7b
 _MAX_WIDTH_STEP = _MAX_FEED_FORWARD_STEP = 64  # bfloat16 matrix kernels are fastest in multiples of 64 (128 bytes)
-_MIN_RISE = 1.05  # a rung is skipped unless this much larger than the one before
 _COARSEST_STEP = 0.005  # share of a rung's size that one step of its feed-forward width may make
 
 
@@ -38,36 +37,36 @@ class Rung:
     step: int
 
     @classmethod
-    def of(cls, shape: ModelShape, nominal: int) -> "Rung":
-        """The rung of a shape that has `nominal` parameters."""
+    def of(cls, shape: ModelShape) -> "Rung":
+        """The rung of a shape."""
+        nominal = count(shape).total
         slope = count(shape.model_copy(update={"feed_forward": shape.feed_forward + 1})).total - nominal
         step = _power_of_two(max(1.0, _COARSEST_STEP * nominal / slope))
-        return cls(shape, nominal, slope, min(_MAX_FEED_FORWARD_STEP, step))
+        own = shape.feed_forward & -shape.feed_forward  # so that the rung's own size is among its choices
+        return cls(shape, nominal, slope, min(_MAX_FEED_FORWARD_STEP, step, own))
+
+    @property
+    def smallest(self) -> int:
+        """Parameters with the narrowest feed-forward."""
+        return self.total(self.step)
 
     def total(self, feed_forward: int) -> int:
         """Parameters with another feed-forward width."""
         return self.nominal + (feed_forward - self.shape.feed_forward) * self.slope
 
     def nearest(self, target: int, low: int, high: int) -> ModelShape:
-        """The shape nearest to a target, among those between `low` and `high` parameters."""
-        zero, unit = self.total(0), self.step * self.slope
-        fewest, most = max(1, math.ceil((low - zero) / unit)), math.floor((high - zero) / unit)
-        assert fewest <= most, f"no feed-forward width of {self.shape} lies between {low} and {high} parameters"
-        steps = min(max(round((target - zero) / unit), fewest), most)
+        """The shape nearest to a target, among those of `low` to `high` parameters, both of which exist."""
+        steps = round((min(max(target, low), high) - self.total(0)) / (self.step * self.slope))
         return self.shape.model_copy(update={"feed_forward": steps * self.step})
 
 
 def rungs(base: ModelShape, aspect: float) -> Iterator[Rung]:
     """The endless ladder for what `base` says of data and architecture; `aspect` is width over depth."""
-    width, depth, last = _MIN_WIDTH, 1, 0
+    width, depth = _MIN_WIDTH, 1
     while True:
         heads = 1 if base.name == "mlp" else width // head_width(width)
         sizes = {"width": width, "depth": depth, "heads": heads, "feed_forward": FEED_FORWARD_RATIO * width}
-        shape = base.model_copy(update=sizes)
-        nominal = count(shape).total
-        if nominal >= _MIN_RISE * last:
-            last = nominal
-            yield Rung.of(shape, nominal)
+        yield Rung.of(base.model_copy(update=sizes))
         wider = width + _width_step(base.name, width)
         if _distance(wider / depth, aspect) <= _distance(width / (depth + 1), aspect):
             width = wider
@@ -75,13 +74,18 @@ def rungs(base: ModelShape, aspect: float) -> Iterator[Rung]:
             depth += 1
 
 
-def boundary(below: Rung, above: Rung) -> int:
-    """The number of parameters from which the upper of two neighbouring rungs is used.
+def handover(below: Rung, above: Rung) -> tuple[int, int]:
+    """The largest size that is taken from the lower of two neighbouring rungs, and the smallest from the upper.
 
-    The geometric mean of their sizes; more where the upper one would have a feed-forward narrower than its width, which
-    happens only where the embedding is most of the model.
+    They meet at the geometric mean of the rungs' own sizes; higher where the upper rung's feed-forward would be
+    narrower than its width there, which happens only where the embedding is most of the model.
     """
-    return max(math.isqrt(below.nominal * above.nominal), above.total(above.shape.width))
+    meeting = max(math.isqrt(below.nominal * above.nominal), above.total(above.shape.width))
+    unit = above.step * above.slope
+    smallest = above.nominal - (above.nominal - meeting) // unit * unit
+    unit = below.step * below.slope
+    largest = below.nominal + (smallest - below.nominal) // unit * unit
+    return largest, smallest
 
 
 def head_width(width: int) -> int:

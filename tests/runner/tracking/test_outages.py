@@ -214,6 +214,26 @@ def test_wandb_offline_first_and_online_later(story: Any, wandb_server: Callable
     assert [row["step"] for row in rows[A]] == [10, 20, 30, 40]
 
 
+@pytest.mark.parametrize(("key", "said"), [(None, "there is no key for the online mode"), (KEY, "it refuses this key")])
+def test_wandb_without_access_says_so(
+    key: SecretStr | None, said: str, story: Any, http_server: Callable[..., Any], monkeypatch: Any, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    refuse = http_server(lambda *_: (401, b'{"errors": [{"message": "user is not logged in", "code": 401}]}'))
+    monkeypatch.setenv("WANDB_BASE_URL", refuse.url)
+    queue = TrackerQueue(WandbTarget(mode="online", api_key=key), story.paths)
+    story.whole()
+    queue.start()
+    wait_until(lambda: queue._errors)
+    began = time.monotonic()
+    report = queue.close(3)
+    assert time.monotonic() - began < 4.5
+    assert len(report.errors) == 1
+    assert said in report.errors[0]
+    assert not list(story.paths.wandb.glob("*run-*"))
+
+
 def test_wandb_that_never_answers_does_not_hold_up_the_end(story: Any, wandb_server: Callable[..., Any]) -> None:
     server = wandb_server()
     queue = TrackerQueue(WandbTarget(api_key=KEY), story.paths)

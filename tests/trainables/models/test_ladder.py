@@ -3,7 +3,7 @@ from itertools import pairwise, takewhile
 import pytest
 
 from trainables.models import budget
-from trainables.models.ladder import boundary, head_width, rungs
+from trainables.models.ladder import handover, head_width, rungs
 from trainables.models.param_count import count
 from trainables.schema import ModelSpec
 
@@ -17,7 +17,7 @@ CASES = [
 
 def ladder(spec):
     base = budget.solve(1_000_000, spec=spec, **A20)
-    largest = 2 * 10**9 if spec.aspect > 1 else 2 * 10**7
+    largest = 10**9 if spec.aspect > 1 else 3 * 10**5
     return list(takewhile(lambda rung: rung.nominal < largest, rungs(base, spec.aspect)))
 
 
@@ -25,9 +25,11 @@ def ladder(spec):
 def test_the_number_of_parameters_never_falls_where_one_rung_takes_over_from_another(name, channels, aspect):
     spec = ModelSpec(name=name, channels=channels, aspect=aspect)
     for below, above in pairwise(ladder(spec)):
-        limit = boundary(below, above)
-        last, first = (count(budget.solve(target, spec=spec, **A20)).total for target in (limit - 1, limit))
-        assert last <= limit <= first
+        high, low = handover(below, above)
+        middle = (high + low) // 2
+        totals = [count(budget.solve(target, spec=spec, **A20)).total for target in (high, middle, middle + 1, low)]
+        assert totals == sorted(totals)
+        assert (totals[0], totals[-1]) == (high, low)
 
 
 @pytest.mark.parametrize(("name", "channels", "aspect"), CASES)
@@ -35,7 +37,8 @@ def test_a_rung_is_never_narrower_or_shallower_than_the_one_below(name, channels
     for below, above in pairwise(ladder(ModelSpec(name=name, channels=channels, aspect=aspect))):
         assert below.shape.width <= above.shape.width
         assert below.shape.depth <= above.shape.depth
-        assert below.nominal < boundary(below, above) < above.nominal
+        high, low = handover(below, above)
+        assert below.nominal <= high <= low <= above.nominal
 
 
 def test_a_rung_knows_its_totals():
