@@ -27,8 +27,9 @@ A sweep is one YAML file. Precedence: `--set a.b=c` on the command line, `ISOTHE
 `.env`, the file, the defaults below. All problems are reported at once, each with file, line and key.
 
 A *rule of the size* is `{base: 1.0e-3, at: 2m, exponent: -0.15, source: where it is from}`: the value is
-`base * (budget / at) ** exponent`. Axes of `grid` are `budget` (required), `horizon` (`task.horizon`), `seed`
-(`training.seed`), `data_fraction` (`data.fraction`), or any dotted key of `data`, `task`, `model` and `training`.
+`base * (budget / at) ** exponent`, with the budget as asked for. Axes of `grid` are `budget` (required), `horizon`
+(`task.horizon`), `seed` (`training.seed`), `data_fraction` (`data.fraction`), or any dotted key of `data`, `task`,
+`model` and `training`.
 """
 
 TAIL = """\

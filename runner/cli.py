@@ -187,6 +187,8 @@ def sync(run: RunName, as_json: Json = False) -> None:
     if as_json:
         _print_json(trackers.as_dict(reports))
     else:
+        if not reports:
+            _console().print("this run was started without trackers")
         for one in reports:
             _console().print(f"{one.name}: {one.delivered} records are there, {one.pending} are not", highlight=False)
     if any(one.pending for one in reports):

@@ -11,13 +11,13 @@ from typing import Any
 
 import yaml
 
+from runner.settings import USER_INFO
 from trainables.errors import ConfigError, Problem
 
 MAX_BYTES = 1_000_000  # a sweep file is a page or two; anything larger is a mistake
 Location = tuple[str | int, ...]
 
 _SECRET_KEY = re.compile(r"(api[_-]?key|passw(or)?d|secret|(^|[_-])token$|credential)", re.IGNORECASE)
-_USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]+@", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class _Walker:
         except (yaml.YAMLError, ValueError) as error:
             self._problem(node, location, f"cannot be read: {str(error).splitlines()[0]}", "write a plain value")
             return None
-        if isinstance(value, str) and _USER_INFO.search(value):
+        if isinstance(value, str) and USER_INFO.search(value):
             self._problem(
                 node,
                 location,

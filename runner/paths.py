@@ -44,6 +44,11 @@ class RunPaths:
         return self.root / ".lock"
 
     @property
+    def owner(self) -> Path:
+        """Who holds the lock."""
+        return self.root / ".driver.json"
+
+    @property
     def predictions(self) -> Path:
         """Folder of one parquet a key."""
         return self.root / "predictions"

@@ -5,6 +5,7 @@ defaults.
 """
 
 import os
+import re
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -28,11 +29,24 @@ class ThermalSpec(Spec):
     require_sensors: bool = Field(True, description="refuse to start where no temperature can be read")
 
 
+USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]+@", re.IGNORECASE)
+
+
 class MlflowSpec(Spec):
     """MLflow tracking."""
 
     uri: str | None = Field(None, description="tracking server; null = sqlite in runs/mlflow.db, shared by all sweeps")
     experiment: str = Field("isotherm", min_length=1, description="name of the MLflow experiment")
+
+    @field_validator("uri")
+    @classmethod
+    def _no_user_information(cls, value: str | None) -> str | None:
+        if value is not None and USER_INFO.match(value):
+            raise ValueError(
+                "a URI must not hold user information, it would be written to files; "
+                "use MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment or in .env"
+            )
+        return value
 
 
 class WandbSpec(Spec):
@@ -126,6 +140,12 @@ class Secrets(BaseSettings):
     mlflow_tracking_username: str | None = None
     mlflow_tracking_password: SecretStr | None = None
     mlflow_tracking_token: SecretStr | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: object) -> object:
+        """``WANDB_API_KEY=`` in a compose file means that there is no key."""
+        return None if value == "" else value
 
 
 def environment_names() -> list[str]:

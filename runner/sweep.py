@@ -2,19 +2,16 @@
 
 import json
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
+from runner import lock, results
 from runner import plan as planning
-from runner import results
 from runner.grid import Cell
 from runner.ledger import CellEnded, CellRecorded, EventRecorded, SweepEnded, SweepStarted
 from runner.paths import DATA, RUNS, RunPaths
@@ -42,7 +39,7 @@ def run(sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DAT
     planning.show_findings(plan, console)
     _refuse(plan)
     environment.prepare()
-    with _lock(plan.paths), _log_file(plan.paths):
+    with lock.held(plan.paths), _log_file(plan.paths):
         recorder = Recorder(plan.paths)
         try:
             return _run_cells(sweep, plan, recorder, console, data_root)
@@ -61,31 +58,6 @@ def _refuse(plan: Plan) -> None:
 
 
 # ---- the run directory -------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _lock(paths: RunPaths) -> Iterator[None]:
-    """One driver a run. The operating system lets go of the lock when the process dies, however it dies."""
-    paths.root.mkdir(parents=True, exist_ok=True)
-    owner = paths.root / ".driver.json"
-    lock = FileLock(paths.lock, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        first = json.loads(owner.read_text()) if owner.exists() else {}
-        raise ConfigError(
-            Problem(
-                place=str(paths.root),
-                message=f"another sweep writes here: process {first.get('pid', '?')}, since {first.get('since', '?')}",
-                mend="wait for it, stop it, or give this sweep another name",
-            )
-        ) from None
-    try:
-        replace_text(owner, json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat(timespec="seconds")}))
-        yield
-    finally:
-        owner.unlink(missing_ok=True)
-        lock.release()
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 
+from runner import lock
 from runner.paths import RunPaths
 from runner.settings import Secrets, TrackingSpec
 from runner.tracking.mlflow_callback import MlflowCallback
@@ -17,7 +18,7 @@ from trainables.errors import LedgerError
 
 END_TIMEOUT_S = 10.0  # what a sweep that ended in good order waits for its trackers
 STOPPED_TIMEOUT_S = 1.0  # after a signal every second counts; the ledger has everything
-SYNC_TIMEOUT_S = 3600.0
+SYNC_TIMEOUT_S = 300.0  # what has not arrived by then is said, and the command can be run again
 
 
 def make(spec: TrackingSpec, paths: RunPaths) -> list[TrackerCallback]:
@@ -47,17 +48,19 @@ def sync(paths: RunPaths) -> tuple[TrackerReport, ...]:
     """Bring the trackers that a run was started with level with its ledger. Doing it twice changes nothing.
 
     Raises:
+        ConfigError: a sweep is writing to this run.
         LedgerError: the run's settings cannot be read.
     """
     try:
         spec = TrackingSpec.model_validate(json.loads(paths.resolved.read_text())["tracking"])
     except (OSError, ValueError, KeyError, ValidationError) as error:
         raise LedgerError(f"{paths.resolved}: cannot be read ({error})\n    mend: run the sweep again") from error
-    callbacks = make(spec, paths)
-    for callback in callbacks:
-        if callback.queue is not None:
-            callback.queue.start()
-    return close(callbacks, SYNC_TIMEOUT_S)
+    with lock.held(paths):  # a live driver delivers by itself, and two would deliver twice
+        callbacks = make(spec, paths)
+        for callback in callbacks:
+            if callback.queue is not None:
+                callback.queue.start()
+        return close(callbacks, SYNC_TIMEOUT_S)
 
 
 def as_dict(reports: Sequence[TrackerReport]) -> dict[str, Any]:

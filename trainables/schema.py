@@ -118,14 +118,14 @@ class DataSpec(Spec):
         min_length=1,
         description="sp500, nasdaq, goog, a .parquet or .csv path, yfinance:SYMBOL; or a list of these",
     )
-    columns: dict[str, str] = Field({}, description="your column names: {close: Adj Close, date: Day, ...}")
+    columns: dict[str, str] = Field({}, description="your column names: {date: Day, close: Last, ...}")
     sort: bool = Field(False, description="sort unsorted bars instead of refusing them")
     tier: Tier = Field("a20", description="feature tier: a20 (twenty indicators) or ohlcv (the bars alone)")
     timescale: Timescale = Field("daily", description="length of a bar; coarser bars are resampled first")
     representation: Representation = Field("relative", description="relative to the close and to volume, or raw")
     scaling: Scaling = Field("zscore", description="zscore (fitted on train), revin (per window) or none")
     splits: SplitSpec = SplitSpec()
-    fraction: float = Field(1.0, gt=0, le=1, description="newest part of the training span that is used")
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the training span that is used, the newest")
 
     @field_validator("source")
     @classmethod
@@ -205,7 +205,9 @@ CountOrAuto = Annotated[Annotated[int, Field(ge=1), Tag("<number>")] | _Auto, _N
 class TrainingSpec(Spec):
     """How a model is optimized, as asked: numbers or rules of the size."""
 
-    epochs: int = Field(8, ge=1, description="passes over the training windows")
+    epochs: int = Field(
+        8, ge=1, description="passes over the training windows, whole batches only"
+    )
     global_batch: CountOrRule = Field(128, description="windows per optimizer step")
     lr: RateOrRule = Field(1e-3, description="peak learning rate, or a rule of the size")
     weight_decay: DecayOrRule = Field(0.01, description="of weight matrices (AdamW), or a rule of the size")
@@ -227,7 +229,7 @@ class ExecutionSpec(Spec):
     threads: CountOrAuto = Field("auto", description="CPU threads a trial")
     gpu_share: float = Field(1.0, gt=0, description="GPUs a trial asks for: a share of one, or a whole number")
     checkpoint_interval_s: float = Field(60.0, gt=0, description="seconds between checkpoints, at least")
-    max_attempts: int = Field(3, ge=1, description="starts of one trial before it counts as failed")
+    max_attempts: int = Field(3, ge=1, description="starts of one trial in one sweep before it counts as failed")
 
     @field_validator("gpu_share")
     @classmethod

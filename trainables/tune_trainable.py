@@ -27,6 +27,7 @@ from trainables.training.result import Report
 FIRST_SLICE_S = 1.5  # a report costs Tune 3-5 ms: 0.3 % of this
 LONGEST_SLICE_S = 30.0
 SLICE_GROWTH = 0.02  # slices grow with a trial's age, so that a trial of days does not write a million rows
+SAVED_WAIT_S = 0.5  # between answers of a trial that only waits for its end
 KEPT_DATASETS = 4  # the same windows serve every budget and seed of a horizon
 
 log = logging.getLogger(__name__)
@@ -68,6 +69,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         self._make_gate = make_gate
         self._gate: StepGate | None = None
         self._trainer: Trainer | None = None
+        self._saved: dict[str, Any] | None = None  # the last answer of a trial that has saved and waits for its end
         self._handler: logging.Handler | None = None
         self._began = time.monotonic()
 
@@ -80,10 +82,15 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         """Train for a slice of time, or wait at the gate for at most a second."""
+        if self._saved is not None:
+            time.sleep(SAVED_WAIT_S)
+            return self._saved
         trainer = self._trainer or self._start()
         age = time.monotonic() - self._began
         report = trainer.advance(min(LONGEST_SLICE_S, max(FIRST_SLICE_S, SLICE_GROWTH * age)))
         result = _answer(report)
+        if result["kind"] == "saved":
+            self._saved = result | {"rows": []}
         if report.done:
             outcome = trainer.result()
             with replacing(self._job.predictions) as aside:
@@ -106,7 +113,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         return self._trainer
 
     def _release(self) -> None:
-        self._trainer = None
+        self._trainer = self._saved = None
         if self._handler is not None:
             logging.getLogger().removeHandler(self._handler)
             self._handler.close()

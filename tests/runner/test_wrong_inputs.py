@@ -26,6 +26,7 @@ class Wrong:
     environment: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ("plan", "sweep.yaml")
+    absent: str = "Traceback"
 
 
 def one(name: str, old: str, new: str, *expect: str) -> Wrong:
@@ -60,7 +61,12 @@ TABLE = [
     Wrong("python object", ("cannot be read",), append="tracking: {mlflow: {experiment: !!python/name:os.system x}}\n"),
     Wrong("binary file", ("not UTF-8",), text="\udcff\udcfe"),
     Wrong("a secret in it", ("secret", "environment"), append="tracking: {wandb: {api_key: abc}}\n"),
-    Wrong("user and password in a URI", ("user information",), append="tracking: {mlflow: {uri: 'http://me:pw@h/'}}\n"),
+    Wrong(
+        "user and password in a URI",
+        ("user information",),
+        append="tracking: {mlflow: {uri: 'http://me:hunter2@h/'}}\n",
+        absent="hunter2",
+    ),
     # keys and values
     one("unknown top key", "training:", "trainning:", "unknown key 'trainning'", "did you mean 'training'"),
     one("unknown nested key", "epochs: 1", "epoch: 1", "unknown key 'epoch'", "did you mean 'epochs'"),
@@ -129,6 +135,18 @@ TABLE = [
     Wrong("--set of an unknown key", ("--set training.epoch", "did you mean"), arguments=("--set", "training.epoch=1")),
     Wrong("unknown variable", ("ISOTHERM_TRAINIG__EPOCHS",), environment={"ISOTHERM_TRAINIG__EPOCHS": "1"}),
     Wrong("wrong variable", ("ISOTHERM_TRAINING__EPOCHS",), environment={"ISOTHERM_TRAINING__EPOCHS": "x"}),
+    Wrong(
+        "a password in --set",
+        ("user information", "MLFLOW_TRACKING_PASSWORD"),
+        arguments=("--set", "tracking.mlflow.uri=http://me:hunter2@host/"),
+        absent="hunter2",
+    ),
+    Wrong(
+        "a password in the environment",
+        ("user information",),
+        environment={"ISOTHERM_TRACKING__MLFLOW__URI": "http://me:hunter2@host/"},
+        absent="hunter2",
+    ),
     Wrong("unknown run", ("no ledger", "isotherm sweep"), command=("status", "nothing")),
     Wrong("report on an unknown run", ("no ledger",), command=("report", "../nothing")),
     Wrong("debug without sense", ("--budget", "not a budget"), command=("debug", "sweep.yaml", "--budget", "x")),
@@ -166,6 +184,7 @@ def test_wrong_input(
         flat = " ".join(said.replace("│", " ").split())
         assert ended.value.code == 2, said
         assert "Traceback" not in said
+        assert wrong.absent not in said
         for expected in wrong.expect:
             assert expected in flat, said
         assert not (folder / "runs").exists(), "nothing may be started"

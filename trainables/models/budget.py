@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trainables.errors import BudgetError, ConfigError, Problem
 from trainables.models import shape_files
-from trainables.models.ladder import Rung, handover, rungs
+from trainables.models.ladder import handover, rungs
 from trainables.models.param_count import count
 from trainables.models.validity import require_valid
 from trainables.schema import ModelShape, ModelSpec, parse_budget
@@ -31,17 +31,15 @@ def solve(target: int, *, spec: ModelSpec, n_features: int, n_window_stats: int,
         BudgetError: even the smallest model has more parameters.
     """
     base = _base(spec, n_features=n_features, n_window_stats=n_window_stats, context=context)
-    low: int | None = None
+    smallest = next(rungs(base, spec.aspect)).smallest
+    if smallest > target * (1 + TOLERANCE):
+        raise BudgetError(_too_small(target, spec, smallest))
     for rung, above in pairwise(rungs(base, spec.aspect)):
-        low = rung.smallest if low is None else low
-        if low > target * (1 + TOLERANCE):
-            raise BudgetError(_too_small(target, rung, low))
-        high, next_low = handover(rung, above)
-        if target - high <= next_low - target:
-            shape = rung.nearest(target, low, high)
+        high, low = handover(rung, above)
+        if target - high <= low - target:
+            shape = rung.nearest(target)
             check(shape, target)
             return shape
-        low = next_low
     raise AssertionError("a ladder has no end")
 
 
@@ -127,10 +125,10 @@ def _base(spec: ModelSpec, *, n_features: int, n_window_stats: int, context: int
     return shape
 
 
-def _too_small(target: int, smallest: Rung, reachable: int) -> Problem:
-    inputs = "context" if smallest.shape.name == "mlp" else "patch"
+def _too_small(target: int, spec: ModelSpec, smallest: int) -> Problem:
+    inputs = "context" if spec.name == "mlp" else "patch"
     return Problem(
         place="budget",
-        message=f"{target:,} parameters are too few for {smallest.shape.name} here: the smallest has {reachable:,}",
-        mend=f"use a budget of {reachable:,} or more, a shorter {inputs} or fewer features",
+        message=f"{target:,} parameters are too few for {spec.name} here: the smallest has {smallest:,}",
+        mend=f"use a budget of {smallest:,} or more, a shorter {inputs} or fewer features",
     )

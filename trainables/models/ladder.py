@@ -54,9 +54,9 @@ class Rung:
         """Parameters with another feed-forward width."""
         return self.nominal + (feed_forward - self.shape.feed_forward) * self.slope
 
-    def nearest(self, target: int, low: int, high: int) -> ModelShape:
-        """The shape nearest to a target, among those of `low` to `high` parameters, both of which exist."""
-        steps = round((min(max(target, low), high) - self.total(0)) / (self.step * self.slope))
+    def nearest(self, target: int) -> ModelShape:
+        """The shape nearest to a target."""
+        steps = max(1, round((target - self.total(0)) / (self.step * self.slope)))
         return self.shape.model_copy(update={"feed_forward": steps * self.step})
 
 
@@ -75,10 +75,11 @@ def rungs(base: ModelShape, aspect: float) -> Iterator[Rung]:
 
 
 def handover(below: Rung, above: Rung) -> tuple[int, int]:
-    """The largest size that is taken from the lower of two neighbouring rungs, and the smallest from the upper.
+    """The largest size that is taken from the lower of two neighbouring rungs, and the next one, from the upper.
 
-    They meet at the geometric mean of the rungs' own sizes; higher where the upper rung's feed-forward would be
-    narrower than its width there, which happens only where the embedding is most of the model.
+    Targets nearer to the first belong to the lower rung, all others to the upper one. The two meet at the geometric
+    mean of the rungs' own sizes; higher where the upper rung's feed-forward would be narrower than its width there,
+    which happens only where the embedding is most of the model.
     """
     meeting = max(math.isqrt(below.nominal * above.nominal), above.total(above.shape.width))
     unit = above.step * above.slope

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainables.data.windows import Windows
 from trainables.errors import CheckpointError
-from trainables.models import registry
+from trainables.models import param_count, registry
 from trainables.schema import ExecutionRecord, TrialSpec
 from trainables.training.checkpoint import State
 from trainables.training.losses import Loss
@@ -105,6 +105,9 @@ class Learner:
         self._device = device
         with device:
             built = registry.build(spec.model, activation_checkpointing=record.activation_checkpointing)
+        wanted, got = param_count.count(spec.model).total, param_count.built(built).total
+        # The budget was checked on the closed form: a model of another size would be mislabelled everywhere.
+        assert got == wanted, f"the model has {got} parameters, its shape says {wanted}"
         self.model = built.to(device)
         self.optimizer = make_optimizer(self.model, spec.training)
 

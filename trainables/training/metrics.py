@@ -66,6 +66,10 @@ class Intervals:
     loss_high: float | None
     auc_low: float | None
     auc_high: float | None
+    ap_low: float | None
+    ap_high: float | None
+    brier_low: float | None
+    brier_high: float | None
     skill_low: float | None
     skill_high: float | None
 
@@ -115,7 +119,8 @@ class Scorer:
             brier = float(np.mean((probability_N - self._labels_N) ** 2))
             if 0 < self._labels_N.sum() < len(self._labels_N):
                 ranking = _Ranking(outputs_N, self._labels_N)
-                auc, ap = float(ranking.auc(np.ones((1, len(outputs_N))))[0]), ranking.average_precision()
+                once_1N = np.ones((1, len(outputs_N)))
+                auc, ap = float(ranking.auc(once_1N)[0]), float(ranking.average_precision(once_1N)[0])
         return Scores(
             loss=loss,
             prior_loss=prior_loss,
@@ -131,28 +136,23 @@ class Scorer:
         """Paired block-bootstrap intervals; arguments as of `scores`. About 0.1 s for 700 windows, 3 s for 50,000."""
         outputs_N = np.asarray(outputs_N, dtype=np.float64)
         losses_N = self._losses(outputs_N, residual_variance)
-        ranking = None if self._regression else _Ranking(outputs_N, self._labels_N)
         resamples = self._resamples()
-        loss: list[Floats] = []
-        skill: list[Floats] = []
-        auc: list[Floats] = []
+        values: dict[str, list[Floats]] = {name: [] for name in ("loss", "skill", "auc", "ap", "brier")}
+        ranking = None if self._regression else _Ranking(outputs_N, self._labels_N)
+        squares_N = (expit(outputs_N) - self._labels_N) ** 2
         for counts_RT in resamples.counts():
             loss_R = resamples.means(counts_RT, losses_N)
-            loss.append(loss_R)
-            skill.append(1 - loss_R / resamples.means(counts_RT, self._prior_N))
+            values["loss"].append(loss_R)
+            values["skill"].append(1 - loss_R / resamples.means(counts_RT, self._prior_N))
             if ranking is not None:
-                auc.extend(ranking.auc(weight_RN) for weight_RN in resamples.window_weights(counts_RT, ranking.order))
-        loss_low, loss_high = interval(np.concatenate(loss))
-        skill_low, skill_high = interval(np.concatenate(skill))
-        auc_low, auc_high = interval(np.concatenate(auc)) if auc else (None, None)
-        return Intervals(
-            loss_low=loss_low,
-            loss_high=loss_high,
-            auc_low=auc_low,
-            auc_high=auc_high,
-            skill_low=skill_low,
-            skill_high=skill_high,
-        )
+                values["brier"].append(resamples.means(counts_RT, squares_N))
+                for weight_RN in resamples.window_weights(counts_RT, ranking.order):
+                    values["auc"].append(ranking.auc(weight_RN))
+                    values["ap"].append(ranking.average_precision(weight_RN))
+        bounds: dict[str, float | None] = {}
+        for name, pieces in values.items():
+            bounds[f"{name}_low"], bounds[f"{name}_high"] = interval(np.concatenate(pieces)) if pieces else (None, None)
+        return Intervals(**bounds)
 
     def _losses(self, outputs_N: Floats, residual_variance: float | None) -> Floats:
         if not self._regression:
@@ -195,12 +195,19 @@ class _Ranking:
             auc_R: Floats = ordered_R / pairs_R
         return auc_R
 
-    def average_precision(self) -> float:
-        """Sum over thresholds of the gain in recall times the precision (as scikit-learn defines it)."""
-        positive_G = np.add.reduceat(self._positive_N, self._group_starts_G)[::-1]
-        size_G = np.diff(np.r_[self._group_starts_G, len(self._positive_N)])[::-1]
-        precision_G = np.cumsum(positive_G) / np.cumsum(size_G)
-        return float((positive_G * precision_G).sum() / positive_G.sum())
+    def average_precision(self, weight_RN: Floats) -> Floats:
+        """Average precision under each row of weights, in sorted order; NaN where no positive has weight.
+
+        Sum over thresholds of the gain in recall times the precision, as scikit-learn defines it.
+        """
+        positive_RG = np.add.reduceat(weight_RN * self._positive_N, self._group_starts_G, axis=1)[:, ::-1]
+        size_RG = np.add.reduceat(weight_RN, self._group_starts_G, axis=1)[:, ::-1]
+        with np.errstate(invalid="ignore"):
+            precision_RG = np.cumsum(positive_RG, axis=1) / np.cumsum(size_RG, axis=1)
+            # before the first window that has weight there is nothing to gain, and the precision is 0 / 0
+            gains_R = np.where(positive_RG > 0, positive_RG * precision_RG, 0.0).sum(axis=1)
+            ap_R: Floats = gains_R / positive_RG.sum(axis=1)
+        return ap_R
 
 
 def _cross_entropy(labels_N: Floats, rate: float) -> Floats:

@@ -1,0 +1,42 @@
+"""One writer a run."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from filelock import FileLock, Timeout
+
+from runner.paths import RunPaths
+from trainables.errors import ConfigError, Problem
+from trainables.files import replace_text
+
+
+@contextmanager
+def held(paths: RunPaths) -> Iterator[None]:
+    """Hold a run's lock. The operating system lets go of it when the process dies, however it dies.
+
+    Raises:
+        ConfigError: another process holds it; it is named.
+    """
+    paths.root.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(paths.lock, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        first = json.loads(paths.owner.read_text()) if paths.owner.exists() else {}
+        raise ConfigError(
+            Problem(
+                place=str(paths.root),
+                message=f"another sweep writes here: process {first.get('pid', '?')}, since {first.get('since', '?')}",
+                mend="wait for it, stop it, or give this sweep another name",
+            )
+        ) from None
+    try:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        replace_text(paths.owner, json.dumps({"pid": os.getpid(), "since": now}))
+        yield
+    finally:
+        paths.owner.unlink(missing_ok=True)
+        lock.release()
