@@ -43,7 +43,8 @@ def _sizes(cells: tuple[Cell, ...]) -> Iterator[Finding]:
             level="warn",
             number=sizes,
             limit=MIN_SIZES,
-            message=f"{sizes} distinct budgets cannot identify a scaling law; the verdict will be 'not identifiable'",
+            message=f"{_count(sizes, 'distinct budget')} cannot identify a scaling law; "
+            "the verdict will be 'not identifiable'",
             mend=f"name at least {MIN_SIZES} budgets in grid.budget",
         )
 
@@ -58,9 +59,13 @@ def _infeasible(cells: tuple[Cell, ...]) -> Iterator[Finding]:
             level="error" if everything else "warn",
             number=len(affected),
             limit=0,
-            message=f"{len(affected)} of {len(cells)} cells are infeasible: {reason}",
-            mend="shorten the horizon, lengthen the split, or bring more data",
+            message=f"{_count(len(affected), 'cell')} of {len(cells)} infeasible: {reason}",
+            mend="use a shorter horizon or context, more bars or assets over a longer time, or a larger split",
         )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _thermal(thermal: ThermalSpec) -> Iterator[Finding]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table
 
 from runner import gates, ledger
@@ -138,7 +139,7 @@ def show(plan: Plan, console: Console) -> None:
             f"{', '.join(plan.orphaned[:8])}{' ...' if len(plan.orphaned) > 8 else ''}",
             highlight=False,
         )
-    console.print(f"disk for checkpoints: about {plan.disk_bytes / 1e9:.2f} GB", highlight=False)
+    console.print(f"disk for checkpoints: about {decimal(plan.disk_bytes)}", highlight=False)
     show_findings(plan, console)
 
 

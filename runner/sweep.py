@@ -20,7 +20,7 @@ from runner.recorder import Recorder
 from runner.sweepfile import Sweep
 from runner.tune import environment
 from runner.versions import code_version, library_versions
-from trainables.errors import ConfigError, InfeasibleError, Problem
+from trainables.errors import ConfigError, Problem
 from trainables.files import replace_text
 
 log = logging.getLogger(__name__)
@@ -32,12 +32,12 @@ def run(sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DAT
     """Run a sweep to its end and return the exit code.
 
     Raises:
-        InputError: anything wrong with the input, before anything is started.
-        InfeasibleError: no cell can be run honestly.
+        InputError: anything wrong with the input, an `error` gate, or no cell that can be run honestly; nothing was
+            started.
     """
     plan = planning.build(sweep, runs, data_root)
-    planning.show_findings(plan, console)
     _refuse(plan)
+    planning.show_findings(plan, console)
     environment.prepare()
     with lock.held(plan.paths), _log_file(plan.paths):
         recorder = Recorder(plan.paths)
@@ -48,12 +48,10 @@ def run(sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DAT
 
 
 def _refuse(plan: Plan) -> None:
-    errors = plan.errors
-    if errors and all(cell.infeasible for cell in plan.grid.cells):
-        raise InfeasibleError("; ".join(finding.message for finding in errors))
-    if errors:
+    if plan.errors:
         raise ConfigError(
-            Problem(place=f"gate: {finding.gate}", message=finding.message, mend=finding.mend) for finding in errors
+            Problem(place=f"gate: {finding.gate}", message=finding.message, mend=finding.mend)
+            for finding in plan.errors
         )
 
 
@@ -174,7 +172,6 @@ def _run_under_tune(
                     drain=drain,
                     callbacks=tuple(tracking),
                     max_attempts=settings.execution.max_attempts,
-                    gpu_share=settings.execution.gpu_share,
                 )
             )
     finally:

@@ -17,7 +17,7 @@ from runner.tracking.wandb_callback import WandbCallback
 from trainables.errors import LedgerError
 
 END_TIMEOUT_S = 10.0  # what a sweep that ended in good order waits for its trackers
-STOPPED_TIMEOUT_S = 1.0  # after a signal every second counts; the ledger has everything
+STOPPED_TIMEOUT_S = 2.0  # after a signal every second counts; the ledger has everything
 SYNC_TIMEOUT_S = 300.0  # what has not arrived by then is said, and the command can be run again
 
 

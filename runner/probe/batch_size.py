@@ -31,6 +31,8 @@ class Measurement:
         peak_bytes: at the peak of a step or an evaluation; of a size that failed, what it had when it was last seen.
         seconds_per_step: one optimizer step over the whole global batch.
         samples_per_second: windows a second.
+        evaluation_seconds: one evaluation batch of this size.
+        limit_bytes: the limit that a size failed under.
         detail: what ended a size that failed.
     """
 
@@ -39,6 +41,8 @@ class Measurement:
     peak_bytes: int
     seconds_per_step: float = 0.0
     samples_per_second: float = 0.0
+    evaluation_seconds: float = 0.0
+    limit_bytes: int = 0
     detail: str = ""
 
     @property
@@ -136,16 +140,30 @@ class _Climb:
         return "cap" if max(self.measured) == self._candidates[-1] else "memory"
 
     def down(self) -> None:
-        """Halve the distance between the smallest size that is as good as the best and the largest that is not."""
+        """Look between sizes that ran, where nothing can run out of memory any more.
+
+        First for a larger size that fits, where the last jump landed in the margin; then for a smaller one that is as
+        good: the distance between the smallest that is as good as the best and the largest that is not is halved.
+        """
         while len(self.measured) < MAX_MEASURED:
-            good = choose(tuple(self.measured.values()), self._usable)
-            if good is None:
+            size = self._between_memory() or self._between_throughput()
+            if size is None or not self._affordable(size, tuple(self.measured.values())):
                 return
-            below = max((size for size in self.measured if size < good.micro_batch), default=good.micro_batch)
-            between = [size for size in self._candidates if below < size < good.micro_batch]
-            if not between or not self._affordable(between[len(between) // 2], tuple(self.measured.values())):
-                return
-            self._try(between[len(between) // 2])
+            self._try(size)
+
+    def _between_memory(self) -> int | None:
+        fitting = max((size for size, one in self.measured.items() if self._fits(one)), default=None)
+        ran = [size for size, one in self.measured.items() if one.ok and fitting is not None and size > fitting]
+        return self._middle(fitting, min(ran)) if ran and fitting is not None else None
+
+    def _between_throughput(self) -> int | None:
+        good = choose(tuple(self.measured.values()), self._usable)
+        below = [size for size in self.measured if good is not None and size < good.micro_batch]
+        return self._middle(max(below), good.micro_batch) if below and good is not None else None
+
+    def _middle(self, low: int, high: int) -> int | None:
+        between = [size for size in self._candidates if low < size < high]
+        return between[len(between) // 2] if between else None
 
     def _try(self, size: int) -> Measurement:
         self.measured[size] = self._measure(size)

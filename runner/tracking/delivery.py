@@ -115,16 +115,19 @@ class Delivery:
         self._tell()
         return not any(lane.waiting for lane in self._lanes.values())
 
-    def close(self, timeout_s: float) -> None:
-        """Deliver until nothing is left or time is up, then end the tracker."""
-        end = self._clock() + timeout_s
-        deadline = end - min(CLOSE_SHARE * timeout_s, CLOSE_SHARE_MAX_S)
+    def close(self, left_s: Callable[[], float]) -> None:
+        """Deliver until nothing is left or time is up, then end the tracker.
+
+        Args:
+            left_s: how much time is left; it may fall faster than the clock goes.
+        """
+        reserve_s = min(CLOSE_SHARE * left_s(), CLOSE_SHARE_MAX_S)
         self._backoff_max_s = BACKOFF_CLOSING_S
         self._quiet_until = 0.0
         for lane in self._lanes.values():
             lane.due = 0.0
-        while not self.turn(lambda: self._clock() >= deadline) and (rest := deadline - self._clock()) > 0:
-            time.sleep(min(BACKOFF_CLOSING_S / 2, rest))
+        while not self.turn(lambda: left_s() <= reserve_s) and (rest_s := left_s() - reserve_s) > 0:
+            time.sleep(min(BACKOFF_CLOSING_S / 2, rest_s))
         self._end_tracker()
         self._tell(done=True)
 

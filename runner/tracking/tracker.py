@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 RESTART_FIRST_S = 1.0
 RESTART_MAX_S = 60.0
-KILL_MARGIN_S = 0.5  # of the time to close, kept back for ending a process that hangs
+KILL_MARGIN_S = 0.25  # of the time to close, kept back for ending a process that hangs
 
 
 RESTART_CODE = 75  # how the process ends that wants to be started again (EX_TEMPFAIL of sysexits.h)

@@ -33,24 +33,27 @@ _TARGET: TypeAdapter[MlflowTarget | WandbTarget] = TypeAdapter(
 
 
 class Orders:
-    """The order to close, awaited in a thread of its own."""
+    """What the driver says, awaited in a thread of its own: when to close, or, by falling silent, that it is gone."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._deadline = 0.0
+        self._deadline = float("inf")
         self._given = threading.Event()
         threading.Thread(target=self._listen, name="orders", daemon=True).start()
 
     def _listen(self) -> None:
-        line = self._stream.readline().strip()
-        self._deadline = time.monotonic() + (float(line) if line else ORPHANED_S)
+        for line in self._stream:
+            self._close_within(float(line))
+        self._close_within(ORPHANED_S)
+
+    def _close_within(self, seconds: float) -> None:
+        self._deadline = min(self._deadline, time.monotonic() + seconds)
         self._given.set()
 
     def given(self, wait_s: float = 0.0) -> bool:
-        """Whether the order is there, waiting for it at most that long."""
+        """Whether to close, waiting for the order at most that long."""
         return self._given.wait(wait_s)
 
-    @property
     def left_s(self) -> float:
         """How much of the time to close is left."""
         return max(0.0, self._deadline - time.monotonic())

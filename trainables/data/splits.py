@@ -131,18 +131,14 @@ def effective_size(
     return EffectiveSize(total, total * rarer // len(labels_N) if len(labels_N) else 0)
 
 
-def shortfalls(split: SplitName, size: EffectiveSize, n_windows: int, horizon: int) -> list[str]:
-    """Why a split is too small to decide on; empty if it is not. One sentence each: the number, the limit, the mend."""
+def shortfalls(split: SplitName, size: EffectiveSize, n_windows: int) -> list[str]:
+    """Why a split is too small to decide on, with number and limit; empty if it is not."""
     found = []
-    mend = f"use a shorter horizon or context, more bars, or a larger {split} split"
     if size.total < MIN_EFFECTIVE:
+        found.append(f"{split} has {size.total} effective samples ({n_windows} windows), {MIN_EFFECTIVE} are needed")
+    elif size.rarer_class is not None and size.rarer_class < MIN_EFFECTIVE_RARER_CLASS:
         found.append(
-            f"{split} has {size.total} effective samples ({n_windows} windows of overlapping {horizon}-bar labels), "
-            f"at least {MIN_EFFECTIVE} are needed: {mend}"
-        )
-    if size.rarer_class is not None and size.rarer_class < MIN_EFFECTIVE_RARER_CLASS:
-        found.append(
-            f"{split} has {size.rarer_class} effective samples of the rarer class (of {size.total}), at least "
-            f"{MIN_EFFECTIVE_RARER_CLASS} are needed: {mend}, or a task whose classes are more even"
+            f"{split} has {size.rarer_class} effective samples of the rarer class (of {size.total}), "
+            f"{MIN_EFFECTIVE_RARER_CLASS} are needed"
         )
     return found

@@ -76,20 +76,17 @@ class WindowIndex:
 
         Raises:
             InfeasibleError: fewer than 100 effective samples, or 30 of the rarer class, in validation or test; a
-                training split without windows or with one class. Every reason, with number, limit and mend.
+                training split without windows or with one class. Every reason, with number and limit.
         """
         horizon = self.task.horizon
         train = self.splits["train"]
         reasons = []
         if not len(train):
-            reasons.append(
-                f"train has no window of {self.task.context} bars with a label {horizon} bars ahead: "
-                "use a shorter context or horizon, more bars, or a larger train split or fraction"
-            )
+            reasons.append(f"train has no window of {self.task.context} bars with a label {horizon} bars ahead")
         elif self.task.kind != "regression" and len(np.unique(train.labels_N)) < 2:
-            reasons.append("train holds one class only: use another threshold, or a larger train split or fraction")
+            reasons.append("train holds one class only")
         for name in SPLITS[1:]:
-            reasons += splits.shortfalls(name, self.effective[name], len(self.splits[name]), horizon)
+            reasons += splits.shortfalls(name, self.effective[name], len(self.splits[name]))
         if reasons:
             raise InfeasibleError(f"horizon {horizon}: " + "; ".join(reasons))
 

@@ -137,6 +137,12 @@ class Shown:
     metrics: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
 
 
+def countdown(seconds: float) -> Callable[[], float]:
+    """What is left of some seconds."""
+    end = time.monotonic() + seconds
+    return lambda: end - time.monotonic()
+
+
 class Bench:
     """One tracker on one run directory."""
 
@@ -152,7 +158,7 @@ class Bench:
 
     def deliver(self) -> None:
         """All that the ledger holds, in one go, by a new tracker."""
-        self.delivery().close(20)
+        self.delivery().close(countdown(20))
         assert not [error for status in self.statuses for error in status.errors]
 
     def crash(self) -> None:
@@ -354,6 +360,11 @@ def mlflow_bench(make_bench: Any, paths: RunPaths) -> MlflowBench:
 @pytest.fixture
 def wandb_bench(make_bench: Any, paths: RunPaths) -> WandbBench:
     return make_bench("wandb", paths)
+
+
+@pytest.fixture(name="countdown")
+def _countdown() -> Callable[[float], Callable[[], float]]:
+    return countdown
 
 
 @pytest.fixture(name="read_wandb")

@@ -57,7 +57,7 @@ def test_one_after_the_other_or_all_at_once(bench: Any, story: Any, make_bench: 
 
     story.ledger.append = append_and_deliver
     story.whole()
-    delivery.close(20)
+    delivery.close(lambda: 20)
     other = RunPaths(tmp_path / "other" / "quick")
     other.root.mkdir(parents=True)
     shutil.copy(story.paths.ledger, other.ledger)
@@ -172,7 +172,7 @@ def test_restarts_at_any_moment_change_nothing(name: str, make_bench: Any, new_s
                     delivery = bench.delivery()
                     delivery.turn()
                     if close:
-                        delivery.close(20)
+                        delivery.close(lambda: 20)
                     else:
                         bench.crash()
                 bench.paths.ledger.write_bytes(b"".join(lines))

@@ -156,24 +156,28 @@ def test_secrets_are_taken_out_of_messages(desk: Desk) -> None:
     assert desk.errors == ["notebook: 401 for Bearer ***\n    mend: turn the page"]
 
 
-def test_closing_tries_until_time_is_up(desk: Desk, story: Any) -> None:
+def test_closing_tries_until_time_is_up(story: Any, countdown: Any) -> None:
+    story.sweep(A)
     desk = Desk(story, real_time=True)
     desk.notebook.fails = lambda key: ConnectionError("nobody there")
     began = time.monotonic()
-    desk.delivery.close(2.0)
+    desk.delivery.close(countdown(2.0))
     assert 1.0 < time.monotonic() - began < 3.0
     assert desk.notebook.closed is False
     assert desk.statuses[-1].done
     assert desk.statuses[-1].delivered == 0
 
 
-def test_closing_waits_no_longer_than_needed(desk: Desk, story: Any) -> None:
+def test_closing_waits_no_longer_than_needed(story: Any, countdown: Any) -> None:
     failures = iter([ConnectionError("one"), ConnectionError("two")])
+    story.sweep(A)
+    for key in (A, B, C, D):
+        story.cell(key)
     story.sweep_end()
     desk = Desk(story, real_time=True)
     desk.notebook.fails = lambda key: next(failures, None)
     began = time.monotonic()
-    desk.delivery.close(60.0)
+    desk.delivery.close(countdown(60.0))
     assert time.monotonic() - began < 5
     assert desk.statuses[-1].delivered == 6
     assert desk.notebook.closed is True

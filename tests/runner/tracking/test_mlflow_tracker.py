@@ -144,7 +144,7 @@ def test_a_place_that_takes_no_artifacts_gets_the_metrics(mlflow_bench: Any, sto
     blocked = mlflow_bench.paths.root.parent / "mlartifacts"
     blocked.write_text("in the way")
     story.whole()
-    mlflow_bench.delivery().close(20)
+    mlflow_bench.delivery().close(lambda: 20)
     assert mlflow_bench.shown()[A].succeeded
     assert [step for step, _ in mlflow_bench.shown()[A].metrics["val_loss"]] == [10, 20, 30, 40]
     assert mlflow_bench.statuses[-1].delivered == mlflow_bench.statuses[-1].known

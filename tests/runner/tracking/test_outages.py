@@ -262,6 +262,26 @@ def wandb_processes(parent: int) -> list[psutil.Process]:
     return found
 
 
+def test_a_process_ends_when_its_driver_is_killed_while_closing(story: Any) -> None:
+    story.whole()
+    script = (
+        f"from pathlib import Path\nfrom runner.paths import RunPaths\n"
+        f"from runner.tracking.mlflow_tracker import MlflowTarget\nfrom runner.tracking.tracker import TrackerQueue\n"
+        f"target = MlflowTarget(uri='http://127.0.0.1:9')\n"
+        f"queue = TrackerQueue(target, RunPaths(Path({str(story.paths.root)!r})))\n"
+        f"queue.start()\nwhile queue._process is None: pass\n"
+        f"print(queue._process.pid, flush=True)\nqueue.close(600)\n"
+    )
+    driver = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert driver.stdout is not None
+    pid = int(driver.stdout.readline())
+    time.sleep(2)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    driver.stdout.close()
+    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 30)
+
+
 @pytest.mark.parametrize("kind", ["mlflow", "wandb"])
 def test_a_process_ends_when_its_driver_is_killed(kind: str, story: Any, make_bench: Any) -> None:
     bench = make_bench(kind, story.paths)

@@ -3,12 +3,12 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from trainables.data.splits import SPLITS
 from trainables.data.window_index import index_windows
-from trainables.errors import DataError, InfeasibleError
+from trainables.errors import ConfigError, DataError, InfeasibleError
 from trainables.schema import DataSpec, ResolvedData, SplitSpec, TaskSpec
 
 TIMESCALES = ["daily", "2d", "3d", "5d", "weekly", "2wk", "monthly"]
@@ -62,10 +62,13 @@ def test_no_window_crosses_an_asset_or_a_split_and_no_training_label_reaches_a_l
     assets, data, task = problem
     frames = {}
     for number, asset in enumerate(assets):
-        keep = asset.pop("keep")
-        frames[f"asset{number}"] = thinned(make_bars(**asset), keep, number)
+        how = {name: value for name, value in asset.items() if name != "keep"}
+        frames[f"asset{number}"] = thinned(make_bars(**how), asset["keep"], number)
     frame = make_dataset(frames).frame
-    index = index_windows(make_dataset(frames), data, task)
+    try:
+        index = index_windows(make_dataset(frames), data, task)
+    except ConfigError:  # the embargo swallows a whole split of the few bars drawn
+        reject()
     first_used, last_used = {}, {}
     for name in SPLITS:
         part = index.splits[name]
@@ -133,7 +136,7 @@ def test_enough_samples_pass_and_too_few_are_refused_with_every_number(make_bars
     assert "horizon 3" in text
     assert "validation has 46 effective samples" in text
     assert "test has 46 effective samples" in text
-    assert "at least 100" in text
+    assert "100 are needed" in text
 
 
 def test_a_rare_class_is_refused_by_its_share(make_bars, make_dataset):
