@@ -193,7 +193,9 @@ class EarlyStopping(Spec):
 
 # One branch of a union is chosen by the value's form, so that a wrong value gives one message and not one per branch.
 _NumberOrRule = Discriminator(lambda value: "<rule>" if isinstance(value, dict | SizeRule) else "<number>")
-_NumberOrAuto = Discriminator(lambda value: "<auto>" if isinstance(value, str) and not _is_number(value) else "<number>")
+_NumberOrAuto = Discriminator(
+    lambda value: "<auto>" if isinstance(value, str) and not _is_number(value) else "<number>"
+)
 _Rule = Annotated[SizeRule, Tag("<rule>")]
 _Auto = Annotated[Literal["auto"], Tag("<auto>")]
 CountOrRule = Annotated[Annotated[int, Field(ge=1), Tag("<number>")] | _Rule, _NumberOrRule]
@@ -206,9 +208,7 @@ ShareOrAuto = Annotated[Annotated[float, Field(gt=0, le=1), Tag("<number>")] | _
 class TrainingSpec(Spec):
     """How a model is optimized, as asked: numbers or rules of the size."""
 
-    epochs: int = Field(
-        8, ge=1, description="passes over the training windows, whole batches only"
-    )
+    epochs: int = Field(8, ge=1, description="passes over the training windows, whole batches only")
     global_batch: CountOrRule = Field(128, description="windows per optimizer step")
     lr: RateOrRule = Field(1e-3, description="peak learning rate, or a rule of the size")
     weight_decay: DecayOrRule = Field(0.01, description="of weight matrices (AdamW), or a rule of the size")
