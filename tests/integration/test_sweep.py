@@ -134,7 +134,7 @@ def test_an_interrupted_sweep_ends_with_the_same_bits(
 def test_a_worker_that_is_killed_goes_on_in_the_next_round(workplace: Workplace, calm: pd.DataFrame) -> None:
     process = workplace.start("sweep", "sweep.yaml", *LONGER)
     wait_for(lambda: has_checkpoint(workplace))
-    next(worker for worker in workers_in(workplace) if worker.cmdline()[0].endswith(".train")).kill()
+    next(worker for worker in workers_in(workplace) if "Trainable" in worker.cmdline()[0]).kill()
     assert process.wait(timeout=240) == 0, (workplace.folder / "started-0.log").read_text()
     same(calm, workplace.results())
     ended = [record["status"] for record in workplace.ledger() if record["kind"] == "ended"]
