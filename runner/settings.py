@@ -8,8 +8,7 @@ import os
 import re
 from typing import Any, Literal
 
-import platformdirs
-from pydantic import ByteSize, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -31,17 +30,6 @@ class ThermalSpec(Spec):
 
 
 USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]+@", re.IGNORECASE)
-
-
-class ProbeSpec(Spec):
-    """The resource probe, which measures what fits before a trial starts."""
-
-    margin: float = Field(0.1, ge=0, lt=0.9, description="share of the memory limit that stays free")
-    min_micro_batch: int = Field(1, ge=1, description="smallest micro-batch that `micro_batch: auto` may choose")
-    max_micro_batch: int | None = Field(None, ge=1, description="largest one; null = the global batch")
-    memory_limit: ByteSize | None = Field(None, description="such as 3GB or 3GiB; null = what the device has")
-    seconds_per_model: float = Field(10.0, gt=0, description="no larger size is begun that would not end within this")
-    timeout_s: float = Field(60.0, gt=0, description="of one size")
 
 
 class MlflowSpec(Spec):
@@ -102,7 +90,6 @@ class SweepSettings(BaseSettings):
     training: TrainingSpec = TrainingSpec()
     grid: dict[str, list[Any]] = Field(description="axes: budget, horizon, seed, data_fraction, or any dotted key")
     execution: ExecutionSpec = ExecutionSpec()
-    probe: ProbeSpec = ProbeSpec()
     thermal: ThermalSpec = ThermalSpec()
     tracking: TrackingSpec = TrackingSpec()
 
@@ -142,14 +129,6 @@ class SweepSettings(BaseSettings):
             if len({repr(value) for value in values}) != len(values):
                 raise ValueError(f"the axis {axis!r} names a value twice")
         return grid
-
-
-class UserSettings(BaseSettings):
-    """What belongs to a user and not to a sweep; from the environment or ``.env`` only."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
-
-    cache_dir: Path = Field(Path(platformdirs.user_cache_dir("isotherm")), description="what the probe measured")
 
 
 class Secrets(BaseSettings):

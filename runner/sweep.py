@@ -172,6 +172,7 @@ def _run_under_tune(
                     drain=drain,
                     callbacks=tuple(tracking),
                     max_attempts=settings.execution.max_attempts,
+                    gpu_share=settings.execution.gpu_share,
                 )
             )
     finally:

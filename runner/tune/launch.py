@@ -41,6 +41,7 @@ class Launch:
     drain: Drain
     callbacks: tuple[tune.Callback, ...]
     max_attempts: int
+    gpu_share: float
 
 
 def run_rounds(launch: Launch) -> None:
@@ -66,7 +67,7 @@ def _fit(launch: Launch, cells: list[Cell]) -> None:
     jobs = [_job(launch, cell).config(cell.name) for cell in cells]
     gate: Callable[[], FlagGate] = functools.partial(FlagGate, launch.drain.flag)
     trainable = tune.with_resources(
-        tune.with_parameters(IsothermTrial, make_gate=gate), _resources
+        tune.with_parameters(IsothermTrial, make_gate=gate), functools.partial(_resources, launch.gpu_share)
     )
     with tempfile.TemporaryDirectory(prefix="isotherm-tune-") as scratch:
         tuner = tune.Tuner(
@@ -107,12 +108,12 @@ def _job(launch: Launch, cell: Cell) -> TrialJob:
     )
 
 
-def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """What a trial asks Ray for: cores, and on CUDA its share of a GPU."""
+def _resources(gpu_share: float, config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """Resources of a trial: its threads as cores, and on CUDA its share of a GPU."""
     execution = config["job"]["execution"]
-    bundle: dict[str, float] = {"CPU": execution["reserved_cores"] or execution["threads"]}
+    bundle: dict[str, float] = {"CPU": execution["threads"]}
     if execution["device"] == "cuda":
-        bundle["GPU"] = execution["gpu_share"]
+        bundle["GPU"] = gpu_share
     return tune.PlacementGroupFactory([bundle])
 
 
