@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import psutil
 import pytest
+from mlflow import MlflowClient
 
 from runner.results import COLUMNS
 from tests.integration.workplace import SWEEP, Workplace
@@ -139,6 +140,31 @@ def test_a_worker_that_is_killed_goes_on_in_the_next_round(workplace: Workplace,
     same(calm, workplace.results())
     ended = [record["status"] for record in workplace.ledger() if record["kind"] == "ended"]
     assert sorted(ended) == ["failed", "finished", "finished"]
+
+
+def mlflow_shown(place: Workplace) -> dict[str, tuple[str, int]]:
+    """Status and number of validation losses of each MLflow run, by name."""
+    client = MlflowClient(f"sqlite:///{place.folder / 'runs' / 'mlflow.db'}")
+    runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    return {
+        run.info.run_name: (run.info.status, len(client.get_metric_history(run.info.run_id, "val_loss")))
+        for run in runs
+    }
+
+
+@pytest.mark.slow
+def test_trackers_show_the_run_and_syncing_again_changes_nothing(workplace: Workplace) -> None:
+    done = workplace.run("sweep", "sweep.yaml")
+    assert "mlflow   sqlite:///runs/mlflow.db" in done.stdout
+    workplace.run("sync", "small")
+    shown = mlflow_shown(workplace)
+    assert shown == {"small": ("FINISHED", 0), "20k-h1-s0": ("FINISHED", 2), "60k-h1-s0": ("FINISHED", 2)}
+    offline = sorted((workplace.folder / "runs" / "small" / "wandb").glob("offline-run-*"))
+    assert len(offline) == 2
+    again = json.loads(workplace.run("sync", "small", "--json").stdout)
+    assert [again[name]["pending"] for name in ("mlflow", "wandb")] == [0, 0]
+    assert mlflow_shown(workplace) == shown
+    assert sorted((workplace.folder / "runs" / "small" / "wandb").glob("offline-run-*")) == offline
 
 
 def test_two_drivers_of_one_run_are_refused(workplace: Workplace) -> None:

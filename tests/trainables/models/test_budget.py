@@ -137,6 +137,7 @@ def test_an_impossible_budget_names_the_smallest_reachable_one():
         budget.solve(10_000, spec=spec, **sizes)
     smallest = int(re.search(r"use a budget of ([\d,]+) or more", str(caught.value)).group(1).replace(",", ""))
     assert count(budget.solve(smallest, spec=spec, **sizes)).total == smallest
+    assert count(budget.solve(round(smallest / 1.015), spec=spec, **sizes)).total == smallest
     with pytest.raises(BudgetError):
         budget.solve(round(smallest / 1.03), spec=spec, **sizes)
 

@@ -1,0 +1,86 @@
+"""The commands that need no sweep: data, status, paths and help, as a user types them."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.cli import main
+from runner.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, MetricsRecorded, SweepEnded, SweepStarted
+
+Write = Callable[..., Path]
+COMMANDS = ["plan", "sweep", "debug", "status", "report", "sync", "data prepare", "data verify"]
+
+
+@pytest.fixture
+def isotherm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["isotherm", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out
+
+    return run
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, isotherm: Any) -> None:
+    code, text = isotherm(*command.split(), "--help")
+    assert code == 0
+    assert f"Example: isotherm {command}" in " ".join(text.split())
+
+
+def test_data_prepare_and_verify(sweep_file: Write, folder: Path, isotherm: Any) -> None:
+    sweep_file()
+    assert json.loads(isotherm("data", "verify", "--json")[1])["datasets"] == []
+    code, text = isotherm("data", "prepare", "sweep.yaml", "--json")
+    document = json.loads(text)
+    assert code == 0
+    path = Path(document["path"])
+    assert path.is_file()
+    [dataset] = document["datasets"]
+    assert dataset["rows"] == 5031
+    assert len(dataset["features"]) == 20
+    code, text = isotherm("data", "prepare", "sweep.yaml")
+    for part in ("5,031", "1999-01-04 to 2018-12-31", "dema_9", dataset["content_sha256"]):
+        assert part in text
+    assert isotherm("data", "verify")[0] == 0
+    data = bytearray(path.read_bytes())
+    data[100] ^= 1
+    path.write_bytes(bytes(data))
+    code, text = isotherm("data", "verify")
+    assert code == 2
+    assert text.startswith("BAD")
+
+
+def test_status_of_a_run_that_was_killed_and_of_one_that_ended(folder: Path, isotherm: Any) -> None:
+    ledger = Ledger(folder / "runs" / "r" / "ledger.jsonl")
+    ledger.append(SweepStarted(run="r", keys=("a", "b"), config={}, code_version="1", versions={}))
+    for key in ("a", "b"):
+        ledger.append(CellRecorded(key=key, name=f"cell-{key}", labels={}, sizes={}, spec={}))
+    ledger.append(AttemptStarted(key="a", attempt=1, execution={}))
+    ledger.append(MetricsRecorded(key="a", attempt=1, step=9, epoch=1, values={"val_loss": 0.51}))
+    status = json.loads(isotherm("status", "r", "--json")[1])
+    assert status["state"] == "running or killed"
+    assert status["counts"] == {"running": 1, "waiting": 1}
+    ledger.append(CellEnded(key="a", attempt=1, status="finished", result={"skill": 0.1, "collapsed": False}))
+    ledger.append(CellEnded(key="b", attempt=0, status="infeasible", reason="too few"))
+    ledger.append(SweepEnded(exit_code=0, counts={"finished": 1}))
+    ledger.close()
+    code, text = isotherm("status", "r")
+    assert code == 0
+    for part in ("ended, exit code 0", "cell-a", "0.5100", "+0.1000", "infeasible", "too few"):
+        assert part in text
+    assert isotherm("status", "runs/r", "--json")[0] == 0, "a run is found by its folder, too"
+
+
+def test_a_ledger_of_another_version_is_code_2_with_the_mend(folder: Path, isotherm: Any, capsys: Any) -> None:
+    path = folder / "runs" / "r" / "ledger.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"v": 99, "kind": "sweep_started"}\n')
+    code, _ = isotherm("status", "r")
+    assert code == 2
