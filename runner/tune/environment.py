@@ -14,6 +14,7 @@ _VARIABLES = {
     "RAY_memory_monitor_refresh_ms": "0",  # Ray's monitor ends the whole sweep where it kills one worker
     "RAY_AIR_NEW_OUTPUT": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",  # Tune imports MLflow where it is installed
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # workers stay in the driver's current directory
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals drain the sweep: runner/tune/drain.py
