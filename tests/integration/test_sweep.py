@@ -153,6 +153,7 @@ def mlflow_shown(place: Workplace) -> dict[str, tuple[str, int]]:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")  # MLflow's own use of SQLAlchemy
 def test_trackers_show_the_run_and_syncing_again_changes_nothing(workplace: Workplace) -> None:
     done = workplace.run("sweep", "sweep.yaml")
     assert "mlflow   sqlite:///runs/mlflow.db" in done.stdout
