@@ -50,6 +50,7 @@ status: setup ## progress of a run (RUN=...)
 
 verify: setup ## the environment against the lock, and every dataset against its catalog entry
 	@$(BIN)/python -m pip check --disable-pip-version-check
+	@$(BIN)/python -m pytest tests/contracts/test_lock.py
 	@$(BIN)/isotherm data verify
 
 lint: setup ## style and import order
