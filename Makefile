@@ -11,10 +11,10 @@ BIN   := .venv/bin
 STAMP := .venv/lock.sha256
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock sweep plan debug report status verify lint format typecheck test test-slow check clean
+.PHONY: help setup lock sweep plan debug probe thermal-demo report status verify lint format typecheck test test-slow check clean
 
 help: ## list all targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
 	@echo "  variables:  SWEEP=$(SWEEP) BUDGET=$(BUDGET) RUN=$(RUN) ARGS=$(ARGS)"
 
 setup: ## virtual environment, locked dependencies, the package (skipped while nothing changed)
@@ -41,6 +41,12 @@ plan: setup ## show the grid as it would run (SWEEP=...)
 
 debug: setup ## one trial in this process, no Ray (SWEEP=..., BUDGET=...)
 	@$(BIN)/isotherm debug $(SWEEP) --budget $(BUDGET) $(ARGS)
+
+probe: setup ## measure what fits at one budget (SWEEP=..., BUDGET=...)
+	@$(BIN)/isotherm probe --budget $(BUDGET) --config $(SWEEP) $(ARGS)
+
+thermal-demo: setup ## a real sweep through a simulated heat wave, about two minutes
+	@$(BIN)/isotherm sweep configs/sweeps/thermal_demo.yaml $(ARGS)
 
 report: setup ## build a run's report again (RUN=...)
 	@$(BIN)/isotherm report $(RUN) $(ARGS)

@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Build and verify datasets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+thermal_app = typer.Typer(help="Temperature protection: live readings, and the policy simulated.", no_args_is_help=True)
+app.add_typer(thermal_app, name="thermal")
 
 SweepFile = Annotated[
     Path, typer.Argument(metavar="SWEEP", help="a sweep file, such as configs/sweeps/quickstart.yaml")
@@ -31,6 +33,8 @@ SweepFile = Annotated[
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, or its folder")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="override a key of the sweep file")]
 NoTracking = Annotated[bool, typer.Option("--no-tracking", help="turn MLflow and W&B off")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="measure anew, and keep nothing")]
+ClearCache = Annotated[bool, typer.Option("--clear-cache", help="forget what was measured before")]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout; logs go to stderr")]
 
 
@@ -70,6 +74,14 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=140)
 
 
+def _say(text: str) -> None:
+    """Progress of the probe; a terminal's line is overwritten by the next one, at last by an empty one."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text and 'probing '}{text}", end="", file=sys.stderr, flush=True)
+    elif text:
+        print(f"probing {text}", file=sys.stderr, flush=True)
+
+
 def _print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, allow_nan=False, default=str))
 
@@ -78,15 +90,25 @@ def _print_json(document: Any) -> None:
 
 
 @app.command()
-def plan(sweep: SweepFile, set_: Set = None, as_json: Json = False) -> None:
+def plan(
+    sweep: SweepFile,
+    set_: Set = None,
+    no_cache: NoCache = False,
+    clear_cache: ClearCache = False,
+    as_json: Json = False,
+) -> None:
     """Show the grid as it would run: actual parameters, micro-batches, what is new, done or infeasible, and the gates.
 
     Example: `isotherm plan configs/sweeps/budget_grid.yaml --set training.epochs=3`
     """
     from runner import plan as planning
-    from runner import sweepfile
+    from runner import resources, sweepfile
 
-    built = planning.build(sweepfile.load(sweep, set_ or ()))
+    loaded = sweepfile.load(sweep, set_ or ())
+    folder = resources.cache_folder(use=not no_cache, clear=clear_cache)
+    with resources.make_prober(loaded.settings, cache_folder=folder, say=_say) as prober:
+        built = planning.build(loaded, prober=prober)
+    _say("")
     if as_json:
         _print_json(built.as_dict())
     else:
@@ -109,6 +131,40 @@ def sweep(sweep: SweepFile, set_: Set = None, no_tracking: NoTracking = False) -
 
     loaded = sweepfile.load(sweep, set_ or (), tracking=not no_tracking)
     raise typer.Exit(sweeping.run(loaded, _console()))
+
+
+@app.command()
+def probe(
+    budget: Annotated[str, typer.Option("--budget", "-b", help="parameter budget, such as 20m")],
+    config: Annotated[Path, typer.Option("--config", metavar="SWEEP", help="a sweep file")] = QUICKSTART,
+    dtype: Annotated[str | None, typer.Option(help="bf16 or fp32; default: as the sweep file says")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: as the sweep file says")] = None,
+    memory_limit: Annotated[str | None, typer.Option(help="such as 3GB or 3GiB; default: what the device has")] = None,
+    set_: Set = None,
+    no_cache: NoCache = False,
+    clear_cache: ClearCache = False,
+    as_json: Json = False,
+) -> None:
+    """Measure one cell: which micro-batch fits and is fastest. Whatever the file pins, the micro-batch is free here.
+
+    Example: `isotherm probe --budget 20m --memory-limit 3GB --set training.global_batch=4096`
+
+    Exit codes: 0 it fits; 2 bad input, or nothing fits.
+    """
+    from runner import probing, resources, sweepfile
+
+    given = {"execution.dtype": dtype, "execution.device": device, "probe.memory_limit": memory_limit}
+    options = [f"{key}={value}" for key, value in given.items() if value is not None]
+    loaded = sweepfile.load(config, [*(set_ or ()), *options], tracking=False)
+    folder = resources.cache_folder(use=not no_cache, clear=clear_cache)
+    decision = probing.run(loaded, budget, cache_folder=folder, say=_say)
+    _say("")
+    if as_json:
+        _print_json(probing.as_dict(decision))
+    else:
+        probing.show(decision, _console())
+    if not decision.feasible:
+        raise typer.Exit(BAD_INPUT)
 
 
 @app.command()
@@ -195,6 +251,36 @@ def sync(run: RunName, as_json: Json = False) -> None:
         raise typer.Exit(FAILED)
 
 
+# ---- fits --------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def fit(
+    table: Annotated[Path, typer.Argument(metavar="CSV", help="columns n_params, loss, optionally n_samples")],
+    delta: Annotated[float, typer.Option(min=1e-9, help="width of the Huber terms, in log loss")] = 1e-3,
+    bootstraps: Annotated[int, typer.Option(min=20, max=10_000, help="resamples for the intervals")] = 200,
+    exclude_outliers: Annotated[
+        bool, typer.Option("--exclude-outliers", help="leave points beyond 4 robust deviations out, and name them")
+    ] = False,
+    weight: Annotated[str | None, typer.Option(help="column of weights; default: weight, if there is one")] = None,
+    group: Annotated[str | None, typer.Option(help="column of groups; default: group, if there is one")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fit L = E + A/N^alpha (+ B/D^beta where n_samples varies) to any table, with intervals and a verdict.
+
+    Example: `isotherm fit losses.csv --exclude-outliers --json`
+    """
+    from runner import scaling
+    from runner.scaling.show import show
+
+    options = scaling.Options(delta=delta, bootstraps=bootstraps, exclude_outliers=exclude_outliers)
+    fitted = scaling.fit(scaling.read_csv(table, weight=weight, group=group), options)
+    if as_json:
+        _print_json(fitted.as_dict())
+    else:
+        show(fitted, _console())
+
+
 # ---- data --------------------------------------------------------------------------------------------------------
 
 
@@ -228,6 +314,85 @@ def data_verify(as_json: Json = False) -> None:
         datasets.show_verification(checked, _console())
     if not checked["ok"]:
         raise typer.Exit(BAD_INPUT)
+
+
+# ---- temperature -------------------------------------------------------------------------------------------------
+
+
+@thermal_app.command("watch")
+def thermal_watch(
+    sweep: Annotated[Path | None, typer.Argument(metavar="[SWEEP]", help="a sweep file, for its thermal block")] = None,
+    set_: Set = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="stop after so long; default: until Ctrl-C")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show all temperature sensors live, with their limits and what the policy says. --json: the first readings.
+
+    Example: `isotherm thermal watch --seconds 30`
+
+    Exit codes: 0; 1 no temperature can be read here; 2 bad input.
+    """
+    from runner.thermal import watch
+
+    spec = None
+    if sweep is not None or set_:
+        from runner import sweepfile
+
+        spec = sweepfile.load(sweep or QUICKSTART, set_ or (), tracking=False).settings.thermal
+    watched = watch.open_all(spec)
+    if as_json:
+        _print_json(watch.first(watched))
+    else:
+        watch.show(watched, _console(), seconds)
+    if not watched.stations:
+        raise typer.Exit(FAILED)
+
+
+@thermal_app.command("simulate")
+def thermal_simulate(
+    ambient: Annotated[float, typer.Option(help="temperature of the surroundings, Celsius")] = 25.0,
+    resistance: Annotated[float, typer.Option(help="thermal resistance, degrees a watt")] = 0.2,
+    time_constant: Annotated[float, typer.Option(help="seconds to 63 % of a change")] = 40.0,
+    power: Annotated[float, typer.Option(help="watts under load")] = 400.0,
+    idle_power: Annotated[float, typer.Option(help="watts at rest")] = 0.0,
+    target: Annotated[float, typer.Option(help="temperature to hold, Celsius")] = 80.0,
+    hold: Annotated[float | None, typer.Option(help="default: target + 3")] = None,
+    resume: Annotated[float | None, typer.Option(help="default: target - 5")] = None,
+    stop: Annotated[float | None, typer.Option(help="default: hold + 6")] = None,
+    noise: Annotated[float, typer.Option(help="standard deviation of a reading, degrees")] = 0.0,
+    quantum: Annotated[float, typer.Option(help="readings are multiples of this, degrees; 0 = exact")] = 1.0,
+    delay: Annotated[float, typer.Option(help="age of what a reading shows, seconds")] = 0.0,
+    dropout: Annotated[
+        list[str] | None, typer.Option(metavar="START:END", help="seconds without a reading; may be given again")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="simulated time")] = 3600.0,
+    seed: Annotated[int, typer.Option(min=0, help="of the noise")] = 0,
+    policy: Annotated[str, typer.Option(metavar="duty_cycle|bang_bang", help="what is simulated")] = "duty_cycle",
+    as_json: Json = False,
+) -> None:
+    """Run the policy against a simulated device that always wants to work.
+
+    Example: `isotherm thermal simulate --ambient 35 --power 450 --noise 1 --delay 3`
+    """
+    from runner.thermal import simulate
+
+    limits = {"target": target, "hold": hold, "resume": resume, "stop": stop}
+    plant = {
+        "ambient_celsius": ambient,
+        "resistance": resistance,
+        "time_constant_s": time_constant,
+        "power_watts": power,
+        "idle_power_watts": idle_power,
+        "noise_celsius": noise,
+        "quantum_celsius": quantum,
+        "delay_s": delay,
+        "seed": seed,
+    }
+    outcome = simulate.from_options(plant, limits, dropout or [], seconds=seconds, strategy=policy)
+    if as_json:
+        _print_json(outcome.as_dict())
+    else:
+        simulate.show(outcome, _console())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One trial in this process: no Ray, no ledger; breakpoints work."""
 
 import dataclasses
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +12,24 @@ from torch.profiler import ProfilerActivity, profile
 
 from runner.grid import Cell, expand
 from runner.paths import DATA, RUNS
+from runner.settings import cuda_visible_devices
 from runner.sweepfile import Sweep, Variant
+from runner.thermal import sensors
+from runner.thermal.gate import ThermalGate
+from runner.thermal.local_gate import LocalGovernor, cuda_uuid
+from runner.thermal.spec import ThermalSpec
 from trainables.data import catalog, windows
 from trainables.data.windows import TrialData, Windows
 from trainables.errors import ConfigError, InfeasibleError, Problem
 from trainables.schema import TrialSpec, parse_budget
-from trainables.training.gate import NullGate
+from trainables.training.gate import Action, NullGate
 from trainables.training.loop import Trainer
 from trainables.training.result import Report
 
 PHASES = ("gather", "forward", "backward", "clip", "optimizer")  # the ranges that the step function records
 SLICE_S = 1.0
+SAY_S = 5.0  # between words on what is waited for
+STOPPED = 3
 WARM_UP_STEPS, PROFILED_STEPS = 3, 10
 OVERFIT_STEPS = 200  # enough for any budget to memorise one batch
 VANISHED = 0.1  # of the first loss
@@ -41,7 +49,7 @@ def run(sweep: Sweep, budget: str, options: Options, console: Console, data_root
     """Run one trial and print what it is made of, how fast it is and how it ends.
 
     Returns:
-        0; 1 where the trial diverged, or a batch that was to be overfitted was not.
+        0; 1 where the trial diverged, or a batch that was to be overfitted was not; 3 where temperature stopped it.
 
     Raises:
         InputError: bad input.
@@ -50,13 +58,64 @@ def run(sweep: Sweep, budget: str, options: Options, console: Console, data_root
     cell = expand(sweep, data_root, [_variant(sweep, budget)]).cells[0]
     if cell.infeasible:
         raise InfeasibleError(cell.infeasible)
+    governor = _governor(sweep.settings.thermal, cell.record.device, console)
+    try:
+        return _run_cell(sweep, cell, governor, options, console, data_root)
+    except _StoppedError:
+        reason = governor.gate.reason if governor is not None else ""
+        console.print(f"stopped to protect the hardware: {reason}", highlight=False, markup=False)
+        return STOPPED
+    finally:
+        if governor is not None:
+            governor.close()
+
+
+class _StoppedError(Exception):
+    """The device is too hot, or its temperature is unknown."""
+
+
+def _governor(spec: ThermalSpec, device: str, console: Console) -> LocalGovernor | None:
+    """Temperature protection in a thread of this process, or None where it was turned off in so many words."""
+    try:
+        sensor = sensors.open_sensor(spec, device, cuda_visible_devices())
+    except sensors.SensorError as error:
+        if spec.require_sensors:
+            raise ConfigError(
+                Problem(
+                    place="thermal.require_sensors",
+                    message=f"no temperature can be read: {error}",
+                    mend="mend the sensor, or set thermal.require_sensors: false to run without protection",
+                )
+            ) from error
+        console.print(f"without temperature protection: {error}", highlight=False, markup=False)
+        return None
+    return LocalGovernor(spec, sensor, cuda_uuid() if device == "cuda" else "cpu")
+
+
+def _wait_for(gate: ThermalGate, console: Console) -> None:
+    """Wait before anything touches the device."""
+    said = time.monotonic()
+    while (action := gate.check()) not in (Action.RUN, Action.THROTTLE):
+        if action is Action.STOP:
+            raise _StoppedError
+        gate.wait(SLICE_S)
+        if time.monotonic() - said >= SAY_S:
+            said = time.monotonic()
+            console.print(f"waiting: {gate.reason}", highlight=False, markup=False)
+
+
+def _run_cell(
+    sweep: Sweep, cell: Cell, governor: LocalGovernor | None, options: Options, console: Console, data_root: Path
+) -> int:
     device = torch.device(cell.record.device)
+    if governor is not None:
+        _wait_for(governor.gate, console)
     data = windows.build(catalog.load(cell.entry, data_root), cell.spec.data, cell.spec.task, device)
     spec = cell.spec
     if options.overfit_batch:
         spec, data = _one_batch(spec, data, options.steps or OVERFIT_STEPS)
     _show_cell(cell, data, console)
-    trainer = Trainer(spec, cell.record, data, gate=NullGate(), store=None)
+    trainer = Trainer(spec, cell.record, data, gate=governor.gate if governor else NullGate(), store=None)
     with torch.autograd.set_detect_anomaly(options.detect_anomaly):
         return _train(trainer, options, sweep.settings.name, console)
 
@@ -107,7 +166,7 @@ def _show_cell(cell: Cell, data: TrialData, console: Console) -> None:
 def _train(trainer: Trainer, options: Options, name: str, console: Console) -> int:
     """Train: some steps to warm up, some under the profiler, then the rest."""
     limit = min(options.steps or trainer.total_steps, trainer.total_steps)
-    first = trainer.advance(0.0)
+    first = _advance(trainer, 0.0)
     _show_progress(first, console)
     warm = _drive(trainer, first, min(WARM_UP_STEPS, limit), console)
     cuda = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
@@ -119,15 +178,27 @@ def _train(trainer: Trainer, options: Options, name: str, console: Console) -> i
             _write_profile(profiler, name, console)
     report = _drive(trainer, report, limit, console, seconds=0.0 if options.steps else SLICE_S)
     while not options.steps and not report.done:  # the last evaluations
-        report = trainer.advance(SLICE_S)
+        report = _advance(trainer, SLICE_S)
         _show_progress(report, console)
     return _show_end(trainer, first, report, options, console)
+
+
+def _advance(trainer: Trainer, seconds: float) -> Report:
+    """One slice of work.
+
+    Raises:
+        _StoppedError: the gate says so.
+    """
+    report = trainer.advance(seconds)
+    if report.action is Action.STOP and not report.done:
+        raise _StoppedError
+    return report
 
 
 def _drive(trainer: Trainer, last: Report, until: int, console: Console, seconds: float = 0.0) -> Report:
     """Train until step `until` was made or the trial is over, and show what is new; returns the last report."""
     while last.step < until and not last.done:
-        report = trainer.advance(seconds)
+        report = _advance(trainer, seconds)
         if report.step > last.step or report.rows:
             _show_progress(report, console)
         last = report

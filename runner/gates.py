@@ -8,7 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from runner.grid import Cell
-from runner.settings import ThermalSpec
+from runner.settings import cuda_visible_devices
+from runner.thermal import sensors
+from runner.thermal.spec import ThermalSpec
 
 # Below this many distinct sizes a power law, a constant and a log-linear law cannot be told apart (design, Fits).
 MIN_SIZES = 5
@@ -32,7 +34,7 @@ class Finding:
 
 def check(cells: tuple[Cell, ...], thermal: ThermalSpec) -> list[Finding]:
     """All findings on a grid."""
-    return [*_sizes(cells), *_infeasible(cells), *_thermal(thermal)]
+    return [*_sizes(cells), *_infeasible(cells), *_memory(cells), *_thermal(cells, thermal)]
 
 
 def _sizes(cells: tuple[Cell, ...]) -> Iterator[Finding]:
@@ -50,7 +52,7 @@ def _sizes(cells: tuple[Cell, ...]) -> Iterator[Finding]:
 
 
 def _infeasible(cells: tuple[Cell, ...]) -> Iterator[Finding]:
-    refused = [cell for cell in cells if cell.infeasible]
+    refused = [cell for cell in cells if cell.infeasible and not cell.short_of_memory]
     for reason in dict.fromkeys(cell.infeasible for cell in refused):
         affected = [cell for cell in refused if cell.infeasible == reason]
         everything = len(refused) == len(cells)
@@ -64,26 +66,45 @@ def _infeasible(cells: tuple[Cell, ...]) -> Iterator[Finding]:
         )
 
 
+def _memory(cells: tuple[Cell, ...]) -> Iterator[Finding]:
+    refused = [cell for cell in cells if cell.short_of_memory]
+    nothing_left = all(cell.infeasible for cell in cells)
+    for reason in dict.fromkeys(cell.infeasible for cell in refused):
+        affected = [cell for cell in refused if cell.infeasible == reason]
+        decision = affected[0].decision
+        assert decision is not None
+        yield Finding(
+            gate="memory",
+            level="error" if nothing_left else "warn",
+            number=decision.needed_bytes,
+            limit=decision.usable_bytes,
+            message=f"{_count(len(affected), 'cell')} of {len(cells)} infeasible: {reason}",
+            mend="use a device with more memory, or leave the budget out of grid.budget",
+        )
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _thermal(thermal: ThermalSpec) -> Iterator[Finding]:
-    if thermal.require_sensors:
+def _thermal(cells: tuple[Cell, ...], thermal: ThermalSpec) -> Iterator[Finding]:
+    why = sensors.check(thermal, cells[0].record.device, cuda_visible_devices()) if cells else ""
+    if why and thermal.require_sensors:
         yield Finding(
             gate="temperature sensors",
             level="error",
             number=0,
             limit=1,
-            message="thermal.require_sensors is true, and this version reads no temperature yet",
-            mend="set thermal.require_sensors: false to run without temperature protection",
+            message=f"no temperature can be read: {why}",
+            mend="mend the sensor, choose another (thermal.sensor), or set thermal.require_sensors: false to run "
+            "without temperature protection",
         )
-    else:
+    elif why:
         yield Finding(
             gate="temperature sensors",
             level="warn",
             number=0,
             limit=1,
-            message="trials run without temperature protection (thermal.require_sensors: false)",
+            message=f"trials run without temperature protection (thermal.require_sensors: false): {why}",
             mend="watch the device's temperature by other means",
         )

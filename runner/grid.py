@@ -7,6 +7,7 @@ from typing import Any
 
 from runner.device import Device, resolve
 from runner.paths import DATA
+from runner.probe.question import Decision
 from runner.sweepfile import Sweep, Variant
 from trainables.data import catalog
 from trainables.data.window_index import index_windows
@@ -26,7 +27,7 @@ from trainables.schema import (
     parse_budget,
 )
 
-DEFAULT_MICRO_BATCH = 32  # until a probe measures: small enough to fit nearly anywhere
+DEFAULT_MICRO_BATCH = 32  # where nothing is measured (debug mode): small enough to fit nearly anywhere
 # Weights, two moments of AdamW and the best weights so far, in fp32; two checkpoints are kept at a time.
 CHECKPOINT_BYTES_PER_PARAMETER = 4 * 4
 
@@ -43,6 +44,7 @@ class Cell:
         target: parameters asked for.
         sizes: ``n_train, n_val, n_test`` in windows and ``n_val_effective``.
         infeasible: why the cell cannot be run honestly, or empty.
+        decision: what the probe said; None where it was not asked.
     """
 
     key: str
@@ -56,6 +58,12 @@ class Cell:
     sizes: dict[str, int | None]
     entry: catalog.CatalogEntry
     infeasible: str = ""
+    decision: Decision | None = None
+
+    @property
+    def short_of_memory(self) -> bool:
+        """Whether it is memory that makes the cell infeasible."""
+        return self.decision is not None and not self.decision.feasible
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -205,6 +213,7 @@ def execution_record(execution: ExecutionSpec, global_batch: int, device: Device
         threads=1 if execution.threads == "auto" else int(execution.threads),
         device=device.kind,
         checkpoint_interval_s=execution.checkpoint_interval_s,
+        gpu_share=1.0 if execution.gpu_share == "auto" else float(execution.gpu_share),
     )
 
 

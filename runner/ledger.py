@@ -218,6 +218,12 @@ class CellState:
     epochs: dict[int, int] = field(default_factory=dict)
     ended: CellEnded | None = None
     last_time: datetime | None = None
+    max_celsius: float | None = None  # over all attempts
+
+    def warm(self, celsius: float | None) -> None:
+        """Take note of a temperature."""
+        if celsius is not None:
+            self.max_celsius = celsius if self.max_celsius is None else max(self.max_celsius, celsius)
 
     @property
     def status(self) -> Status | Literal["running", "waiting"]:
@@ -290,9 +296,11 @@ class LedgerView:
             state.ended = None
         elif isinstance(record, MetricsRecorded):
             state.metrics.setdefault(record.step, {}).update(record.values)
+            state.warm(record.values.get("max_celsius"))
             state.epochs[record.step] = record.epoch
         else:
             state.ended = record
+            state.warm(record.result.get("max_celsius"))
 
 
 def read(path: Path) -> LedgerView:

@@ -77,6 +77,11 @@ class RunPaths:
         return self.root / "results.csv"
 
     @property
+    def thermal_parquet(self) -> Path:
+        """Temperatures, limits and levels over time."""
+        return self.root / "thermal.parquet"
+
+    @property
     def report_html(self) -> Path:
         """The report, self-contained."""
         return self.root / "report.html"

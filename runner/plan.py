@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from runner import gates, ledger
+from runner import gates, ledger, resources
 from runner.grid import Cell, Grid, expand
 from runner.paths import DATA, RUNS, RunPaths, run_paths
+from runner.probe.prober import Prober
 from runner.sweepfile import Sweep
 
 State = Literal["new", "done", "resumable", "infeasible"]
@@ -39,6 +40,11 @@ class Plan:
         return sum(CHECKPOINTS_KEPT * cell.checkpoint_bytes for cell in self.to_run)
 
     @property
+    def seconds(self) -> float | None:
+        """Seconds that the cells to run will take together, packed; None where nothing was measured."""
+        return resources.sweep_seconds(self.to_run, self.grid.device) if self.to_run else 0.0
+
+    @property
     def errors(self) -> list[gates.Finding]:
         """Findings that stop a sweep."""
         return [finding for finding in self.findings if finding.level == "error"]
@@ -51,10 +57,12 @@ class Plan:
             "cells": [self._cell(cell) for cell in self.grid.cells],
             "orphaned": list(self.orphaned),
             "disk_bytes": self.disk_bytes,
+            "seconds": self.seconds,
             "gates": [finding.as_dict() for finding in self.findings],
         }
 
     def _cell(self, cell: Cell) -> dict[str, Any]:
+        decision, measured = cell.decision, cell.record.measured
         return {
             "key": cell.key,
             "name": cell.name,
@@ -70,28 +78,44 @@ class Plan:
             "micro_batch": cell.record.micro_batch,
             "accumulation": cell.record.accumulation,
             "threads": cell.record.threads,
+            "activation_checkpointing": cell.record.activation_checkpointing,
+            "gpu_share": cell.record.gpu_share if cell.record.device == "cuda" else None,
+            "reserved_cores": cell.record.reserved_cores or cell.record.threads,
+            "peak_bytes": measured.peak_bytes if measured else None,
+            "seconds_per_step": measured.seconds_per_step if measured else None,
+            "trial_seconds": resources.trial_seconds(cell),
+            "needed_bytes": decision.needed_bytes if decision else None,
+            "usable_bytes": decision.usable_bytes if decision else None,
+            "n_measured_now": decision.n_new if decision else 0,
             "dtype": cell.spec.dtype,
             **cell.sizes,
             "infeasible": cell.infeasible,
         }
 
 
-def build(sweep: Sweep, runs: Path = RUNS, data_root: Path = DATA) -> Plan:
+def build(sweep: Sweep, runs: Path = RUNS, data_root: Path = DATA, *, prober: Prober | None = None) -> Plan:
     """Plan a sweep.
+
+    Args:
+        sweep: as understood.
+        runs: folder of the run directories.
+        data_root: folder of the datasets.
+        prober: measures what fits; without one, cells keep what the ledger or the sweep file pins.
 
     Raises:
         InputError: bad data or budgets.
         LedgerError: the run's ledger cannot be read.
+        ProbeError: a measurement failed for a reason that is neither memory nor time.
     """
     paths = run_paths(sweep.settings.name, runs)
     view = ledger.read(paths.ledger)
-    grid = expand(sweep, data_root)
+    grid = resources.assign(expand(sweep, data_root), view, sweep.settings, prober)
     states: dict[str, State] = {}
     for cell in grid.cells:
         known = view.cells.get(cell.key)
         if cell.infeasible:
             states[cell.key] = "infeasible"
-        elif known is not None and known.final:
+        elif known is not None and known.final and known.status != "infeasible":  # that was another host's memory
             states[cell.key] = "done"
         else:
             states[cell.key] = "resumable" if known is not None and known.attempts else "new"
@@ -114,7 +138,17 @@ def show(plan: Plan, console: Console) -> None:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     for name in ("key", "cell", "state"):
         table.add_column(name, no_wrap=True)
-    for name in ("parameters", "off", "width\nx depth", "lr", "micro\nx accum.", "windows", "effective\nvalidation"):
+    for name in (
+        "parameters",
+        "off",
+        "width\nx depth",
+        "lr",
+        "micro\nx accum.",
+        "memory",
+        "time",
+        "windows",
+        "effective\nvalidation",
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for cell in plan.grid.cells:
         shape, training = cell.spec.model, cell.spec.training
@@ -126,7 +160,7 @@ def show(plan: Plan, console: Console) -> None:
             f"{100 * (cell.counts.total / cell.target - 1):+.2f} %",
             f"{shape.width} x {shape.depth}",
             f"{training.lr:.2e}",
-            f"{cell.record.micro_batch} x {cell.record.accumulation}",
+            *_resources(cell),
             "-" if cell.sizes["n_train"] is None else f"{cell.sizes['n_train']:,}",
             "-" if cell.sizes["n_val_effective"] is None else f"{cell.sizes['n_val_effective']:,}",
         )
@@ -139,8 +173,31 @@ def show(plan: Plan, console: Console) -> None:
             f"{', '.join(plan.orphaned[:8])}{' ...' if len(plan.orphaned) > 8 else ''}",
             highlight=False,
         )
+    if plan.seconds is not None:
+        console.print(f"time for the cells to run: about {_duration(plan.seconds)}", highlight=False)
     console.print(f"disk for checkpoints: about {decimal(plan.disk_bytes)}", highlight=False)
     show_findings(plan, console)
+
+
+def _resources(cell: Cell) -> tuple[str, str, str]:
+    """Micro-batch and accumulation, peak memory, time of a trial."""
+    record, seconds = cell.record, resources.trial_seconds(cell)
+    if cell.infeasible:
+        needed = decimal(cell.decision.needed_bytes) if cell.decision else "-"
+        return "-", needed, "-"
+    marks = (", ckpt" if record.activation_checkpointing else "") if record.measured else ", not measured"
+    return (
+        f"{record.micro_batch} x {record.accumulation}{marks}",
+        decimal(record.measured.peak_bytes) if record.measured else "-",
+        _duration(seconds) if seconds is not None else "-",
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{minutes:.0f} min" if minutes < 60 else f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"
 
 
 def show_findings(plan: Plan, console: Console) -> None:

@@ -1,5 +1,6 @@
 """The results table: one row a key, its latest state, made from the ledger alone."""
 
+import json
 from typing import Any
 
 import pandas as pd
@@ -26,7 +27,10 @@ COLUMNS: dict[str, str] = {
     **dict.fromkeys(("collapsed", "diverged"), "boolean"),
     **dict.fromkeys(("test_loss", "test_auc", "test_prior_loss", "test_skill"), "float64"),
     **dict.fromkeys(("train_seconds", "held_seconds", "throttled_seconds", "samples_per_second"), "float64"),
-    "peak_bytes": "Int64",
+    **dict.fromkeys(("seconds_per_step", "predicted_seconds_per_step"), "float64"),
+    **dict.fromkeys(("peak_bytes", "predicted_peak_bytes"), "Int64"),
+    "activation_checkpointing": "boolean",
+    "gpu_share": "float64",
     "max_celsius": "float64",
     **dict.fromkeys(("data_sha256", "code_version"), "string"),
     **dict.fromkeys(("started_at", "ended_at"), "datetime64[us, UTC]"),
@@ -35,11 +39,26 @@ COLUMNS: dict[str, str] = {
 
 
 def frame(view: LedgerView) -> pd.DataFrame:
-    """Results of the current grid's started or ended cells, columns `COLUMNS`, further grid axes as ``axis:<name>``."""
-    rows = [_row(state) for state in view.current.values() if state.attempts or state.ended]
+    """Results of the current grid's started or ended cells and of their baselines.
+
+    Columns are `COLUMNS`, and further grid axes as ``axis:<name>``.
+    """
+    states = [*view.current.values(), *baseline_states(view)]
+    rows = [_row(state) for state in states if state.attempts or state.ended]
     extra = sorted({name for row in rows for name in row} - set(COLUMNS))
     table = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
     return table.astype(COLUMNS)
+
+
+def baseline_states(view: LedgerView) -> list[CellState]:
+    """Baselines on the data and task of any cell of the current grid, in the ledger's order."""
+    places = {_place(state) for state in view.current.values()}
+    return [state for state in view.cells.values() if state.cell.cell_kind == "baseline" and _place(state) in places]
+
+
+def _place(state: CellState) -> str:
+    spec = state.cell.spec
+    return json.dumps([spec.get("data"), spec.get("task")], sort_keys=True)
 
 
 def write(view: LedgerView, paths: RunPaths) -> pd.DataFrame:
@@ -72,11 +91,30 @@ def _row(state: CellState) -> dict[str, Any]:
         "ended_at": ended.time if ended else None,
         **{name: training.get(name) for name in ("global_batch", "lr", "weight_decay")},
         **{name: (state.execution or {}).get(name) for name in ("micro_batch", "accumulation", "threads")},
+        **_execution(state.execution or {}),
         **labels,
         **cell.sizes,
         **{f"axis:{name}": str(value) for name, value in axes.items()},
     }
     if ended:
         row.update({name: value for name, value in ended.result.items() if name in COLUMNS})
+        row["seconds_per_step"] = _seconds_per_step(ended.result)
         row["diverged"] = ended.status == "diverged"
+    row["max_celsius"] = state.max_celsius
     return row
+
+
+def _execution(record: dict[str, Any]) -> dict[str, Any]:
+    """Beside what was pinned, what the probe measured then: to be held against what came of it."""
+    measured = record.get("measured") or {}
+    return {
+        "activation_checkpointing": record.get("activation_checkpointing"),
+        "gpu_share": record.get("gpu_share") if record.get("device") == "cuda" else None,
+        "predicted_seconds_per_step": measured.get("seconds_per_step"),
+        "predicted_peak_bytes": measured.get("peak_bytes"),
+    }
+
+
+def _seconds_per_step(result: dict[str, Any]) -> float | None:
+    seconds, steps = result.get("train_seconds"), result.get("steps")
+    return seconds / steps if seconds and steps else None

@@ -6,9 +6,11 @@ defaults.
 
 import os
 import re
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+import platformdirs
+from pydantic import ByteSize, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -18,18 +20,24 @@ from pydantic_settings import (
 )
 
 from runner.paths import RUN_NAME
+from runner.thermal.spec import ThermalSpec
 from trainables.schema import DataSpec, ExecutionSpec, ModelSpec, Spec, TaskSpec, TrainingSpec
 
 PREFIX = "ISOTHERM_"
 
 
-class ThermalSpec(Spec):
-    """Temperature protection."""
-
-    require_sensors: bool = Field(True, description="refuse to start where no temperature can be read")
-
-
 USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]+@", re.IGNORECASE)
+
+
+class ProbeSpec(Spec):
+    """The resource probe, which measures what fits before a trial starts."""
+
+    margin: float = Field(0.1, ge=0, lt=0.9, description="share of the memory limit that stays free")
+    min_micro_batch: int = Field(1, ge=1, description="smallest micro-batch that `micro_batch: auto` may choose")
+    max_micro_batch: int | None = Field(None, ge=1, description="largest one; null = the global batch")
+    memory_limit: ByteSize | None = Field(None, description="such as 3GB or 3GiB; null = what the device has")
+    seconds_per_model: float = Field(8.0, gt=0, description="no larger size is begun that would not end within this")
+    timeout_s: float = Field(60.0, gt=0, description="of one size")
 
 
 class MlflowSpec(Spec):
@@ -90,6 +98,7 @@ class SweepSettings(BaseSettings):
     training: TrainingSpec = TrainingSpec()
     grid: dict[str, list[Any]] = Field(description="axes: budget, horizon, seed, data_fraction, or any dotted key")
     execution: ExecutionSpec = ExecutionSpec()
+    probe: ProbeSpec = ProbeSpec()
     thermal: ThermalSpec = ThermalSpec()
     tracking: TrackingSpec = TrackingSpec()
 
@@ -131,6 +140,14 @@ class SweepSettings(BaseSettings):
         return grid
 
 
+class UserSettings(BaseSettings):
+    """What belongs to a user and not to a sweep; from the environment or ``.env`` only."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    cache_dir: Path = Field(Path(platformdirs.user_cache_dir("isotherm")), description="what the probe measured")
+
+
 class Secrets(BaseSettings):
     """Secrets, from the environment or ``.env`` only. They are shown as stars wherever they are printed."""
 
@@ -151,3 +168,8 @@ class Secrets(BaseSettings):
 def environment_names() -> list[str]:
     """Names of the ``ISOTHERM_*`` variables that are set."""
     return sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+
+
+def cuda_visible_devices() -> str | None:
+    """CUDA_VISIBLE_DEVICES, None where it is not set."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -25,7 +25,9 @@ def collect(paths: RunPaths) -> dict[str, Any]:
         "exit_code": view.ended.exit_code if view.ended else None,
         "counts": dict(Counter(cell["status"] for cell in cells)),
         "cells": cells,
-        "orphaned": [key for key in view.cells if key not in view.current],
+        "orphaned": [
+            key for key, state in view.cells.items() if key not in view.current and state.cell.cell_kind == "model"
+        ],
         "started_at": view.sweeps[-1].time.isoformat() if view.sweeps else None,
     }
 

@@ -3,14 +3,14 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from runner import lock, results
+from runner import baselines, lock, resources, results
 from runner import plan as planning
 from runner.grid import Cell
 from runner.ledger import CellEnded, CellRecorded, EventRecorded, SweepEnded, SweepStarted
@@ -18,6 +18,7 @@ from runner.paths import DATA, RUNS, RunPaths
 from runner.plan import Plan
 from runner.recorder import Recorder
 from runner.sweepfile import Sweep
+from runner.thermal import TEMPERATURE
 from runner.tune import environment
 from runner.versions import code_version, library_versions
 from trainables.errors import ConfigError, Problem
@@ -35,7 +36,8 @@ def run(sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DAT
         InputError: anything wrong with the input, an `error` gate, or no cell that can be run honestly; nothing was
             started.
     """
-    plan = planning.build(sweep, runs, data_root)
+    with resources.make_prober(sweep.settings, cache_folder=resources.cache_folder(), say=_probing(console)) as prober:
+        plan = planning.build(sweep, runs, data_root, prober=prober)
     _refuse(plan)
     planning.show_findings(plan, console)
     environment.prepare()
@@ -45,6 +47,10 @@ def run(sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DAT
             return _run_cells(sweep, plan, recorder, console, data_root)
         finally:
             recorder.close()
+
+
+def _probing(console: Console) -> Callable[[str], None]:
+    return lambda text: console.print(f"probing {text}", markup=False, highlight=False)
 
 
 def _refuse(plan: Plan) -> None:
@@ -117,19 +123,22 @@ def _record_cell(recorder: Recorder, cell: Cell) -> None:
 
 def _run_cells(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, data_root: Path) -> int:
     from runner import trackers  # imports Ray, whose variables are set by now
+    from runner.tune import drain as draining
 
     tracking = trackers.make(sweep.settings.tracking, plan.paths)
     for callback in tracking:
         recorder.listen(callback.on_record)
     try:
-        _write_down(sweep, plan, recorder)
-        stopped = ""
-        if plan.to_run:
-            stopped = _run_under_tune(sweep, plan, recorder, tracking, console, data_root)
-        else:
+        with draining.begun(plan.paths.root / ".drain") as drain:
+            _write_down(sweep, plan, recorder)
+            baselines.run(plan, recorder, data_root)
+            if plan.to_run and not drain.requested:
+                _run_under_tune(sweep, plan, recorder, tracking, drain, console, data_root)
+        stopped = drain.reason
+        if not plan.to_run:
             console.print("nothing to run: every cell is done", highlight=False)
         table = results.write(recorder.view, plan.paths)
-        counts = Counter(str(status) for status in table["status"])
+        counts = Counter(str(status) for status in table.loc[table["kind"] == "model", "status"])
         code = _exit_code(counts, stopped)
         recorder.record(SweepEnded(exit_code=code, counts=dict(counts)))
         trackers.order_close(tracking, trackers.STOPPED_TIMEOUT_S if stopped else trackers.END_TIMEOUT_S)
@@ -137,31 +146,36 @@ def _run_cells(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, d
     finally:
         reports = trackers.close(tracking, trackers.STOPPED_TIMEOUT_S)
     trackers.show(reports, sweep.settings.tracking, plan.paths, console)
-    if stopped:
+    if code == STOPPED:
         console.print(f"resume with: isotherm sweep {sweep.file.path}", highlight=False)
     return code
 
 
 def _run_under_tune(
-    sweep: Sweep, plan: Plan, recorder: Recorder, tracking: Sequence[Any], console: Console, data_root: Path
-) -> str:
-    """Run the unfinished cells; returns what stopped them early, or an empty text."""
-    from runner.tune import drain as draining
+    sweep: Sweep,
+    plan: Plan,
+    recorder: Recorder,
+    tracking: Sequence[Any],
+    drain: Any,
+    console: Console,
+    data_root: Path,
+) -> None:
+    """Run the unfinished cells, until nothing is left or the drain is requested."""
     from runner.tune.launch import Launch, run_rounds
     from runner.tune.progress import Progress
+    from runner.tune.thermal import Protection
 
     settings = sweep.settings
-    drain = draining.begin(plan.paths.root / ".drain")
-    undo = draining.install(drain)
     try:
         environment.start(plan.grid.device)
     except SystemExit:  # Ray's own handler, which stands while it starts
         drain.request("SIGTERM")
-    draining.install(drain)
-    progress = Progress(plan.grid.cells, recorder.view, console)
-    recorder.listen(progress.on_record)
+    drain.handle_signals()  # Ray has put its own handler in place of ours
     try:
-        with progress:
+        protection = Protection(settings.thermal, plan.grid.device.kind, plan.paths, recorder)
+        progress = Progress(plan.grid.cells, recorder.view, console, protection.line)
+        recorder.listen(progress.on_record)
+        with nullcontext() if drain.requested else protection, progress:
             run_rounds(
                 Launch(
                     cells=plan.grid.cells,
@@ -172,14 +186,11 @@ def _run_under_tune(
                     drain=drain,
                     callbacks=tuple(tracking),
                     max_attempts=settings.execution.max_attempts,
-                    gpu_share=settings.execution.gpu_share,
+                    make_gate=protection.make_gate(drain.flag),
                 )
             )
     finally:
         environment.stop()
-        undo()
-        drain.flag.unlink(missing_ok=True)
-    return drain.reason
 
 
 def _exit_code(counts: Counter[str], stopped: str) -> int:
@@ -189,12 +200,12 @@ def _exit_code(counts: Counter[str], stopped: str) -> int:
 
 
 def _show_end(plan: Plan, counts: Counter[str], stopped: str, console: Console) -> None:
-    """Build the report and say what came out; after a signal there is no time for a report."""
+    """Build the report and say what came out; after a signal there is no time for a report, but after a stop is."""
     paths = plan.paths
     summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     console.print(f"{paths.name}: {summary}" + (f"; stopped by {stopped}" if stopped else ""), highlight=False)
     console.print(f"results  {paths.results_parquet}", highlight=False)
-    if not stopped:
+    if stopped in ("", TEMPERATURE):
         from runner import report
 
         report.build(paths)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
 from runner.configfile import ConfigFile, Location, read
-from runner.settings import PREFIX, SweepSettings, environment_names
+from runner.settings import PREFIX, SweepSettings, UserSettings, environment_names
 from trainables.errors import ConfigError, Problem
 from trainables.schema import DataSpec, ModelSpec, Spec, TaskSpec, TrainingSpec, parse_budget
 
@@ -118,7 +118,7 @@ def _overrides(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _unknown_environment() -> Iterator[Problem]:
-    known = [PREFIX + name.upper() for name in SweepSettings.model_fields]
+    known = [PREFIX + name.upper() for name in (*SweepSettings.model_fields, *UserSettings.model_fields)]
     for name in environment_names():
         head = name.upper().split("__")[0]
         if head not in known:

@@ -193,13 +193,16 @@ class EarlyStopping(Spec):
 
 # One branch of a union is chosen by the value's form, so that a wrong value gives one message and not one per branch.
 _NumberOrRule = Discriminator(lambda value: "<rule>" if isinstance(value, dict | SizeRule) else "<number>")
-_NumberOrAuto = Discriminator(lambda value: "<auto>" if isinstance(value, str) and not value.isdigit() else "<number>")
+_NumberOrAuto = Discriminator(
+    lambda value: "<auto>" if isinstance(value, str) and not _is_number(value) else "<number>"
+)
 _Rule = Annotated[SizeRule, Tag("<rule>")]
 _Auto = Annotated[Literal["auto"], Tag("<auto>")]
 CountOrRule = Annotated[Annotated[int, Field(ge=1), Tag("<number>")] | _Rule, _NumberOrRule]
 RateOrRule = Annotated[Annotated[float, Field(gt=0), Tag("<number>")] | _Rule, _NumberOrRule]
 DecayOrRule = Annotated[Annotated[float, Field(ge=0), Tag("<number>")] | _Rule, _NumberOrRule]
 CountOrAuto = Annotated[Annotated[int, Field(ge=1), Tag("<number>")] | _Auto, _NumberOrAuto]
+ShareOrAuto = Annotated[Annotated[float, Field(gt=0, le=1), Tag("<number>")] | _Auto, _NumberOrAuto]
 
 
 class TrainingSpec(Spec):
@@ -225,16 +228,9 @@ class ExecutionSpec(Spec):
     dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto = bf16 on CUDA, fp32 elsewhere")
     micro_batch: CountOrAuto = Field("auto", description="windows in memory at once; at most the global batch")
     threads: CountOrAuto = Field("auto", description="CPU threads a trial")
-    gpu_share: float = Field(1.0, gt=0, description="GPUs a trial asks for: a share of one, or a whole number")
+    gpu_share: ShareOrAuto = Field("auto", description="share of a GPU that a trial takes; auto = measured")
     checkpoint_interval_s: float = Field(60.0, gt=0, description="seconds between checkpoints, at least")
     max_attempts: int = Field(3, ge=1, description="starts of one trial in one sweep before it counts as failed")
-
-    @field_validator("gpu_share")
-    @classmethod
-    def _whole_or_share(cls, value: float) -> float:
-        if value > 1 and value != int(value):
-            raise ValueError("must be at most 1, or a whole number of GPUs")
-        return value
 
 
 # ---- what was resolved ------------------------------------------------------------------------------------------
@@ -306,6 +302,13 @@ class TrialSpec(Spec):
         return hashlib.sha256(self.canonical().encode()).hexdigest()[:KEY_LENGTH]
 
 
+class Measured(Spec):
+    """What the probe measured of an execution, to be held against what came of it."""
+
+    peak_bytes: int
+    seconds_per_step: float
+
+
 class ExecutionRecord(Spec):
     """How one trial was executed; enters the ledger at its first start and is used again on resume."""
 
@@ -315,3 +318,6 @@ class ExecutionRecord(Spec):
     device: Literal["cpu", "cuda"]
     activation_checkpointing: bool = False
     checkpoint_interval_s: float = Field(gt=0)
+    gpu_share: float = Field(1.0, gt=0, le=1, description="of a GPU's memory and time; its memory is capped to it")
+    reserved_cores: int = Field(0, ge=0, description="CPU cores that the trial asks for; 0 = as many as threads")
+    measured: Measured | None = Field(None, description="by the probe; None where nothing was measured")

@@ -10,8 +10,9 @@ import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from ray import tune
@@ -19,9 +20,11 @@ from ray import tune
 from trainables.data import catalog, windows
 from trainables.files import replacing
 from trainables.schema import ExecutionRecord, Spec, TrialSpec
+from trainables.training import memory
 from trainables.training.checkpoint import FileCheckpointStore
 from trainables.training.gate import Action, StepGate
-from trainables.training.loop import Trainer
+from trainables.training.loop import HEARTBEAT_S, Trainer
+from trainables.training.progress import Waits
 from trainables.training.result import Report
 
 FIRST_SLICE_S = 1.5  # a report costs Tune 3-5 ms: 0.3 % of this
@@ -56,18 +59,43 @@ class TrialJob(Spec):
         }
 
 
+class TrialGate(StepGate, Protocol):
+    """A gate that serves one trial after the other."""
+
+    @property
+    def reason(self) -> str:
+        """Why it does not simply say RUN."""
+        ...
+
+    def begin(self) -> None:
+        """Another trial comes to the gate."""
+        ...
+
+    def readings(self) -> dict[str, float]:
+        """``celsius`` now and ``max_celsius`` of this trial, as far as known."""
+        ...
+
+
 class IsothermTrial(tune.Trainable):  # type: ignore[misc]
     """Drives a `Trainer` and answers Tune with plain dictionaries.
 
-    A result has ``kind`` (progress, heartbeat, saved or ended), ``step``, ``total_steps``, ``epoch``, ``rows`` (metrics
-    by step) and, when it ended, ``status`` and ``outcome``.
+    A result has ``kind`` (progress, heartbeat, waiting, saved or ended), ``gate`` (what the gate said), ``step``,
+    ``total_steps``, ``epoch``, ``rows`` (metrics by step) and, when it ended, ``status`` and ``outcome``. A trial that
+    has not begun is ``waiting`` while its gate is not open: nothing touches the device before.
     """
 
-    def setup(self, config: dict[str, Any], make_gate: Callable[[], StepGate]) -> None:
+    def setup(
+        self,
+        config: dict[str, Any],
+        make_gate: Callable[[], TrialGate],
+        make_guard: Callable[[], Callable[[Path], None]],
+    ) -> None:
         """Store the job; everything else waits for the first `step`."""
         self._job = TrialJob.model_validate_json(config["job"]["payload"])
         self._make_gate = make_gate
-        self._gate: StepGate | None = None
+        self._guard = make_guard()  # against the host's memory running out; told whose trial it guards
+        self._gate: TrialGate | None = None
+        self._waited_s: float | None = None  # before the start; None until the trial has come to its gate
         self._trainer: Trainer | None = None
         self._saved: dict[str, Any] | None = None  # the last answer of a trial that has saved and waits for its end
         self._handler: logging.Handler | None = None
@@ -85,10 +113,13 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         if self._saved is not None:
             time.sleep(SAVED_WAIT_S)
             return self._saved
-        trainer = self._trainer or self._start()
+        gate = self._gate = self._gate or self._make_gate()
+        if self._trainer is None and (answer := self._at_gate(gate)) is not None:
+            return answer
+        trainer = self._trainer or self._start(gate)
         age = time.monotonic() - self._began
         report = trainer.advance(min(LONGEST_SLICE_S, max(FIRST_SLICE_S, SLICE_GROWTH * age)))
-        result = _answer(report)
+        result = _answer(report, gate.readings())
         if result["kind"] == "saved":
             self._saved = result | {"rows": []}
         if report.done:
@@ -96,24 +127,52 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
             with replacing(self._job.predictions) as aside:
                 trainer.predictions().to_parquet(aside, index=False)
             result |= {"kind": "ended", "status": outcome.status, "outcome": _plain(outcome.columns()), "done": True}
+        elif report.action is Action.STOP and report.saved:
+            result |= {
+                "kind": "ended",
+                "status": "thermal_stop",
+                "outcome": _stopped(report, gate.reason),
+                "done": True,
+            }
+        if result["kind"] == "ended":
+            result["outcome"]["max_celsius"] = gate.readings().get("max_celsius")
         return result
 
     def cleanup(self) -> None:
         """Free device memory: a reused actor stays alive."""
         self._release()
 
-    def _start(self) -> Trainer:
+    def _at_gate(self, gate: TrialGate) -> dict[str, Any] | None:
+        """Before the start: None where the trial may begin, else wait a while and answer so."""
+        if self._waited_s is None:
+            gate.begin()
+            self._waited_s = 0.0
+        action = gate.check()
+        if action in (Action.RUN, Action.THROTTLE):
+            return None
+        answer = {"kind": "waiting", "gate": action.value, "rows": [], "done": False}
+        answer |= dict.fromkeys(("step", "total_steps", "epoch"), 0)
+        if action is Action.DRAIN:
+            self._saved = answer | {"kind": "saved"}  # there is nothing to save yet
+            return self._saved
+        self._waited_s += gate.wait(HEARTBEAT_S)
+        return answer
+
+    def _start(self, gate: TrialGate) -> Trainer:
         job = self._job
         self._handler = _log_to(job.log_file)
-        if self._gate is None:
-            self._gate = self._make_gate()
+        self._guard(job.checkpoints)
+        memory.cap_device(torch.device(job.record.device), job.record.gpu_share)
         store = FileCheckpointStore(job.checkpoints, attempt=job.attempt, key=job.spec.key)
+        if self._waited_s:
+            books = asdict(Waits()) | store.noted()
+            store.note(books | {"held_seconds": books["held_seconds"] + self._waited_s})
         data = _trial_data(job)
-        self._trainer = Trainer(job.spec, job.record, data, gate=self._gate, store=store)
+        self._trainer = Trainer(job.spec, job.record, data, gate=gate, store=store)
         return self._trainer
 
     def _release(self) -> None:
-        self._trainer = self._saved = None
+        self._trainer = self._saved = self._waited_s = None
         if self._handler is not None:
             logging.getLogger().removeHandler(self._handler)
             self._handler.close()
@@ -136,18 +195,32 @@ def _trial_data(job: TrialJob) -> windows.TrialData:
     return _datasets[identity]
 
 
-def _answer(report: Report) -> dict[str, Any]:
+def _answer(report: Report, readings: dict[str, float]) -> dict[str, Any]:
     rows = [{"step": row.step, "epoch": row.epoch, "values": _plain(row.values)} for row in report.rows]
     if report.kind == "progress" and report.loss is not None:
-        rows.append({"step": report.step, "epoch": report.epoch, "values": _plain({"step_loss": report.loss})})
-    ending = report.saved and report.action in (Action.STOP, Action.DRAIN)
+        rows.append(
+            {"step": report.step, "epoch": report.epoch, "values": _plain({"step_loss": report.loss, **readings})}
+        )
     return {
-        "kind": "saved" if ending else report.kind,
+        "kind": "saved" if report.saved and report.action is Action.DRAIN else report.kind,
+        "gate": report.action.value,
         "step": report.step,
         "total_steps": report.total_steps,
         "epoch": report.epoch,
         "rows": rows,
         "done": False,
+    }
+
+
+def _stopped(report: Report, reason: str) -> dict[str, Any]:
+    """What is known of a trial that ends early."""
+    return {
+        "reason": f"{reason}; resumes from its checkpoint",
+        "steps": report.step,
+        "epochs": report.epoch,
+        "train_seconds": report.train_s,
+        "held_seconds": report.held_s,
+        "throttled_seconds": report.throttled_s,
     }
 
 

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner import ledger
 from runner.paths import RunPaths
 from runner.report import page, render
 from runner.report.collect import collect
 from runner.report.curves import curve_figures
+from runner.report.overlay import Overlay
 from runner.report.plots import loss_figures
+from runner.report.timeline import timeline_figures
 from trainables.files import replace_text, replacing
 
 __all__ = ["Report", "build"]
@@ -34,7 +37,12 @@ def build(paths: RunPaths) -> Report:
         OSError: the run directory cannot be written.
     """
     collected = collect(paths)
-    plots = (*loss_figures(collected.trials), *curve_figures(collected.trials))
+    temperatures = timeline_figures(paths, ledger.read(paths.ledger))
+    plots = (
+        *loss_figures(collected.trials, Overlay(collected.verdicts, collected.baselines)),
+        *curve_figures(collected.trials),
+        *temperatures,
+    )
     content = page.make(collected, plots)
     written = []
     for plot in plots:
@@ -50,7 +58,7 @@ def build(paths: RunPaths) -> Report:
 
 def _remove_stale(folder: Path, written: list[Path]) -> None:
     """Remove figures of an earlier report that this one no longer has, and no other files."""
-    for pattern in ("loss_h*.png", "learning_curves*.png"):
+    for pattern in ("loss_h*.png", "learning_curves*.png", "temperature*.png"):
         for path in folder.glob(pattern):
             if path not in written:
                 path.unlink(missing_ok=True)

@@ -11,7 +11,8 @@ from runner import ledger
 from runner.ledger import EventRecorded, LedgerView
 from runner.paths import RunPaths
 from runner.report.findings import Finding, find
-from runner.report.trials import ENDED, Trial, clean, trials_of
+from runner.report.trials import ENDED, Trial, baselines_of, clean, trials_of
+from runner.report.verdict import SeriesVerdict, verdicts
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,8 @@ class Collected:
     run: str
     progress: Progress
     trials: tuple[Trial, ...]
+    baselines: tuple[Trial, ...]
+    verdicts: tuple[SeriesVerdict, ...]
     findings: tuple[Finding, ...]
     gates: tuple[str, ...]
     events: tuple[Event, ...]
@@ -97,11 +100,14 @@ def collect(paths: RunPaths) -> Collected:
     """
     view = ledger.read(paths.ledger)
     trials = trials_of(view)
+    baselines = baselines_of(view)
     latest = view.sweeps[-1] if view.sweeps else None
     return Collected(
         run=clean(latest.run if latest else paths.name),
         progress=_progress(view),
         trials=trials,
+        baselines=baselines,
+        verdicts=verdicts(paths, view, trials, baselines),
         findings=find(trials),
         gates=tuple(dict.fromkeys(clean(event.message) for event in _since_start(view) if _is_gate(event))),
         events=tuple(Event(e.time, clean(e.what), clean(e.key), clean(e.message)) for e in view.events),

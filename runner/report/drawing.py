@@ -1,7 +1,7 @@
 """What all figures share: style, colours, panels, an honest loss axis, PNG bytes."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib import font_manager
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -143,11 +144,13 @@ def prior_handle() -> Line2D:
     return Line2D([], [], color=INK, linestyle=(0, (5, 3)), linewidth=1.2, label="loss of the prior")
 
 
-def finish(figure: Figure, title: str, handles: list[Line2D], legend_title: str = "") -> bytes:
+def finish(figure: Figure, title: str, handles: Sequence[Artist], legend_title: str = "") -> bytes:
     """Add title and legend; return the PNG."""
     figure.suptitle(plain(title, 90), x=0.01, ha="left", fontsize=11, fontweight="bold")
     columns = 3 if len(figure.axes) == 1 else 4
-    figure.legend(handles=handles, title=legend_title, loc="outside lower center", ncols=min(len(handles), columns))
+    figure.legend(
+        handles=list(handles), title=legend_title, loc="outside lower center", ncols=min(len(handles), columns)
+    )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()

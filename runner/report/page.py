@@ -1,5 +1,6 @@
 """The report's content in words and cells, the same for every format it is written in."""
 
+import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -9,6 +10,7 @@ from runner.report.collect import Collected, Lineage
 from runner.report.drawing import Plot
 from runner.report.findings import Finding
 from runner.report.trials import Group, Trial
+from runner.report.verdict import sentence
 from runner.report.wording import (
     NONE,
     count,
@@ -35,9 +37,14 @@ HOW_TO_READ = (
     "Brackets and bars are 95 % intervals by block bootstrap over time, with the same resamples for all trials. They "
     "cover the sampling of the validation period, not seeds, nor other market regimes. Where there is no skill at all, "
     "1 trial in 40 or more still has an interval above 0 by chance, and trials of one horizon tend to do so together.",
+    "The verdict is formed on validation loss and must hold on test loss, with and without collapsed trials; else "
+    "nothing is identified. Fits minimise the sum of Huber terms (delta 1e-3) of log losses (Hoffmann et al. 2022, "
+    "approach 3); their intervals resample the blocks of the validation period, and seeds. Fewer than 5 sizes never "
+    "make a power law.",
     "Collapsed means that the predictions hardly vary, or that the interval of the skill lies wholly below 0.",
 )
 NO_FINDINGS = "None: no trial is missing, diverged, collapsed or was still improving at its end; no check warned."
+NO_VERDICT = "No verdict yet: no trial has finished."
 NO_FIGURES = "None yet: no trial has a loss."
 REPRODUCE = (
     "Give these commands in the folder that holds runs/, with the code version and the libraries named above. "
@@ -78,6 +85,7 @@ class Page:
 
     title: str
     notice: str
+    verdicts: tuple[str, ...]
     summary: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
     data: Table
@@ -99,6 +107,7 @@ def make(collected: Collected, figures: tuple[Plot, ...]) -> Page:
     return Page(
         title=f"Isotherm report: {collected.run}",
         notice=partial_notice(collected.progress),
+        verdicts=_verdicts(collected),
         summary=summary(collected.trials, collected.progress.cells),
         facts=tuple(_facts(collected)),
         data=_data_table(collected.lineage),
@@ -108,12 +117,17 @@ def make(collected: Collected, figures: tuple[Plot, ...]) -> Page:
         figures=figures,
         no_figures=NO_FIGURES,
         how_to_read=HOW_TO_READ,
-        trials=_trial_table(collected.trials),
+        trials=_trial_table((*collected.trials, *collected.baselines)),
         events=_event_table(collected),
         events_note=_events_note(len(collected.events)),
         reproduce=REPRODUCE,
         commands=collected.commands,
     )
+
+
+def _verdicts(collected: Collected) -> tuple[str, ...]:
+    groups = tuple({trial.group for trial in collected.trials})
+    return tuple(sentence(one, groups) for one in collected.verdicts) or ((NO_VERDICT,) if collected.trials else ())
 
 
 def _facts(collected: Collected) -> Iterable[tuple[str, str]]:
@@ -131,6 +145,9 @@ def _facts(collected: Collected) -> Iterable[tuple[str, str]]:
     if collected.restarts:
         yield "Started again", plural(collected.restarts, "time")
     yield "Training time, all trials", duration(sum(trial.train_seconds or 0.0 for trial in trials))
+    if forecasts := [trial.forecast for trial in trials if trial.forecast is not None]:
+        middle = number(statistics.median(forecasts), 2)
+        yield "Predicted over actual step time", f"{middle} (median of {plural(len(forecasts), 'trial')})"
     if collected.code_versions:
         mixed = " \N{EM DASH} more than one: compare with care" if len(collected.code_versions) > 1 else ""
         yield "Code version", _counted(collected.code_versions) + mixed

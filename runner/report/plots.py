@@ -1,4 +1,4 @@
-"""Validation loss against parameters, one figure a horizon. Nothing is fitted here."""
+"""Validation loss against parameters, one figure a horizon."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -9,17 +9,20 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLo
 
 from runner.report import drawing
 from runner.report.drawing import COLOURS, INK, MAX_PANELS, Plot
+from runner.report.overlay import Overlay
 from runner.report.trials import Group, Trial
 from runner.report.wording import plural, size, sizes_note
 
+FITTED = "The curve is the fitted power law, the shaded band its 95 % interval; beyond the sizes it says nothing."
 COVERAGE = (
     "Bars are 95 % intervals by block bootstrap over time: they cover the sampling of the validation period. "
     "They cover neither seeds nor other market regimes."
 )
 
 
-def loss_figures(trials: tuple[Trial, ...]) -> Iterator[Plot]:
+def loss_figures(trials: tuple[Trial, ...], overlay: Overlay | None = None) -> Iterator[Plot]:
     """One figure for each horizon with a loss (split where it has more than six groups), by ascending horizon."""
+    overlay = overlay or Overlay()
     shown = sorted((trial for trial in trials if _has_place(trial)), key=lambda trial: trial.horizon or 0)
     for horizon, members in groupby(shown, key=lambda trial: trial.horizon):
         at_horizon = tuple(members)
@@ -29,7 +32,7 @@ def loss_figures(trials: tuple[Trial, ...]) -> Iterator[Plot]:
         for part, start in enumerate(range(0, len(groups), MAX_PANELS), 1):
             name = f"loss_h{horizon}" + (f"_{part}" if part > 1 else "")
             chosen = groups[start : start + MAX_PANELS]
-            yield _figure(name, horizon, tuple(t for t in at_horizon if t.group in chosen), chosen, groups)
+            yield _figure(name, horizon, tuple(t for t in at_horizon if t.group in chosen), chosen, groups, overlay)
 
 
 def _has_place(trial: Trial) -> bool:
@@ -39,21 +42,28 @@ def _has_place(trial: Trial) -> bool:
 
 
 def _figure(
-    name: str, horizon: int | None, trials: tuple[Trial, ...], chosen: tuple[Group, ...], groups: tuple[Group, ...]
+    name: str,
+    horizon: int | None,
+    trials: tuple[Trial, ...],
+    chosen: tuple[Group, ...],
+    groups: tuple[Group, ...],
+    overlay: Overlay,
 ) -> Plot:
     colours = _seed_colours(trials)
-    losses = [end for t in trials if t.status == "finished" for end in _ends(t)]
+    losses = [end for t in trials if t.status == "finished" for end in _ends(t)] + overlay.losses(trials)
     priors = [trial.prior_loss for trial in trials if trial.prior_loss is not None]
     title = f"Validation loss against parameters, horizon {_horizon(horizon, groups)}"
     with drawing.styled():
         figure, axes = drawing.panels(len(chosen), one_loss_axis=True)
         limits = drawing.loss_range(losses, priors)
         for axis, group in zip(axes, chosen, strict=True):
-            _panel(axis, tuple(trial for trial in trials if trial.group == group), colours, limits)
+            members = tuple(trial for trial in trials if trial.group == group)
+            overlay.draw(axis, members)
+            _panel(axis, members, colours, limits)
             axis.set_title(drawing.plain(group.differing(groups)))
-        png = drawing.finish(figure, title, _legend(trials, colours))
+        png = drawing.finish(figure, title, [*_legend(trials, colours), *overlay.legend(trials)])
     beyond = any(t.status == "finished" and (t.val_loss.value or limits[0]) > limits[1] for t in trials)
-    return Plot(name, title, _alt(title, trials, chosen), _caption(trials, beyond), png, len(chosen) > 1)
+    return Plot(name, title, _alt(title, trials, chosen), _caption(trials, beyond, overlay), png, len(chosen) > 1)
 
 
 def _horizon(horizon: int | None, groups: tuple[Group, ...]) -> str:
@@ -154,13 +164,13 @@ def _legend(trials: tuple[Trial, ...], colours: dict[int | None, str]) -> list[L
     return handles
 
 
-def _caption(trials: tuple[Trial, ...], beyond: bool) -> tuple[str, ...]:
+def _caption(trials: tuple[Trial, ...], beyond: bool, overlay: Overlay) -> tuple[str, ...]:
     effective = sorted({trial.n_val_effective for trial in trials if trial.n_val_effective is not None})
     lines = [
         "One point a trial; seeds share one place, so later ones are drawn smaller, for no other reason. "
         "The line joins means over the seeds of finished trials, collapsed ones included.",
         COVERAGE,
-        sizes_note(trials),
+        FITTED if overlay.fitted(trials) else sizes_note(trials),
     ]
     if beyond:
         lines.append("An upright triangle with a number marks a loss above the axis.")

@@ -62,7 +62,7 @@ class Trial:
     """One key of the grid in its latest state. Losses in nats, times in seconds.
 
     `best_epoch` is counted from 1 and never above `epochs`, the number of epochs done. `curve` holds (optimizer step,
-    validation loss) of each evaluation whose loss is finite.
+    validation loss) of each evaluation whose loss is finite. `forecast` is the predicted over the actual step time.
     """
 
     key: str
@@ -87,6 +87,7 @@ class Trial:
     skill: Estimate
     auc: Estimate
     test_loss: float | None
+    test_skill: float | None
     collapsed: bool
     train_seconds: float | None
     samples_per_second: float | None
@@ -94,6 +95,7 @@ class Trial:
     code_version: str
     device: str
     curve: tuple[tuple[int, float], ...]
+    forecast: float | None = None
 
     @property
     def ended(self) -> bool:
@@ -110,6 +112,12 @@ def trials_of(view: LedgerView) -> tuple[Trial, ...]:
     """All recorded cells of the current grid, in the grid's order."""
     rows = {row["key"]: row for row in results.frame(view).to_dict("records")}
     return tuple(_trial(rows.get(key) or _waiting(state), state) for key, state in view.current.items())
+
+
+def baselines_of(view: LedgerView) -> tuple[Trial, ...]:
+    """Baselines on the data and tasks of the current grid."""
+    rows = {row["key"]: row for row in results.frame(view).to_dict("records")}
+    return tuple(_trial(rows[s.cell.key], s) for s in results.baseline_states(view) if s.cell.key in rows)
 
 
 def clean(value: object) -> str:
@@ -156,6 +164,7 @@ def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
         skill=_estimate(row, "skill"),
         auc=_estimate(row, "val_auc"),
         test_loss=_number(row.get("test_loss")),
+        test_skill=_number(row.get("test_skill")),
         collapsed=_number(row.get("collapsed")) == 1,
         train_seconds=_number(row.get("train_seconds")),
         samples_per_second=_number(row.get("samples_per_second")),
@@ -163,7 +172,12 @@ def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
         code_version=clean(row.get("code_version")),
         device=clean(state.attempts[-1].device_name) if state.attempts else "",
         curve=_curve(state),
+        forecast=_ratio(_number(row.get("predicted_seconds_per_step")), _number(row.get("seconds_per_step"))),
     )
+
+
+def _ratio(predicted: float | None, actual: float | None) -> float | None:
+    return predicted / actual if predicted and actual else None
 
 
 def _group(row: Mapping[Any, Any]) -> Group:

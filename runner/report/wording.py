@@ -90,7 +90,7 @@ def sizes_note(trials: tuple[Trial, ...]) -> str:
     """Why no fit stands in a figure of these trials."""
     fewest = distinct_sizes(trials)[0]
     if fewest >= MIN_SIZES:
-        return f"No curve is fitted through the {fewest} sizes, and none should be read into them."
+        return f"No curve is drawn through the {fewest} sizes: none was identified, and none should be read into them."
     return (
         f"No fit is drawn: {plural(fewest, 'distinct size')} cannot identify a scaling law "
         f"(at least {MIN_SIZES} are needed)."
@@ -111,7 +111,7 @@ def partial_notice(progress: Progress) -> str:
 
 
 def summary(trials: tuple[Trial, ...], cells: int) -> tuple[str, ...]:
-    """The report's first sentences, without a verdict; none for an empty grid."""
+    """What came of the trials, in sentences beside the verdict; none for an empty grid."""
     if not cells:
         return ()
     finished = [trial for trial in trials if trial.status == "finished"]
@@ -120,7 +120,7 @@ def summary(trials: tuple[Trial, ...], cells: int) -> tuple[str, ...]:
     others = [f"{n} {_STATUS_WORDS[status]}" for status, n in statuses.items() if status != "finished"]
     others += [f"{waiting} not recorded yet"] if waiting else []
     head = f"{len(finished)} of {plural(cells, 'trial')} finished" + (f" ({joined(others)})" if others else "") + "."
-    return (head, *([_skill_sentence(finished)] if finished else []), _no_verdict(trials))
+    return (head, *([_skill_sentence(finished)] if finished else []))
 
 
 _STATUS_WORDS = {
@@ -152,11 +152,3 @@ def _skill_sentence(finished: list[Trial]) -> str:
     text += joined([f"{plural(n, 'trial')} {where}" for n, where in counts if n] or ["no trial has one"])
     collapsed = sum(trial.collapsed for trial in finished)
     return text + (f"; {collapsed} of the finished trials collapsed." if collapsed else ".")
-
-
-def _no_verdict(trials: tuple[Trial, ...]) -> str:
-    counts = distinct_sizes(trials)
-    shown = plural(counts[-1], "distinct size")
-    shown = shown if counts[0] == counts[-1] else f"{counts[0]} to {shown}"
-    text = f"This report gives no verdict on scaling: it shows losses at {shown} and fits nothing"
-    return text + ("." if counts[-1] >= MIN_SIZES else f"; fewer than {MIN_SIZES} could not identify a law anyway.")

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
@@ -25,6 +26,7 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         on_failure: Callable[[BaseException], None],
         on_running: Callable[[str, bool], None],
         on_saved: Callable[[str], None],
+        out_of_memory: Callable[[str, str], str],
         code_version: str,
         device_name: str,
     ) -> None:
@@ -32,6 +34,7 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         self._on_failure = on_failure
         self._on_running = on_running
         self._on_saved = on_saved
+        self._out_of_memory = out_of_memory
         self._code_version = code_version
         self._device_name = device_name
 
@@ -74,8 +77,10 @@ class LedgerCallback(Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a crash of the worker, with what it said last."""
         job = trial.config["job"]
-        reason = _last_words(trial)
-        status: Status = "out_of_memory" if "OutOfMemoryError" in reason else "failed"
+        error = _error(trial)
+        cause = self._out_of_memory(job["key"], error)
+        reason = cause or _last_words(error)
+        status: Status = "out_of_memory" if cause else "failed"
         self._try(CellEnded(key=job["key"], attempt=job["attempt"], status=status, reason=reason))
         self._on_running(job["key"], False)
 
@@ -87,7 +92,15 @@ class LedgerCallback(Callback):  # type: ignore[misc]
             self._on_failure(error)
 
 
-def _last_words(trial: Any) -> str:
+def _error(trial: Any) -> str:
+    """What Tune knows of a failure: a file on this host, whose copy in the storage (`get_error`) comes too late."""
+    try:
+        return Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    except (OSError, TypeError):
+        return str(trial.get_error() or "")
+
+
+def _last_words(error: str) -> str:
     """The last line of a worker's traceback."""
-    lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
+    lines = [line.strip() for line in error.splitlines() if line.strip()]
     return lines[-1][:500] if lines else "the worker process died"

@@ -9,7 +9,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -52,37 +53,40 @@ class Drain:
             self._deadline = time.monotonic() + BUDGET_S
             self.flag.touch()
 
+    def handle_signals(self) -> None:
+        """Handle SIGTERM and SIGINT from now on; call it again after `ray.init`, which overwrites handlers.
 
+        A second signal ends the process at once.
+        """
+
+        def handle(number: int, _frame: FrameType | None) -> None:
+            name = signal.Signals(number).name
+            if self.requested:
+                os._exit(128 + number)
+            log.warning("%s: saving every running trial, then stopping (once more: stop at once)", name)
+            self.request(name)
+
+        for number in _SIGNALS:
+            signal.signal(number, handle)
+
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _current: Drain | None = None
 
 
-def begin(flag: Path) -> Drain:
-    """Make the drain of the sweep that this process drives."""
+@contextmanager
+def begun(flag: Path) -> Iterator[Drain]:
+    """The drain of the sweep that this process drives; inside, signals ask for it."""
     global _current
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
     _current = Drain(flag)
-    return _current
-
-
-def install(drain: Drain) -> Callable[[], None]:
-    """Handle SIGTERM and SIGINT; call after `ray.init`, which overwrites handlers. Returns the undo.
-
-    A second signal ends the process at once.
-    """
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        if drain.requested:
-            os._exit(128 + number)
-        log.warning("%s: saving every running trial, then stopping (once more: stop at once)", name)
-        drain.request(name)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def undo() -> None:
+    _current.handle_signals()
+    try:
+        yield _current
+    finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-    return undo
+        flag.unlink(missing_ok=True)
 
 
 class DrainStopper(tune.Stopper):  # type: ignore[misc]
@@ -104,6 +108,15 @@ class FlagGate:
         self._flag = flag
         self._action = Action.RUN
         threading.Thread(target=self._watch, name="drain-flag", daemon=True).start()
+
+    reason = ""
+
+    def begin(self) -> None:
+        """See `TrialGate.begin`."""
+
+    def readings(self) -> dict[str, float]:
+        """No temperature is read."""
+        return {}
 
     def check(self) -> Action:
         """What the trial may do now."""

@@ -4,7 +4,6 @@ One round is one `fit()` without Tune's own retries: a crash means 'resume in th
 checkpoint. Tune's experiment snapshot goes to a temporary folder and is never read back; the ledger is the state.
 """
 
-import functools
 import logging
 import tempfile
 from collections import Counter
@@ -21,10 +20,11 @@ from runner.ledger import CellEnded
 from runner.paths import RunPaths
 from runner.recorder import Recorder
 from runner.tracking.ledger_callback import LedgerCallback
-from runner.tune.drain import Drain, DrainStopper, FlagGate
+from runner.tune import memory
+from runner.tune.drain import Drain, DrainStopper
+from runner.tune.thermal import StuckWatch
 from runner.versions import code_version
-from trainables.schema import ExecutionRecord
-from trainables.tune_trainable import IsothermTrial, TrialJob
+from trainables.tune_trainable import IsothermTrial, TrialGate, TrialJob
 
 log = logging.getLogger(__name__)
 
@@ -41,34 +41,52 @@ class Launch:
     drain: Drain
     callbacks: tuple[tune.Callback, ...]
     max_attempts: int
-    gpu_share: float
+    make_gate: Callable[[], TrialGate]
 
 
 def run_rounds(launch: Launch) -> None:
     """Run every feasible cell that is not final, round after round. Returns early when the drain is requested."""
     starts: Counter[str] = Counter()
+    autopsy = memory.Autopsy()
     while not launch.drain.requested:
-        todo = [cell for cell in unfinished(launch) if starts[cell.key] < launch.max_attempts]
+        todo = [cell for cell in unfinished(launch) if starts[cell.key] < _starts_allowed(launch, cell)]
         if not todo:
             return
         starts.update(cell.key for cell in todo)
-        _fit(launch, todo)
+        _fit(launch, todo, autopsy)
+        _spare(launch, todo, starts)
     _mark_interrupted(launch)
+
+
+def _starts_allowed(launch: Launch, cell: Cell) -> int:
+    """A trial that was stopped by temperature is left to the next sweep: its device needs a look first."""
+    return 1 if launch.recorder.view.cells[cell.key].status == "thermal_stop" else launch.max_attempts
+
+
+def _spare(launch: Launch, cells: list[Cell], starts: Counter[str]) -> None:
+    """An out-of-memory costs no start while there is something to halve, and all of them when there is not."""
+    for cell in cells:
+        state = launch.recorder.view.cells[cell.key]
+        if state.status == "out_of_memory":
+            starts[cell.key] = launch.max_attempts if memory.at_the_floor(state) else starts[cell.key] - 1
 
 
 def unfinished(launch: Launch) -> list[Cell]:
     """Cells to run, the largest first: the end of a round is then short, and what cannot work fails early."""
     states = launch.recorder.view.cells
-    cells = [cell for cell in launch.cells if not states[cell.key].final]
+    # A cell that the ledger calls infeasible and the plan does not was refused on a smaller host.
+    cells = [
+        cell
+        for cell in launch.cells
+        if not cell.infeasible and (not states[cell.key].final or states[cell.key].status == "infeasible")
+    ]
     return sorted(cells, key=lambda cell: cell.counts.total, reverse=True)
 
 
-def _fit(launch: Launch, cells: list[Cell]) -> None:
+def _fit(launch: Launch, cells: list[Cell], autopsy: memory.Autopsy) -> None:
     jobs = [_job(launch, cell).config(cell.name) for cell in cells]
-    gate: Callable[[], FlagGate] = functools.partial(FlagGate, launch.drain.flag)
-    trainable = tune.with_resources(
-        tune.with_parameters(IsothermTrial, make_gate=gate), functools.partial(_resources, launch.gpu_share)
-    )
+    handed_in = {"make_gate": launch.make_gate, "make_guard": memory.HostGuard}
+    trainable = tune.with_resources(tune.with_parameters(IsothermTrial, **handed_in), _resources)
     with tempfile.TemporaryDirectory(prefix="isotherm-tune-") as scratch:
         tuner = tune.Tuner(
             trainable,
@@ -81,7 +99,7 @@ def _fit(launch: Launch, cells: list[Cell]) -> None:
             run_config=tune.RunConfig(
                 name="round",
                 storage_path=scratch,
-                callbacks=[_ledger_callback(launch), *launch.callbacks],
+                callbacks=[_ledger_callback(launch, autopsy), StuckWatch(launch.drain), *launch.callbacks],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=0),
                 stop=DrainStopper(),
@@ -93,12 +111,9 @@ def _fit(launch: Launch, cells: list[Cell]) -> None:
 
 def _job(launch: Launch, cell: Cell) -> TrialJob:
     state = launch.recorder.view.cells[cell.key]
-    record = cell.record
-    if state.execution is not None and state.execution["device"] == record.device:
-        record = ExecutionRecord.model_validate(state.execution)
     return TrialJob(
         spec=cell.spec,
-        record=record,
+        record=memory.next_record(cell.record, state, cell.spec.training.global_batch),
         attempt=max((attempt.attempt for attempt in state.attempts), default=0) + 1,
         entry=cell.entry,
         data_root=launch.data_root.resolve(),
@@ -108,12 +123,12 @@ def _job(launch: Launch, cell: Cell) -> TrialJob:
     )
 
 
-def _resources(gpu_share: float, config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """Resources of a trial: its threads as cores, and on CUDA its share of a GPU."""
+def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """What a trial asks Ray for: cores, and on CUDA its share of a GPU."""
     execution = config["job"]["execution"]
-    bundle: dict[str, float] = {"CPU": execution["threads"]}
+    bundle: dict[str, float] = {"CPU": execution["reserved_cores"] or execution["threads"]}
     if execution["device"] == "cuda":
-        bundle["GPU"] = gpu_share
+        bundle["GPU"] = execution["gpu_share"]
     return tune.PlacementGroupFactory([bundle])
 
 
@@ -125,7 +140,7 @@ def _trial_folder(trial: Any) -> str:
     return str(trial.config["job"]["key"])
 
 
-def _ledger_callback(launch: Launch) -> LedgerCallback:
+def _ledger_callback(launch: Launch, autopsy: memory.Autopsy) -> LedgerCallback:
     drain = launch.drain
 
     def on_running(key: str, running: bool) -> None:
@@ -136,6 +151,7 @@ def _ledger_callback(launch: Launch) -> LedgerCallback:
         on_failure=lambda error: drain.request(f"the ledger cannot be written: {error}"),
         on_running=on_running,
         on_saved=drain.saved.add,
+        out_of_memory=lambda key, error: autopsy.out_of_memory(error, launch.paths.checkpoint(key).resolve()),
         code_version=code_version(),
         device_name=launch.device.name,
     )

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from rich.console import Console, Group
@@ -22,10 +22,13 @@ OVERHEAD_PARAMETERS = 100_000  # a step of a tiny model costs about as much as o
 class Progress:
     """A listener of the recorder that draws: a live table in a terminal, a line now and then elsewhere."""
 
-    def __init__(self, cells: Sequence[Cell], view: LedgerView, console: Console) -> None:
+    def __init__(
+        self, cells: Sequence[Cell], view: LedgerView, console: Console, temperatures: Callable[[], str] = str
+    ) -> None:
         self._cells = {cell.key: cell for cell in cells if not cell.infeasible}
         self._view = view
         self._console = console
+        self._temperatures = temperatures
         self._began = time.monotonic()
         self._last_line = 0.0
         self._work = {key: _work(cell) for key, cell in self._cells.items()}
@@ -92,14 +95,14 @@ class Progress:
 
     def _line(self) -> str:
         parts = [f"{cell.name} {self._fraction(cell.key):.0%} {_loss(state)}" for cell, state in self._running()]
-        return " | ".join([self._summary(), *parts])
+        return " | ".join(part for part in (self._summary(), self._temperatures(), *parts) if part)
 
     def _draw(self) -> Group:
         table = Table.grid(padding=(0, 2))
         for cell, state in self._running():
             bar = ProgressBar(total=1.0, completed=self._fraction(cell.key), width=24)
             table.add_row(Text(cell.name), bar, Text(f"{self._fraction(cell.key):4.0%}"), Text(_loss(state)))
-        return Group(Text(self._summary()), table)
+        return Group(Text(self._summary()), table, Text(self._temperatures()))
 
 
 def _total_steps(cell: Cell) -> int:

@@ -77,6 +77,9 @@ def test_the_commands_of_the_readme_run(copy: Path) -> None:
         done = subprocess.run(given, shell=True, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     results = pd.read_parquet(copy / "runs" / "quickstart" / "results.parquet")
+    baselines = results[results["kind"] == "baseline"]
+    assert len(baselines) == 8, "four for each horizon"
+    results = results[results["kind"] == "model"]
     assert list(results["status"]) == ["finished"] * 12
     assert not results["collapsed"].any()
     assert (results["skill"] > 0).all()

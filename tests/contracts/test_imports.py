@@ -36,6 +36,8 @@ MUST_NOT: dict[str, tuple[str, ...]] = {
     "runner.probe": ("ray", "runner.thermal", "runner.tune"),
     "runner.thermal": ("runner.probe", "runner.tune"),
     "runner.tracking": ("runner.thermal", "runner.probe", "runner.tune"),
+    "runner.scaling": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking", "runner.grid"),
+    "runner.baselines": ("ray", "runner.tune", "runner.report", "runner.tracking"),
     "runner.report": ("ray", "torch", "runner.tune", "runner.tracking", "runner.grid", "runner.settings"),
     "runner.tune": ("runner.report", "runner.cli"),
     "runner": ("ray",),

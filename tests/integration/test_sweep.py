@@ -37,8 +37,10 @@ def has_checkpoint(place: Workplace) -> bool:
     return any((place.folder / "runs" / "small" / "checkpoints").glob("*/checkpoint-*"))
 
 
-def kinds(place: Workplace) -> list[str]:
-    return [record["kind"] for record in place.ledger()]
+def attempts(place: Workplace) -> int:
+    """Starts of trials; baselines are left out."""
+    trials = {record["key"] for record in place.ledger() if record["kind"] == "cell" and record["cell_kind"] == "model"}
+    return sum(record["kind"] == "attempt" and record["key"] in trials for record in place.ledger())
 
 
 def workers_in(place: Workplace) -> list[psutil.Process]:
@@ -81,14 +83,14 @@ def test_a_sweep_from_start_to_end_again_and_grown(workplace: Workplace) -> None
 
     again = workplace.run("sweep", "sweep.yaml", "--no-tracking")
     assert "nothing to run" in again.stdout
-    assert kinds(workplace).count("attempt") == 2
+    assert attempts(workplace) == 2
 
     workplace.write(SWEEP.replace("[20k, 60k]", "[20k]").replace("seed: [0]", "seed: [0, 1]"))
     plan = json.loads(workplace.run("plan", "sweep.yaml", "--json").stdout)
     assert sorted(cell["state"] for cell in plan["cells"]) == ["done", "new"]
     assert len(plan["orphaned"]) == 1
     workplace.run("sweep", "sweep.yaml", "--no-tracking")
-    assert kinds(workplace).count("attempt") == 3, "only the new cell was run"
+    assert attempts(workplace) == 3, "only the new cell was run"
     grown = workplace.results()
     assert list(grown.index) == ["20k-h1-s0", "20k-h1-s1"], "the removed cell left the results"
     same(table.loc[["20k-h1-s0"]], grown.loc[["20k-h1-s0"]])
@@ -138,8 +140,8 @@ def test_a_worker_that_is_killed_goes_on_in_the_next_round(workplace: Workplace,
     next(worker for worker in workers_in(workplace) if "Trainable" in worker.cmdline()[0]).kill()
     assert process.wait(timeout=240) == 0, (workplace.folder / "started-0.log").read_text()
     same(calm, workplace.results())
-    ended = [record["status"] for record in workplace.ledger() if record["kind"] == "ended"]
-    assert sorted(ended) == ["failed", "finished", "finished"]
+    assert attempts(workplace) == 3
+    assert "failed" in [record.get("status") for record in workplace.ledger()]
 
 
 def mlflow_shown(place: Workplace) -> dict[str, tuple[str, int]]:
@@ -159,9 +161,11 @@ def test_trackers_show_the_run_and_syncing_again_changes_nothing(workplace: Work
     assert "mlflow   sqlite:///runs/mlflow.db" in done.stdout
     workplace.run("sync", "small")
     shown = mlflow_shown(workplace)
-    assert shown == {"small": ("FINISHED", 0), "20k-h1-s0": ("FINISHED", 2), "60k-h1-s0": ("FINISHED", 2)}
+    trials = {"small": ("FINISHED", 0), "20k-h1-s0": ("FINISHED", 2), "60k-h1-s0": ("FINISHED", 2)}
+    assert shown.items() >= trials.items()
+    assert {status for status, _ in shown.values()} == {"FINISHED"}
     offline = sorted((workplace.folder / "runs" / "small" / "wandb").glob("offline-run-*"))
-    assert len(offline) == 2
+    assert len(offline) == len(shown) - 1
     again = json.loads(workplace.run("sync", "small", "--json").stdout)
     assert [again[name]["pending"] for name in ("mlflow", "wandb")] == [0, 0]
     assert mlflow_shown(workplace) == shown

@@ -63,7 +63,9 @@ class Workplace:
         return process
 
     def results(self, run: str = "small") -> pd.DataFrame:
-        return pd.read_parquet(self.folder / "runs" / run / "results.parquet").set_index("name").sort_index()
+        """The trials' rows, by name; baselines are left out."""
+        table = pd.read_parquet(self.folder / "runs" / run / "results.parquet")
+        return table[table["kind"] == "model"].set_index("name").sort_index()
 
     def ledger(self, run: str = "small") -> list[dict[str, Any]]:
         path = self.folder / "runs" / run / "ledger.jsonl"

@@ -114,7 +114,7 @@ TABLE = [
     # execution
     one("CUDA where there is none", "device: cpu", "device: cuda", "no CUDA device"),
     one("bf16 on a CPU", "device: cpu", "device: cpu\n  dtype: bf16", "bf16 needs a CUDA device"),
-    one("one and a half GPUs", "device: cpu", "device: cpu\n  gpu_share: 1.5", "whole number of GPUs"),
+    one("one and a half GPUs", "device: cpu", "device: cpu\n  gpu_share: 1.5", "less than or equal to 1"),
     one("sensors wanted", "require_sensors: false", "require_sensors: true", "sensors"),
     # data
     one("no such source", "source: sp500", "source: nowhere.csv", "nowhere.csv"),

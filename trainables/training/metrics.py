@@ -8,6 +8,7 @@ Array names: N windows, T dates, R resamples, G groups of windows with equal out
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,6 +154,20 @@ class Scorer:
         for name, pieces in values.items():
             bounds[f"{name}_low"], bounds[f"{name}_high"] = interval(np.concatenate(pieces)) if pieces else (None, None)
         return Intervals(**bounds)
+
+    def loss_resamples(self, outputs: Sequence[npt.ArrayLike], *, count: int) -> Floats:
+        """Losses [R, K] of several models' logits under the first `count` of the resamples that `intervals` uses."""
+        losses = [self._losses(np.asarray(outputs_N, dtype=np.float64), None) for outputs_N in outputs]
+        resamples = self._resamples()
+        pieces: list[Floats] = []
+        missing = count
+        for counts_RT in resamples.counts():
+            part_RT = counts_RT[:missing]
+            pieces.append(np.column_stack([resamples.means(part_RT, losses_N) for losses_N in losses]))
+            missing -= len(part_RT)
+            if missing <= 0:
+                break
+        return np.concatenate(pieces)
 
     def _losses(self, outputs_N: Floats, residual_variance: float | None) -> Floats:
         if not self._regression:

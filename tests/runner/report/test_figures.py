@@ -61,7 +61,7 @@ def test_groups_have_panels_of_their_own_and_too_many_go_on_in_another_figure(ru
     ("budgets", "said"),
     [
         (["50k", "1m", "2m"], "3 distinct sizes cannot identify a scaling law (at least 5 are needed)"),
-        (["50k", "100k", "200k", "1m", "2m"], "No curve is fitted through the 5 sizes"),
+        (["50k", "100k", "200k", "1m", "2m"], "No curve is drawn through the 5 sizes"),
     ],
 )
 def test_captions_say_what_intervals_cover_and_that_nothing_is_fitted(run, budgets: list[str], said: str) -> None:

@@ -1,0 +1,149 @@
+"""Baselines of a sweep: fitted once for each data and task of the grid, scored as trials are, kept in the ledger."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from runner.grid import Cell
+from runner.ledger import AttemptStarted, CellEnded, CellRecorded
+from runner.paths import RunPaths
+from runner.plan import Plan
+from runner.recorder import Recorder
+from runner.versions import code_version
+from trainables import baselines
+from trainables.baselines import Prediction
+from trainables.data import catalog
+from trainables.data.window_index import WindowIndex, index_windows
+from trainables.files import replacing
+from trainables.schema import KEY_LENGTH
+from trainables.training.metrics import Prior, Scorer, is_collapsed
+from trainables.training.result import split_columns
+
+_PREFIXES = {"validation": "val", "test": "test"}
+_SHARED_LABELS = ("horizon", "tier", "timescale", "data_fraction")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """One baseline to be fitted; `cell` is a trial with the same data and task."""
+
+    name: str
+    cell: Cell
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What is asked: no model shape, no training values, no seed."""
+        spec = self.cell.spec.model_dump(mode="json", include={"data", "task"})
+        return {"baseline": self.name, "version": baselines.VERSION, **spec}
+
+    @property
+    def key(self) -> str:
+        """Identity, as `TrialSpec.key` is a trial's."""
+        text = json.dumps(self.spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+    def recorded(self) -> CellRecorded:
+        """Its cell record."""
+        labels = {name: self.cell.labels[name] for name in _SHARED_LABELS if name in self.cell.labels}
+        axes = {name: value for name, value in self.cell.axes.items() if name.split(".")[0] in ("data", "task")}
+        return CellRecorded(
+            key=self.key,
+            name=f"{self.name}-h{self.cell.spec.task.horizon}",
+            cell_kind="baseline",
+            labels={**labels, "model": self.name, "axes": axes},
+            sizes=self.cell.sizes,
+            spec=self.spec,
+        )
+
+
+def of(plan: Plan) -> tuple[Baseline, ...]:
+    """The baselines of a plan's grid: all of `baselines.NAMES` for each data and task that can be run honestly."""
+    places: dict[str, Cell] = {}
+    for cell in plan.grid.cells:
+        if cell.sizes["n_train"] and (not cell.infeasible or cell.short_of_memory):
+            place = cell.spec.model_dump_json(include={"data", "task"})
+            places.setdefault(place, cell)
+    return tuple(Baseline(name, cell) for cell in places.values() for name in baselines.NAMES)
+
+
+def run(plan: Plan, recorder: Recorder, data_root: Path) -> None:
+    """Fit, score and record the baselines that the ledger does not hold yet.
+
+    Raises:
+        DataError: a dataset's bytes have changed since the plan.
+        OSError: the ledger or a file of predictions cannot be written.
+    """
+    places: dict[int, list[Baseline]] = {}
+    for baseline in of(plan):
+        known = recorder.view.cells.get(baseline.key)
+        if known is None or not known.final:
+            places.setdefault(id(baseline.cell), []).append(baseline)
+    for missing in places.values():
+        _run_place(missing, plan.paths, recorder, data_root)
+
+
+def _run_place(missing: list[Baseline], paths: RunPaths, recorder: Recorder, data_root: Path) -> None:
+    cell = missing[0].cell
+    dataset = catalog.load(cell.entry, data_root)
+    index = index_windows(dataset, cell.spec.data, cell.spec.task)
+    started = time.perf_counter()
+    predictions = {one.name: one for one in baselines.predict(dataset, index)}
+    seconds = (time.perf_counter() - started) / len(predictions)
+    labels_N = index.splits["train"].labels_N
+    prior = Prior(float(labels_N.mean()), float(labels_N.var()))
+    for baseline in missing:
+        prediction = predictions[baseline.name]
+        if baseline.key not in recorder.view.cells:
+            recorder.record(baseline.recorded())
+        attempt = len(recorder.view.cells[baseline.key].attempts) + 1
+        recorder.record(
+            AttemptStarted(key=baseline.key, attempt=attempt, execution={"device": "cpu"}, code_version=code_version())
+        )
+        result = {**_scored(prediction, index, prior), "train_seconds": seconds}
+        with replacing(paths.prediction(baseline.key)) as aside:
+            _outputs(prediction, index).to_parquet(aside, index=False)
+        recorder.record(CellEnded(key=baseline.key, attempt=attempt, status="finished", result=result))
+    log.info("baselines of %s: %.1f s", missing[0].recorded().name, time.perf_counter() - started)
+
+
+def _scored(prediction: Prediction, index: WindowIndex, prior: Prior) -> dict[str, Any]:
+    columns: dict[str, Any] = {"train_base_rate": prior.mean, "train_residual_variance": prediction.residual_variance}
+    for split, prefix in _PREFIXES.items():
+        part = index.splits[split]  # type: ignore[index]
+        scorer = Scorer(part.labels_N, part.dates_N, task=index.task, prior=prior)
+        outputs_N = prediction.outputs[split]  # type: ignore[index]
+        scores = scorer.scores(outputs_N, prediction.residual_variance)
+        intervals = scorer.intervals(outputs_N, prediction.residual_variance)
+        columns |= split_columns(prefix, scores, intervals)
+        if split == "validation":
+            # the prior is one number by design; 'collapsed' is an alarm about methods that were to learn more
+            columns["collapsed"] = prediction.name != "prior" and is_collapsed(scores, intervals)
+    return columns
+
+
+def _outputs(prediction: Prediction, index: WindowIndex) -> pd.DataFrame:
+    """Columns date, asset, split, label, logit, as trials write them."""
+    return pd.concat(list(_parts(prediction, index)), ignore_index=True)
+
+
+def _parts(prediction: Prediction, index: WindowIndex) -> Iterator[pd.DataFrame]:
+    for split in _PREFIXES:
+        part = index.splits[split]  # type: ignore[index]
+        yield pd.DataFrame(
+            {
+                "date": part.dates_N,
+                "asset": part.assets_N,
+                "split": split,
+                "label": part.labels_N.astype("float32"),
+                "logit": prediction.outputs[split],  # type: ignore[index]
+            }
+        )

@@ -1,0 +1,93 @@
+"""How many trials at once: pure decisions from measured peaks and measured total throughput.
+
+Shares of a GPU are powers of two and cores are whole, so that many trials ask Ray for the same and actors are reused.
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from runner.probe.batch_size import GAIN
+
+MAX_COPIES = 8  # more trials on one GPU than this were never seen to help, and each costs a CUDA context
+
+
+@dataclass(frozen=True)
+class Threads:
+    """CPU threads of a trial, how many such trials at once, and the windows a second of all of them."""
+
+    threads: int
+    copies: int
+    samples_per_second: float
+
+
+def copies_that_fit(peak_bytes: int, usable_bytes: int) -> int:
+    """Trials of this peak that fit at once."""
+    return usable_bytes // max(1, peak_bytes)
+
+
+def copies_on_gpu(total: Callable[[int], float | None], single: float, fit: int) -> int:
+    """Most trials on one GPU that still raise total throughput: 1, 2, 4 or 8.
+
+    Args:
+        total: windows a second of k copies at once; None where one of them failed.
+        single: windows a second of one copy.
+        fit: how many fit into memory.
+    """
+    best, copies = single, 1
+    while copies * 2 <= min(fit, MAX_COPIES):
+        raised = total(copies * 2)
+        if raised is None or raised < GAIN * best:
+            break
+        best, copies = raised, copies * 2
+    return copies
+
+
+def threads_on_cpu(total: Callable[[int, int], float | None], cores: int, fit: int) -> Threads:
+    """Threads a trial that maximise the throughput of all trials at once; fewer threads where it is a draw.
+
+    Args:
+        total: windows a second of k copies with t threads each, called as ``total(t, k)``; None where it failed.
+        cores: cores of the host.
+        fit: how many trials fit into memory.
+    """
+    best = Threads(1, 1, 0.0)
+    threads = 1
+    while threads <= cores:
+        copies = max(1, min(cores // threads, fit))
+        measured = total(threads, copies)
+        if measured is not None and measured > GAIN * best.samples_per_second:
+            best = Threads(threads, copies, measured)
+        elif best.samples_per_second:
+            break
+        threads *= 2
+    return best
+
+
+def reserved_cores(threads: int, cores: int, fit: int) -> int:
+    """Cores that a trial asks for: its threads, or more where memory allows fewer trials than the cores would.
+
+    Each trial then holds at least its share of memory in cores, so trials of different sizes fit together, too.
+    """
+    copies = max(1, min(cores // threads, fit)) if threads <= cores else 1
+    return min(max(threads, -(-cores // copies)), max(cores, threads))
+
+
+def makespan(seconds: Sequence[float], shares: Sequence[float], capacity: float) -> float:
+    """Seconds until all trials are done, started in the given order as soon as there is room.
+
+    Args:
+        seconds: of each trial.
+        shares: what each takes of the capacity (cores, or GPUs).
+        capacity: of the whole host.
+    """
+    now, free = 0.0, capacity
+    running: list[tuple[float, float]] = []
+    for duration, share in zip(seconds, shares, strict=True):
+        taken = min(share, capacity)
+        while free + 1e-9 < taken:
+            now, released = heapq.heappop(running)
+            free += released
+        heapq.heappush(running, (now + duration, taken))
+        free -= taken
+    return max((end for end, _ in running), default=0.0)

@@ -1,0 +1,129 @@
+"""What is asked of the probe, and what it answers."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from runner.probe.batch_size import Measurement, Stop
+from runner.probe.devices import driver_version
+from runner.probe.limits import Limit
+from trainables.models import param_count
+from trainables.schema import ExecutionRecord, Measured, TrialSpec
+
+# fp32 parameter, its gradient and two moments of AdamW; bf16 is autocast over fp32 weights.
+STATIC_BYTES_PER_PARAMETER = 4 * 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One trial whose execution is to be found.
+
+    Attributes:
+        label: for people.
+        n_rows: rows of the data's table.
+        n_windows: training windows.
+        micro_batch, threads, gpu_share: pinned by the user; None where the probe decides.
+    """
+
+    label: str
+    spec: TrialSpec
+    device: Literal["cpu", "cuda"]
+    device_name: str
+    n_rows: int
+    n_windows: int
+    micro_batch: int | None = None
+    threads: int | None = None
+    gpu_share: float | None = None
+
+    @property
+    def batch(self) -> int:
+        """Windows in a step: the global batch, or all training windows where they are fewer."""
+        return min(self.spec.training.global_batch, self.n_windows)
+
+    @property
+    def n_params(self) -> int:
+        """Parameters of the model."""
+        return param_count.count(self.spec.model).total
+
+    @property
+    def static_bytes(self) -> int:
+        """What parameters, gradients and optimizer state take, whatever the micro-batch."""
+        return STATIC_BYTES_PER_PARAMETER * self.n_params
+
+    def identity(self, *, threads: int, activation_checkpointing: bool, copies: int = 1) -> dict[str, Any]:
+        """All that a measurement depends on, the micro-batch and the memory limit left out."""
+        training = self.spec.training
+        return {
+            "model": self.spec.model.model_dump(mode="json"),
+            "task": self.spec.task.kind,
+            "loss": [training.loss, training.class_weight],
+            "scaling": self.spec.data.scaling,
+            "rows": self.n_rows,
+            "batch": self.batch,
+            "dtype": self.spec.dtype,
+            "device": [self.device, self.device_name],
+            "driver": driver_version() if self.device == "cuda" else "",
+            "torch": torch.__version__,
+            "threads": threads,
+            "activation_checkpointing": activation_checkpointing,
+            "copies": copies,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """How a trial is to be executed, or why it cannot be.
+
+    Attributes:
+        reason: why it is not feasible; empty where it is.
+        extra_bytes: what a trial takes beyond the probe's process.
+        needed_bytes: at the smallest micro-batch; where that could not be run, a lower bound.
+        usable_bytes: the limit less margin and reserve.
+        measured: every size that the answer rests on, from the cache or not.
+        n_new: sizes measured now.
+        copies: trials at once that throughput and times below hold for.
+        samples_per_second, seconds_per_step: of one trial beside `copies - 1` like it.
+    """
+
+    question: Question
+    reason: str = ""
+    stopped: Stop | Literal["static"]
+    chosen: Measurement | None = None
+    measured: tuple[Measurement, ...] = ()
+    n_new: int = 0
+    n_oom: int = 0
+    limit: Limit
+    usable_bytes: int
+    needed_bytes: int
+    extra_bytes: int = 0
+    activation_checkpointing: bool = False
+    threads: int = 1
+    copies: int = 1
+    gpu_share: float = 1.0
+    reserved_cores: int = 1
+    samples_per_second: float = 0.0
+    seconds_per_step: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def feasible(self) -> bool:
+        """Whether it can be run."""
+        return self.chosen is not None
+
+    def record(self, checkpoint_interval_s: float) -> ExecutionRecord:
+        """The execution record of a trial that runs as decided."""
+        assert self.chosen is not None
+        return ExecutionRecord(
+            micro_batch=self.chosen.micro_batch,
+            accumulation=-(-self.question.batch // self.chosen.micro_batch),
+            threads=self.threads,
+            device=self.question.device,
+            activation_checkpointing=self.activation_checkpointing,
+            checkpoint_interval_s=checkpoint_interval_s,
+            gpu_share=self.gpu_share,
+            reserved_cores=self.reserved_cores,
+            measured=Measured(
+                peak_bytes=self.chosen.peak_bytes + self.extra_bytes, seconds_per_step=self.seconds_per_step
+            ),
+        )

@@ -1,0 +1,15 @@
+"""After an out-of-memory: how the next attempt is executed. The mathematics of the trial stay the same."""
+
+from trainables.schema import ExecutionRecord
+
+
+def after_out_of_memory(record: ExecutionRecord, global_batch: int) -> ExecutionRecord | None:
+    """Half the micro-batch, twice the accumulation; None at the floor, where nothing is left to halve.
+
+    What was measured for the old size no longer holds and is left out.
+    """
+    if record.micro_batch == 1:
+        return None
+    micro_batch = -(-record.micro_batch // 2)
+    accumulation = -(-global_batch // micro_batch)
+    return record.model_copy(update={"micro_batch": micro_batch, "accumulation": accumulation, "measured": None})

@@ -1,0 +1,53 @@
+"""Losses of trials under shared resamples of the periods that they were judged on, from their predictions on disk.
+
+Array names: N windows of a split, R resamples, K trials.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from runner.ledger import LedgerView
+from runner.paths import RunPaths
+from trainables.schema import TaskSpec
+from trainables.training.bootstrap import Floats
+from trainables.training.metrics import Prior, Scorer
+
+COUNT = 100
+_PLACE = ["date", "asset"]
+
+
+def loss_resamples(paths: RunPaths, view: LedgerView, keys: Sequence[str], split: str) -> Floats | None:
+    """Losses [R, K] of trials of one horizon.
+
+    None where predictions are missing or not of the same windows, and in regression, whose unit of loss the ledger does
+    not hold.
+    """
+    task = TaskSpec.model_validate(view.cells[keys[0]].cell.spec["task"]) if keys else None
+    if task is None or task.kind == "regression":
+        return None
+    frames = [_predictions(paths, key, split) for key in keys]
+    first = frames[0]
+    if first is None or not len(first):
+        return None
+    logits = []
+    for frame in frames:
+        if frame is None or not frame[[*_PLACE, "label"]].equals(first[[*_PLACE, "label"]]):
+            return None
+        logits.append(frame["logit"].to_numpy(dtype=np.float64))
+    labels_N = first["label"].to_numpy(dtype=np.float64)
+    dates_N = first["date"].to_numpy().astype("datetime64[ns]")
+    scorer = Scorer(labels_N, dates_N, task=task, prior=Prior(float(labels_N.mean()), float(labels_N.var())))
+    return scorer.loss_resamples(logits, count=COUNT)
+
+
+def _predictions(paths: RunPaths, key: str, split: str) -> pd.DataFrame | None:
+    path = paths.prediction(key)
+    if not path.exists():
+        return None
+    try:
+        frame = pd.read_parquet(path, columns=[*_PLACE, "split", "label", "logit"])
+    except (OSError, ValueError):  # damaged: the report is made from what there is
+        return None
+    return frame[frame["split"] == split].sort_values(_PLACE, ignore_index=True)

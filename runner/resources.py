@@ -1,0 +1,144 @@
+"""What each cell of a grid is given: its execution record, from the ledger or the probe, and what that will take."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from runner.device import Device, usable_cores
+from runner.grid import Cell, Grid
+from runner.ledger import LedgerView
+from runner.probe.cache import Cache
+from runner.probe.packing import makespan
+from runner.probe.prober import Options, Prober, pinned_record
+from runner.probe.question import Decision, Question
+from runner.settings import SweepSettings, UserSettings
+from trainables.schema import ExecutionSpec
+
+# Measured on a quickstart sweep (Ray 2.60, Linux). Beside the trials stand the driver, Ray's own processes and the
+# trackers': 1.0 GB of proportional set sizes. A trial's process peaks 0.20 to 0.28 GB above the probe's: Ray, and the
+# libraries that read data and judge results.
+SWEEP_BYTES = 1_200_000_000
+WORKER_EXTRA_BYTES = 280_000_000
+TRIAL_START_S = 1.0  # of a trial in a reused actor: data, model, predictions
+EVALUATION_SHARE = 1 / 3  # a forward pass is a third of a training step's arithmetic
+
+
+def cache_folder(*, use: bool = True, clear: bool = False) -> Path | None:
+    """The user's folder of measurements, cleared if asked; None where it is not to be used."""
+    folder = UserSettings().cache_dir
+    if clear:
+        Cache(folder).clear()
+    return folder if use else None
+
+
+def make_prober(
+    settings: SweepSettings,
+    *,
+    cache_folder: Path | None,
+    say: Callable[[str], None],
+    beside_a_sweep: bool = True,
+) -> Prober:
+    """A prober as a sweep's settings ask for it.
+
+    Args:
+        settings: of the sweep.
+        cache_folder: where measurements are kept; None remembers nothing.
+        say: is told what is being measured.
+        beside_a_sweep: whether the driver and Ray will need memory, too.
+    """
+    probe = settings.probe
+    options = Options(
+        margin=probe.margin,
+        minimum=probe.min_micro_batch,
+        maximum=probe.max_micro_batch,
+        memory_limit=probe.memory_limit,
+        reserve_bytes=SWEEP_BYTES if beside_a_sweep else 0,
+        extra_bytes=WORKER_EXTRA_BYTES if beside_a_sweep else 0,
+        cores=usable_cores(),
+        seconds_per_model=probe.seconds_per_model,
+        timeout_s=probe.timeout_s,
+        cache_folder=cache_folder,
+    )
+    return Prober(options, say)
+
+
+def question(cell: Cell, execution: ExecutionSpec, device: Device) -> Question:
+    """What the probe is asked about a cell."""
+    assert cell.sizes["n_train"] is not None
+    return Question(
+        label=f"{cell.labels['budget']} ({cell.counts.total:,} parameters)",
+        spec=cell.spec,
+        device=device.kind,
+        device_name=device.name,
+        n_rows=cell.entry.rows,
+        n_windows=cell.sizes["n_train"],
+        micro_batch=None if execution.micro_batch == "auto" else int(execution.micro_batch),
+        threads=_threads(execution, device),
+        gpu_share=None if execution.gpu_share == "auto" else float(execution.gpu_share),
+    )
+
+
+def _threads(execution: ExecutionSpec, device: Device) -> int | None:
+    if execution.threads != "auto":
+        return int(execution.threads)
+    return None if device.kind == "cpu" else 1  # a GPU's trial waits for it: one thread feeds it
+
+
+def assign(grid: Grid, view: LedgerView, settings: SweepSettings, prober: Prober | None) -> Grid:
+    """Give every cell that is still to run its execution record.
+
+    What the ledger has pinned wins. Without a prober nothing is measured.
+
+    Raises:
+        ProbeError: a measurement failed for a reason that is neither memory nor time.
+    """
+    return dataclasses.replace(
+        grid, cells=tuple(_assigned(cell, view, settings.execution, grid.device, prober) for cell in grid.cells)
+    )
+
+
+def _assigned(cell: Cell, view: LedgerView, execution: ExecutionSpec, device: Device, prober: Prober | None) -> Cell:
+    known = view.cells.get(cell.key)
+    if known is not None and known.execution and (pinned := pinned_record(known.execution, device.kind)):
+        return dataclasses.replace(cell, record=pinned)
+    if prober is None or cell.infeasible:
+        return cell
+    decision = prober.decide(question(cell, execution, device))
+    if not decision.feasible:
+        return dataclasses.replace(cell, decision=decision, infeasible=_refusal(cell, decision))
+    record = decision.record(execution.checkpoint_interval_s)
+    return dataclasses.replace(cell, record=record, decision=decision)
+
+
+def _refusal(cell: Cell, decision: Decision) -> str:
+    return f"{cell.labels['budget']} does not fit: {decision.reason}"
+
+
+# ---- forecasts ---------------------------------------------------------------------------------------------------
+
+
+def trial_seconds(cell: Cell) -> float | None:
+    """Seconds that a trial will take from its start to its end, without early stopping; None if nothing is measured."""
+    measured, n_train = cell.record.measured, cell.sizes["n_train"]
+    if measured is None or not n_train:
+        return None
+    training = cell.spec.training
+    batch = min(training.global_batch, n_train)
+    steps = training.epochs * (n_train // batch)
+    evaluated = training.epochs * (cell.sizes["n_val"] or 0) + (cell.sizes["n_test"] or 0)
+    return TRIAL_START_S + measured.seconds_per_step * (steps + EVALUATION_SHARE * evaluated / batch)
+
+
+def sweep_seconds(cells: tuple[Cell, ...], device: Device) -> float | None:
+    """Seconds until all these cells are done, packed as they ask for, the largest first; None if one is unknown."""
+    ordered = sorted(cells, key=lambda cell: cell.counts.total, reverse=True)
+    seconds = [trial_seconds(cell) for cell in ordered]
+    known = [one for one in seconds if one is not None]
+    if len(known) < len(seconds):
+        return None
+    on_gpu = device.kind == "cuda"
+    shares = [
+        cell.record.gpu_share if on_gpu else float(cell.record.reserved_cores or cell.record.threads)
+        for cell in ordered
+    ]
+    return makespan(known, shares, float(device.count))

@@ -1,0 +1,9 @@
+"""Scaling laws: fits with intervals, rivals and a verdict, of any table of sizes and losses.
+
+Pure: numpy, scipy and pandas. How it works and what it covers: ``docs/fits.md``.
+"""
+
+from runner.scaling.fit import Fit, Options, fit
+from runner.scaling.table import Table, read_csv
+
+__all__ = ["Fit", "Options", "Table", "fit", "read_csv"]

@@ -1,0 +1,122 @@
+"""Does a sensor still follow its device? Pure.
+
+A constant reading alone is no fault: a cool GPU shows one integer for hours. But a reading that stays constant while
+the power changed by what used to move it by more than two quanta is a broken sensor. Where nothing changes at all, the
+duty is dipped now and then, so that there is something to follow.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+DIP_S = 30.0
+DIP_DUTY = 0.5
+QUANTA = 2.0
+# Load is followed by a quick and a slow low-pass. A plant with a time constant in between lies between the two, so a
+# reading counts as dead only if both say that it must have moved.
+QUICK_S, SLOW_S = 5.0, 150.0
+PATIENCE_S = 20.0  # longer than any sensor's delay
+CAUTION = 0.7  # share of the gain seen that is counted upon: surroundings change, too
+LEAST_QUANTUM = 0.5  # degrees, for sensors without rounding
+LEAST_RISE = 5.0  # degrees between coldest and hottest before there is a gain to speak of
+
+
+@dataclass(frozen=True)
+class Liveness:
+    """Memory of one channel. Loads are watts, or duties where no power is measured.
+
+    Attributes:
+        seen: latest (Celsius, power, utilisation, duty), and since when all of them are the same.
+        celsius: latest temperature, and since when it is the same.
+        quick, slow: low-passed load; `quick_then`, `slow_then` when the temperature last changed.
+        coldest, hottest: extremes of the temperature.
+        most: highest quick load.
+        overdue_since_s: since when the temperature should have moved, and did not.
+        dip_until_s: end of the latest dip.
+    """
+
+    seen: tuple[float | None, ...] = ()
+    seen_since_s: float = 0.0
+    celsius: float | None = None
+    celsius_since_s: float = 0.0
+    quick: float | None = None
+    slow: float = 0.0
+    quick_then: float = 0.0
+    slow_then: float = 0.0
+    coldest: float = math.inf
+    hottest: float = -math.inf
+    most: float = 0.0
+    overdue_since_s: float = math.inf
+    dip_until_s: float = -math.inf
+
+    @property
+    def gain(self) -> float:
+        """Degrees a unit of load, at least, as seen so far, as if the coldest had no load; 0 while unknown."""
+        rise = self.hottest - self.coldest
+        return rise / self.most if self.most > 0 and rise >= LEAST_RISE else 0.0
+
+    @property
+    def due(self) -> float:
+        """Degrees by which the temperature must have moved since it last did."""
+        if self.quick is None:
+            return 0.0
+        return CAUTION * self.gain * min(abs(self.quick - self.quick_then), abs(self.slow - self.slow_then))
+
+    def dead(self, time_s: float) -> bool:
+        """Whether the reading should have moved by now, and did not."""
+        return time_s - self.overdue_since_s >= PATIENCE_S
+
+
+def advance(
+    state: Liveness,
+    celsius: float,
+    others: tuple[float | None, float | None],
+    duty: float,
+    time_s: float,
+    step_s: float,
+    *,
+    quantum: float,
+    busy: bool,
+) -> Liveness:
+    """Take in one good reading.
+
+    Args:
+        state: the memory.
+        celsius: the temperature read.
+        others: power in watts and utilisation, None where there are none.
+        duty: share of the time that trials could work since the reading before.
+        time_s: now.
+        step_s: seconds since the reading before.
+        quantum: smallest step between two readings, in degrees.
+        busy: whether a trial works on the device.
+    """
+    power, _ = others
+    load = power if power is not None else (duty if busy else 0.0)
+    quick, slow = load, load
+    if state.quick is not None:
+        quick = load + (state.quick - load) * math.exp(-step_s / QUICK_S)
+        slow = load + (state.slow - load) * math.exp(-step_s / SLOW_S)
+    seen = (celsius, *others, duty)
+    changed = celsius != state.celsius
+    state = replace(
+        state,
+        seen=seen,
+        seen_since_s=state.seen_since_s if seen == state.seen and busy else time_s,
+        celsius=celsius,
+        celsius_since_s=time_s if changed else state.celsius_since_s,
+        quick=quick,
+        slow=slow,
+        quick_then=quick if changed else state.quick_then,
+        slow_then=slow if changed else state.slow_then,
+        coldest=min(state.coldest, celsius),
+        hottest=max(state.hottest, celsius),
+        most=max(state.most, quick),
+    )
+    overdue = not changed and state.due > QUANTA * max(quantum, LEAST_QUANTUM)
+    return replace(state, overdue_since_s=min(state.overdue_since_s, time_s) if overdue else math.inf)
+
+
+def dip(state: Liveness, time_s: float, after_s: float) -> Liveness:
+    """Begin a dip where nothing has changed for `after_s`."""
+    if time_s - state.seen_since_s < after_s:
+        return state
+    return replace(state, dip_until_s=time_s + DIP_S, seen_since_s=time_s)

@@ -1,0 +1,52 @@
+"""Sensor and policy in threads of this process: temperature protection without Ray, for debug mode."""
+
+import threading
+
+from runner.thermal.gate import Follower, ThermalGate
+from runner.thermal.sensors import Sensor
+from runner.thermal.spec import ThermalSpec
+from runner.thermal.station import Station
+
+TRIAL = "debug"
+
+
+class LocalGovernor:
+    """Samples in a daemon thread; `gate` is for the one trial of this process."""
+
+    def __init__(self, spec: ThermalSpec, sensor: Sensor, device: str) -> None:
+        """Begin.
+
+        Args:
+            spec: limits and times.
+            sensor: owned from now on.
+            device: what the trial runs on: ``cpu`` or a GPU's UUID.
+
+        Raises:
+            SensorError: limits as headroom, for a device without a threshold.
+        """
+        self.station = Station(spec, sensor)
+        self.gate = ThermalGate(spec)
+        self._spec = spec
+        self._over = threading.Event()
+        threading.Thread(target=self._sample, name="thermal-sampler", daemon=True).start()
+        self._follower = Follower(
+            self.gate, lambda: self.station.published(device, TRIAL), spec.interval_s / 2, "thermal-follower"
+        )
+
+    def close(self) -> None:
+        """End the threads."""
+        self._over.set()
+        self._follower.close()
+
+    def _sample(self) -> None:
+        while not self._over.is_set():
+            self.station.sample()
+            self._over.wait(self._spec.interval_s)
+        self.station.sensor.close()
+
+
+def cuda_uuid(index: int = 0) -> str:
+    """UUID of a CUDA device as CUDA itself counts them, in NVML's spelling. Nothing is allocated on the device."""
+    import torch
+
+    return f"GPU-{torch.cuda.get_device_properties(index).uuid}"

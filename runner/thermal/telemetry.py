@@ -1,0 +1,136 @@
+"""What the governors of a sweep saw, in the driver: rows of ``thermal.parquet``, events for the ledger, a line."""
+
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from runner.thermal.station import Sample
+from trainables.files import replacing
+
+# Column and dtype of thermal.parquet. The limits stand in every row, so that the file explains itself.
+COLUMNS = {
+    "time": "datetime64[us, UTC]",
+    **dict.fromkeys(("node", "device", "sensor", "part"), "string"),
+    "celsius": "float64",
+    "state": "string",
+    "duty": "float64",
+    "power_watts": "float64",
+    "utilisation": "float64",
+    **dict.fromkeys(("slowed_by", "reason"), "string"),
+    **dict.fromkeys(("target", "hold", "resume", "stop"), "float64"),
+}
+QUIET_S = 10.0  # where nothing changes, one row in so many seconds tells it
+CHANGE_CELSIUS, CHANGE_DUTY = 1.0, 0.05
+WRITE_INTERVAL_S = 30.0
+WRITE_SHARE = 20.0  # writing takes at most a twentieth of the time
+HELD = ("hold", "release", "stop")
+
+Place = tuple[str, str, str]
+
+
+class Telemetry:
+    """Collects samples of all nodes; used by one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Go on with what an earlier sweep of this run wrote."""
+        self._path = path
+        self._before = pd.read_parquet(path) if path.exists() else None
+        self._rows: list[dict[str, Any]] = []
+        self._kept: dict[Place, Sample] = {}
+        self.latest: dict[Place, Sample] = {}
+        self._throttled: set[Place] = set()
+        self._next_write_s = time.monotonic() + WRITE_INTERVAL_S
+        self._unwritten = False
+
+    def add(self, node: str, samples: Iterable[Sample]) -> Iterator[str]:
+        """Take in a node's samples; yields what is worth an event."""
+        for sample in samples:
+            place = (node, sample.device, sample.part)
+            before = self.latest.get(place)
+            self.latest[place] = sample
+            if self._telling(place, sample):
+                if before is not None and self._kept.get(place) is not before:
+                    self._keep(place, before)  # so that a change after a quiet time is not drawn as a slope
+                self._keep(place, sample)
+            words = self._change(place, before, sample)
+            if words:
+                yield f"{_name(place)}: {words}"
+
+    def write(self, *, now: bool = False) -> None:
+        """Write `thermal.parquet` atomically, when it is time.
+
+        Raises:
+            OSError: it cannot be written; what was collected stays in memory.
+        """
+        started = time.monotonic()
+        if not self._unwritten or not (now or started >= self._next_write_s):
+            return
+        table = self.frame()
+        with replacing(self._path) as aside:
+            table.to_parquet(aside, index=False)
+        self._unwritten = False
+        ended = time.monotonic()
+        self._next_write_s = ended + max(WRITE_INTERVAL_S, WRITE_SHARE * (ended - started))
+
+    def frame(self) -> pd.DataFrame:
+        """All rows, columns `COLUMNS`; earlier rows are taken together, so that they cost little memory."""
+        new = pd.DataFrame(self._rows, columns=list(COLUMNS)).astype(COLUMNS)
+        self._before = new if self._before is None else pd.concat([self._before, new], ignore_index=True)
+        self._rows = []
+        return self._before
+
+    def line(self) -> str:
+        """The state of all devices in a few words: what is held back, or the hottest."""
+        if not self.latest:
+            return ""
+        held = [(place, sample) for place, sample in self.latest.items() if sample.state != "normal"]
+        shown = held or [max(self.latest.items(), key=lambda item: item[1].celsius or 0.0)]
+        return "; ".join(f"{_name(place)} {_state(sample)}" for place, sample in shown)
+
+    def _telling(self, place: Place, sample: Sample) -> bool:
+        kept = self._kept.get(place)
+        if kept is None or kept.state != sample.state or (kept.celsius is None) != (sample.celsius is None):
+            return True
+        quiet_s = (sample.time - kept.time).total_seconds()
+        warmed = abs((kept.celsius or 0.0) - (sample.celsius or 0.0)) >= CHANGE_CELSIUS
+        return warmed or abs(kept.duty - sample.duty) >= CHANGE_DUTY or quiet_s >= QUIET_S
+
+    def _keep(self, place: Place, sample: Sample) -> None:
+        self._kept[place] = sample
+        self._unwritten = True
+        limits = sample.limits
+        self._rows.append(
+            {
+                **{name: getattr(sample, name) for name in COLUMNS if hasattr(sample, name)},
+                "node": place[0],
+                **{name: getattr(limits, name) for name in ("target", "hold", "resume", "stop")},
+            }
+        )
+
+    def _change(self, place: Place, before: Sample | None, sample: Sample) -> str:
+        """What happened, if it is worth an event: throttling comes and goes, and is told once."""
+        was = before.state if before else "normal"
+        if sample.state == was:
+            return ""
+        if sample.state in HELD:
+            waiting = before is None and sample.celsius is None
+            return "" if waiting else f"{sample.state} ({sample.reason})"
+        if was in HELD:
+            return f"{sample.state} again at {sample.celsius:g} C"
+        if sample.state == "throttle" and place not in self._throttled:
+            self._throttled.add(place)
+            return f"throttle ({sample.reason})"
+        return ""
+
+
+def _name(place: Place) -> str:
+    node, device, part = place
+    return f"{device} {part}" if not node else f"node {node[:8]}, {device[:12]} {part}"
+
+
+def _state(sample: Sample) -> str:
+    celsius = "-" if sample.celsius is None else f"{sample.celsius:g} C"
+    return f"{celsius} {sample.state}" + (f" {sample.duty:.0%}" if sample.state == "throttle" else "")

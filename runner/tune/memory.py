@@ -1,0 +1,133 @@
+"""Out of memory while trials run: seen before the kernel acts, told from a plain crash, answered by a smaller step.
+
+Ray's own memory monitor is off (docs/ray.md). In each worker a thread looks at the host's memory; in the driver, a
+trial's death is held against what that thread left in writing and against the kernel's count of kills.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from runner.ledger import CellState
+from runner.probe.limits import host_limit, oom_kills
+from runner.probe.retry import after_out_of_memory
+from trainables.schema import ExecutionRecord
+
+POLL_S = 0.1  # a look takes 0.2 ms
+FLOOR_BYTES = 256_000_000  # less than this left, and the largest trial ends before the kernel chooses a process
+WORKER_NAME = "IsothermTrial"
+EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: it can be tried again
+# What torch says on CUDA, and its CPU allocator; a Python MemoryError.
+_WORDS = ("OutOfMemoryError", "can't allocate memory", "not enough memory", "MemoryError", "CUBLAS_STATUS_ALLOC_FAILED")
+_DEATHS = ("ActorDied", "RayActorError", "actor died", "worker process has died", "WorkerCrashed")
+
+
+class HostGuard:
+    """Ends its own process when the host is about to run out of memory, and leaves a word why.
+
+    Of several workers the largest ends itself. The word is a file, since a process that dies cannot answer.
+    """
+
+    def __init__(
+        self,
+        free_bytes: Callable[[], int] = lambda: host_limit().bytes,
+        floor_bytes: int = FLOOR_BYTES,
+        end: Callable[[int], object] = os._exit,
+    ) -> None:
+        self._free_bytes, self._floor, self._end = free_bytes, floor_bytes, end
+        self._word: Path | None = None
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, checkpoints: Path) -> None:
+        """Guard the trial whose checkpoints are in this folder, until it is another one's turn."""
+        self._word = word_of(checkpoints)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="host-memory", daemon=True)
+            self._thread.start()
+
+    def look(self) -> bool:
+        """Look once; whether the process is to end."""
+        free = self._free_bytes()
+        if free >= self._floor or self._word is None or not _largest():
+            return False
+        self._word.parent.mkdir(parents=True, exist_ok=True)
+        size = psutil.Process().memory_info().rss
+        self._word.write_text(
+            f"the host had {free / 1e9:.2f} GB left, and this trial was the largest with {size / 1e9:.2f} GB"
+        )
+        return True
+
+    def _watch(self) -> None:
+        while not self.look():
+            time.sleep(POLL_S)
+        self._end(EXIT_CODE)
+
+
+def word_of(checkpoints: Path) -> Path:
+    """Where the guard of a trial leaves its word."""
+    return checkpoints.parent / f".{checkpoints.name}.out_of_memory"
+
+
+def _largest() -> bool:
+    """Whether no other trial's process on this host, of the same Ray, is larger than this one."""
+    own = psutil.Process()
+    parent = own.parent()
+    sizes = []
+    for other in parent.children() if parent else []:
+        try:
+            if other.pid != own.pid and WORKER_NAME in " ".join(other.cmdline()):
+                sizes.append(other.memory_info().rss)
+        except psutil.Error:
+            continue
+    return int(own.memory_info().rss) >= max(sizes, default=0)
+
+
+class Autopsy:
+    """Why a trial failed: for lack of memory, or not. One for a sweep; it keeps the kernel's count of kills."""
+
+    def __init__(self, kills: Callable[[], int] = oom_kills) -> None:
+        self._kills = kills
+        self._seen = kills()
+
+    def out_of_memory(self, error: str, checkpoints: Path) -> str:
+        """How a trial ran out of memory; an empty text where it failed in another way.
+
+        Args:
+            error: what Tune says of the failure.
+            checkpoints: the trial's folder.
+        """
+        word = word_of(checkpoints)
+        if word.exists():
+            reason = word.read_text()
+            word.unlink()
+            return f"ended by the host-memory guard: {reason}"
+        lines = [line.strip() for line in error.splitlines() if line.strip()]
+        if said := [line for line in lines if any(words in line for words in _WORDS)]:
+            return said[-1][:500]
+        if any(words in error for words in _DEATHS) and self._kills() > self._seen:
+            self._seen += 1
+            return "killed by the kernel for lack of memory (its count of such kills rose)"
+        return ""
+
+
+def next_record(planned: ExecutionRecord, state: CellState, global_batch: int) -> ExecutionRecord:
+    """How a cell's next attempt is executed.
+
+    The ledger's record, where it was made for this kind of device; after an out-of-memory a smaller one, down to the
+    floor; otherwise what was planned.
+    """
+    if state.execution is None or state.execution["device"] != planned.device:
+        return planned
+    record = ExecutionRecord.model_validate(state.execution)
+    if state.status == "out_of_memory":
+        return after_out_of_memory(record, global_batch) or record
+    return record
+
+
+def at_the_floor(state: CellState) -> bool:
+    """Whether the last attempt ran out of memory with the smallest micro-batch."""
+    return state.status == "out_of_memory" and (state.execution or {}).get("micro_batch") == 1

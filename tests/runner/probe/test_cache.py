@@ -1,0 +1,79 @@
+"""The cache: limits applied when looked up, damage survived."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.probe.batch_size import Measurement
+from runner.probe.cache import Cache, Curve
+
+GB = 10**9
+QUESTION: dict[str, Any] = {"model": {"width": 8}, "torch": "2"}
+
+
+def ok(size: int, peak: int) -> Measurement:
+    return Measurement(micro_batch=size, outcome="ok", peak_bytes=peak, samples_per_second=size, seconds_per_step=1.0)
+
+
+def curve(stopped: str = "memory") -> Curve:
+    made = Curve(seconds=3.0)
+    for one in (ok(1, GB), ok(8, 2 * GB), ok(32, 5 * GB)):
+        made.add(one)
+    made.ended((1, 8, 32, 128), 6 * GB, stopped)  # type: ignore[arg-type]
+    return made
+
+
+def test_what_was_stored_is_found_and_only_for_the_same_question(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    assert cache.load(QUESTION) == Curve()
+    cache.store(QUESTION, curve())
+    assert Cache(tmp_path).load(QUESTION) == curve()
+    assert cache.load({**QUESTION, "torch": "3"}) == Curve()
+    assert cache.clear() == 1
+    assert cache.load(QUESTION) == Curve()
+
+
+def test_limits_are_applied_when_looked_up() -> None:
+    sizes = (1, 8, 32, 128)
+    found = curve().search(sizes, 6 * GB)
+    assert found is not None
+    assert found.chosen is not None
+    assert found.chosen.micro_batch == 32
+    tighter = curve().search(sizes, 3 * GB)
+    assert tighter is not None
+    assert tighter.chosen is not None
+    assert tighter.chosen.micro_batch == 8
+    assert curve().search(sizes, 8 * GB) is None, "more memory reopens a search that memory had ended"
+    assert curve("plateau").search(sizes, 8 * GB) is not None
+    assert curve().search(sizes, GB // 2) is None, "nothing of it fits: smaller sizes must be looked at"
+    assert curve().search((1, 2), 6 * GB) is None, "other sizes are another search"
+
+
+def test_an_out_of_memory_counts_under_the_same_limit_or_less() -> None:
+    made = Curve()
+    made.add(Measurement(micro_batch=64, outcome="out_of_memory", peak_bytes=3 * GB, limit_bytes=3 * GB))
+    assert made.known(64, 2 * GB) is not None
+    assert made.known(64, 4 * GB) is None
+
+
+def test_a_damaged_file_is_measured_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cache = Cache(tmp_path)
+    cache.store(QUESTION, curve())
+    [path] = tmp_path.rglob("*.json")
+    path.write_text(path.read_text()[:100])
+    assert cache.load(QUESTION) == Curve()
+    assert "measured anew" in caplog.text
+
+
+def test_without_a_folder_nothing_is_remembered() -> None:
+    cache = Cache(None)
+    cache.store(QUESTION, curve())
+    assert cache.load(QUESTION) == Curve()
+    assert cache.clear() == 0
+
+
+def test_a_folder_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "file").write_text("")
+    Cache(tmp_path / "file").store(QUESTION, curve())
+    assert "cannot be kept" in caplog.text

@@ -1,0 +1,58 @@
+"""How many trials at once."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.probe.packing import copies_on_gpu, copies_that_fit, makespan, reserved_cores, threads_on_cpu
+
+
+def saturating(knee: float):
+    """Total throughput of k copies on one device that is full at `knee` copies."""
+    return lambda copies: 100.0 * min(copies, knee)
+
+
+def test_copies_go_up_while_the_total_does_and_memory_allows() -> None:
+    assert copies_on_gpu(saturating(1), 100, fit=8) == 1
+    assert copies_on_gpu(saturating(4), 100, fit=8) == 4
+    assert copies_on_gpu(saturating(100), 100, fit=100) == 8
+    assert copies_on_gpu(saturating(100), 100, fit=3) == 2
+    assert copies_on_gpu(lambda copies: None, 100, fit=8) == 1, "copies that fail are no gain"
+
+
+def test_copies_that_fit() -> None:
+    assert copies_that_fit(3 * 10**9, 10 * 10**9) == 3
+    assert copies_that_fit(11 * 10**9, 10 * 10**9) == 0
+
+
+def test_threads_that_raise_the_total_of_all_trials() -> None:
+    # Perfect scaling over trials, none over threads: one thread each.
+    assert threads_on_cpu(lambda threads, copies: 10.0 * copies, 8, fit=8).threads == 1
+    # Memory for two trials only: the cores are used by threads.
+    chosen = threads_on_cpu(lambda threads, copies: 10.0 * copies * threads**0.9, 8, fit=2)
+    assert (chosen.threads, chosen.copies) == (4, 2)
+    # What could not be measured is not chosen.
+    assert threads_on_cpu(lambda threads, copies: 10.0 if threads == 1 else None, 8, fit=1).threads == 1
+
+
+@given(st.integers(1, 64), st.integers(1, 128), st.integers(1, 64))
+def test_no_more_trials_than_memory_holds_ever_run_at_once(threads: int, cores: int, fit: int) -> None:
+    reserved = reserved_cores(threads, cores, fit)
+    assert reserved >= min(threads, cores)
+    assert 1 <= reserved <= max(cores, threads)
+    if threads <= cores:
+        assert cores // reserved <= fit
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 100), st.sampled_from([0.25, 0.5, 1.0, 2.0])), max_size=20))
+def test_makespan_lies_between_its_bounds(trials: list[tuple[float, float]]) -> None:
+    seconds, shares = [one for one, _ in trials], [share for _, share in trials]
+    span = makespan(seconds, shares, 2.0)
+    work = sum(one * share for one, share in trials)
+    assert span >= max(work / 2.0, *seconds, 0.0) * 0.999
+    assert span <= sum(seconds) * 1.001
+
+
+def test_makespan_of_equal_trials() -> None:
+    assert makespan([10.0] * 4, [1.0] * 4, 2.0) == 20.0
+    assert makespan([10.0] * 4, [0.5] * 4, 1.0) == 20.0
+    assert makespan([], [], 1.0) == 0.0

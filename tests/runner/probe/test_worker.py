@@ -1,0 +1,175 @@
+"""The child process, for real: small models, real kills."""
+
+import dataclasses
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from runner.probe.child import ProbeError, Worker
+from runner.probe.prober import Options, Prober
+from runner.probe.question import Question
+from runner.probe.worker import Request
+from trainables.schema import ModelShape, ResolvedData, ResolvedTraining, SplitSpec, TaskSpec, TrialSpec
+
+GB = 10**9
+
+
+def spec(width: int = 32, batch: int = 64, **changes: object) -> TrialSpec:
+    shape = {"name": "patchtst", "width": width, "depth": 2, "heads": 4, "feed_forward": 2 * width, "n_features": 20}
+    training = {"epochs": 1, "global_batch": batch, "lr": 1e-3, "weight_decay": 0.01, "warmup": 0.1, "clip": 1.0}
+    training |= {"loss": "bce", "focal_gamma": 2.0, "class_weight": "none", "early_stopping": None, "seed": 0}
+    return TrialSpec(
+        data=ResolvedData(
+            content_sha256="0",
+            assets=("a",),
+            features=("f",) * 20,
+            tier="a20",
+            timescale="daily",
+            representation="relative",
+            scaling="zscore",
+            splits=SplitSpec(),
+            fraction=1.0,
+        ),
+        task=TaskSpec(context=60),
+        model=ModelShape.model_validate(
+            {**shape, "context": 60, "patch": 10, "channels": "mixed", "dropout": 0.1, **changes}
+        ),
+        training=ResolvedTraining.model_validate(training),
+        dtype="fp32",
+    )
+
+
+def request(micro_batch: int, **changes: object) -> Request:
+    values = {"spec": spec(), "n_rows": 2000, "n_windows": 1000, "threads": 1, "device": "cpu", "measure_s": 0.05}
+    return Request.model_validate({**values, "micro_batch": micro_batch, **changes})
+
+
+def question(**changes: object) -> Question:
+    base = Question(label="tiny", spec=spec(), device="cpu", device_name="test", n_rows=2000, n_windows=1000)
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Worker]:
+    with Worker() as one:
+        yield one
+
+
+def test_a_size_is_measured_and_a_larger_one_takes_more(worker: Worker) -> None:
+    wide = spec(width=512, batch=512)
+    small = worker.ask(request(8, spec=wide), timeout_s=60)
+    large = worker.ask(request(512, spec=wide), timeout_s=60)
+    for one in (small, large):
+        assert one.ok
+        assert one.samples_per_second == pytest.approx(512 / one.seconds_per_step)
+    # 512 windows of 6 tokens and 2 blocks: activations of about 512 * 6 * 2 * 20 * 512 numbers
+    assert large.peak_bytes - small.peak_bytes > 100e6
+
+
+def test_gradients_and_optimizer_state_are_part_of_the_peak(worker: Worker) -> None:
+    model = request(1, spec=spec(width=1024, batch=2))
+    base = worker.ask(request(1), timeout_s=60).peak_bytes
+    from trainables.models import param_count
+
+    parameters = param_count.count(model.spec.model).total
+    taken = worker.ask(model, timeout_s=60).peak_bytes - base
+    assert taken > 4 * 5 * parameters * 0.9, "weights, gradients, two moments and the best weights"
+    assert taken < 4 * 5 * parameters * 1.5
+
+
+@pytest.mark.parametrize("scaling", ["revin", "none"])
+def test_other_scalings_and_a_batch_that_does_not_divide(worker: Worker, scaling: str) -> None:
+    stats = 40 if scaling == "revin" else 0
+    other = spec(batch=50, n_window_stats=stats)
+    other = other.model_copy(update={"data": other.data.model_copy(update={"scaling": scaling})})
+    assert worker.ask(request(16, spec=other, activation_checkpointing=True), timeout_s=60).ok
+
+
+def test_a_worker_that_is_killed_is_an_answer_and_the_next_size_gets_a_new_one(worker: Worker) -> None:
+    worker.start()
+    assert worker.pid is not None
+    threading.Timer(0.3, os.kill, (worker.pid, signal.SIGKILL)).start()
+    killed = worker.ask(request(1, steps=10**9), timeout_s=60)
+    assert killed.outcome == "out_of_memory"
+    assert killed.peak_bytes > 0
+    assert "killed" in killed.detail
+    assert worker.ask(request(8), timeout_s=60).ok
+
+
+def test_time_and_the_guard_end_a_size(worker: Worker) -> None:
+    slow = worker.ask(request(1, steps=10**9), timeout_s=0.5)
+    assert slow.outcome == "timeout"
+    guarded = worker.ask(request(8), timeout_s=60, guard=lambda resident: "too large" if resident > 10**6 else "")
+    assert guarded.outcome == "out_of_memory"
+    assert guarded.detail == "too large"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
+def test_an_error_that_is_not_memory_is_raised_with_its_traceback(worker: Worker) -> None:
+    with pytest.raises(ProbeError, match="NVML"):
+        worker.ask(request(8, device="cuda"), timeout_s=60)
+
+
+def test_a_decision_and_its_cache(tmp_path: object) -> None:
+    options = Options(cache_folder=tmp_path, cores=1, seconds_per_model=30)  # type: ignore[arg-type]
+    asked: list[str] = []
+    with Prober(options, asked.append) as prober:
+        decision = prober.decide(question())
+    assert decision.feasible
+    assert decision.chosen in decision.measured
+    assert decision.n_oom == 0
+    assert decision.n_new == len(decision.measured) <= 8
+    record = decision.record(60.0)
+    assert record.micro_batch * record.accumulation == 64
+    assert record.measured is not None
+    assert record.measured.seconds_per_step > 0
+
+    asked.clear()
+    with Prober(options, asked.append) as prober:
+        again = prober.decide(question())
+        tighter = dataclasses.replace(options, memory_limit=GB)
+        pinned = prober.decide(question(micro_batch=again.measured[0].micro_batch))
+    with Prober(tighter, asked.append) as prober:
+        limited = prober.decide(question())
+    assert not asked, "everything was known"
+    assert again.chosen == decision.chosen
+    assert pinned.chosen == again.measured[0]
+    assert limited.limit.bytes == GB
+    assert limited.n_new == 0
+
+
+def test_what_cannot_fit_is_refused_without_a_child() -> None:
+    started = time.monotonic()
+    asked: list[str] = []
+    with Prober(Options(memory_limit=GB), asked.append) as prober:
+        decision = prober.decide(question(spec=spec(width=4096)))
+    assert not decision.feasible
+    assert decision.measured == ()
+    assert not asked
+    assert decision.needed_bytes > decision.usable_bytes
+    assert "alone need" in decision.reason
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.slow
+def test_activation_checkpointing_is_tried_before_giving_up(worker: Worker) -> None:
+    deep = spec(width=128, batch=256, depth=8)
+    whole = worker.ask(request(256, spec=deep), timeout_s=60)
+    frugal = worker.ask(request(256, spec=deep, activation_checkpointing=True), timeout_s=60)
+    empty = worker.ask(request(1), timeout_s=60)
+    assert frugal.peak_bytes < whole.peak_bytes - 40e6
+    limit = (whole.peak_bytes + frugal.peak_bytes) // 2
+    with Prober(Options(memory_limit=limit, margin=0.0, minimum=256)) as prober:
+        decision = prober.decide(question(spec=deep))
+    assert decision.feasible
+    assert decision.activation_checkpointing
+    assert decision.record(1.0).activation_checkpointing
+    with Prober(Options(memory_limit=empty.peak_bytes, margin=0.0, minimum=256)) as prober:
+        refused = prober.decide(question(spec=deep))
+    assert not refused.feasible
+    assert "with activation checkpointing" in refused.reason

@@ -1,0 +1,79 @@
+from pathlib import Path
+
+import pytest
+
+from runner import baselines, ledger, results, sweepfile
+from runner import plan as planning
+from runner.ledger import SweepStarted
+from runner.plan import Plan
+from runner.recorder import Recorder
+
+SWEEP = """\
+name: tiny
+data: {source: sp500, tier: ohlcv}
+task: {kind: threshold, context: 20}
+model: {name: mlp}
+training: {epochs: 1, global_batch: 128, lr: 1.0e-3}
+grid: {budget: [20k, 40k], horizon: [1, 200], seed: [0]}
+execution: {device: cpu, threads: 1}
+thermal: {require_sensors: false}
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(SWEEP)
+    return planning.build(sweepfile.load(Path("tiny.yaml"), (), tracking=False))
+
+
+def started(plan: Plan, recorder: Recorder) -> None:
+    keys = tuple(cell.key for cell in plan.grid.cells)
+    recorder.record(SweepStarted(run="tiny", keys=keys, config={}, code_version="", versions={}))
+    for cell in plan.grid.cells:
+        spec = cell.spec.model_dump(mode="json")
+        recorder.record(
+            ledger.CellRecorded(key=cell.key, name=cell.name, labels=cell.labels, sizes=cell.sizes, spec=spec)
+        )
+
+
+def test_each_feasible_task_gets_its_baselines_once(plan: Plan) -> None:
+    assert len(baselines.of(plan)) == 4  # two budgets share them, horizon 200 is infeasible
+    recorder = Recorder(plan.paths)
+    started(plan, recorder)
+    for _ in range(2):
+        baselines.run(plan, recorder, Path("data"))
+    recorder.close()
+    view = ledger.read(plan.paths.ledger)
+    states = results.baseline_states(view)
+    assert [len(state.attempts) for state in states] == [1] * 4
+    table = results.frame(view)
+    rows = table[table["kind"] == "baseline"].set_index("model")
+    assert set(rows.index) == {"prior", "volatility", "linear", "boosted_trees"}
+    assert rows["budget"].isna().all()
+    assert rows["n_params"].isna().all()
+    assert (rows["status"] == "finished").all()
+    assert rows.loc["prior", "skill"] == pytest.approx(0)
+    assert rows.loc["volatility", "skill_low"] > 0  # a threshold label is about volatility
+    assert rows["test_loss"].notna().all()
+    assert all(plan.paths.prediction(key).exists() for key in rows["key"])
+
+
+def test_keys_follow_the_data_and_task_alone(plan: Plan) -> None:
+    keys = {baseline.name: baseline.key for baseline in baselines.of(plan)}
+    assert len(set(keys.values())) == 4
+    (Path("tiny.yaml")).write_text(SWEEP.replace("epochs: 1", "epochs: 2"))
+    again = planning.build(sweepfile.load(Path("tiny.yaml"), (), tracking=False))
+    assert {baseline.name: baseline.key for baseline in baselines.of(again)} == keys
+    (Path("tiny.yaml")).write_text(SWEEP.replace("context: 20", "context: 30"))
+    other = planning.build(sweepfile.load(Path("tiny.yaml"), (), tracking=False))
+    assert not set(keys.values()) & {baseline.key for baseline in baselines.of(other)}
+
+
+def test_baselines_of_an_earlier_grid_are_left_out(plan: Plan) -> None:
+    recorder = Recorder(plan.paths)
+    started(plan, recorder)
+    baselines.run(plan, recorder, Path("data"))
+    recorder.record(SweepStarted(run="tiny", keys=(), config={}, code_version="", versions={}))
+    recorder.close()
+    assert results.frame(ledger.read(plan.paths.ledger)).empty

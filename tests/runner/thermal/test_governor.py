@@ -1,0 +1,209 @@
+"""Governors under a real Ray with two nodes: heat on one, death, hanging, replacement."""
+
+import os
+import signal
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.tune import environment
+
+environment.prepare()  # before Ray is imported
+
+import ray  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
+
+from runner.thermal.governor import NAMESPACE, Governors, governor_name  # noqa: E402
+from runner.thermal.ray_gate import RayGate  # noqa: E402
+from runner.thermal.spec import GpuLimits, PlantSpec, ThermalSpec  # noqa: E402
+from runner.thermal.station import Sample  # noqa: E402
+from trainables.training.gate import Action  # noqa: E402
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+COOL = ThermalSpec(
+    sensor="plant", plant=PlantSpec(ambient_celsius=40), interval_s=0.2, unknown_hold_s=1.5, unknown_stop_s=60
+)
+BRIEF = COOL.model_copy(update={"unknown_stop_s": 5.0})
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[str]]:
+    """Ids of two nodes on this machine."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        cluster.add_node(num_cpus=1)
+        ray.init(address=cluster.address, log_to_driver=False)
+        cluster.wait_for_nodes()
+        yield [node["NodeID"] for node in ray.nodes()]
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@ray.remote(num_cpus=0)
+class Trial:
+    """Stands at the gate of its node."""
+
+    def __init__(self, run: str, spec: ThermalSpec) -> None:
+        self.gate = RayGate(run, spec)
+        self.gate.begin()
+
+    def look(self) -> tuple[Action, str]:
+        return self.gate.check(), self.gate.reason
+
+
+class Place:
+    """Governors with their telemetry, and a trial on each node."""
+
+    def __init__(self, run: str, spec: ThermalSpec, nodes: list[str], **specs: ThermalSpec) -> None:
+        self.run = run
+        self.samples: dict[str, list[Sample]] = {}
+        self.events: list[str] = []
+        self.governors = Governors(
+            run,
+            spec,
+            "cpu",
+            on_samples=lambda node, samples: self.samples.setdefault(node, []).extend(samples),
+            on_event=self.events.append,
+            spec_of=lambda node: specs.get(node, spec),
+        )
+        self.governors.start()
+        self.trials = {
+            node: Trial.options(  # type: ignore[attr-defined]
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)
+            ).remote(run, specs.get(node, spec))
+            for node in nodes
+        }
+
+    def look(self, node: str) -> tuple[Action, str]:
+        found: tuple[Action, str] = ray.get(self.trials[node].look.remote())
+        return found
+
+    def pid(self, node: str) -> int:
+        governor = ray.get_actor(governor_name(self.run, node), namespace=NAMESPACE)
+        about: dict[str, Any] = ray.get(governor.about.remote(), timeout=10)
+        return int(about["pid"])
+
+    def leave_alone(self) -> None:
+        """From now on nobody replaces a governor."""
+        self.governors._over.set()
+        self.governors._thread.join(timeout=10)
+
+    def close(self) -> None:
+        for trial in self.trials.values():
+            ray.kill(trial)
+        self.governors.close()
+
+
+def wait_for(condition: Callable[[], bool], timeout: float = 30) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def make(nodes: list[str]) -> Iterator[Callable[..., Place]]:
+    places: list[Place] = []
+
+    def build(run: str, spec: ThermalSpec, **specs: ThermalSpec) -> Place:
+        places.append(Place(run, spec, nodes, **specs))
+        return places[-1]
+
+    yield build
+    for place in places:
+        place.close()
+
+
+def test_heat_on_one_node_leaves_the_others_trials_running(
+    nodes: list[str], make: Callable[..., Place], tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("time_s,celsius\n0,50\n4,85\n9,50\n14,95\n")
+    hot = COOL.model_copy(update={"sensor": "replay", "replay": str(trace), "min_hold_s": 1.0})
+    place = make("heat", COOL, **{nodes[1]: hot})
+    assert place.pid(nodes[0]) != place.pid(nodes[1])
+    seen: dict[str, list[Action]] = {node: [] for node in nodes}
+    deadline = time.monotonic() + 60
+    while Action.STOP not in seen[nodes[1]] and time.monotonic() < deadline:
+        for node in nodes:
+            seen[node].append(place.look(node)[0])
+        time.sleep(0.1)
+    assert set(seen[nodes[0]]) == {Action.RUN}
+    order = [action for action in dict.fromkeys(seen[nodes[1]]) if action is not Action.THROTTLE]
+    assert order == [Action.RUN, Action.HOLD, Action.STOP]
+    assert seen[nodes[1]].index(Action.HOLD) < len(seen[nodes[1]]) - seen[nodes[1]][::-1].index(Action.RUN), "resumed"
+    wait_for(lambda: any(sample.state == "stop" for sample in place.samples[nodes[1]]))
+    assert {sample.state for sample in place.samples[nodes[0]]} == {"normal"}
+
+
+def test_a_governor_that_is_killed_is_replaced_and_the_trials_go_on(
+    nodes: list[str], make: Callable[..., Place]
+) -> None:
+    place = make("killed", COOL)
+    before = place.pid(nodes[1])
+    assert place.look(nodes[1])[0] is Action.RUN
+    os.kill(before, signal.SIGKILL)
+    wait_for(lambda: bool(place.events))
+    assert "is replaced" in place.events[0]
+    wait_for(lambda: place.look(nodes[1])[0] is Action.RUN and len(place.events) == 1)
+    time.sleep(2 * COOL.unknown_hold_s)
+    assert place.look(nodes[1])[0] is Action.RUN, "it follows the successor"
+    assert place.pid(nodes[1]) != before
+
+
+def test_a_governor_that_hangs_is_replaced(nodes: list[str], make: Callable[..., Place]) -> None:
+    place = make("hung", COOL)
+    before = place.pid(nodes[0])
+    os.kill(before, signal.SIGSTOP)
+    wait_for(lambda: any("does not answer" in event for event in place.events))
+    wait_for(lambda: place.look(nodes[0])[0] is Action.RUN)
+    time.sleep(2 * COOL.unknown_hold_s)
+    assert place.look(nodes[0])[0] is Action.RUN
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=lambda number: number.name)
+def test_without_a_replacement_trials_hold_and_then_stop(
+    number: signal.Signals, nodes: list[str], make: Callable[..., Place]
+) -> None:
+    place = make(f"alone-{number.name}", BRIEF)
+    assert place.look(nodes[0])[0] is Action.RUN
+    pid = place.pid(nodes[0])
+    place.leave_alone()
+    os.kill(pid, number)
+    seen: list[Action] = []
+    deadline = time.monotonic() + 30
+    while Action.STOP not in seen and time.monotonic() < deadline:
+        seen.append(place.look(nodes[0])[0])
+        time.sleep(0.1)
+    assert list(dict.fromkeys(seen)) == [Action.RUN, Action.HOLD, Action.STOP]
+    assert "no word from the governor" in place.look(nodes[0])[1]
+    assert place.look(nodes[1])[0] is Action.RUN
+
+
+def test_a_stop_outlives_its_governor(nodes: list[str], make: Callable[..., Place]) -> None:
+    hot = COOL.model_copy(update={"plant": PlantSpec(ambient_celsius=100)})
+    place = make("stop", COOL, **{nodes[0]: hot})
+    wait_for(lambda: place.look(nodes[0])[0] is Action.STOP)
+    wait_for(lambda: bool(place.samples.get(nodes[0])))
+    cooler = hot.model_copy(update={"gpu": GpuLimits(target=120, hold=130, resume=110, stop=140)})
+    place.governors._spec_of = lambda node: cooler
+    os.kill(place.pid(nodes[0]), signal.SIGKILL)
+    wait_for(lambda: bool(place.events))
+    time.sleep(3)
+    assert place.look(nodes[0])[0] is Action.STOP
+
+
+def test_a_node_without_a_sensor_holds_unless_told_otherwise(nodes: list[str], make: Callable[..., Place]) -> None:
+    blind = COOL.model_copy(update={"sensor": "replay", "replay": "/nonexistent.csv"})
+    place = make("blind", COOL, **{nodes[0]: blind})
+    assert "no sensor" in place.events[0]
+    assert place.look(nodes[0])[0] is Action.HOLD
+    told = make("told", COOL, **{nodes[0]: blind.model_copy(update={"require_sensors": False})})
+    assert told.look(nodes[0])[0] is Action.RUN

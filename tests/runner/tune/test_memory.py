@@ -1,0 +1,135 @@
+"""Out of memory while trials run: the guard, the autopsy, the record after it, and what trials ask Ray for."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray import tune
+
+from runner.ledger import AttemptStarted, CellEnded, CellRecorded, CellState
+from runner.tune import environment
+from runner.tune.launch import _resources
+from runner.tune.memory import Autopsy, HostGuard, at_the_floor, next_record, word_of
+from trainables.schema import ExecutionRecord
+
+CRASH = (
+    "ray.exceptions.ActorDiedError: The actor died unexpectedly ... (1) The process is killed by SIGKILL by OOM killer"
+)
+
+
+def test_a_crash_is_told_from_a_lack_of_memory(tmp_path: Path) -> None:
+    kills = [5]
+    autopsy = Autopsy(lambda: kills[0])
+    folder = tmp_path / "key"
+    assert autopsy.out_of_memory(CRASH, folder) == "", "Ray always names the OOM killer as a possible cause"
+    assert autopsy.out_of_memory("ValueError: no", folder) == ""
+    assert "CUDA" in autopsy.out_of_memory("Traceback\n  x\ntorch.OutOfMemoryError: CUDA out of memory.\n", folder)
+    cpu = "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+    assert autopsy.out_of_memory(cpu, folder)
+    kills[0] = 6
+    assert autopsy.out_of_memory("ValueError: no", folder) == "", "that process did not die"
+    assert "killed by the kernel" in autopsy.out_of_memory(CRASH, folder)
+    assert autopsy.out_of_memory(CRASH, folder) == "", "each kill explains one death"
+
+
+def test_the_guard_acts_below_its_floor_and_leaves_a_word(tmp_path: Path) -> None:
+    free = [10**9]
+    folder = tmp_path / "checkpoints" / "key"
+    guard = HostGuard(lambda: free[0], floor_bytes=10**8, end=lambda code: None)
+    assert not guard.look(), "it guards nobody yet"
+    guard(folder)
+    assert not guard.look()
+    free[0] = 10**7
+    assert guard.look()
+    assert word_of(folder).exists()
+    cause = Autopsy(lambda: 0).out_of_memory(CRASH, folder)
+    assert "host-memory guard" in cause
+    assert "the host had 0.01 GB left" in cause
+    assert not word_of(folder).exists(), "a word is used once"
+
+
+def test_the_guard_ends_its_process(tmp_path: Path) -> None:
+    ended = threading.Event()
+    guard = HostGuard(lambda: 0, end=lambda code: ended.set())
+    guard(tmp_path / "checkpoints" / "key")
+    assert ended.wait(10)
+
+
+def record(micro_batch: int, **changes: Any) -> ExecutionRecord:
+    values = {"micro_batch": micro_batch, "accumulation": 128 // micro_batch, "threads": 1, "device": "cpu"}
+    return ExecutionRecord.model_validate({**values, "checkpoint_interval_s": 1.0, **changes})
+
+
+def state(micro_batch: int, status: str | None) -> CellState:
+    attempt = AttemptStarted(key="k", attempt=1, execution=record(micro_batch).model_dump(mode="json"))
+    ended = CellEnded(key="k", attempt=1, status=status) if status else None  # type: ignore[arg-type]
+    return CellState(CellRecorded(key="k", name="k", labels={}, sizes={}, spec={}), attempts=[attempt], ended=ended)
+
+
+def test_the_ledgers_record_wins_and_only_an_out_of_memory_halves_it() -> None:
+    planned = record(128)
+    fresh = CellState(CellRecorded(key="k", name="k", labels={}, sizes={}, spec={}))
+    assert next_record(planned, fresh, 128) == planned
+    for status in (None, "failed", "interrupted", "thermal_stop"):
+        assert next_record(planned, state(32, status), 128) == record(32)
+    assert next_record(planned, state(32, "out_of_memory"), 128) == record(16)
+    assert next_record(planned, state(1, "out_of_memory"), 128) == record(1)
+    assert at_the_floor(state(1, "out_of_memory"))
+    assert not at_the_floor(state(2, "out_of_memory"))
+    assert not at_the_floor(state(1, "failed"))
+    other = planned.model_copy(update={"device": "cuda"})
+    assert next_record(other, state(32, "out_of_memory"), 128) == other, "another device: decided anew"
+
+
+def test_what_a_trial_asks_for() -> None:
+    def asked(**changes: Any) -> dict[str, float]:
+        return _resources({"job": {"execution": record(8, **changes).model_dump(mode="json")}}).required_resources
+
+    assert asked() == {"CPU": 1}
+    assert asked(threads=2, reserved_cores=4) == {"CPU": 4}, "cores stand for memory where that is what is short"
+    assert asked(device="cuda", gpu_share=0.25) == {"CPU": 1, "GPU": 0.25}
+
+
+@pytest.fixture(scope="module")
+def logical_gpu() -> Iterator[None]:
+    environment.prepare()
+    ray.init(num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+class Resting(tune.Trainable):  # type: ignore[misc]
+    """Notes when it ran."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.folder = Path(config["folder"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        return True
+
+    def step(self) -> dict[str, Any]:
+        began = time.time()
+        time.sleep(1.5)
+        (self.folder / f"span-{time.time_ns()}").write_text(f"{began} {time.time()}")
+        return {"done": True}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("share", "at_once"), [(0.25, 4), (1.0, 1)])
+def test_shares_of_a_logical_gpu_pack_trials(share: float, at_once: int, tmp_path: Path, logical_gpu: None) -> None:
+    jobs = [{"execution": record(8, device="cuda", gpu_share=share).model_dump(mode="json"), "n": n} for n in range(4)]
+    space = {"job": tune.grid_search(jobs), "folder": str(tmp_path)}
+    run = tune.RunConfig(storage_path=str(tmp_path / "tune"), verbose=0)
+    reused = tune.TuneConfig(reuse_actors=True)
+    trainable = tune.with_resources(Resting, _resources)
+    tune.Tuner(trainable, param_space=space, run_config=run, tune_config=reused).fit()
+    spans = [tuple(map(float, path.read_text().split())) for path in tmp_path.glob("span-*")]
+    assert len(spans) == 4
+    most = max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans)
+    assert most <= at_once
+    assert at_once == 1 or most > 1

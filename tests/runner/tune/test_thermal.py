@@ -1,0 +1,97 @@
+"""A trial's gate under Tune, and the end of a sweep in which nothing can work."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runner.tune import environment
+
+environment.prepare()  # before Ray is imported
+
+from runner.thermal import TEMPERATURE  # noqa: E402
+from runner.thermal.gate import ThermalGate  # noqa: E402
+from runner.thermal.policy import Level  # noqa: E402
+from runner.thermal.spec import ThermalSpec  # noqa: E402
+from runner.thermal.station import Published  # noqa: E402
+from runner.tune import thermal  # noqa: E402
+from runner.tune.drain import Drain, FlagGate  # noqa: E402
+from runner.tune.thermal import StuckWatch, SweepGate  # noqa: E402
+from trainables.training.gate import Action  # noqa: E402
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Callable[[Level, bool], SweepGate]:
+    def build(level: Level, draining: bool) -> SweepGate:
+        flag = tmp_path / "drain"
+        if draining:
+            flag.touch()
+        governed = ThermalGate(ThermalSpec(unknown_hold_s=60, unknown_stop_s=120))
+        governed.take(Published(time.monotonic(), level, 0.5, 1e6, 50.0, "because"))
+        drain = FlagGate(flag)
+        while draining and drain.check() is not Action.DRAIN:
+            time.sleep(0.01)
+        return SweepGate(drain, governed)
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("level", "alone", "draining"),
+    [
+        (Level.NORMAL, Action.RUN, Action.DRAIN),
+        (Level.HOLD, Action.HOLD, Action.DRAIN),
+        (Level.RELEASE, Action.RELEASE, Action.DRAIN),
+        (Level.STOP, Action.STOP, Action.STOP),
+    ],
+)
+def test_a_drain_wins_over_everything_but_a_stop(
+    make: Callable[[Level, bool], SweepGate], level: Level, alone: Action, draining: Action
+) -> None:
+    assert make(level, False).check() is alone
+    assert make(level, True).check() is draining
+
+
+def test_a_held_trial_notices_the_drain(make: Callable[[Level, bool], SweepGate]) -> None:
+    gate = make(Level.HOLD, False)
+    assert gate.wait(0.3) == pytest.approx(0.3)
+    assert make(Level.HOLD, True).wait(3600.0) == 0.0
+    assert gate.reason == "because"
+    gate.begin()
+    assert gate.readings() == {"celsius": 50.0}
+
+
+def trial(key: str) -> Any:
+    return SimpleNamespace(config={"job": {"key": key}})
+
+
+STUCK = {"kind": "waiting", "gate": "stop"}
+
+
+def test_the_sweep_ends_when_all_that_run_wait_for_a_stopped_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(thermal.time, "monotonic", lambda: clock.now)
+    drain = Drain(tmp_path / "flag")
+    watch = StuckWatch(drain)
+    drain.running |= {"a", "b"}
+
+    def report(key: str, result: dict[str, Any], seconds: float = 1.0) -> str:
+        clock.now += seconds
+        watch.on_trial_result(0, [], trial(key), result)
+        return drain.reason
+
+    for _ in range(30):
+        assert not report("a", STUCK)
+        assert not report("b", {"kind": "progress", "gate": "run"})
+    for _ in range(30):
+        assert not report("b", {"kind": "waiting", "gate": "hold"}), "a hold ends by itself"
+    drain.running.discard("b")
+    watch.on_trial_complete(0, [], trial("b"))
+    assert not report("a", STUCK)
+    assert not report("a", STUCK, thermal.STUCK_S / 2), "the next trial may be about to start on another device"
+    assert report("a", STUCK, thermal.STUCK_S) == TEMPERATURE
