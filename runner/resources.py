@@ -9,10 +9,10 @@ from runner.grid import Cell, Grid
 from runner.ledger import LedgerView
 from runner.probe.cache import Cache
 from runner.probe.packing import makespan
-from runner.probe.prober import Options, Prober, pinned_record
-from runner.probe.question import Decision, Question
+from runner.probe.prober import Prober
+from runner.probe.question import Decision, Options, Question
 from runner.settings import SweepSettings, UserSettings
-from trainables.schema import ExecutionSpec
+from trainables.schema import ExecutionRecord, ExecutionSpec
 
 # Measured on a quickstart sweep (Ray 2.60, Linux). Beside the trials stand the driver, Ray's own processes and the
 # trackers': 1.0 GB of proportional set sizes. A trial's process peaks 0.20 to 0.28 GB above the probe's: Ray, and the
@@ -99,8 +99,8 @@ def assign(grid: Grid, view: LedgerView, settings: SweepSettings, prober: Prober
 
 def _assigned(cell: Cell, view: LedgerView, execution: ExecutionSpec, device: Device, prober: Prober | None) -> Cell:
     known = view.cells.get(cell.key)
-    if known is not None and known.execution and (pinned := pinned_record(known.execution, device.kind)):
-        return dataclasses.replace(cell, record=pinned)
+    if known is not None and known.execution and known.execution.get("device") == device.kind:
+        return dataclasses.replace(cell, record=ExecutionRecord.model_validate(known.execution))
     if prober is None or cell.infeasible:
         return cell
     decision = prober.decide(question(cell, execution, device))

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from runner.probe import batch_size, packing
@@ -11,40 +10,13 @@ from runner.probe.batch_size import Measurement, Search
 from runner.probe.cache import Cache
 from runner.probe.child import Worker
 from runner.probe.limits import Limit, device_limit, host_limit
-from runner.probe.question import Decision, Question
+from runner.probe.question import Decision, Options, Question
 from runner.probe.worker import Request
-from trainables.schema import ExecutionRecord
 
 MEASURE_S = 0.3  # timed steps of one size
-PIECES = 5  # micro-batches that measuring a size takes at least: two warm up, two are timed, and evaluation
+PIECES = 7  # micro-batches that measuring a size takes, about: two warm up, some are timed, and evaluation
 GIGA = 1e9
 PACKED_TIMEOUT_S, TOO_SLOW = 5.0, 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How to probe.
-
-    Attributes:
-        margin: share of the limit that stays free.
-        memory_limit: a limit in bytes below what the device has.
-        reserve_bytes: what else will need memory while trials run (CPU only).
-        extra_bytes: what a trial's worker takes beyond the probe's (CPU only).
-        cores: of the host.
-        seconds_per_model: no larger size is begun that would not end within this time.
-        timeout_s: of one size.
-    """
-
-    margin: float = 0.1
-    minimum: int = 1
-    maximum: int | None = None
-    memory_limit: int | None = None
-    reserve_bytes: int = 0
-    extra_bytes: int = 0
-    cores: int = 1
-    seconds_per_model: float = 10.0
-    timeout_s: float = 60.0
-    cache_folder: Path | None = None
 
 
 def _silent(_: str) -> None:
@@ -171,7 +143,7 @@ class _Probe:
         self.n_oom += one.outcome == "out_of_memory"
         return one if one.ok else replace(one, limit_bytes=self.limit.bytes)
 
-    def _request(self, size: int, threads: int, activation_checkpointing: bool, share: float = 1.0) -> Request:
+    def _request(self, size: int, threads: int, activation_checkpointing: bool, copies: int = 1) -> Request:
         question = self.question
         return Request(
             spec=question.spec,
@@ -182,7 +154,8 @@ class _Probe:
             device=question.device,
             activation_checkpointing=activation_checkpointing,
             measure_s=MEASURE_S,
-            device_share=share,
+            device_share=1.0 / copies,
+            crowded=copies > 1,
         )
 
     def _guard(self, copies: int) -> Callable[[int], str] | None:
@@ -268,7 +241,7 @@ class _Probe:
         self, alone: Measurement, threads: int, copies: int, activation_checkpointing: bool
     ) -> Measurement:
         size = alone.micro_batch
-        request = self._request(size, threads, activation_checkpointing, 1.0 / copies)
+        request = self._request(size, threads, activation_checkpointing, copies)
         workers = self.pool(copies)
         for worker in workers:
             worker.start()
@@ -317,11 +290,6 @@ class _Probe:
             seconds=time.monotonic() - self.started,
             **values,
         )
-
-
-def pinned_record(record: dict[str, Any], device: str) -> ExecutionRecord | None:
-    """A ledger's execution record, where it was made for this kind of device: it wins over the probe."""
-    return ExecutionRecord.model_validate(record) if record.get("device") == device else None
 
 
 def _need(one: Measurement, extra: int) -> str:

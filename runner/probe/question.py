@@ -1,6 +1,7 @@
 """What is asked of the probe, and what it answers."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -69,6 +70,32 @@ class Question:
             "activation_checkpointing": activation_checkpointing,
             "copies": copies,
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to probe.
+
+    Attributes:
+        margin: share of the limit that stays free.
+        memory_limit: a limit in bytes below what the device has.
+        reserve_bytes: what else will need memory while trials run (CPU only).
+        extra_bytes: what a trial's worker takes beyond the probe's (CPU only).
+        cores: of the host.
+        seconds_per_model: no larger size is begun that would not end within this time.
+        timeout_s: of one size.
+    """
+
+    margin: float = 0.1
+    minimum: int = 1
+    maximum: int | None = None
+    memory_limit: int | None = None
+    reserve_bytes: int = 0
+    extra_bytes: int = 0
+    cores: int = 1
+    seconds_per_model: float = 10.0
+    timeout_s: float = 60.0
+    cache_folder: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

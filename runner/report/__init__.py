@@ -37,7 +37,7 @@ def build(paths: RunPaths) -> Report:
         OSError: the run directory cannot be written.
     """
     collected = collect(paths)
-    temperatures = timeline_figures(paths, ledger.read(paths.ledger))
+    temperatures = timeline_figures(paths, lambda: ledger.read(paths.ledger))
     plots = (
         *loss_figures(collected.trials, Overlay(collected.verdicts, collected.baselines)),
         *curve_figures(collected.trials),

@@ -1,6 +1,6 @@
 """Temperature over time: readings, limits, levels, and the trials that ran."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -24,7 +24,7 @@ MAX_BARS = 24  # trials named along the bottom; more could not be read
 _Span = tuple[str, datetime, datetime]
 
 
-def timeline_figures(paths: RunPaths, view: LedgerView) -> Iterator[Plot]:
+def timeline_figures(paths: RunPaths, read: Callable[[], LedgerView]) -> Iterator[Plot]:
     """One figure of all devices (split where there are more than six), if temperatures were recorded."""
     if not paths.thermal_parquet.exists():
         return
@@ -32,7 +32,7 @@ def timeline_figures(paths: RunPaths, view: LedgerView) -> Iterator[Plot]:
     if table.empty:
         return
     start = table["time"].min()
-    spans = list(_spans(view))
+    spans = list(_spans(read()))
     places = list(table.groupby(["node", "device", "part"], sort=True))
     for part, first in enumerate(range(0, len(places), MAX_PANELS), 1):
         yield _figure(part, places[first : first + MAX_PANELS], spans, start)
@@ -55,11 +55,12 @@ def _figure(part: int, places: Sequence[tuple[object, pd.DataFrame]], spans: lis
             _panel(axis, rows.sort_values("time"), spans, start)
         seen = [name for name in LEVELS if any((rows["state"] == name).any() for _, rows in places)]
         png = drawing.finish(figure, TITLE, _legend(seen, bool(spans)))
-    highest = max(float(rows["celsius"].max()) for _, rows in places)
+    highest = pd.concat([rows["celsius"] for _, rows in places]).max()
+    known = "no reading" if pd.isna(highest) else f"at most {highest:.0f} Celsius"
     return Plot(
         name="temperature" + (f"_{part}" if part > 1 else ""),
         title=TITLE + (f" ({part})" if part > 1 else ""),
-        alt=f"Temperature of {plural(len(places), 'sensor')} over time, at most {highest:.0f} Celsius.",
+        alt=f"Temperature of {plural(len(places), 'sensor')} over time, {known}.",
         caption=(
             "Readings with their limits; coloured bands show when trials were throttled, held, released or stopped. "
             "Bars along the bottom are trials, from their start to their end.",

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from runner.probe.child import ProbeError, Worker
-from runner.probe.prober import Options, Prober
-from runner.probe.question import Question
+from runner.probe.prober import Prober
+from runner.probe.question import Options, Question
 from runner.probe.worker import Request
 from trainables.schema import ModelShape, ResolvedData, ResolvedTraining, SplitSpec, TaskSpec, TrialSpec
 
