@@ -39,7 +39,9 @@ class Workplace:
         return [sys.executable, "-m", "runner", *arguments]
 
     def environment(self) -> dict[str, str]:
-        return {name: value for name, value in os.environ.items() if not name.startswith(("ISOTHERM_", "WANDB_"))}
+        """The caller's, without its settings; the probe's cache is this test run's own."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ISOTHERM_", "WANDB_"))}
+        return {**kept, "ISOTHERM_CACHE_DIR": str(self.folder.parent / "probe-cache")}
 
     def run(self, *arguments: str, expect: int = 0, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
