@@ -8,6 +8,7 @@ from typing import Any
 
 from runner import results
 from runner.ledger import CellState, LedgerView
+from runner.trial_gates import Mark, MarkName, marks
 
 # Ended for good, or given up: the sweep itself would not bring these any further without a new start.
 ENDED = frozenset({"finished", "diverged", "infeasible", "failed", "out_of_memory"})
@@ -95,6 +96,7 @@ class Trial:
     code_version: str
     device: str
     curve: tuple[tuple[int, float], ...]
+    marks: tuple[Mark, ...] = ()
     forecast: float | None = None
 
     @property
@@ -102,10 +104,9 @@ class Trial:
         """Whether the trial's own part is over."""
         return self.status in ENDED
 
-    @property
-    def under_trained(self) -> bool:
-        """A finished trial whose best epoch is its last."""
-        return self.status == "finished" and self.best_epoch is not None and self.best_epoch == self.epochs
+    def marked(self, *names: MarkName) -> bool:
+        """Whether the trial has one of these marks."""
+        return any(mark.name in names for mark in self.marks)
 
 
 def trials_of(view: LedgerView) -> tuple[Trial, ...]:
@@ -172,6 +173,7 @@ def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
         code_version=clean(row.get("code_version")),
         device=clean(state.attempts[-1].device_name) if state.attempts else "",
         curve=_curve(state),
+        marks=tuple(Mark(mark.name, clean(mark.reason)) for mark in marks(state)),
         forecast=_ratio(_number(row.get("predicted_seconds_per_step")), _number(row.get("seconds_per_step"))),
     )
 

@@ -26,6 +26,7 @@ MUST_NOT: dict[str, tuple[str, ...]] = {
     "runner.__main__": (),
     "runner.paths": ("ray", "torch", "runner.tune", "runner.report"),
     "runner.ledger": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking", "runner.settings"),
+    "runner.trial_gates": ("ray", "torch", "pandas", "runner.tune", "runner.report", "runner.tracking"),
     "runner.results": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking"),
     "runner.settings": ("ray", "torch", "pandas", "runner.tune", "runner.report"),
     "runner.grid": ("ray", "runner.tune", "runner.report", "runner.tracking"),

@@ -62,6 +62,11 @@ class Judge:
                 collapsed = is_collapsed(scores, intervals)
         return columns, collapsed
 
+    def training_columns(self, outputs_N: Floats, residual_variance: float | None) -> dict[str, float | None]:
+        """Loss and skill on the training windows, scored as validation is; their gap shows over-fitting."""
+        scores = self.scores("train", outputs_N, residual_variance)
+        return {"train_loss": scores.loss, "train_skill": scores.skill}
+
     def predictions(self, outputs: Mapping[str, Floats]) -> pd.DataFrame:
         """Columns date, asset, split, label, logit (regression: predicted mean), one row a window."""
         parts = [
