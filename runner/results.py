@@ -28,7 +28,7 @@ COLUMNS: dict[str, str] = {
     **dict.fromkeys(("collapsed", "diverged"), "boolean"),
     "marks": "string",  # of `runner.trial_gates`, separated by commas
     **dict.fromkeys(("test_loss", "test_auc", "test_prior_loss", "test_skill"), "float64"),
-    **dict.fromkeys(("train_loss", "train_skill"), "float64"),
+    "train_skill": "float64",
     **dict.fromkeys(("train_seconds", "held_seconds", "throttled_seconds", "samples_per_second"), "float64"),
     **dict.fromkeys(("seconds_per_step", "predicted_seconds_per_step"), "float64"),
     **dict.fromkeys(("peak_bytes", "predicted_peak_bytes"), "Int64"),

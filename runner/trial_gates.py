@@ -10,7 +10,9 @@ from typing import Any, Literal
 from runner.ledger import CellState
 from trainables.schema import parse_budget
 
-MarkName = Literal["collapsed", "diverged", "under-trained", "over-fitted", "off budget", "throughput distorted"]
+MarkName = Literal[
+    "collapsed", "squashed outputs", "diverged", "under-trained", "over-fitted", "off budget", "throughput distorted"
+]
 
 MIN_SPREAD = 0.01  # the trainer's own limit (`trainables.training.metrics.COLLAPSED_SPREAD`), for the reason's words
 BUDGET_TOLERANCE = 0.02  # design: within 2 % of the budget
@@ -31,7 +33,7 @@ class Mark:
 
 
 def marks(state: CellState) -> tuple[Mark, ...]:
-    """All marks of a trial whose latest attempt has ended; none before, and none for baselines but 'collapsed'."""
+    """All marks of a trial whose latest attempt has ended; of baselines only those on their outputs."""
     return tuple(_marks(state)) if state.ended is not None else ()
 
 
@@ -42,6 +44,8 @@ def _marks(state: CellState) -> Iterator[Mark]:
         yield Mark("diverged", state.ended.reason)
     if result.get("collapsed"):
         yield Mark("collapsed", _why_collapsed(result))
+    if result.get("val_squashed"):
+        yield Mark("squashed outputs", "all outputs lie between 0 and 1, and their mean is not that of the labels")
     if state.cell.cell_kind != "model":
         return
     if (reason := _off_budget(state)) is not None:

@@ -11,8 +11,9 @@ from runner import ledger
 from runner.ledger import LedgerView
 from runner.paths import RunPaths
 from runner.report.findings import Finding, find
+from runner.report.fits import NamedFit
 from runner.report.trials import ENDED, Trial, baselines_of, clean, trials_of
-from runner.report.verdict import SeriesVerdict, verdicts
+from runner.report.verdict import SeriesVerdict, named_fits, verdicts
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Collected:
     trials: tuple[Trial, ...]
     baselines: tuple[Trial, ...]
     verdicts: tuple[SeriesVerdict, ...]
+    fits: tuple[NamedFit, ...]
     findings: tuple[Finding, ...]
     gates: tuple[str, ...]
     events: tuple[Event, ...]
@@ -102,12 +104,14 @@ def collect(paths: RunPaths) -> Collected:
     trials = trials_of(view)
     baselines = baselines_of(view)
     latest = view.sweeps[-1] if view.sweeps else None
+    judged = verdicts(paths, view, trials, baselines)
     return Collected(
         run=clean(latest.run if latest else paths.name),
         progress=_progress(view),
         trials=trials,
         baselines=baselines,
-        verdicts=verdicts(paths, view, trials, baselines),
+        verdicts=judged,
+        fits=named_fits(judged, tuple({trial.group for trial in trials})),
         findings=find(trials),
         gates=tuple(dict.fromkeys(_gate(found) for found in latest.gates)) if latest else (),
         events=tuple(Event(e.time, clean(e.what), clean(e.key), clean(e.message)) for e in view.events),

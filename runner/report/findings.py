@@ -56,6 +56,10 @@ _RULES = (
         "collapsed",
         "The predictions hardly vary, or are surely worse than the prior: such a loss says nothing about size.",
     ),
+    _marked(
+        "squashed outputs",
+        "They look like probabilities where logits are due: a sigmoid too many, or weights of another model.",
+    ),
     _marked("off budget", "Such a size is not what its budget says; fits use the actual number of parameters."),
     _marked("under-trained", "Longer training might lower the loss further."),
     _marked("over-fitted", "The models know their training windows better than they know the market."),

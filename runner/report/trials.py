@@ -8,6 +8,7 @@ from typing import Any
 
 from runner import results
 from runner.ledger import CellState, LedgerView
+from runner.report.compute import training_flop
 from runner.trial_gates import Mark, MarkName, marks
 
 # Ended for good, or given up: the sweep itself would not bring these any further without a new start.
@@ -63,7 +64,8 @@ class Trial:
     """One key of the grid in its latest state. Losses in nats, times in seconds.
 
     `best_epoch` is counted from 1 and never above `epochs`, the number of epochs done. `curve` holds (optimizer step,
-    validation loss) of each evaluation whose loss is finite. `forecast` is the predicted over the actual step time.
+    validation loss) of each evaluation whose loss is finite. `flop` is the compute of its training. `forecast` is the
+    predicted over the actual step time.
     """
 
     key: str
@@ -97,12 +99,18 @@ class Trial:
     device: str
     curve: tuple[tuple[int, float], ...]
     marks: tuple[Mark, ...] = ()
+    flop: float | None = None
     forecast: float | None = None
 
     @property
     def ended(self) -> bool:
         """Whether the trial's own part is over."""
         return self.status in ENDED
+
+    @property
+    def unsound(self) -> bool:
+        """Whether the loss says nothing about the size: such trials must not carry a verdict."""
+        return self.collapsed or self.marked("squashed outputs")
 
     def marked(self, *names: MarkName) -> bool:
         """Whether the trial has one of these marks."""
@@ -173,6 +181,7 @@ def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
         code_version=clean(row.get("code_version")),
         device=clean(state.attempts[-1].device_name) if state.attempts else "",
         curve=_curve(state),
+        flop=training_flop(state),
         marks=tuple(Mark(mark.name, clean(mark.reason)) for mark in marks(state)),
         forecast=_ratio(_number(row.get("predicted_seconds_per_step")), _number(row.get("seconds_per_step"))),
     )

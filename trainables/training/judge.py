@@ -63,9 +63,8 @@ class Judge:
         return columns, collapsed
 
     def training_columns(self, outputs_N: Floats, residual_variance: float | None) -> dict[str, float | None]:
-        """Loss and skill on the training windows, scored as validation is; their gap shows over-fitting."""
-        scores = self.scores("train", outputs_N, residual_variance)
-        return {"train_loss": scores.loss, "train_skill": scores.skill}
+        """Skill on the training windows, scored as validation is: the gap between the two shows over-fitting."""
+        return {"train_skill": self.scores("train", outputs_N, residual_variance).skill}
 
     def predictions(self, outputs: Mapping[str, Floats]) -> pd.DataFrame:
         """Columns date, asset, split, label, logit (regression: predicted mean), one row a window."""

@@ -84,7 +84,7 @@ class TrialResult:
         peak_bytes: CUDA allocator's peak, or the process's peak resident size on a CPU.
         columns_by_split: numbers of validation (``val_loss``, ``prior_loss``, ``skill``, ...) and of test
             (``test_loss``, ``test_prior_loss``, ``test_skill``, ...), with their intervals (``..._low``, ``..._high``);
-            and of training (``train_loss``, ``train_skill``), with dropout off and no intervals.
+            and ``train_skill``, with dropout off.
     """
 
     status: Literal["finished", "diverged"]
