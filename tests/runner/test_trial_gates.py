@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from runner import ledger, results
-from runner.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, SweepStarted
+from runner.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, MetricsRecorded, SweepStarted
 from runner.paths import RunPaths
 from runner.report.collect import collect
 
@@ -54,6 +54,18 @@ def test_a_mark_stands_in_results_and_report_with_its_reason(tmp_path: Path, res
     (finding,) = collect(paths).findings
     assert finding.kind == mark
     assert reason in finding.reason
+
+
+def test_a_validation_loss_that_rises_after_its_best_epoch_is_over_fitting(tmp_path: Path) -> None:
+    for name, last, marked in (("much", 0.53, "over-fitted"), ("little", 0.52, "")):
+        paths = run_of(tmp_path / name, {})
+        written = Ledger(paths.ledger)
+        for step, loss in enumerate((0.52, 0.5, last), 1):
+            written.append(MetricsRecorded(key="a" * 12, attempt=1, step=step, epoch=step, values={"val_loss": loss}))
+        written.close()
+        assert results.frame(ledger.read(paths.ledger))["marks"].tolist() == [marked]
+    (finding,) = collect(RunPaths(tmp_path / "much" / "runs" / "made")).findings
+    assert finding.reason == "after epoch 6 of 8 its validation loss rose by 5.5 % of the prior's, more than 5 %"
 
 
 def test_a_trial_off_its_budget_is_marked(tmp_path: Path) -> None:
