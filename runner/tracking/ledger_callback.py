@@ -104,6 +104,8 @@ def _error(trial: Any) -> str:
 
 
 def _last_words(error: str) -> str:
-    """The last line of a worker's traceback."""
+    """The last line of a worker's traceback; of a death, what there is to say in a line."""
     lines = [line.strip() for line in error.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "the worker process died"
+    if not lines or "ActorDiedError" in error:
+        return "its worker process died: it was killed, or crashed outside of Python"
+    return lines[-1][:500]
