@@ -17,6 +17,9 @@ from runner.ledger import CellEnded, CellRecorded, EventRecorded, SweepEnded, Sw
 from runner.paths import DATA, RUNS, RunPaths
 from runner.plan import Plan
 from runner.recorder import Recorder
+from runner.storage import place_of, restore
+from runner.storage.checkpoints import Pruner
+from runner.storage.mirror import begin as begin_mirror
 from runner.sweepfile import Sweep
 from runner.thermal import TEMPERATURE
 from runner.tune import environment
@@ -28,6 +31,9 @@ log = logging.getLogger(__name__)
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
 
+STORAGE_BEHIND = "a storage that does not answer"
+STORAGE_MEND = "lacks a part of this run, which is whole here: run the sweep again here to bring it there"
+
 
 def run(sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DATA) -> int:
     """Run a sweep to its end and return the exit code.
@@ -36,6 +42,7 @@ def run(sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DAT
         InputError: anything wrong with the input, an `error` gate, or no cell that can be run honestly; nothing was
             started.
     """
+    restore.bring(sweep.settings, runs, data_root, console)
     with resources.make_prober(sweep.settings, cache_folder=resources.cache_folder(), say=_probing(console)) as prober:
         plan = planning.build(sweep, runs, data_root, prober=prober)
     _refuse(plan)
@@ -128,13 +135,17 @@ def _run_cells(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, d
     tracking = trackers.make(sweep.settings.tracking, plan.paths)
     for callback in tracking:
         recorder.listen(callback.on_record)
+    recorder.listen(Pruner(plan.paths, recorder.view).on_record)
+    mirror = begin_mirror(sweep.settings, plan.paths, data_root, recorder)
     try:
         with draining.begun(plan.paths.root / ".drain") as drain:
+            mirror.on_conflict = drain.request
             _write_down(sweep, plan, recorder)
             baselines.run(plan, recorder, data_root)
             if plan.to_run and not drain.requested:
                 _run_under_tune(sweep, plan, recorder, tracking, drain, console, data_root)
-        stopped = drain.reason
+            behind = not drain.requested and not mirror.settle(lambda: drain.requested) and not drain.requested
+        stopped = drain.reason or (STORAGE_BEHIND if behind else "")
         if not plan.to_run:
             console.print("nothing to run: every cell is done", highlight=False)
         table = results.write(recorder.view, plan.paths)
@@ -144,6 +155,8 @@ def _run_cells(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, d
         trackers.order_close(tracking, trackers.STOPPED_TIMEOUT_S if stopped else trackers.END_TIMEOUT_S)
         _show_end(plan, counts, stopped, console)
     finally:
+        if not mirror.close(trackers.STOPPED_TIMEOUT_S):
+            console.print(f"storage  {sweep.settings.storage_path} {STORAGE_MEND}", highlight=False, markup=False)
         reports = trackers.close(tracking, trackers.STOPPED_TIMEOUT_S)
     trackers.show(reports, sweep.settings.tracking, plan.paths, console)
     if code == STOPPED:
@@ -187,6 +200,7 @@ def _run_under_tune(
                     callbacks=tuple(tracking),
                     max_attempts=settings.execution.max_attempts,
                     make_gate=protection.make_gate(drain.flag),
+                    storage=place_of(settings, plan.paths),
                 )
             )
     finally:
@@ -205,7 +219,7 @@ def _show_end(plan: Plan, counts: Counter[str], stopped: str, console: Console) 
     summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     console.print(f"{paths.name}: {summary}" + (f"; stopped by {stopped}" if stopped else ""), highlight=False)
     console.print(f"results  {paths.results_parquet}", highlight=False)
-    if stopped in ("", TEMPERATURE):
+    if stopped in ("", TEMPERATURE, STORAGE_BEHIND):
         from runner import report
 
         report.build(paths)

@@ -20,8 +20,8 @@ from ray import tune
 from trainables.data import catalog, windows
 from trainables.files import replacing
 from trainables.schema import ExecutionRecord, Spec, TrialSpec
-from trainables.training import memory
-from trainables.training.checkpoint import FileCheckpointStore
+from trainables.storage import StoragePlace
+from trainables.training import memory, stores
 from trainables.training.gate import Action, StepGate
 from trainables.training.loop import HEARTBEAT_S, Trainer
 from trainables.training.progress import Waits
@@ -47,6 +47,7 @@ class TrialJob(Spec):
     predictions: Path
     checkpoints: Path
     log_file: Path
+    storage: StoragePlace | None = None
 
     def config(self, name: str) -> dict[str, Any]:
         """The job as a Tune config: plain values for the driver's callbacks, and the whole as text for the worker."""
@@ -97,6 +98,8 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         self._gate: TrialGate | None = None
         self._waited_s: float | None = None  # before the start; None until the trial has come to its gate
         self._trainer: Trainer | None = None
+        self._store: stores.TrialStore | None = None
+        self._ending: dict[str, Any] | None = None  # the last answer, which waits until all files have arrived
         self._saved: dict[str, Any] | None = None  # the last answer of a trial that has saved and waits for its end
         self._handler: logging.Handler | None = None
         self._began = time.monotonic()
@@ -113,8 +116,10 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         if self._saved is not None:
             time.sleep(SAVED_WAIT_S)
             return self._saved
+        if self._ending is not None:
+            return self._at_end(self._ending)
         gate = self._gate = self._gate or self._make_gate()
-        if self._trainer is None and (answer := self._at_gate(gate)) is not None:
+        if self._trainer is None and (answer := self._at_gate(gate) or self._at_storage()) is not None:
             return answer
         trainer = self._trainer or self._start(gate)
         age = time.monotonic() - self._began
@@ -126,6 +131,8 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
             outcome = trainer.result()
             with replacing(self._job.predictions) as aside:
                 trainer.predictions().to_parquet(aside, index=False)
+            if self._store is not None and trainer.best_weights is not None:
+                self._store.keep_best(trainer.best_weights, step=outcome.steps, spec=self._job.spec)
             result |= {"kind": "ended", "status": outcome.status, "outcome": _plain(outcome.columns()), "done": True}
         elif report.action is Action.STOP and report.saved:
             result |= {
@@ -136,7 +143,9 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
             }
         if result["kind"] == "ended":
             result["outcome"]["max_celsius"] = gate.readings().get("max_celsius")
-        return result
+        if report.done and self._store is not None and self._store.deliver(self._job.predictions):
+            return self._at_end(result)
+        return self._telling(result)
 
     def cleanup(self) -> None:
         """Free device memory: a reused actor stays alive."""
@@ -158,12 +167,38 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         self._waited_s += gate.wait(HEARTBEAT_S)
         return answer
 
+    def _at_storage(self) -> dict[str, Any] | None:
+        """Before the start: None where everything that the trial needs is here, else wait a while and answer so."""
+        job = self._job
+        if self._store is None:
+            self._store = stores.open_store(
+                job.checkpoints, job.attempt, job.spec.key, job.storage, job.data_root / job.entry.path, job.entry
+            )
+        if self._store.wait_until_ready(HEARTBEAT_S):
+            return None
+        answer = {"kind": "waiting", "gate": "storage", "rows": [], "done": False}
+        return self._telling(answer | dict.fromkeys(("step", "total_steps", "epoch"), 0))
+
+    def _at_end(self, ending: dict[str, Any]) -> dict[str, Any]:
+        """The last answer, once all files have arrived where the driver can see them; heartbeats until then."""
+        assert self._store is not None
+        self._ending = ending
+        if self._store.wait_until_level(HEARTBEAT_S):
+            return self._telling(ending)
+        return self._telling(ending | {"kind": "heartbeat", "rows": [], "done": False})
+
+    def _telling(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """An answer, with what is to be told of the storage."""
+        words = self._store.words() if self._store is not None else []
+        return answer | {"storage": words} if words else answer
+
     def _start(self, gate: TrialGate) -> Trainer:
         job = self._job
         self._handler = _log_to(job.log_file)
         self._guard(job.checkpoints)
         memory.cap_device(torch.device(job.record.device), job.record.gpu_share)
-        store = FileCheckpointStore(job.checkpoints, attempt=job.attempt, key=job.spec.key)
+        assert self._store is not None
+        store = self._store.checkpoints
         if self._waited_s:
             books = asdict(Waits()) | store.noted()
             store.note(books | {"held_seconds": books["held_seconds"] + self._waited_s})
@@ -172,7 +207,10 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         return self._trainer
 
     def _release(self) -> None:
-        self._trainer = self._saved = self._waited_s = None
+        self._trainer = self._saved = self._waited_s = self._ending = None
+        if self._store is not None:
+            self._store.close()
+            self._store = None
         if self._handler is not None:
             logging.getLogger().removeHandler(self._handler)
             self._handler.close()

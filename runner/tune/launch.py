@@ -19,11 +19,13 @@ from runner.grid import Cell
 from runner.ledger import CellEnded
 from runner.paths import RunPaths
 from runner.recorder import Recorder
+from runner.storage.checkpoints import next_attempt
 from runner.tracking.ledger_callback import LedgerCallback
 from runner.tune import memory
 from runner.tune.drain import Drain, DrainStopper
 from runner.tune.thermal import StuckWatch
 from runner.versions import code_version
+from trainables.storage import StoragePlace
 from trainables.tune_trainable import IsothermTrial, TrialGate, TrialJob
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ class Launch:
     callbacks: tuple[tune.Callback, ...]
     max_attempts: int
     make_gate: Callable[[], TrialGate]
+    storage: StoragePlace | None = None
 
 
 def run_rounds(launch: Launch) -> None:
@@ -114,12 +117,13 @@ def _job(launch: Launch, cell: Cell) -> TrialJob:
     return TrialJob(
         spec=cell.spec,
         record=memory.next_record(cell.record, state, cell.spec.training.global_batch),
-        attempt=max((attempt.attempt for attempt in state.attempts), default=0) + 1,
+        attempt=next_attempt(launch.paths.checkpoint(cell.key), state),
         entry=cell.entry,
         data_root=launch.data_root.resolve(),
         predictions=launch.paths.prediction(cell.key).resolve(),
         checkpoints=launch.paths.checkpoint(cell.key).resolve(),
         log_file=(launch.paths.logs / f"{cell.key}.log").resolve(),
+        storage=launch.storage,
     )
 
 
