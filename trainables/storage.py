@@ -43,6 +43,10 @@ class StoragePlace(Spec):
     owner: str = ""
 
 
+class DamagedObjectError(OSError):
+    """An object that does not have the bytes that it should."""
+
+
 class Storage:
     """One run's part of a storage. Names are relative to it, with slashes.
 
@@ -109,14 +113,14 @@ class Storage:
 
         Raises:
             FileNotFoundError: there is none.
-            OSError: the storage failed, or the content has another hash.
+            DamagedObjectError: the content has another hash.
         """
         self._connect()
         content = hashlib.sha256()
         with replacing(target) as aside, self._open(name) as stream, aside.open("wb") as sink:
             _pump(stream, sink, content)
             if not content.hexdigest().startswith(sha256):
-                raise OSError(f"{name}: the content does not have the hash {sha256}; it is damaged")
+                raise DamagedObjectError(f"{name}: the content does not have the hash {sha256}; it is damaged")
 
     def remove(self, names: Iterable[str]) -> None:
         """Remove objects; those that are gone already are no error."""
@@ -131,7 +135,9 @@ class Storage:
         if self._fs is not None:
             return
         try:
-            self._fs, path = fs.FileSystem.from_uri(_absolute(self.place.uri))
+            filesystem, path = fs.FileSystem.from_uri(_absolute(self.place.uri))
+            if not path:
+                raise ValueError("it names no bucket")
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, ValueError, TypeError) as error:
             raise ConfigError(
                 Problem(
@@ -140,7 +146,7 @@ class Storage:
                     mend="give a folder, or a URI such as s3://bucket/folder",
                 )
             ) from error
-        self._base = f"{path.rstrip('/')}/{self.place.run}"
+        self._fs, self._base = filesystem, f"{path.rstrip('/')}/{self.place.run}"
 
     def _open(self, name: str) -> Any:
         return self._fs.open_input_stream(f"{self._base}/{name}")

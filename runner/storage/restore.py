@@ -1,6 +1,5 @@
 """Brings a run here from its storage, so that a machine that has only the sweep file can go on with it."""
 
-import json
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ from runner.storage.segments import Segment
 from trainables.data import catalog
 from trainables.data.dataset import CatalogEntry
 from trainables.errors import ConfigError, Problem
-from trainables.files import replace_bytes, replace_text
+from trainables.files import replace_bytes
 from trainables.storage import Storage, data_name, first_line
 
 # Names from elsewhere become paths here: only these forms do.
@@ -66,7 +65,7 @@ def _bring(storage: Storage, sizes: dict[str, int], paths: RunPaths, data_root: 
     view = ledger.read(paths.ledger)
     if before < paths.ledger.stat().st_size:
         console.print(f"brought here from {storage}: a ledger with {len(view.cells)} cells", highlight=False)
-    _bring_marks(sizes, paths)
+    _bring_marks(storage, sizes, view, paths)
     _bring_predictions(storage, sizes, view, paths)
     for one in view.sweeps[-1].datasets if view.sweeps else ():
         _bring_dataset(storage, sizes, CatalogEntry.model_validate(one), data_root)
@@ -106,13 +105,14 @@ def _bring_dataset(storage: Storage, sizes: dict[str, int], entry: CatalogEntry,
         catalog.adopt(entry, data_root, lambda target: storage.fetch(name, target, entry.file_sha256))
 
 
-def _bring_marks(sizes: Iterable[str], paths: RunPaths) -> None:
+def _bring_marks(storage: Storage, sizes: Iterable[str], view: LedgerView, paths: RunPaths) -> None:
     """Attempts that a driver elsewhere began and could not report any more must not be numbered again."""
+    over = {key for key, state in view.cells.items() if state.status in OVER}
     for name in sizes:
-        if match := _MARK.fullmatch(name):
+        if (match := _MARK.fullmatch(name)) and match[1] not in over:
             mark = paths.checkpoint(match[1]) / match[2]
             if not mark.exists():
-                replace_text(mark, json.dumps({}))
+                replace_bytes(mark, storage.read(name))
 
 
 def _bring_predictions(storage: Storage, sizes: Iterable[str], view: LedgerView, paths: RunPaths) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from trainables.errors import CheckpointError, FencedError
+from trainables.files import replace_bytes
 from trainables.schema import TrialSpec
-from trainables.storage import Backoff, Storage, first_line
+from trainables.storage import Backoff, DamagedObjectError, Storage, first_line
 from trainables.training.checkpoint import KEEP, FileCheckpointStore, State
 
 PATIENCE_S = 10.0  # how long a trial that has a checkpoint here waits for a newer one from the storage
@@ -64,6 +65,7 @@ class MirroredCheckpointStore(FileCheckpointStore):
         self._words: list[str] = []
         self._brought = self._began_without = False
         self._newer_attempt = 0
+        self._marks: set[str] = set()  # of attempts, in the storage
         self._give_up_at: float | None = None
         threading.Thread(target=self._run, name=f"storage-{key}", daemon=True).start()
 
@@ -189,8 +191,10 @@ class MirroredCheckpointStore(FileCheckpointStore):
         return True
 
     def _bring(self) -> None:
-        """Claim the trial in the storage, and bring the newest checkpoint here if it is newer than those here."""
+        """Claim the trial in the storage; bring earlier attempts' notes, and a checkpoint if it is newer than those here."""
         found = self._look()
+        for name in self._marks - {path.name for path in self._attempts().values()}:
+            replace_bytes(self.folder / name, self._storage.read(f"{self._prefix}/{name}"))
         self._storage.put(self._mark, f"{self._prefix}/{self._mark.name}")
         here = max(((attempt, number) for attempt, number, _ in self._checkpoints()), default=(0, 0))
         for order in sorted((order for order in found if MANIFEST in found[order]), reverse=True):
@@ -199,7 +203,7 @@ class MirroredCheckpointStore(FileCheckpointStore):
             try:
                 self._fetch(order)
                 return
-            except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+            except (FileNotFoundError, DamagedObjectError, ValueError, KeyError, TypeError) as error:
                 log.warning("%s: %s is damaged (%s); an older one is tried", self._storage, _name(order), error)
 
     def _look(self) -> dict[Order, set[str]]:
@@ -211,6 +215,7 @@ class MirroredCheckpointStore(FileCheckpointStore):
                 found.setdefault((int(match[1]), int(match[2])), set()).add(match[3])
             elif match := _MARK.fullmatch(inside):
                 self._newer_attempt = max(self._newer_attempt, int(match[1]))
+                self._marks.add(inside)
         self._check_fence()
         return found
 

@@ -1,0 +1,65 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from trainables.errors import ConfigError
+from trainables.storage import Storage, StoragePlace
+
+
+def test_what_is_put_comes_back(storage: Storage, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 50_000
+    (tmp_path / "file").write_bytes(content)
+    storage.put(tmp_path / "file", "a/b/file")
+    storage.put(b"few", "a/few")
+    assert storage.sizes() == {"a/b/file": len(content), "a/few": 3}
+    assert storage.sizes("a/b") == {"a/b/file": len(content)}
+    assert storage.sizes("nothing/here") == {}
+    assert storage.read("a/few") == b"few"
+    storage.fetch("a/b/file", tmp_path / "back", hashlib.sha256(content).hexdigest())
+    assert (tmp_path / "back").read_bytes() == content
+    storage.remove(["a/few", "a/never"])
+    assert storage.sizes() == {"a/b/file": len(content)}
+
+
+def test_runs_do_not_see_each_other(storage_uri: str) -> None:
+    one, other = (Storage(StoragePlace(uri=storage_uri, run=name)) for name in ("one", "other"))
+    one.put(b"1", "object")
+    assert other.sizes() == {}
+    with pytest.raises(FileNotFoundError):
+        other.read("object")
+
+
+def test_a_damaged_object_does_not_arrive(storage: Storage, tmp_path: Path) -> None:
+    storage.put(b"good", "object")
+    with pytest.raises(OSError, match="does not have the hash"):
+        storage.fetch("object", tmp_path / "target", hashlib.sha256(b"other").hexdigest())
+    assert not (tmp_path / "target").exists()
+    with pytest.raises(FileNotFoundError):
+        storage.fetch("absent", tmp_path / "target", "")
+    assert list(tmp_path.glob(".target*")) == []
+
+
+def test_a_folder_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
+    storage = Storage(StoragePlace(uri=str(tmp_path / "mount"), run="run"))
+    with pytest.raises(OSError, match="is no folder"):
+        storage.put(b"x", "object")
+    with pytest.raises(OSError, match="is no folder"):
+        storage.sizes()
+    assert not (tmp_path / "mount").exists()
+    (tmp_path / "mount").mkdir()
+    storage.put(b"x", "object")
+    assert storage.sizes() == {"object": 1}
+
+
+def test_a_relative_folder_is_below_the_current_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("here").mkdir()
+    Storage(StoragePlace(uri="here", run="run")).put(b"x", "object")
+    assert (tmp_path / "here/run/object").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("wrong", ["nosuch://host/folder", "s3://", "s3://bucket/x?colour=red"])
+def test_a_uri_that_pyarrow_cannot_use_is_refused_with_the_mend(wrong: str) -> None:
+    with pytest.raises(ConfigError, match="storage_path"):
+        Storage(StoragePlace(uri=wrong, run="run")).sizes()
