@@ -171,6 +171,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         """Before the start: None where everything that the trial needs is here, else wait a while and answer so."""
         job = self._job
         if self._store is None:
+            self._handler = _log_to(job.log_file)
             self._store = stores.open_store(
                 job.checkpoints, job.attempt, job.spec.key, job.storage, job.data_root / job.entry.path, job.entry
             )
@@ -194,7 +195,6 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
 
     def _start(self, gate: TrialGate) -> Trainer:
         job = self._job
-        self._handler = _log_to(job.log_file)
         self._guard(job.checkpoints)
         memory.cap_device(torch.device(job.record.device), job.record.gpu_share)
         assert self._store is not None

@@ -84,6 +84,8 @@ class Mirror:
             outage_s: the wait ends, too, when the storage has not answered for so long.
         """
         began = time.monotonic()
+        with self._lock:  # look anew: a server may have forgotten, and a worker may have stored, what nobody noticed
+            self._stored, self.level = None, False
         self._hurry.set()
         while not self.level and not give_up() and self._thread.is_alive():
             since = self._backoff.since
@@ -95,7 +97,9 @@ class Mirror:
     def close(self, timeout_s: float) -> bool:
         """End the thread; whether the storage is level."""
         deadline = time.monotonic() + timeout_s
-        self.settle(lambda: time.monotonic() > deadline, timeout_s)
+        self._hurry.set()
+        while not self.level and time.monotonic() < deadline and self._thread.is_alive():
+            time.sleep(POLL_S)
         self._ends.set()
         self._thread.join(max(POLL_S, deadline - time.monotonic()))
         return self.level
@@ -236,4 +240,6 @@ class _ConflictError(Exception):
 def _checkpoints(names: Iterable[str], keys: set[str]) -> list[str]:
     """Objects of these keys that are needed only while a cell is not over: all but the best weights."""
     parts = [name.split("/") for name in names]
-    return ["/".join(one) for one in parts if one[0] == "checkpoints" and one[1] in keys and one[2] != BEST]
+    return [
+        "/".join(one) for one in parts if len(one) > 2 and one[0] == "checkpoints" and one[1] in keys and one[2] != BEST
+    ]

@@ -191,7 +191,7 @@ class MirroredCheckpointStore(FileCheckpointStore):
         return True
 
     def _bring(self) -> None:
-        """Claim the trial in the storage; bring earlier attempts' notes, and a checkpoint if it is newer than those here."""
+        """Claim the trial in the storage; bring earlier attempts' notes, and a checkpoint newer than those here."""
         found = self._look()
         for name in self._marks - {path.name for path in self._attempts().values()}:
             replace_bytes(self.folder / name, self._storage.read(f"{self._prefix}/{name}"))
