@@ -106,7 +106,9 @@ class SweepSettings(BaseSettings):
     thermal: ThermalSpec = ThermalSpec()
     tracking: TrackingSpec = TrackingSpec()
     storage_path: str | None = Field(
-        None, min_length=1, description="a folder that exists or a URI such as s3://bucket/folder; see runs.md"
+        None,
+        min_length=1,
+        description="a folder that exists, or a URI such as s3://bucket/folder, that another machine can go on from",
     )
 
     @classmethod

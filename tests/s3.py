@@ -1,6 +1,6 @@
 """A real S3 server on loopback.
 
-It lives in an environment of its own, which `make setup-s3` makes: its libraries would pin some of ours to older
+It lives in an environment of its own, which `make setup-storage` makes: its libraries would pin some of ours to older
 versions. It keeps objects in memory, so one that is killed and started again has lost them all.
 """
 
@@ -29,7 +29,7 @@ class S3Server:
         command = ROOT / ".venv-s3" / "bin" / "moto_server"
         found = str(command) if command.exists() else shutil.which("moto_server")
         if found is None:
-            pytest.skip("needs the S3 server that `make setup-s3` installs")
+            pytest.skip("needs the S3 server that `make setup-storage` installs")
         self.folder = folder
         self._command, self._log = found, folder / "s3.log"
         with socket.socket() as one:
