@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from runner.ledger import AnyRecord, CellEnded, EventRecorded, LedgerView, SweepStarted
+from runner.ledger import AnyRecord, AttemptStarted, CellEnded, EventRecorded, LedgerView, SweepStarted
 from runner.paths import RunPaths
 from runner.recorder import Recorder
 from runner.settings import SweepSettings
@@ -24,7 +24,7 @@ from trainables.storage import Backoff, Storage, data_name, first_line, predicti
 from trainables.training.checkpoint import BEST
 
 SEAL_S = 10.0  # how old a record may get that is only here
-SEAL_SOON_S = 1.0  # the same after a cell's end: its checkpoints are removed once that is stored
+SEAL_SOON_S = 1.0  # the same of starts and ends: what another machine needs to know
 MERGE_AT = 64  # segments in a row that are smaller than this become one: a sweep of days has hundreds, not 100,000
 MERGED_BYTES = 2**20
 HURRY_S = 2.0  # longest pause between tries while somebody waits for the end
@@ -68,7 +68,7 @@ class Mirror:
         """Take note of what is new."""
         with self._lock:
             self.level = False
-            soon = SEAL_SOON_S if isinstance(record, CellEnded | SweepStarted) else SEAL_S
+            soon = SEAL_SOON_S if isinstance(record, AttemptStarted | CellEnded | SweepStarted) else SEAL_S
             self._due = min(self._due, time.monotonic() + soon)
             if isinstance(record, CellEnded) and record.status in OVER:
                 self._over.add(record.key)

@@ -1,4 +1,7 @@
 import hashlib
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,3 +66,21 @@ def test_a_relative_folder_is_below_the_current_one(tmp_path: Path, monkeypatch:
 def test_a_uri_that_pyarrow_cannot_use_is_refused_with_the_mend(wrong: str) -> None:
     with pytest.raises(ConfigError, match="storage_path"):
         Storage(StoragePlace(uri=wrong, run="run")).sizes()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_server_that_never_answers_holds_neither_a_call_nor_the_end_of_the_process() -> None:
+    script = """
+import sys, threading, time
+from trainables.storage import Storage, StoragePlace
+storage = Storage(StoragePlace(uri=sys.argv[1], run="run"))
+threading.Thread(target=storage.sizes, daemon=True).start()
+time.sleep(1)
+"""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"s3://bucket/x?scheme=http&endpoint_override=127.0.0.1:{silent.getsockname()[1]}&region=us-east-1"
+        with pytest.raises(OSError, match="Timeout"):
+            Storage(StoragePlace(uri=uri, run="run")).sizes()
+        done = subprocess.run([sys.executable, "-c", script, uri], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
