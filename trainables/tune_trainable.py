@@ -18,7 +18,7 @@ import torch
 from ray import tune
 
 from trainables.data import catalog, windows
-from trainables.files import replacing
+from trainables.files import is_storage_trouble, replacing
 from trainables.schema import ExecutionRecord, Spec, TrialSpec
 from trainables.storage import StoragePlace
 from trainables.training import memory, stores
@@ -31,6 +31,7 @@ FIRST_SLICE_S = 1.5  # a report costs Tune 3-5 ms: 0.3 % of this
 LONGEST_SLICE_S = 30.0
 SLICE_GROWTH = 0.02  # slices grow with a trial's age, so that a trial of days does not write a million rows
 SAVED_WAIT_S = 0.5  # between answers of a trial that only waits for its end
+BLOCKED_WAIT_S = 1.0  # between attempts to write on a disk that is full
 KEPT_DATASETS = 4  # the same windows serve every budget and seed of a horizon
 
 log = logging.getLogger(__name__)
@@ -80,9 +81,10 @@ class TrialGate(StepGate, Protocol):
 class IsothermTrial(tune.Trainable):  # type: ignore[misc]
     """Drives a `Trainer` and answers Tune with plain dictionaries.
 
-    A result has ``kind`` (progress, heartbeat, waiting, saved or ended), ``gate`` (what the gate said), ``step``,
-    ``total_steps``, ``epoch``, ``rows`` (metrics by step) and, when it ended, ``status`` and ``outcome``. A trial that
-    has not begun is ``waiting`` while its gate is not open: nothing touches the device before.
+    A result has ``kind`` (progress, heartbeat, waiting, blocked, saved or ended), ``gate`` (what the gate said),
+    ``step``, ``total_steps``, ``epoch``, ``rows`` (metrics by step) and, when it ended, ``status`` and ``outcome``. A
+    trial that has not begun is ``waiting`` while its gate is not open: nothing touches the device before. A trial that
+    cannot write is ``blocked``, says why in ``reason``, and trains no further until its state is written.
     """
 
     def setup(
@@ -100,6 +102,8 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         self._trainer: Trainer | None = None
         self._store: stores.TrialStore | None = None
         self._ending: dict[str, Any] | None = None  # the last answer, which waits until all files have arrived
+        self._blocked = False  # whether something could not be written
+        self._unsent: list[dict[str, Any]] = []  # rows of metrics that no answer has carried yet
         self._saved: dict[str, Any] | None = None  # the last answer of a trial that has saved and waits for its end
         self._handler: logging.Handler | None = None
         self._began = time.monotonic()
@@ -112,21 +116,48 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train for a slice of time, or wait at the gate for at most a second."""
+        """Train for a slice of time, or wait at the gate or for the disk, about a second at most."""
         if self._saved is not None:
             time.sleep(SAVED_WAIT_S)
             return self._saved
         if self._ending is not None:
             return self._at_end(self._ending)
         gate = self._gate = self._gate or self._make_gate()
-        if self._trainer is None and (answer := self._at_gate(gate) or self._at_storage()) is not None:
+        if self._trainer is None and (answer := self._at_gate(gate)) is not None:
             return answer
+        try:
+            if self._trainer is None and (answer := self._at_storage()) is not None:
+                return answer
+            result = self._advance(gate)
+        except OSError as error:
+            if not is_storage_trouble(error):
+                raise
+            self._blocked = True
+            log.warning("%s; tried again", error)
+            time.sleep(BLOCKED_WAIT_S)
+            return _idle("blocked", gate.check()) | {"reason": str(error)}
+        result["rows"], self._unsent = self._unsent, []
+        over = self._trainer is not None and self._trainer.done
+        if over and self._store is not None and self._store.deliver(self._job.predictions):
+            return self._at_end(result)
+        return self._telling(result)
+
+    def _advance(self, gate: TrialGate) -> dict[str, Any]:
+        """Train for a slice of time, and write what is due.
+
+        Raises:
+            OSError: it could not be written; call again.
+        """
         trainer = self._trainer or self._start(gate)
+        if self._blocked:
+            trainer.save()
+            self._blocked = False
         age = time.monotonic() - self._began
         report = trainer.advance(min(LONGEST_SLICE_S, max(FIRST_SLICE_S, SLICE_GROWTH * age)))
-        result = _answer(report, gate.readings())
+        result = _answer(report)
+        self._unsent += _rows(report, gate.readings())
         if result["kind"] == "saved":
-            self._saved = result | {"rows": []}
+            self._saved = dict(result)
         if report.done:
             outcome = trainer.result()
             with replacing(self._job.predictions) as aside:
@@ -143,9 +174,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
             }
         if result["kind"] == "ended":
             result["outcome"]["max_celsius"] = gate.readings().get("max_celsius")
-        if report.done and self._store is not None and self._store.deliver(self._job.predictions):
-            return self._at_end(result)
-        return self._telling(result)
+        return result
 
     def cleanup(self) -> None:
         """Free device memory: a reused actor stays alive."""
@@ -159,8 +188,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         action = gate.check()
         if action in (Action.RUN, Action.THROTTLE):
             return None
-        answer = {"kind": "waiting", "gate": action.value, "rows": [], "done": False}
-        answer |= dict.fromkeys(("step", "total_steps", "epoch"), 0)
+        answer = _idle("waiting", action)
         if action is Action.DRAIN:
             self._saved = answer | {"kind": "saved"}  # there is nothing to save yet
             return self._saved
@@ -171,14 +199,13 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         """Before the start: None where everything that the trial needs is here, else wait a while and answer so."""
         job = self._job
         if self._store is None:
-            self._handler = _log_to(job.log_file)
+            self._handler = self._handler or _log_to(job.log_file)
             self._store = stores.open_store(
                 job.checkpoints, job.attempt, job.spec.key, job.storage, job.data_root / job.entry.path, job.entry
             )
         if self._store.wait_until_ready(HEARTBEAT_S):
             return None
-        answer = {"kind": "waiting", "gate": "storage", "rows": [], "done": False}
-        return self._telling(answer | dict.fromkeys(("step", "total_steps", "epoch"), 0))
+        return self._telling(_idle("waiting", Action.HOLD))
 
     def _at_end(self, ending: dict[str, Any]) -> dict[str, Any]:
         """The last answer, once all files have arrived where the driver can see them; heartbeats until then."""
@@ -208,6 +235,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
 
     def _release(self) -> None:
         self._trainer = self._saved = self._waited_s = self._ending = None
+        self._blocked, self._unsent = False, []
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -233,19 +261,29 @@ def _trial_data(job: TrialJob) -> windows.TrialData:
     return _datasets[identity]
 
 
-def _answer(report: Report, readings: dict[str, float]) -> dict[str, Any]:
+def _rows(report: Report, readings: dict[str, float]) -> list[dict[str, Any]]:
+    """Metrics by step."""
     rows = [{"step": row.step, "epoch": row.epoch, "values": _plain(row.values)} for row in report.rows]
     if report.kind == "progress" and report.loss is not None:
         rows.append(
             {"step": report.step, "epoch": report.epoch, "values": _plain({"step_loss": report.loss, **readings})}
         )
+    return rows
+
+
+def _idle(kind: str, action: Action) -> dict[str, Any]:
+    """The answer of a trial that does nothing now."""
+    return {"kind": kind, "gate": action.value, "step": 0, "total_steps": 0, "epoch": 0, "rows": [], "done": False}
+
+
+def _answer(report: Report) -> dict[str, Any]:
     return {
         "kind": "saved" if report.saved and report.action is Action.DRAIN else report.kind,
         "gate": report.action.value,
         "step": report.step,
         "total_steps": report.total_steps,
         "epoch": report.epoch,
-        "rows": rows,
+        "rows": [],
         "done": False,
     }
 

@@ -63,6 +63,7 @@ class Trial:
 
     `best_epoch` is counted from 1 and never above `epochs`, the number of epochs done. `curve` holds (optimizer step,
     validation loss) of each evaluation whose loss is finite. `forecast` is the predicted over the actual step time.
+    `log` holds the last lines of a failed trial's worker.
     """
 
     key: str
@@ -96,6 +97,7 @@ class Trial:
     device: str
     curve: tuple[tuple[int, float], ...]
     forecast: float | None = None
+    log: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -173,6 +175,7 @@ def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
         device=clean(state.attempts[-1].device_name) if state.attempts else "",
         curve=_curve(state),
         forecast=_ratio(_number(row.get("predicted_seconds_per_step")), _number(row.get("seconds_per_step"))),
+        log=tuple(clean(line) for line in state.ended.log) if state.ended else (),
     )
 
 

@@ -7,20 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.integration.test_sweep import LONGER, attempts, same
-from tests.integration.workplace import Workplace
+from tests.integration.workplace import LONGER, Workplace, same
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-@pytest.fixture
-def calm(tmp_path: Path) -> pd.DataFrame:
-    (tmp_path / "calm").mkdir()
-    place = Workplace(tmp_path / "calm")
-    place.write()
-    place.run("sweep", "sweep.yaml", *LONGER)
-    return place.results()
 
 
 def test_a_node_that_leaves_in_mid_trial_gives_it_to_the_other(workplace: Workplace, calm: pd.DataFrame) -> None:
@@ -39,5 +29,5 @@ def test_a_node_that_leaves_in_mid_trial_gives_it_to_the_other(workplace: Workpl
     assert "nodes alive: 2" in done.stdout, "the head and the node that stayed"
     ended = [one["status"] for one in workplace.ledger() if one["kind"] == "ended"]
     assert sorted(ended) == ["failed", "finished", "finished"]
-    assert attempts(workplace) == 3
+    assert workplace.attempts() == 3
     same(calm, workplace.results())

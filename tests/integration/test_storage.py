@@ -12,8 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.integration.test_sweep import LONGER, attempts, has_checkpoint, same, wait_for, workers_in
-from tests.integration.workplace import SWEEP, Workplace
+from tests.integration.workplace import LONGER, SWEEP, Workplace, same, wait_for
 from tests.s3 import CREDENTIALS, SECRET, S3Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -54,14 +53,6 @@ def server(tmp_path: Path) -> Iterator[S3Server]:
     one.kill()
 
 
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    place = Workplace(tmp_path_factory.mktemp("calm"))
-    place.write()
-    place.run("sweep", "sweep.yaml", *LONGER)
-    return place.results()
-
-
 def secret_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
 
@@ -78,7 +69,7 @@ def test_an_empty_machine_goes_on_from_the_storage_alone(
     time.sleep(2)
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=30)
-    wait_for(lambda: not workers_in(first))
+    wait_for(lambda: not first.workers())
 
     second = make_machine("second", server.uri)
     plan = json.loads(second.run("plan", "sweep.yaml", *LONGER[:-1], "--json").stdout)
@@ -105,14 +96,14 @@ def test_a_server_that_is_killed_and_comes_back_empty_loses_nothing(
 ) -> None:
     first = make_machine("first", server.uri)
     process = first.start("sweep", "sweep.yaml", *LONGER)
-    wait_for(lambda: has_checkpoint(first))
+    wait_for(first.has_checkpoint)
     server.kill()
     wait_for(lambda: "cannot be reached" in first.events())
     server.start()  # it has forgotten everything
     assert process.wait(timeout=300) == 0, (first.folder / "started-0.log").read_text()
     assert "answers again" in first.events()
     same(calm, first.results())
-    assert attempts(first) == 2, "no trial noticed"
+    assert first.attempts() == 2, "no trial noticed"
     assert not list((first.folder / "runs/small/checkpoints").glob("*/checkpoint-*"))
 
     second = make_machine("second", server.uri)
@@ -132,7 +123,7 @@ def test_a_storage_that_stays_away_is_said_and_brought_level_by_the_next_sweep(
     folder.mkdir()
     first = make_machine("first", str(folder))
     process = first.start("sweep", "sweep.yaml", *LONGER)
-    wait_for(lambda: has_checkpoint(first))
+    wait_for(first.has_checkpoint)
     folder.rename(tmp_path / "away")
     code = process.wait(timeout=300)
     assert code == 3, "what is to run after this one must not believe that everything is in the storage"
@@ -150,10 +141,10 @@ def test_a_storage_that_stays_away_is_said_and_brought_level_by_the_next_sweep(
 def test_a_run_directory_can_be_moved_and_resumed(make_machine: Callable[..., Machine], calm: pd.DataFrame) -> None:
     first, second = (Workplace(make_machine(name, "").folder) for name in ("first", "second"))
     process = first.start("sweep", "sweep.yaml", *LONGER)
-    wait_for(lambda: has_checkpoint(first))
+    wait_for(first.has_checkpoint)
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=30)
-    wait_for(lambda: not workers_in(first))
+    wait_for(lambda: not first.workers())
     (second.folder / "runs").mkdir()
     shutil.move(first.folder / "runs/small", second.folder / "runs/small")
     shutil.rmtree(first.folder)

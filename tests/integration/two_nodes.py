@@ -37,7 +37,7 @@ def leave(cluster: Cluster, node: Any, checkpoints: Path) -> None:
 def main(*overrides: str) -> None:
     loaded = sweepfile.load(Path("sweep.yaml"), overrides, tracking=False)
     plan = planning.build(loaded)
-    with lock.held(plan.paths), draining.begun(plan.paths.root / ".drain") as drain:
+    with lock.held(plan.paths), draining.begun(plan.paths.running, plan.ending.save_s) as drain:
         cluster = Cluster(initialize_head=True, head_node_args=NODE | {"num_cpus": 0})
         nodes = [cluster.add_node(**NODE) for _ in range(2)]
         ray.init(address=cluster.address, log_to_driver=False)
@@ -54,7 +54,7 @@ def main(*overrides: str) -> None:
                 recorder=recorder,
                 drain=drain,
                 callbacks=(),
-                max_attempts=loaded.settings.execution.max_attempts,
+                execution=loaded.settings.execution,
                 make_gate=functools.partial(draining.FlagGate, drain.flag),
             )
         )
