@@ -143,6 +143,7 @@ def test_training_goes_on_through_an_outage_and_everything_arrives_after_it(tmp_
     assert "checkpoint-0001-000005/manifest.json" in stored(storage, spec)
 
 
+@pytest.mark.slow
 def test_a_node_without_the_checkpoint_waits_for_the_storage_and_one_with_it_does_not(tmp_path, spec, monkeypatch):
     monkeypatch.setattr("trainables.training.remote.PATIENCE_S", 0.2)
     FileCheckpointStore(tmp_path / "with", 1, spec.key).save(state_of(3), step=3, spec=spec)
@@ -153,7 +154,10 @@ def test_a_node_without_the_checkpoint_waits_for_the_storage_and_one_with_it_doe
     eventually(lambda: having.ready)
     assert value_of(having) == 3
     assert not lacking.ready
+    (tmp_path / "mount").mkdir()
+    eventually(lambda: lacking.ready)
     for store in (having, lacking):
+        eventually(lambda store=store: store.level)
         store.close()
 
 
