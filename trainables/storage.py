@@ -35,12 +35,14 @@ class StoragePlace(Spec):
     Attributes:
         uri: a folder, or a URI that pyarrow's filesystems reach.
         run: the run's name, a folder below it.
-        owner: text of the file in which the run's driver says who it is: who reads the same there shares its disk.
+        owner: the file in which the run's driver says who it is, on the driver's host.
+        owner_text: what stands in it: a worker that reads the same there shares the driver's disk.
     """
 
     uri: str
     run: str
-    owner: str = ""
+    owner: Path | None = None
+    owner_text: str = ""
 
 
 class DamagedObjectError(OSError):

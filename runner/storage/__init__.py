@@ -9,5 +9,7 @@ def place_of(settings: SweepSettings, paths: RunPaths) -> StoragePlace | None:
     """Where a sweep's storage is, and who its driver is; None where it has none."""
     if settings.storage_path is None:
         return None
-    owner = paths.owner.read_text() if paths.owner.exists() else ""
-    return StoragePlace(uri=settings.storage_path, run=paths.name, owner=owner)
+    text = paths.owner.read_text() if paths.owner.exists() else ""
+    return StoragePlace(
+        uri=settings.storage_path, run=paths.name, owner=paths.owner.resolve() if text else None, owner_text=text
+    )

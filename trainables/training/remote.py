@@ -63,7 +63,7 @@ class MirroredCheckpointStore(FileCheckpointStore):
         self._sending: Path | None = None
         self._deliveries: list[tuple[Path, str]] = []
         self._words: list[str] = []
-        self._brought = self._began_without = False
+        self._brought = self._began_without = self._fetching = False
         self._newer_attempt = 0
         self._marks: set[str] = set()  # of attempts, in the storage
         self._give_up_at: float | None = None
@@ -73,14 +73,26 @@ class MirroredCheckpointStore(FileCheckpointStore):
 
     @property
     def ready(self) -> bool:
-        """Whether the trial may begin: the newest checkpoint is here, or the one that is here will do."""
+        """Whether the trial may begin: the newest checkpoint is here, or the one that is here will do.
+
+        Raises:
+            FencedError: a newer attempt owns the trial.
+        """
+        self._check_newer()
+        if self._fetching:
+            return False
         if not self._brought and self._may_go_on_without and time.monotonic() >= self._patient_until:
             self._began_without = True
         return self._brought or self._began_without
 
     @property
     def level(self) -> bool:
-        """Whether everything has arrived in the storage."""
+        """Whether everything has arrived in the storage.
+
+        Raises:
+            FencedError: a newer attempt owns the trial.
+        """
+        self._check_newer()
         with self._condition:
             return self._brought and not (self._waiting or self._sending or self._deliveries)
 
@@ -118,6 +130,9 @@ class MirroredCheckpointStore(FileCheckpointStore):
 
     def _check_fence(self) -> None:
         super()._check_fence()
+        self._check_newer()
+
+    def _check_newer(self) -> None:
         if self._newer_attempt > self.attempt:
             raise FencedError(
                 f"{self._storage}: attempt {self._newer_attempt} owns {self.key}, attempt {self.attempt} must end"
@@ -144,7 +159,10 @@ class MirroredCheckpointStore(FileCheckpointStore):
             except Exception as error:  # OSError, and whatever else a filesystem's library throws
                 pause_s = backoff.failed()
                 if backoff.failures == 1:
-                    self._say(f"{self._storage}: cannot be reached; what is here stays whole, and it is tried again")
+                    self._say(
+                        f"{self._storage}: cannot be reached ({first_line(error)}); "
+                        "what is here stays whole, and it is tried again"
+                    )
                 log.warning("%s: %s; tried again in %.0f s", self._storage, first_line(error), pause_s)
                 with self._condition:
                     self._condition.wait_for(lambda: self._give_up_at is not None, timeout=pause_s)
@@ -200,11 +218,14 @@ class MirroredCheckpointStore(FileCheckpointStore):
         for order in sorted((order for order in found if MANIFEST in found[order]), reverse=True):
             if order <= here or self._began_without:
                 return
+            self._fetching = True
             try:
                 self._fetch(order)
                 return
             except (FileNotFoundError, DamagedObjectError, ValueError, KeyError, TypeError) as error:
                 log.warning("%s: %s is damaged (%s); an older one is tried", self._storage, _name(order), error)
+            finally:
+                self._fetching = False
 
     def _look(self) -> dict[Order, set[str]]:
         """Which files of which checkpoints are in the storage; takes note of attempts."""

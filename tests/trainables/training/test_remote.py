@@ -114,6 +114,9 @@ def test_an_attempt_elsewhere_fences_an_older_one_off(make_store, spec, storage)
     with pytest.raises(FencedError, match="attempt 2 owns"):
         eventually(lambda: old.save(state_of(4), step=4, spec=spec), seconds=20)
     assert stored(storage, spec) == before
+    late = make_store(1, "node-3", on_drivers_disk=False)
+    with pytest.raises(FencedError, match="attempt 2 owns"):
+        eventually(lambda: late.ready)
 
 
 def outage(tmp_path, spec):
