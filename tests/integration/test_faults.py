@@ -10,6 +10,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from tests.chaos.faults import fill
 from tests.integration.workplace import LONGER, Workplace, same, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -25,13 +26,7 @@ class SmallDisk:
         self._ballast = folder / "ballast"
 
     def fill(self) -> None:
-        with self._ballast.open("ab", buffering=0) as ballast:
-            for piece in (1 << 20, 1 << 12, 1):
-                try:
-                    while True:
-                        ballast.write(bytes(piece))
-                except OSError:
-                    continue
+        fill(self._ballast)
 
     def empty(self) -> None:
         self._ballast.unlink()
