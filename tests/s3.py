@@ -5,6 +5,7 @@ versions. It keeps objects in memory, so one that is killed and started again ha
 """
 
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -58,6 +59,16 @@ class S3Server:
             except OSError:
                 assert time.monotonic() < deadline, self._log.read_text()
                 time.sleep(0.1)
+
+    def hang(self) -> None:
+        """Stop answering: connections are still accepted, by the kernel."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Answer again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """Kill it, by its process id."""

@@ -116,6 +116,27 @@ def test_a_server_that_is_killed_and_comes_back_empty_loses_nothing(
     assert names[0] == names[1]
 
 
+def test_a_server_that_hangs_holds_up_neither_training_nor_a_signal(
+    server: S3Server, make_machine: Callable[..., Machine], calm: pd.DataFrame
+) -> None:
+    first = make_machine("first", server.uri)
+    process = first.start("sweep", "sweep.yaml", *LONGER)
+    wait_for(first.has_checkpoint)
+    server.hang()
+    newest = max(first.folder.glob("runs/small/checkpoints/*/checkpoint-*"))
+    wait_for(lambda: max(first.folder.glob("runs/small/checkpoints/*/checkpoint-*")) > newest)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 3
+    assert "lacks a part of this run" in first.log()
+    wait_for(lambda: not first.workers())
+    server.go_on()
+    first.run("sweep", "sweep.yaml", *LONGER)
+    same(calm, first.results())
+    second = make_machine("second", server.uri)
+    assert "nothing to run" in second.run("sweep", "sweep.yaml", *LONGER).stdout
+    same(calm, second.results())
+
+
 def test_a_storage_that_stays_away_is_said_and_brought_level_by_the_next_sweep(
     tmp_path: Path, make_machine: Callable[..., Machine], calm: pd.DataFrame
 ) -> None:
