@@ -19,6 +19,7 @@ from runner.plan import Plan
 from runner.recorder import Recorder
 from runner.storage import place_of, restore
 from runner.storage.checkpoints import Pruner
+from runner.storage.mirror import Mirror, NoMirror
 from runner.storage.mirror import begin as begin_mirror
 from runner.sweepfile import Sweep
 from runner.thermal import TEMPERATURE
@@ -143,6 +144,7 @@ def _run_cells(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, d
         recorder.listen(callback.on_record)
     recorder.listen(Pruner(plan.paths, recorder.view).on_record)
     mirror = begin_mirror(sweep.settings, plan.paths, data_root, recorder)
+    patience_s = trackers.STOPPED_TIMEOUT_S
     try:
         with draining.begun(plan.paths.running, plan.ending.save_s) as drain:
             recorder.wait_unless(lambda: drain.requested)
@@ -151,7 +153,7 @@ def _run_cells(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, d
             baselines.run(plan, recorder, data_root)
             if plan.to_run and not drain.requested:
                 _run_under_tune(sweep, plan, recorder, tracking, drain, console, data_root)
-            behind = not drain.requested and not mirror.settle(lambda: drain.requested) and not drain.requested
+            behind = _behind(mirror, drain, sweep, console)
         stopped = drain.reason or (STORAGE_BEHIND if behind else "")
         if not plan.to_run:
             console.print("nothing to run: every cell is done", highlight=False)
@@ -159,16 +161,25 @@ def _run_cells(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, d
         counts = Counter(str(status) for status in table.loc[table["kind"] == "model", "status"])
         code = _exit_code(counts, stopped)
         recorder.record(SweepEnded(exit_code=code, counts=dict(counts)))
-        trackers.order_close(tracking, trackers.STOPPED_TIMEOUT_S if stopped else trackers.END_TIMEOUT_S)
+        patience_s = trackers.STOPPED_TIMEOUT_S if stopped else trackers.END_TIMEOUT_S
+        trackers.order_close(tracking, patience_s)
         _show_end(plan, counts, stopped, console)
     finally:
-        if not mirror.close(trackers.STOPPED_TIMEOUT_S):
+        if not mirror.close(patience_s):
             console.print(f"storage  {sweep.settings.storage_path} {STORAGE_MEND}", highlight=False, markup=False)
         reports = trackers.close(tracking, trackers.STOPPED_TIMEOUT_S)
     trackers.show(reports, sweep.settings.tracking, plan.paths, console)
     if code == STOPPED:
         _show_resume(sweep, console)
     return code
+
+
+def _behind(mirror: Mirror | NoMirror, drain: Any, sweep: Sweep, console: Console) -> bool:
+    """Whether the storage does not let itself be brought level; a signal ends the wait for it."""
+    if drain.requested or isinstance(mirror, NoMirror):
+        return False
+    console.print(f"storage  {sweep.settings.storage_path}: bringing it level", highlight=False, markup=False)
+    return not mirror.settle(lambda: drain.requested) and not drain.requested
 
 
 def _show_resume(sweep: Sweep, console: Console) -> None:
