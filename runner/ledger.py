@@ -47,6 +47,7 @@ class SweepStarted(Record):
     code_version: str
     versions: dict[str, str]
     datasets: tuple[dict[str, Any], ...] = ()  # catalog entries of the data that the grid uses
+    gates: tuple[dict[str, Any], ...] = ()  # findings before the start: gate, level, number, limit, message, mend
 
 
 class CellRecorded(Record):

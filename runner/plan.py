@@ -11,6 +11,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from runner import ending, gates, ledger, resources
+from runner.data_gates import findings as data_findings
 from runner.ending import Ending
 from runner.grid import Cell, Grid, expand
 from runner.paths import DATA, RUNS, RunPaths, run_paths
@@ -99,6 +100,7 @@ class Plan:
             "n_measured_now": decision.n_new if decision else 0,
             "dtype": cell.spec.dtype,
             **cell.sizes,
+            "periods": {name: [part.first, part.last] for name, part in cell.facts.splits.items()},
             "infeasible": cell.infeasible,
         }
 
@@ -119,7 +121,14 @@ def build(sweep: Sweep, runs: Path = RUNS, data_root: Path = DATA, *, prober: Pr
     """
     paths = run_paths(sweep.settings.name, runs)
     view = ledger.read(paths.ledger)
-    grid = resources.assign(expand(sweep, data_root), view, sweep.settings, prober)
+    asked, settings = expand(sweep, data_root), sweep.settings
+    findings = [
+        *gates.check(asked.cells, view, settings.gates, settings.thermal),
+        *data_findings.check(asked.cells, settings.gates),
+    ]
+    if any(finding.level == "error" for finding in findings):
+        prober = None  # nothing will start, so that nothing need be measured
+    grid = resources.assign(asked, view, settings, prober)
     states: dict[str, State] = {}
     for cell in grid.cells:
         known = view.cells.get(cell.key)
@@ -138,7 +147,7 @@ def build(sweep: Sweep, runs: Path = RUNS, data_root: Path = DATA, *, prober: Pr
         orphaned=tuple(
             key for key, state in view.cells.items() if key not in states and state.cell.cell_kind == "model"
         ),
-        findings=tuple(gates.check(grid.cells, sweep.settings.thermal)),
+        findings=(*findings, *gates.memory(grid.cells)),
     )
 
 
@@ -146,7 +155,7 @@ def show(plan: Plan, console: Console) -> None:
     """Print a plan for people."""
     device = plan.grid.device
     cores = "GPU(s)" if device.kind == "cuda" else "cores"
-    title = f"{plan.paths.name}: {len(plan.grid.cells)} cells on {device.count} {cores} ({device.name})"
+    title = f"{plan.paths.name}: {gates.plural(len(plan.grid.cells), 'cell')} on {device.count} {cores} ({device.name})"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     for name in ("key", "cell", "state"):
         table.add_column(name, no_wrap=True)
@@ -185,11 +194,24 @@ def show(plan: Plan, console: Console) -> None:
             f"{', '.join(plan.orphaned[:8])}{' ...' if len(plan.orphaned) > 8 else ''}",
             highlight=False,
         )
+    _show_periods(plan, console)
     if plan.seconds is not None:
         console.print(f"time for the cells to run: about {_duration(plan.seconds)}", highlight=False)
     console.print(f"disk for checkpoints and best weights: about {decimal(plan.disk_bytes)}", highlight=False)
     console.print(_ending(plan.ending), highlight=False)
     show_findings(plan, console)
+
+
+def _show_periods(plan: Plan, console: Console) -> None:
+    """From when to when the windows of each split end, once a data set: horizons move that by days."""
+    shown: set[str] = set()
+    for cell in plan.grid.cells:
+        identity = cell.spec.data.model_dump_json()
+        if identity not in shown:
+            shown.add(identity)
+            periods = [f"{name} {part.first} to {part.last}" for name, part in cell.facts.splits.items() if part.first]
+            place = f"windows of {cell.entry.name}, horizon {cell.labels['horizon']}"
+            console.print(f"{place}: {', '.join(periods)}", highlight=False)
 
 
 def _resources(cell: Cell) -> tuple[str, str, str]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from runner import baselines, lock, resources, results
 from runner import plan as planning
 from runner.grid import Cell
-from runner.ledger import CellEnded, CellRecorded, EventRecorded, SweepEnded, SweepStarted
+from runner.ledger import CellEnded, CellRecorded, SweepEnded, SweepStarted
 from runner.paths import DATA, RUNS, RunPaths
 from runner.plan import Plan
 from runner.recorder import Recorder
@@ -107,10 +107,9 @@ def _write_down(sweep: Sweep, plan: Plan, recorder: Recorder) -> None:
             code_version=code_version(),
             versions=library_versions(),
             datasets=tuple({cell.entry.name: cell.entry.model_dump(mode="json") for cell in plan.grid.cells}.values()),
+            gates=tuple(finding.as_dict() for finding in plan.findings),
         )
     )
-    for finding in plan.findings:
-        recorder.record(EventRecorded(what=f"gate_{finding.level}", message=f"{finding.gate}: {finding.message}"))
     for cell in plan.grid.cells:
         _record_cell(recorder, cell)
 

@@ -4,11 +4,12 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
 
 from runner.report.collect import Collected, Lineage
 from runner.report.drawing import Plot
 from runner.report.findings import Finding
+from runner.report.fits_table import fits_table
+from runner.report.tables import Column, Table
 from runner.report.trials import Group, Trial
 from runner.report.verdict import sentence
 from runner.report.wording import (
@@ -39,9 +40,10 @@ HOW_TO_READ = (
     "cover the sampling of the validation period, not seeds, nor other market regimes. Where there is no skill at all, "
     "1 trial in 40 or more still has an interval above 0 by chance, and trials of one horizon tend to do so together.",
     "The verdict is formed on validation loss and must hold on test loss, with and without collapsed trials; else "
-    "nothing is identified. Fits minimise the sum of Huber terms (delta 1e-3) of log losses (Hoffmann et al. 2022, "
+    "nothing is identified. What remains without trials that are under-trained or over-fitted is told and decides "
+    "nothing. Fits minimise the sum of Huber terms (delta 1e-3) of log losses (Hoffmann et al. 2022, "
     "approach 3); their intervals resample the blocks of the validation period, and seeds. Fewer than 5 sizes never "
-    "make a power law.",
+    "make a power law. Compute is 6 x non-embedding parameters x tokens seen (Kaplan et al. 2020).",
     "Collapsed means that the predictions hardly vary, or that the interval of the skill lies wholly below 0.",
 )
 NO_FINDINGS = "None: no trial is missing, diverged, collapsed or was still improving at its end; no check warned."
@@ -52,23 +54,6 @@ REPRODUCE = (
     "sweep.yaml is the file as it was given; values that came from the command line or the environment stand in "
     "resolved.json. The last command rebuilds this report."
 )
-
-
-@dataclass(frozen=True)
-class Column:
-    """A table column; numbers are aligned to the right, code is shown as it is."""
-
-    name: str
-    kind: Literal["text", "number", "code"] = "text"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as text, one tuple a row."""
-
-    name: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -105,6 +90,7 @@ class Page:
     figures: tuple[Plot, ...]
     no_figures: str
     how_to_read: tuple[str, ...]
+    fits: Table
     trials: Table
     events: Table
     events_note: str
@@ -128,6 +114,7 @@ def make(collected: Collected, figures: tuple[Plot, ...]) -> Page:
         figures=figures,
         no_figures=NO_FIGURES,
         how_to_read=HOW_TO_READ,
+        fits=fits_table(collected.fits),
         trials=_trial_table((*collected.trials, *collected.baselines)),
         events=_event_table(collected),
         events_note=_events_note(len(collected.events)),

@@ -7,7 +7,8 @@ import re
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from runner.report.page import Page, Table
+from runner.report.page import Page
+from runner.report.tables import Table
 
 _LOADER = PackageLoader("runner.report", "templates")
 # Punctuation that Markdown, or GitHub's dialect of it, could take for markup: backslashes where these work, character
