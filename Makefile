@@ -83,7 +83,7 @@ test-slow: setup setup-storage ## the tests that take long
 
 check: lint typecheck test test-slow ## all that CI runs
 
-chaos: setup ## sweeps through kills, full disks, hung workers, lost servers; half an hour
+chaos: setup setup-storage ## sweeps through kills, full disks, hung workers, lost servers; half an hour
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 clean: ## remove .venv and caches; runs/ and data/ stay

@@ -6,13 +6,14 @@ versions. It keeps objects in memory, so one that is killed and started again ha
 
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
 from pathlib import Path
 
 import pytest
+
+from tests.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 SECRET = "Zm9yYmlkZGVuLXRleHQ"
@@ -33,9 +34,7 @@ class S3Server:
             pytest.skip("needs the S3 server that `make setup-storage` installs")
         self.folder = folder
         self._command, self._log = found, folder / "s3.log"
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            self.port = int(one.getsockname()[1])
+        self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
