@@ -175,9 +175,11 @@ class MirroredCheckpointStore(FileCheckpointStore):
     def _over(self) -> bool:
         """Wait for something to do; whether there is nothing and will be nothing."""
         with self._condition:
-            while self._brought and not (self._waiting or self._deliveries):
+            while not (self._waiting or self._deliveries):
                 if self._give_up_at is not None:
                     return True
+                if not self._brought:
+                    return False
                 self._condition.wait()
             return self._give_up_at is not None and time.monotonic() > self._give_up_at
 

@@ -1,13 +1,18 @@
 """A trial's store in a sweep: what goes where depends on whether the driver sees this disk."""
 
 import hashlib
+import json
 import time
 
+import numpy as np
 import pytest
 import torch
 
 from trainables.data.dataset import CatalogEntry
+from trainables.models import registry
+from trainables.schema import TrialSpec
 from trainables.storage import data_name
+from trainables.training.evaluation import EvaluationPass
 from trainables.training.stores import open_store
 
 
@@ -70,3 +75,19 @@ def test_without_a_storage_nothing_is_waited_for(tmp_path, spec, entry):
     assert not store.deliver(tmp_path / "predictions")
     assert store.words() == []
     store.close()
+
+
+def test_the_weights_that_stay_give_the_predictions_again(make_trainer, finish, data, spec, tmp_path, entry):
+    store = open_store(tmp_path / "trial", 1, spec.key, None, tmp_path / "absent.parquet", entry)
+    trainer = make_trainer(spec=spec, store=store.checkpoints)
+    finish(trainer)
+    store.keep_best(trainer.best_weights, step=9, spec=spec)
+    best = tmp_path / "trial" / "best"
+    manifest = json.loads((best / "manifest.json").read_text())["manifest"]
+    model = registry.build(TrialSpec.model_validate(manifest["spec"]).model)
+    model.load_state_dict(torch.load(best / "state.pt", weights_only=True)["weights"])
+    again = EvaluationPass({"test": data.test}, micro_batch=50)
+    while not again.done:
+        again.advance(model, spec.dtype)
+    written = trainer.predictions().query("split == 'test'")["logit"].to_numpy()
+    assert np.array_equal(again.outputs()["test"].astype(written.dtype), written)
