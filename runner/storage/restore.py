@@ -41,22 +41,21 @@ def bring(settings: SweepSettings, runs: Path, data_root: Path, console: Console
     place = place_of(settings, paths)
     if place is None:
         return
-    storage = Storage(place)
+    storage, known = Storage(place), paths.ledger.exists()
+    sizes: dict[str, int] | None = None
     try:
         sizes = storage.sizes()
         if sizes:
             with suppress(lock.HeldError), lock.held(paths):  # who writes here has everything
                 _bring(storage, sizes, paths, data_root, console)
     except OSError as error:
-        if not paths.ledger.exists():
-            raise ConfigError(
-                Problem(
-                    place=f"storage_path: {storage}",
-                    message=f"cannot be read ({first_line(error)}), and there is no such run here",
-                    mend="check the address, the network and the credentials in the environment; a folder must exist",
-                )
-            ) from error
-        console.print(f"storage {storage} cannot be read now ({first_line(error)}); the run here goes on", markup=False)
+        if known and sizes is None:
+            message = f"storage {storage} cannot be read now ({first_line(error)}); the run here goes on"
+            console.print(message, markup=False, highlight=False)
+            return
+        without = "" if known else ", and there is no such run here"
+        mend = "check the address, the network and the credentials in the environment; a folder must exist"
+        raise _refusal(storage, f"cannot be read ({first_line(error)}){without}", mend) from error
 
 
 def _bring(storage: Storage, sizes: dict[str, int], paths: RunPaths, data_root: Path, console: Console) -> None:
@@ -64,7 +63,9 @@ def _bring(storage: Storage, sizes: dict[str, int], paths: RunPaths, data_root: 
     _bring_ledger(storage, segments.found(sizes), paths)
     view = ledger.read(paths.ledger)
     if before < paths.ledger.stat().st_size:
-        console.print(f"brought here from {storage}: a ledger with {len(view.cells)} cells", highlight=False)
+        console.print(
+            f"brought here from {storage}: a ledger with {len(view.cells)} cells", highlight=False, markup=False
+        )
     _bring_marks(storage, sizes, view, paths)
     _bring_predictions(storage, sizes, view, paths)
     for one in view.sweeps[-1].datasets if view.sweeps else ():
@@ -75,28 +76,33 @@ def _bring_ledger(storage: Storage, there: list[Segment], paths: RunPaths) -> No
     """Add what the storage's ledger has beyond the one here.
 
     Raises:
-        ConfigError: they went different ways.
+        ConfigError: they went different ways, or it is not whole.
     """
     here = segments.whole_lines(paths.ledger.read_bytes()) if paths.ledger.exists() else b""
     whole = here
-    for one in segments.chain(there):
-        if one.end <= len(here):
-            same = one.holds(here[one.start : one.end])
-        else:
-            data = storage.read(one.name)
-            same = one.holds(data) and data.startswith(here[one.start :])
-            whole = whole[: one.start] + data
-        if not same:
-            raise ConfigError(
-                Problem(
-                    place=f"storage_path: {storage}",
-                    message=f"its ledger and {paths.ledger} went different ways after byte {one.start}",
-                    mend=f"another machine went on with this run: move {paths.root} away and run this again to go on "
-                    "from the storage, or give the sweep another name",
-                )
+    links = segments.chain(there)
+    for one in links:
+        data = here[one.start : one.end] if one.end <= len(here) else storage.read(one.name)
+        if one.end > len(here) and not one.holds(data):
+            raise _refusal(storage, f"{one.name} is damaged", "go on on the machine that wrote it, which has it whole")
+        if not one.holds(data) or not data.startswith(here[one.start : one.end]):
+            raise _refusal(
+                storage,
+                f"its ledger and {paths.ledger} went different ways after byte {one.start}",
+                f"another machine went on with this run: move {paths.root} away and run this again to go on from the "
+                "storage, or give the sweep another name",
             )
+        if one.end > len(here):
+            whole = whole[: one.start] + data
+    if there and max(one.end for one in there) > len(whole):
+        message = f"a piece of its ledger is missing after byte {len(whole)}"
+        raise _refusal(storage, message, "go on on the machine that wrote it, which has it whole")
     if len(whole) > len(here):
         replace_bytes(paths.ledger, whole)
+
+
+def _refusal(storage: Storage, message: str, mend: str) -> ConfigError:
+    return ConfigError(Problem(place=f"storage_path: {storage}", message=message, mend=mend))
 
 
 def _bring_dataset(storage: Storage, sizes: dict[str, int], entry: CatalogEntry, data_root: Path) -> None:

@@ -85,6 +85,27 @@ def test_ledgers_that_went_different_ways_are_refused_and_kept(make_driver: Make
     assert second.paths.ledger.read_bytes().startswith(before)
 
 
+def test_a_ledger_that_is_not_whole_in_the_storage_is_not_gone_on_with(
+    make_driver: MakeDriver, storage: Storage
+) -> None:
+    first = make_driver("first")
+    first.start()
+    assert first.settle()
+    first.note("more")
+    assert first.settle()
+    head, *_, tail = sorted(storage.sizes("ledger"))
+    good = storage.read(tail)
+    storage.put(good[:-2] + b"?\n", tail)
+    with pytest.raises(ConfigError, match="is damaged"):
+        make_driver("second").bring()
+    storage.put(good, tail)
+    storage.remove([head])
+    with pytest.raises(ConfigError, match="is missing after byte 0"):
+        make_driver("third").bring()
+    for name in ("second", "third"):
+        assert not make_driver(name).paths.ledger.exists()
+
+
 def test_an_attempt_that_the_ledger_does_not_know_is_not_numbered_again(
     make_driver: MakeDriver, storage: Storage
 ) -> None:
