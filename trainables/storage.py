@@ -13,6 +13,7 @@ machines cannot overwrite each other's work. Credentials are pyarrow's business:
 import hashlib
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -128,10 +129,14 @@ class Storage:
         """Remove objects; those that are gone already are no error."""
         self._connect()
         for name in names:
-            try:
+            with suppress(FileNotFoundError):
                 self._fs.delete_file(f"{self._base}/{name}")
-            except FileNotFoundError:
-                continue
+
+    def remove_folder(self, name: str) -> None:
+        """Remove all objects of a folder, and what filesystems keep of it: an entry or a marker object."""
+        self._connect()
+        with suppress(FileNotFoundError):
+            self._fs.delete_dir(f"{self._base}/{name}")
 
     def _connect(self) -> None:
         if self._fs is not None:

@@ -130,7 +130,8 @@ class Mirror:
         data = segments.whole_lines(self._paths.ledger.read_bytes())
         self._seal(data)
         for key in over - self._tidied:  # only now that another machine would know that they are over
-            self._storage.remove(_checkpoints(self._storage.sizes(f"checkpoints/{key}"), {key}))
+            for folder in _checkpoints(self._storage.sizes(f"checkpoints/{key}"), {key}):
+                self._storage.remove_folder(folder)
             self._tidied.add(key)
         if (outage_s := self._backoff.worked()) is not None:
             self._event(f"{self._storage}: answers again after {outage_s:.0f} s; nothing is missing there")
@@ -237,9 +238,11 @@ class _ConflictError(Exception):
     """Another driver has written to the storage."""
 
 
-def _checkpoints(names: Iterable[str], keys: set[str]) -> list[str]:
-    """Objects of these keys that are needed only while a cell is not over: all but the best weights."""
+def _checkpoints(names: Iterable[str], keys: set[str]) -> set[str]:
+    """Folders of these keys that are needed only while a cell is not over: all but the best weights."""
     parts = [name.split("/") for name in names]
-    return [
-        "/".join(one) for one in parts if len(one) > 2 and one[0] == "checkpoints" and one[1] in keys and one[2] != BEST
-    ]
+    return {
+        "/".join(one[:3])
+        for one in parts
+        if len(one) == 4 and one[0] == "checkpoints" and one[1] in keys and one[2] != BEST
+    }

@@ -23,6 +23,10 @@ def test_what_is_put_comes_back(storage: Storage, tmp_path: Path) -> None:
     assert (tmp_path / "back").read_bytes() == content
     storage.remove(["a/few", "a/never"])
     assert storage.sizes() == {"a/b/file": len(content)}
+    storage.put(b"more", "a/c/file")
+    for folder in ("a/b", "a/never"):
+        storage.remove_folder(folder)
+    assert storage.sizes() == {"a/c/file": 4}
 
 
 def test_runs_do_not_see_each_other(storage_uri: str) -> None:

@@ -262,11 +262,9 @@ class MirroredCheckpointStore(FileCheckpointStore):
         self._storage.put(self._mark, f"{self._prefix}/{self._mark.name}")
         whole = sorted(order for order in found if MANIFEST in found[order])
         old = whole[: 1 - KEEP]  # beside the one that was stored just now
-        self._storage.remove(
-            f"{self._prefix}/{_name(order)}/{file}"
-            for order in [*old, *(one for one in found if MANIFEST not in found[one] and _name(one) != path.name)]
-            for file in (MANIFEST, STATE)
-        )
+        torn = [order for order in found if MANIFEST not in found[order] and _name(order) != path.name]
+        for order in [*old, *torn]:
+            self._storage.remove_folder(f"{self._prefix}/{_name(order)}")
 
     def _say(self, words: str) -> None:
         log.warning("%s", words)
