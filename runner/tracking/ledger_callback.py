@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from runner.ledger import AnyRecord, AttemptStarted, CellEnded, MetricsRecorded, Status
+from runner.ledger import AnyRecord, AttemptStarted, CellEnded, EventRecorded, MetricsRecorded, Status
 
 log = logging.getLogger(__name__)
 LOG_LINES = 50
@@ -66,6 +66,8 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         job = trial.config["job"]
         for row in result.get("rows", ()):
             self._try(MetricsRecorded(key=job["key"], attempt=job["attempt"], **row))
+        for words in result.get("storage", ()):
+            self._try(EventRecorded(what="storage", message=words, key=job["key"]))
         if result.get("kind") == "saved":
             self._on_saved(job["key"])
         if result.get("kind") == "ended":
