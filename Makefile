@@ -11,7 +11,7 @@ BIN   := .venv/bin
 STAMP := .venv/lock.sha256
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock sweep plan debug probe thermal-demo report status verify lint format typecheck test test-slow check clean
+.PHONY: help setup lock sweep plan debug probe thermal-demo report status verify lint format typecheck test test-slow check chaos clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -75,6 +75,9 @@ test-slow: setup ## the tests that take long
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: lint typecheck test test-slow ## all that CI runs
+
+chaos: setup ## sweeps through kills, full disks, hung workers, lost servers; half an hour
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 clean: ## remove .venv and caches; runs/ and data/ stay
 	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

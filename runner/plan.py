@@ -1,5 +1,6 @@
 """The grid as it would run: what is new, done, resumable, orphaned or infeasible, and what it needs."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,14 +10,16 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from runner import gates, ledger, resources
+from runner import ending, gates, ledger, resources
 from runner.data_gates import findings as data_findings
+from runner.ending import Ending
 from runner.grid import Cell, Grid, expand
 from runner.paths import DATA, RUNS, RunPaths, run_paths
 from runner.probe.prober import Prober
 from runner.sweepfile import Sweep
 
 State = Literal["new", "done", "resumable", "infeasible"]
+TO_RUN: tuple[State, ...] = ("new", "resumable")
 CHECKPOINTS_KEPT = 2
 
 
@@ -29,11 +32,12 @@ class Plan:
     states: dict[str, State]
     orphaned: tuple[str, ...]
     findings: tuple[gates.Finding, ...]
+    ending: Ending
 
     @property
     def to_run(self) -> tuple[Cell, ...]:
         """Cells that a sweep would start."""
-        return tuple(cell for cell in self.grid.cells if self.states[cell.key] in ("new", "resumable"))
+        return tuple(cell for cell in self.grid.cells if self.states[cell.key] in TO_RUN)
 
     @property
     def disk_bytes(self) -> int:
@@ -58,6 +62,9 @@ class Plan:
             "cells": [self._cell(cell) for cell in self.grid.cells],
             "orphaned": list(self.orphaned),
             "disk_bytes": self.disk_bytes,
+            "state_bytes": self.ending.state_bytes,
+            "write_seconds": self.ending.write_s,
+            "grace_seconds": self.ending.grace_s,
             "seconds": self.seconds,
             "gates": [finding.as_dict() for finding in self.findings],
         }
@@ -128,10 +135,12 @@ def build(sweep: Sweep, runs: Path = RUNS, data_root: Path = DATA, *, prober: Pr
             states[cell.key] = "done"
         else:
             states[cell.key] = "resumable" if known is not None and known.attempts else "new"
+    to_run = [cell for cell in grid.cells if states[cell.key] in TO_RUN]
     return Plan(
         paths=paths,
         grid=grid,
         states=states,
+        ending=ending.measure(to_run, grid.device, paths.root),
         orphaned=tuple(
             key for key, state in view.cells.items() if key not in states and state.cell.cell_kind == "model"
         ),
@@ -186,6 +195,7 @@ def show(plan: Plan, console: Console) -> None:
     if plan.seconds is not None:
         console.print(f"time for the cells to run: about {_duration(plan.seconds)}", highlight=False)
     console.print(f"disk for checkpoints: about {decimal(plan.disk_bytes)}", highlight=False)
+    console.print(_ending(plan.ending), highlight=False)
     show_findings(plan, console)
 
 
@@ -213,6 +223,16 @@ def _resources(cell: Cell) -> tuple[str, str, str]:
         decimal(record.measured.peak_bytes) if record.measured else "-",
         _duration(seconds) if seconds is not None else "-",
     )
+
+
+def _ending(ending: Ending) -> str:
+    state, speed = decimal(ending.state_bytes), ""
+    if ending.write_s is None:
+        speed = ", and the run's folder cannot be written to measure how long that takes"
+    elif ending.write_s:
+        speed = f", {ending.write_s:.0f} s to write here"
+    grace = f"give a container {math.ceil(ending.grace_s)} s between SIGTERM and SIGKILL (stop_grace_period)"
+    return f"state to save at an early end: about {state}{speed}; {grace}"
 
 
 def _duration(seconds: float) -> str:

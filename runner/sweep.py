@@ -22,7 +22,7 @@ from runner.thermal import TEMPERATURE
 from runner.tune import environment
 from runner.versions import code_version, library_versions
 from trainables.errors import ConfigError, Problem
-from trainables.files import replace_text
+from trainables.files import is_storage_trouble, replace_text
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +42,15 @@ def run(sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DAT
     planning.show_findings(plan, console)
     environment.prepare()
     with lock.held(plan.paths), _log_file(plan.paths):
-        recorder = Recorder(plan.paths)
+        recorder = Recorder(plan.paths, sweep.settings.execution.disk_timeout_s)
         try:
             return _run_cells(sweep, plan, recorder, console, data_root)
+        except OSError as error:
+            if not is_storage_trouble(error):
+                raise
+            console.print(f"the disk: {error}; every cell that ended is in the ledger", highlight=False)
+            _show_resume(sweep, console)
+            return STOPPED
         finally:
             recorder.close()
 
@@ -128,7 +134,8 @@ def _run_cells(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, d
     for callback in tracking:
         recorder.listen(callback.on_record)
     try:
-        with draining.begun(plan.paths.root / ".drain") as drain:
+        with draining.begun(plan.paths.running, plan.ending.save_s) as drain:
+            recorder.wait_unless(lambda: drain.requested)
             _write_down(sweep, plan, recorder)
             baselines.run(plan, recorder, data_root)
             if plan.to_run and not drain.requested:
@@ -146,8 +153,12 @@ def _run_cells(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, d
         reports = trackers.close(tracking, trackers.STOPPED_TIMEOUT_S)
     trackers.show(reports, sweep.settings.tracking, plan.paths, console)
     if code == STOPPED:
-        console.print(f"resume with: isotherm sweep {sweep.file.path}", highlight=False)
+        _show_resume(sweep, console)
     return code
+
+
+def _show_resume(sweep: Sweep, console: Console) -> None:
+    console.print(f"resume with: isotherm sweep {sweep.file.path}", highlight=False)
 
 
 def _run_under_tune(
@@ -184,7 +195,7 @@ def _run_under_tune(
                     recorder=recorder,
                     drain=drain,
                     callbacks=tuple(tracking),
-                    max_attempts=settings.execution.max_attempts,
+                    execution=settings.execution,
                     make_gate=protection.make_gate(drain.flag),
                 )
             )

@@ -28,6 +28,7 @@ from runner.report.wording import (
 
 MAX_NAMED = 8  # trials named in one finding; the table of all trials has the rest
 MAX_EVENTS = 50
+MAX_LOGS = 20
 
 HOW_TO_READ = (
     "Validation loss is the mean negative log-likelihood in nats, unweighted, whatever the training loss was. It is "
@@ -65,6 +66,14 @@ class FindingText:
 
 
 @dataclass(frozen=True)
+class LogText:
+    """The last lines that a failed trial's worker logged."""
+
+    heading: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Page:
     """A whole report. All text is plain: escaping belongs to the format."""
 
@@ -77,6 +86,7 @@ class Page:
     splits: Table
     findings: tuple[FindingText, ...]
     no_findings: str
+    logs: tuple[LogText, ...]
     figures: tuple[Plot, ...]
     no_figures: str
     how_to_read: tuple[str, ...]
@@ -100,6 +110,7 @@ def make(collected: Collected, figures: tuple[Plot, ...]) -> Page:
         splits=_splits_table(collected.lineage),
         findings=tuple(_findings(collected)),
         no_findings=NO_FINDINGS,
+        logs=tuple(_logs((*collected.trials, *collected.baselines))),
         figures=figures,
         no_figures=NO_FIGURES,
         how_to_read=HOW_TO_READ,
@@ -175,6 +186,12 @@ def _named(finding: Finding) -> str:
     more = len(finding.trials) - len(names)
     text = ", ".join(names) + (f" and {more} more, see the table of all trials" if more else "")
     return f"{text}: {finding.reason}" if finding.reason else text
+
+
+def _logs(trials: Iterable[Trial]) -> Iterable[LogText]:
+    with_lines = [trial for trial in trials if trial.log]
+    for trial in with_lines[:MAX_LOGS]:
+        yield LogText(f"Last log lines of {trial.name} ({trial.key})", trial.log)
 
 
 def _data_table(lineage: tuple[Lineage, ...]) -> Table:

@@ -76,10 +76,10 @@ def _table(table: Table) -> Markdown:
     return Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
 
 
-def _fence(lines: tuple[str, ...]) -> Markdown:
+def _fence(lines: tuple[str, ...], language: str) -> Markdown:
     """Lines as a fenced block."""
     ticks = "`" * max(3, *(_longest_ticks(line) + 1 for line in lines)) if lines else "```"
-    return Markdown("\n".join([f"{ticks}bash", *lines, ticks]))
+    return Markdown("\n".join([f"{ticks}{language}", *lines, ticks]))
 
 
 def _longest_ticks(text: str) -> int:

@@ -65,7 +65,8 @@ class Trial:
 
     `best_epoch` is counted from 1 and never above `epochs`, the number of epochs done. `curve` holds (optimizer step,
     validation loss) of each evaluation whose loss is finite. `flop` is the compute of its training. `forecast` is the
-    predicted over the actual step time.
+    predicted over the actual step time. `log` holds the last lines of a failed trial's
+    worker.
     """
 
     key: str
@@ -101,6 +102,7 @@ class Trial:
     marks: tuple[Mark, ...] = ()
     flop: float | None = None
     forecast: float | None = None
+    log: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -184,6 +186,7 @@ def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
         flop=training_flop(state),
         marks=tuple(Mark(mark.name, clean(mark.reason)) for mark in marks(state)),
         forecast=_ratio(_number(row.get("predicted_seconds_per_step")), _number(row.get("seconds_per_step"))),
+        log=tuple(clean(line) for line in state.ended.log) if state.ended else (),
     )
 
 

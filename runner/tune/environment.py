@@ -37,6 +37,7 @@ def start(device: Device) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         ray.init(
+            address="local",  # whatever RAY_ADDRESS says: a cluster is joined on purpose only
             num_cpus=device.count if device.kind == "cpu" else None,
             num_gpus=device.count if device.kind == "cuda" else 0,
             object_store_memory=OBJECT_STORE_BYTES,
