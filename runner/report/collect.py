@@ -138,7 +138,8 @@ def _progress(view: LedgerView) -> Progress:
         closed=closed,
         # between rounds a failed cell may be tried again, so failures count as over only once the driver has closed
         complete=bool(states) and (ended if closed else final) == len(states),
-        earlier=len(view.cells) - sum(state is not None for state in states),
+        earlier=sum(state.cell.cell_kind == "model" for state in view.cells.values())
+        - sum(state is not None for state in states),
     )
 
 
