@@ -210,7 +210,7 @@ class Mirror:
         log.warning("%s", words)
         try:
             self._recorder.record(EventRecorded(what="storage", message=words))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a call outlasted the sweep, whose ledger is closed
             log.error("the ledger cannot be written: %s", error)
 
 
