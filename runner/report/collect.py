@@ -144,7 +144,7 @@ def _progress(view: LedgerView) -> Progress:
 
 
 def _gate(found: dict[str, Any]) -> str:
-    return f"{clean(found['gate'])}: {clean(found['message'])}. Mend: {clean(found['mend'])}."
+    return f"{clean(found.get('gate'))}: {clean(found.get('message'))}. Mend: {clean(found.get('mend'))}."
 
 
 def _task(task: dict[str, Any]) -> str:
