@@ -251,6 +251,32 @@ def sync(run: RunName, as_json: Json = False) -> None:
         raise typer.Exit(FAILED)
 
 
+@app.command()
+def doctor(
+    sweep: Annotated[Path | None, typer.Argument(metavar="[SWEEP]", help="a sweep file, for what it asks")] = None,
+    set_: Set = None,
+    fast: Annotated[bool, typer.Option("--fast", help="only what is looked at before each sweep")] = False,
+    as_json: Json = False,
+) -> None:
+    """Check this host or container for what a sweep needs; each finding comes with what mends it.
+
+    Example: `isotherm doctor configs/sweeps/quickstart.yaml`
+
+    Exit codes: 0 nothing would stop a sweep; 1 something would; 2 bad input.
+    """
+    from runner import doctor as doctors
+    from runner import sweepfile
+
+    settings = None if sweep is None else sweepfile.load(sweep, set_ or ()).settings
+    findings = doctors.examine(doctors.Place.of(settings), fast=fast)
+    if as_json:
+        _print_json(doctors.as_dict(findings))
+    else:
+        doctors.show(findings, _console())
+    if not doctors.as_dict(findings)["ok"]:
+        raise typer.Exit(FAILED)
+
+
 # ---- fits --------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,5 @@
 """The device that a sweep's trials run on, and the dtype that follows from it."""
 
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from runner.probe.limits import usable_cores
 from trainables.errors import ConfigError, Problem
 from trainables.schema import Dtype, ExecutionSpec
 
@@ -19,11 +19,6 @@ class Device:
     kind: Literal["cpu", "cuda"]
     name: str
     count: int
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_name() -> str:

@@ -4,10 +4,11 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from runner.device import Device, usable_cores
+from runner.device import Device
 from runner.grid import Cell, Grid
 from runner.ledger import LedgerView
 from runner.probe.cache import Cache
+from runner.probe.limits import usable_cores
 from runner.probe.packing import makespan
 from runner.probe.prober import Prober
 from runner.probe.question import Decision, Options, Question

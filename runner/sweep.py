@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from runner import baselines, lock, resources, results
+from runner import baselines, doctor, lock, resources, results
 from runner import plan as planning
 from runner.grid import Cell
 from runner.ledger import CellEnded, CellRecorded, EventRecorded, SweepEnded, SweepStarted
@@ -36,6 +36,7 @@ def run(sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DAT
         InputError: anything wrong with the input, an `error` gate, or no cell that can be run honestly; nothing was
             started.
     """
+    _examine(sweep, console, runs, data_root)
     with resources.make_prober(sweep.settings, cache_folder=resources.cache_folder(), say=_probing(console)) as prober:
         plan = planning.build(sweep, runs, data_root, prober=prober)
     _refuse(plan)
@@ -51,6 +52,13 @@ def run(sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DAT
 
 def _probing(console: Console) -> Callable[[str], None]:
     return lambda text: console.print(f"probing {text}", markup=False, highlight=False)
+
+
+def _examine(sweep: Sweep, console: Console, runs: Path, data_root: Path) -> None:
+    """Show what is wrong with this host, and refuse what would surely fail."""
+    findings = doctor.examine(doctor.Place.of(sweep.settings, runs, data_root), fast=True)
+    doctor.refuse(findings)
+    doctor.show([finding for finding in findings if finding.level != "ok"], console)
 
 
 def _refuse(plan: Plan) -> None:
