@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from runner.device import Site
 from runner.grid import Cell
 from runner.settings import cuda_visible_devices
 from runner.thermal import sensors
@@ -32,9 +33,9 @@ class Finding:
         return asdict(self)
 
 
-def check(cells: tuple[Cell, ...], thermal: ThermalSpec) -> list[Finding]:
-    """All findings on a grid."""
-    return [*_sizes(cells), *_infeasible(cells), *_memory(cells), *_thermal(cells, thermal)]
+def check(cells: tuple[Cell, ...], thermal: ThermalSpec, site: Site | None = None) -> list[Finding]:
+    """All findings on a grid, for this host or for the site where trials will run."""
+    return [*_sizes(cells), *_infeasible(cells), *_memory(cells), *_thermal(cells, thermal, site)]
 
 
 def _sizes(cells: tuple[Cell, ...]) -> Iterator[Finding]:
@@ -87,8 +88,11 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _thermal(cells: tuple[Cell, ...], thermal: ThermalSpec) -> Iterator[Finding]:
-    why = sensors.check(thermal, cells[0].record.device, cuda_visible_devices()) if cells else ""
+def _thermal(cells: tuple[Cell, ...], thermal: ThermalSpec, site: Site | None) -> Iterator[Finding]:
+    if site is not None:
+        why = site.no_sensor
+    else:
+        why = sensors.check(thermal, cells[0].record.device, cuda_visible_devices()) if cells else ""
     if why and thermal.require_sensors:
         yield Finding(
             gate="temperature sensors",

@@ -10,9 +10,10 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from runner import gates, ledger, resources
+from runner.device import Site
 from runner.grid import Cell, Grid, expand
 from runner.paths import DATA, RUNS, RunPaths, run_paths
-from runner.probe.prober import Prober
+from runner.probe.question import Decides
 from runner.sweepfile import Sweep
 
 State = Literal["new", "done", "resumable", "infeasible"]
@@ -93,7 +94,14 @@ class Plan:
         }
 
 
-def build(sweep: Sweep, runs: Path = RUNS, data_root: Path = DATA, *, prober: Prober | None = None) -> Plan:
+def build(
+    sweep: Sweep,
+    runs: Path = RUNS,
+    data_root: Path = DATA,
+    *,
+    prober: Decides | None = None,
+    site: Site | None = None,
+) -> Plan:
     """Plan a sweep.
 
     Args:
@@ -101,6 +109,7 @@ def build(sweep: Sweep, runs: Path = RUNS, data_root: Path = DATA, *, prober: Pr
         runs: folder of the run directories.
         data_root: folder of the datasets.
         prober: measures what fits; without one, cells keep what the ledger or the sweep file pins.
+        site: where trials will run; None = on this host.
 
     Raises:
         InputError: bad data or budgets.
@@ -109,7 +118,7 @@ def build(sweep: Sweep, runs: Path = RUNS, data_root: Path = DATA, *, prober: Pr
     """
     paths = run_paths(sweep.settings.name, runs)
     view = ledger.read(paths.ledger)
-    grid = resources.assign(expand(sweep, data_root), view, sweep.settings, prober)
+    grid = resources.assign(expand(sweep, data_root, site=site), view, sweep.settings, prober)
     states: dict[str, State] = {}
     for cell in grid.cells:
         known = view.cells.get(cell.key)
@@ -126,7 +135,7 @@ def build(sweep: Sweep, runs: Path = RUNS, data_root: Path = DATA, *, prober: Pr
         orphaned=tuple(
             key for key, state in view.cells.items() if key not in states and state.cell.cell_kind == "model"
         ),
-        findings=tuple(gates.check(grid.cells, sweep.settings.thermal)),
+        findings=tuple(gates.check(grid.cells, sweep.settings.thermal, site)),
     )
 
 

@@ -155,6 +155,7 @@ class RayEnvironment(BaseSettings):
 
     address: str = ""
     tmpdir: Path | None = None
+    memory_monitor_refresh_ms: str = ""
     auth_mode: str = ""
     auth_token: SecretStr | None = None
     auth_token_path: Path | None = None

@@ -5,12 +5,10 @@ from collections.abc import Iterator
 
 from runner.doctor.finding import Finding, ok
 from runner.doctor.place import Place
+from runner.needs import OBJECT_STORE_BYTES, SWEEP_BYTES
 from runner.probe.limits import cgroups, cpu_quota, host_limit, usable_cores
 
-# Measured (runner/resources.py): the driver, Ray's processes and the trackers' take 1.0 GB beside the trials.
-SWEEP_BYTES = 1_200_000_000
 LEAST_BYTES = 800_000_000  # Ray's own processes without a single trial
-STORE_BYTES = 200 * 2**20  # of Ray's object store (runner/tune/environment.py)
 
 
 def check(place: Place) -> Iterator[Finding]:
@@ -32,12 +30,12 @@ def _shared_memory(place: Place) -> Finding:
             why="Ray's object store goes to the disk instead, which is slow",
             mend="mount a tmpfs there: mount -t tmpfs -o size=1g tmpfs /dev/shm",
         )
-    if free >= STORE_BYTES:
+    if free >= OBJECT_STORE_BYTES:
         return ok("shared memory", f"{shm} has {free / 1e6:,.0f} MB free")
     return Finding(
         check="shared memory",
         level="warn",
-        what=f"{shm} has {free / 1e6:,.0f} MB free; Ray's object store takes {STORE_BYTES / 1e6:,.0f} MB",
+        what=f"{shm} has {free / 1e6:,.0f} MB free; Ray's object store takes {OBJECT_STORE_BYTES / 1e6:,.0f} MB",
         why="what does not fit goes to the disk, which is slow; a container has 64 MB unless more is asked for",
         mend="give the container more: --shm-size 1g (docker, podman), shm_size: 1g (compose)",
     )

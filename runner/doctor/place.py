@@ -36,12 +36,15 @@ class Place:
     nvml: Callable[[], Any] = load_library
 
     @classmethod
-    def of(cls, settings: SweepSettings | None, runs: Path = RUNS, data: Path = DATA) -> "Place":
-        """This host, for a sweep."""
+    def of(
+        cls, settings: SweepSettings | None, runs: Path = RUNS, data: Path = DATA, *, cluster: bool = False
+    ) -> "Place":
+        """This host, for a sweep; on a cluster it only drives, and trials' devices and cores are elsewhere."""
         if settings is None:
             return cls(runs=runs, data=data)
+        elsewhere = {"device": "auto", "threads": "auto"} if cluster else {}
         return cls(
-            execution=settings.execution,
+            execution=settings.execution.model_copy(update=elsewhere),
             probe=settings.probe,
             thermal=settings.thermal,
             tracking=settings.tracking,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from runner.doctor.finding import Finding, ok
 from runner.doctor.place import Place
+from runner.needs import LONGEST_TEMP
 
 LOOPBACK = "127.0.0.1"
-LONGEST_TEMP = 39  # Ray appends about 64 characters for its sockets; a Unix socket's path ends at 107
 LEAST_PORTS = 1000  # a worker takes a few ports of its own
 WHY_TOKEN = "whoever reaches Ray's ports can run any code as this user"
 

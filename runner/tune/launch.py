@@ -26,6 +26,8 @@ from runner.tune.thermal import StuckWatch
 from runner.versions import code_version
 from trainables.tune_trainable import IsothermTrial, TrialGate, TrialJob
 
+ANY_OF_A_KIND = 0.001  # each node has 1 of its accelerator's type; a share only says 'on such a node'
+
 log = logging.getLogger(__name__)
 
 
@@ -42,6 +44,7 @@ class Launch:
     callbacks: tuple[tune.Callback, ...]
     max_attempts: int
     make_gate: Callable[[], TrialGate]
+    cluster: bool = False
 
 
 def run_rounds(launch: Launch) -> None:
@@ -86,8 +89,11 @@ def unfinished(launch: Launch) -> list[Cell]:
 def _fit(launch: Launch, cells: list[Cell], autopsy: memory.Autopsy) -> None:
     jobs = [_job(launch, cell).config(cell.name) for cell in cells]
     handed_in = {"make_gate": launch.make_gate, "make_guard": memory.HostGuard}
-    trainable = tune.with_resources(tune.with_parameters(IsothermTrial, **handed_in), _resources)
-    with tempfile.TemporaryDirectory(prefix="isotherm-tune-") as scratch:
+    asks = _cluster_resources if launch.cluster else _resources
+    trainable = tune.with_resources(tune.with_parameters(IsothermTrial, **handed_in), asks)
+    # Every node must see Tune's folder: in a cluster it lies beside the results, which all share.
+    shared = launch.paths.root.resolve() if launch.cluster else None
+    with tempfile.TemporaryDirectory(prefix=".tune-" if shared else "isotherm-tune-", dir=shared) as scratch:
         tuner = tune.Tuner(
             trainable,
             param_space={"job": tune.grid_search(jobs)},
@@ -129,6 +135,17 @@ def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
     bundle: dict[str, float] = {"CPU": execution["reserved_cores"] or execution["threads"]}
     if execution["device"] == "cuda":
         bundle["GPU"] = execution["gpu_share"]
+    return tune.PlacementGroupFactory([bundle])
+
+
+def _cluster_resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """The same, and a node where the trial fits: the kind of GPU that was measured, or enough memory."""
+    execution = config["job"]["execution"]
+    [bundle] = _resources(config).bundles
+    if execution["accelerator"]:
+        bundle[f"accelerator_type:{execution['accelerator']}"] = ANY_OF_A_KIND
+    if execution["device"] == "cpu" and execution["measured"] is not None:
+        bundle["memory"] = execution["measured"]["peak_bytes"]
     return tune.PlacementGroupFactory([bundle])
 
 

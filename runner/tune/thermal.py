@@ -74,7 +74,9 @@ def _make_gate(flag: Path, run: str, spec: ThermalSpec) -> SweepGate:
 class Protection:
     """The governors of a sweep while it runs; a context. Without any sensor (where that is allowed) it does nothing."""
 
-    def __init__(self, spec: ThermalSpec, device: str, paths: RunPaths, recorder: Recorder) -> None:
+    def __init__(
+        self, spec: ThermalSpec, device: str, paths: RunPaths, recorder: Recorder, *, cluster: bool = False
+    ) -> None:
         """Prepare.
 
         Args:
@@ -82,11 +84,12 @@ class Protection:
             device: what trials run on, ``cuda`` or ``cpu``.
             paths: where `thermal.parquet` goes.
             recorder: takes events.
+            cluster: trials run on other hosts, whose governors know whether there are sensors.
         """
         self._spec, self._run, self._recorder = spec, paths.name, recorder
         self._telemetry: Telemetry | None = None
         self._governors: Governors | None = None
-        if not check(spec, device, cuda_visible_devices()):
+        if cluster or not check(spec, device, cuda_visible_devices()):
             self._telemetry = Telemetry(paths.thermal_parquet)
             self._governors = Governors(self._run, spec, device, on_samples=self._on_samples, on_event=self._on_event)
 

@@ -70,6 +70,14 @@ def test_a_sweep_refuses_what_would_surely_fail(place: Any, isotherm: Any, monke
     assert not list((tmp_path / "runs").iterdir()), "nothing was started"
 
 
+def test_a_cluster_has_its_gpus_elsewhere(place: Any, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(MINIMAL.replace("device: cpu", "device: cuda\n  threads: 4096"))
+    settings = sweepfile.load(tmp_path / "sweep.yaml").settings
+    assert doctor.Place.of(settings).execution == settings.execution
+    driver = doctor.Place.of(settings, cluster=True)
+    assert (driver.execution.device, driver.execution.threads) == ("auto", "auto")
+
+
 def test_warnings_refuse_nothing() -> None:
     warning = Finding(check="a", level="warn", what="b", why="c", mend="d")
     doctor.refuse([ok("x", "fine"), warning])
