@@ -35,7 +35,7 @@ setup: ## virtual environment, locked dependencies, the package (skipped while n
 
 lock: ## resolve requirements.lock anew (needs the tool uv)
 	@sed -n '/^#/p' requirements.lock > .lock.head
-	@uv pip compile --universal --python-version 3.11 --extra dev --extra yfinance --no-header --no-annotate --quiet \
+	@uv pip compile --universal --python-version 3.11 --extra dev --extra yfinance --extra cluster --no-header --no-annotate --quiet \
 	  --upgrade -o .lock.body pyproject.toml && cat .lock.head .lock.body > requirements.lock; rm -f .lock.head .lock.body
 
 sweep: setup ## run a sweep (SWEEP=...); run again, it resumes

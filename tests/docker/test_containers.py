@@ -164,7 +164,7 @@ def test_what_the_image_says_of_itself(place: Bench) -> None:
     assert config["User"] == "isotherm"
     assert config["StopSignal"] == "SIGTERM"
     assert config["Labels"]["org.opencontainers.image.version"].startswith("0.")
-    assert config["Labels"]["org.opencontainers.image.variant"] == "cpu"
+    assert config["Labels"]["isotherm.variant"] == "cpu"
     assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in config["Env"]
     assert config["Healthcheck"]["Test"] == ["CMD", "isotherm", "doctor", "--fast"]
     assert not [line for line in config["Env"] if any(word in line for word in ("KEY", "TOKEN", "PASSWORD"))]

@@ -50,6 +50,7 @@ def test_ray_up_loads_its_file() -> None:
     prepared = prepare_config(config)
     validate_config(prepared)
     assert prepared["head_node_type"] in prepared["available_node_types"]
+    assert prepared["provider"]["worker_ips"]
     started = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
     assert not [line for line in started if "--dashboard-host=0.0.0.0" in line]
     assert "--env RAY_memory_monitor_refresh_ms=0" in config["docker"]["run_options"]
