@@ -93,7 +93,9 @@ def _fit(launch: Launch, cells: list[Cell], autopsy: memory.Autopsy) -> None:
     trainable = tune.with_resources(tune.with_parameters(IsothermTrial, **handed_in), asks)
     # Every node must see Tune's folder: in a cluster it lies beside the results, which all share.
     shared = launch.paths.root.resolve() if launch.cluster else None
-    with tempfile.TemporaryDirectory(prefix=".tune-" if shared else "isotherm-tune-", dir=shared) as scratch:
+    prefix = ".tune-" if shared else "isotherm-tune-"
+    # A node that was cut off may still write there while it is removed.
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=shared, ignore_cleanup_errors=True) as scratch:
         tuner = tune.Tuner(
             trainable,
             param_space={"job": tune.grid_search(jobs)},
