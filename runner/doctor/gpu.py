@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from runner.doctor.finding import Finding, ok
+from runner.doctor.finding import Finding, Level, ok
 from runner.doctor.place import Place
 
 WHY_NVML = "the governor reads temperatures through it, and holds every trial that it cannot read"
@@ -56,12 +56,14 @@ def check_torch(place: Place, build: TorchBuild | None = None) -> Iterator[Findi
     """Hold PyTorch against the driver. Imports torch."""
     build = build or torch_build()
     said = f"PyTorch {build.version}, built for {'CUDA ' + build.cuda if build.cuda else 'the CPU'}"
-    if not place.gpu_nodes or (build.available and not build.too_old):
+    asked = place.execution.device == "cuda"
+    level: Level = "error" if asked else "warn"
+    if (build.available and not build.too_old) or not (place.gpu_nodes or asked):
         yield ok("PyTorch", said + (", sees the GPU" if build.available else ""))
     elif build.too_old:
         yield Finding(
             check="PyTorch",
-            level="error" if place.execution.device == "cuda" else "warn",
+            level=level,
             what=f"{said}, has no code for {', '.join(build.too_old)}",
             why="the first operation on such a GPU fails",
             mend="install a build of PyTorch for that GPU, or hide it with CUDA_VISIBLE_DEVICES",
@@ -69,7 +71,7 @@ def check_torch(place: Place, build: TorchBuild | None = None) -> Iterator[Findi
     elif not build.cuda:
         yield Finding(
             check="PyTorch",
-            level="error" if place.execution.device == "cuda" else "warn",
+            level=level,
             what=f"{said}; this host has {len(place.gpu_nodes)} NVIDIA GPU(s)",
             why="trials would run on the CPU",
             mend="make image VARIANT=cuda; outside a container: reinstall torch from an index with CUDA builds",
@@ -77,7 +79,7 @@ def check_torch(place: Place, build: TorchBuild | None = None) -> Iterator[Findi
     else:
         yield Finding(
             check="PyTorch",
-            level="error" if place.execution.device == "cuda" else "warn",
+            level=level,
             what=f"{said}, sees no GPU; the driver supports CUDA up to {_driver_cuda(place) or 'an unknown version'}",
             why="trials would run on the CPU",
             mend="update the driver to one that supports that CUDA, and look at CUDA_VISIBLE_DEVICES",
@@ -101,9 +103,9 @@ def torch_build() -> TorchBuild:
 def _no_gpu() -> Finding:
     return Finding(
         check="GPU",
-        level="error",
+        level="warn",  # PyTorch has the last word
         what="execution.device is cuda, and there is no NVIDIA device file (/dev/nvidia0)",
-        why="no trial can start",
+        why="no trial can start where PyTorch sees no GPU",
         mend="give the container its GPUs: --gpus all (docker), --device nvidia.com/gpu=all (podman); or set "
         "execution.device: auto",
     )

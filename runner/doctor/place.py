@@ -54,5 +54,6 @@ class Place:
 
     @property
     def gpu_nodes(self) -> list[Path]:
-        """Device files of NVIDIA GPUs: the sign that this host or container was given some."""
-        return sorted((self.root / "dev").glob("nvidia[0-9]*"))
+        """Device files of NVIDIA GPUs: the sign that this host or container was given some. WSL has one for all."""
+        devices = self.root / "dev"
+        return sorted(devices.glob("nvidia[0-9]*")) or sorted(devices.glob("dxg"))

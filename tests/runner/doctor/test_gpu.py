@@ -39,11 +39,19 @@ def gpus(*numbers: int, **options: Any) -> Driver:
     return Driver(*({"uuid": f"GPU-{number}", "celsius": 40} for number in numbers), **options)
 
 
-def test_no_gpu_is_fine_unless_one_is_asked_for(one: Any) -> None:
+def test_no_gpu_is_fine_unless_one_is_asked_for(place: Any, one: Any) -> None:
     assert one(gpu.check, "GPU").level == "ok"
     found = one(gpu.check, "GPU", execution=CUDA)
-    assert found.level == "error"
+    assert found.level == "warn"
     assert "--gpus all" in found.mend
+    here = dataclasses.replace(place, execution=CUDA)
+    assert [found.level for found in gpu.check_torch(here, CPU_BUILD)] == ["error"]
+    assert [found.level for found in gpu.check_torch(place, CPU_BUILD)] == ["ok"]
+
+
+def test_the_gpu_of_wsl(place: Any, one: Any) -> None:
+    (place.root / "dev" / "dxg").write_text("")
+    assert one(gpu.check, "NVML", nvml=lambda: gpus(0)).level == "ok"
 
 
 def test_a_driver_that_answers(place: Any, one: Any) -> None:
