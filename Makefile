@@ -1,7 +1,8 @@
 # Everything runs from .venv, which `make setup` makes and keeps current.
 # Variables: SWEEP (a sweep file), BUDGET (such as 2m), RUN (a run's name), ARGS (further arguments of the command),
 # PYTHON (the interpreter that .venv is made with, 3.11 to 3.13). In a container also MEMORY (a limit, such as 16g),
-# VARIANT (cpu or cuda; default: what the host has), ENGINE (docker or podman; default: what works here).
+# GRACE (seconds from SIGTERM to SIGKILL, default 30), VARIANT (cpu or cuda; default: what the host has), ENGINE (docker
+# or podman; default: what works here).
 SWEEP  ?= configs/sweeps/quickstart.yaml
 BUDGET ?= 2m
 RUN    ?= $(basename $(notdir $(SWEEP)))
@@ -9,14 +10,14 @@ ARGS   ?=
 IMAGE_ARGS ?=
 PYTHON ?= python3
 
-export MEMORY VARIANT ENGINE
+export MEMORY GRACE VARIANT ENGINE
 
 HERE  := $(dir $(lastword $(MAKEFILE_LIST)))
 BIN   := .venv/bin
 STAMP := .venv/lock.sha256
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock sweep plan debug probe thermal-demo report status doctor verify image docker-sweep docker-plan docker-debug docker-shell lint format typecheck test test-slow check clean
+.PHONY: help setup lock sweep plan debug probe thermal-demo report status doctor verify image docker-sweep docker-plan docker-debug docker-shell lint format typecheck test test-slow check chaos clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -98,6 +99,9 @@ test-slow: setup ## the tests that take long
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: lint typecheck test test-slow ## all that CI runs
+
+chaos: setup ## sweeps through kills, full disks, hung workers, lost servers; half an hour
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 clean: ## remove .venv and caches; runs/ and data/ stay
 	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

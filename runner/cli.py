@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from trainables.errors import InfeasibleError, InputError, IsothermError, LedgerError
+from trainables.files import is_storage_trouble
 
 FAILED, BAD_INPUT, INTERNAL_ERROR = 1, 2, 4
 QUICKSTART = Path("configs/sweeps/quickstart.yaml")
@@ -58,6 +59,9 @@ def _explain(error: Exception) -> int:
         return BAD_INPUT
     if isinstance(error, LedgerError | InfeasibleError):
         print(f"isotherm: {error}", file=sys.stderr)
+        return BAD_INPUT
+    if is_storage_trouble(error):
+        print(f"isotherm: {error}\n    mend: make room there, or make it writable for this user", file=sys.stderr)
         return BAD_INPUT
     if isinstance(error, IsothermError):
         print(f"isotherm: {error}", file=sys.stderr)

@@ -1,17 +1,21 @@
 """Checks before any trial starts, each with its number, its limit and its mend.
 
-An ``error`` stops the sweep before anything is started; a ``warn`` is shown and kept in the ledger.
+An ``error`` stops the sweep before anything is started; a ``warn`` is shown and kept in the ledger. Those of the data
+are in `runner.data_gates`.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from runner.device import Site
 from runner.grid import Cell
-from runner.settings import cuda_visible_devices
+from runner.ledger import LedgerView
+from runner.settings import GatesSpec, cuda_visible_devices
 from runner.thermal import sensors
 from runner.thermal.spec import ThermalSpec
+from runner.versions import code_version
 
 # Below this many distinct sizes a power law, a constant and a log-linear law cannot be told apart (design, Fits).
 MIN_SIZES = 5
@@ -33,9 +37,14 @@ class Finding:
         return asdict(self)
 
 
-def check(cells: tuple[Cell, ...], thermal: ThermalSpec, site: Site | None = None) -> list[Finding]:
-    """All findings on a grid, for this host or for the site where trials will run."""
-    return [*_sizes(cells), *_infeasible(cells), *_memory(cells), *_thermal(cells, thermal, site)]
+def check(
+    cells: tuple[Cell, ...], view: LedgerView, spec: GatesSpec, thermal: ThermalSpec, site: Site | None = None
+) -> list[Finding]:
+    """All findings on a grid as asked, what its ledger already holds included; those on the data apart.
+
+    Temperatures are those of this host, or of the site where trials will run.
+    """
+    return [*_sizes(cells), *_mixed_code(cells, view, spec), *_thermal(cells, thermal, site)]
 
 
 def _sizes(cells: tuple[Cell, ...]) -> Iterator[Finding]:
@@ -46,28 +55,33 @@ def _sizes(cells: tuple[Cell, ...]) -> Iterator[Finding]:
             level="warn",
             number=sizes,
             limit=MIN_SIZES,
-            message=f"{_count(sizes, 'distinct budget')} cannot identify a scaling law; "
+            message=f"{plural(sizes, 'distinct budget')} cannot identify a scaling law; "
             "the verdict will be 'not identifiable'",
             mend=f"name at least {MIN_SIZES} budgets in grid.budget",
         )
 
 
-def _infeasible(cells: tuple[Cell, ...]) -> Iterator[Finding]:
-    refused = [cell for cell in cells if cell.infeasible and not cell.short_of_memory]
-    for reason in dict.fromkeys(cell.infeasible for cell in refused):
-        affected = [cell for cell in refused if cell.infeasible == reason]
-        everything = len(refused) == len(cells)
+def _mixed_code(cells: tuple[Cell, ...], view: LedgerView, spec: GatesSpec) -> Iterator[Finding]:
+    """Cells of one comparison that different code has trained, or would train."""
+    known = {cell.key: view.cells.get(cell.key) for cell in cells if not cell.infeasible}
+    trained = Counter(state.attempts[-1].code_version for state in known.values() if state and state.attempts)
+    waiting = sum(state is None or not state.final for state in known.values())
+    versions = list(dict.fromkeys([*trained, *([code_version()] if waiting else [])]))
+    if spec.mixed_code != "off" and len(versions) > 1:
+        told = [f"{plural(n, 'cell')} by {version or 'unknown code'}" for version, n in trained.most_common()]
         yield Finding(
-            gate="effective samples",
-            level="error" if everything else "warn",
-            number=len(affected),
-            limit=0,
-            message=f"{_count(len(affected), 'cell')} of {len(cells)} infeasible: {reason}",
-            mend="use a shorter horizon or context, more bars or assets over a longer time, or a larger split",
+            gate="mixed code",
+            level=spec.mixed_code,
+            number=len(versions),
+            limit=1,
+            message=f"cells that are compared were trained by different code: {', '.join(told)}"
+            + (f"; {waiting} would be by {code_version()}" if waiting else ""),
+            mend="run them under another name with one version, or check that nothing between these changes results",
         )
 
 
-def _memory(cells: tuple[Cell, ...]) -> Iterator[Finding]:
+def memory(cells: tuple[Cell, ...]) -> Iterator[Finding]:
+    """Findings on what the probe has measured."""
     refused = [cell for cell in cells if cell.short_of_memory]
     nothing_left = all(cell.infeasible for cell in cells)
     for reason in dict.fromkeys(cell.infeasible for cell in refused):
@@ -79,12 +93,13 @@ def _memory(cells: tuple[Cell, ...]) -> Iterator[Finding]:
             level="error" if nothing_left else "warn",
             number=decision.needed_bytes,
             limit=decision.usable_bytes,
-            message=f"{_count(len(affected), 'cell')} of {len(cells)} infeasible: {reason}",
+            message=f"{plural(len(affected), 'cell')} of {len(cells)} infeasible: {reason}",
             mend="use a device with more memory, or leave the budget out of grid.budget",
         )
 
 
-def _count(number: int, noun: str) -> str:
+def plural(number: int, noun: str) -> str:
+    """``1 cell``, ``2 cells``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runner.data_gates.facts import Facts, examine
 from runner.device import Device, Site, resolve
 from runner.paths import DATA
 from runner.probe.question import Decision
@@ -43,6 +44,7 @@ class Cell:
         axes: further grid axes and their values.
         target: parameters asked for.
         sizes: ``n_train, n_val, n_test`` in windows and ``n_val_effective``.
+        facts: what the checks of the data look at; one object for all cells of one data set and task.
         infeasible: why the cell cannot be run honestly, or empty.
         decision: what the probe said; None where it was not asked.
     """
@@ -57,6 +59,7 @@ class Cell:
     counts: param_count.ParamCount
     sizes: dict[str, int | None]
     entry: catalog.CatalogEntry
+    facts: Facts
     infeasible: str = ""
     decision: Decision | None = None
 
@@ -114,7 +117,7 @@ class _Builder:
     data_root: Path
     _entries: dict[str, catalog.CatalogEntry] = field(default_factory=dict)
     _datasets: dict[str, catalog.Dataset] = field(default_factory=dict)
-    _sizes: dict[tuple[str, str], tuple[dict[str, int | None], str]] = field(default_factory=dict)
+    _windows: dict[tuple[str, str], tuple[Facts, str]] = field(default_factory=dict)
 
     def cell(self, variant: Variant) -> Cell:
         entry = self._entry(variant.data)
@@ -130,7 +133,7 @@ class _Builder:
         )
         training = resolved_training(variant.training, target)
         spec = TrialSpec(data=data, task=variant.task, model=shape, training=training, dtype=self.dtype)
-        sizes, infeasible = self._windows(entry, data, variant.task)
+        facts, infeasible = self._examined(entry, data, variant.task)
         return Cell(
             key=spec.key,
             name=_name(variant),
@@ -140,8 +143,9 @@ class _Builder:
             spec=spec,
             record=execution_record(self.execution, training.global_batch, self.device),
             counts=param_count.count(shape),
-            sizes=sizes,
+            sizes=_sizes(facts),
             entry=entry,
+            facts=facts,
             infeasible=infeasible,
         )
 
@@ -153,29 +157,32 @@ class _Builder:
             self._datasets[entry.name] = catalog.load(entry, self.data_root)
         return self._entries[identity]
 
-    def _windows(
-        self, entry: catalog.CatalogEntry, data: ResolvedData, task: TaskSpec
-    ) -> tuple[dict[str, int | None], str]:
+    def _examined(self, entry: catalog.CatalogEntry, data: ResolvedData, task: TaskSpec) -> tuple[Facts, str]:
         identity = (data.model_dump_json(), task.model_dump_json())
-        if identity not in self._sizes:
-            self._sizes[identity] = _count_windows(self._datasets[entry.name], data, task)
-        return self._sizes[identity]
+        if identity not in self._windows:
+            self._windows[identity] = _examined(self._datasets[entry.name], data, task)
+        return self._windows[identity]
 
 
-def _count_windows(dataset: catalog.Dataset, data: ResolvedData, task: TaskSpec) -> tuple[dict[str, int | None], str]:
-    """Windows of each split, and why they do not suffice, or an empty text."""
+def _examined(dataset: catalog.Dataset, data: ResolvedData, task: TaskSpec) -> tuple[Facts, str]:
+    """The windows of each split, and why they do not suffice, or an empty text."""
     index = index_windows(dataset, data, task)
-    sizes: dict[str, int | None] = {
-        "n_train": len(index.splits["train"]),
-        "n_val": len(index.splits["validation"]),
-        "n_test": len(index.splits["test"]),
-        "n_val_effective": index.effective["validation"].total,
-    }
+    facts = examine(dataset, index, data.scaling)
     try:
         index.check()
     except InfeasibleError as error:
-        return sizes, str(error)
-    return sizes, ""
+        return facts, str(error)
+    return facts, ""
+
+
+def _sizes(facts: Facts) -> dict[str, int | None]:
+    splits = facts.splits
+    return {
+        "n_train": splits["train"].n_windows,
+        "n_val": splits["validation"].n_windows,
+        "n_test": splits["test"].n_windows,
+        "n_val_effective": splits["validation"].effective,
+    }
 
 
 def resolved_data(spec: DataSpec, entry: catalog.CatalogEntry) -> ResolvedData:

@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +47,7 @@ class SweepStarted(Record):
     code_version: str
     versions: dict[str, str]
     datasets: tuple[dict[str, Any], ...] = ()  # catalog entries of the data that the grid uses
+    gates: tuple[dict[str, Any], ...] = ()  # findings before the start: gate, level, number, limit, message, mend
 
 
 class CellRecorded(Record):
@@ -85,7 +87,11 @@ class MetricsRecorded(Record):
 
 
 class CellEnded(Record):
-    """An attempt ended. `result` holds the columns of `results.parquet` that the trial itself knows."""
+    """An attempt ended.
+
+    `result` holds the columns of `results.parquet` that the trial itself knows; `log`, for a failed attempt, the last
+    lines that its worker logged, and what Ray says of its end.
+    """
 
     kind: Literal["ended"] = "ended"
     key: str
@@ -93,6 +99,7 @@ class CellEnded(Record):
     status: Status
     reason: str = ""
     result: dict[str, Any] = {}
+    log: tuple[str, ...] = ()
 
 
 class EventRecorded(Record):
@@ -128,7 +135,8 @@ class Ledger:
         path.parent.mkdir(parents=True, exist_ok=True)
         torn = _cut_torn_tail(path)
         self._seq = sum(1 for _ in _lines(path)) if path.exists() else 0
-        self._handle = path.open("a", encoding="utf-8")
+        self._handle = path.open("ab", buffering=0)
+        self._size_bytes = os.fstat(self._handle.fileno()).st_size
         if torn:
             self.append(
                 EventRecorded(what="torn_line", message=f"{torn} bytes of an unfinished last line were cut off")
@@ -138,15 +146,33 @@ class Ledger:
         """Write one record and return it with its number.
 
         Raises:
-            OSError: the disk is full, read-only or gone.
+            OSError: the disk is full, read-only or gone. Nothing of the record stays: it can be tried again.
         """
         with self._lock:
             numbered = record.model_copy(update={"seq": self._seq})
-            self._handle.write(numbered.model_dump_json() + "\n")
-            self._handle.flush()
-            os.fsync(self._handle.fileno())
+            self._write(numbered.model_dump_json().encode() + b"\n")
             self._seq += 1
         return numbered
+
+    def _write(self, line: bytes) -> None:
+        """Write a whole line, or none of it."""
+        descriptor = self._handle.fileno()
+        self._cut()
+        try:
+            rest = memoryview(line)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        except OSError:
+            with suppress(OSError):
+                self._cut()
+            raise
+        self._size_bytes += len(line)
+
+    def _cut(self) -> None:
+        """Cut off what a failed write left behind."""
+        if os.fstat(self._handle.fileno()).st_size != self._size_bytes:
+            os.ftruncate(self._handle.fileno(), self._size_bytes)
 
     def close(self) -> None:
         """Close the file."""

@@ -18,12 +18,14 @@ def held(paths: RunPaths) -> Iterator[None]:
     """Hold a run's lock. The operating system lets go of it when the process dies, however it dies.
 
     Raises:
-        ConfigError: another process holds it; it is named.
+        ConfigError: another process holds it; it is named. Or the run directory cannot be written.
     """
-    paths.root.mkdir(parents=True, exist_ok=True)
     lock = FileLock(paths.lock, timeout=0)
     try:
+        paths.root.mkdir(parents=True, exist_ok=True)
         lock.acquire()
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        replace_text(paths.owner, json.dumps({"pid": os.getpid(), "since": now}))
     except Timeout:
         first = json.loads(paths.owner.read_text()) if paths.owner.exists() else {}
         raise ConfigError(
@@ -33,9 +35,16 @@ def held(paths: RunPaths) -> Iterator[None]:
                 mend="wait for it, stop it, or give this sweep another name",
             )
         ) from None
+    except OSError as error:
+        lock.release()
+        raise ConfigError(
+            Problem(
+                place=str(paths.root),
+                message=f"the run directory cannot be written: {error.strerror or error}",
+                mend="make room there, or make it writable for this user; or run from another folder",
+            )
+        ) from error
     try:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        replace_text(paths.owner, json.dumps({"pid": os.getpid(), "since": now}))
         yield
     finally:
         paths.owner.unlink(missing_ok=True)

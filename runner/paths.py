@@ -49,6 +49,11 @@ class RunPaths:
         return self.root / ".driver.json"
 
     @property
+    def running(self) -> Path:
+        """Stands while trials are to run; without it they save and end."""
+        return self.root / ".running"
+
+    @property
     def predictions(self) -> Path:
         """Folder of one parquet a key."""
         return self.root / "predictions"
@@ -100,6 +105,10 @@ class RunPaths:
     def logs(self) -> Path:
         """Logs of the driver and of the workers."""
         return self.root / "logs"
+
+    def trial_log(self, key: str) -> Path:
+        """What the workers of a trial logged, over all attempts."""
+        return self.logs / f"{key}.log"
 
     @property
     def wandb(self) -> Path:

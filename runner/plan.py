@@ -1,5 +1,6 @@
 """The grid as it would run: what is new, done, resumable, orphaned or infeasible, and what it needs."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -9,14 +10,17 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from runner import gates, ledger, resources
+from runner import ending, gates, ledger, resources
+from runner.data_gates import findings as data_findings
 from runner.device import Site
+from runner.ending import Ending
 from runner.grid import Cell, Grid, expand
 from runner.paths import DATA, RUNS, RunPaths, run_paths
 from runner.probe.question import Decides
 from runner.sweepfile import Sweep
 
 State = Literal["new", "done", "resumable", "infeasible"]
+TO_RUN: tuple[State, ...] = ("new", "resumable")
 CHECKPOINTS_KEPT = 2
 
 
@@ -29,11 +33,12 @@ class Plan:
     states: dict[str, State]
     orphaned: tuple[str, ...]
     findings: tuple[gates.Finding, ...]
+    ending: Ending
 
     @property
     def to_run(self) -> tuple[Cell, ...]:
         """Cells that a sweep would start."""
-        return tuple(cell for cell in self.grid.cells if self.states[cell.key] in ("new", "resumable"))
+        return tuple(cell for cell in self.grid.cells if self.states[cell.key] in TO_RUN)
 
     @property
     def disk_bytes(self) -> int:
@@ -58,6 +63,9 @@ class Plan:
             "cells": [self._cell(cell) for cell in self.grid.cells],
             "orphaned": list(self.orphaned),
             "disk_bytes": self.disk_bytes,
+            "state_bytes": self.ending.state_bytes,
+            "write_seconds": self.ending.write_s,
+            "grace_seconds": self.ending.grace_s,
             "seconds": self.seconds,
             "gates": [finding.as_dict() for finding in self.findings],
         }
@@ -90,6 +98,7 @@ class Plan:
             "n_measured_now": decision.n_new if decision else 0,
             "dtype": cell.spec.dtype,
             **cell.sizes,
+            "periods": {name: [part.first, part.last] for name, part in cell.facts.splits.items()},
             "infeasible": cell.infeasible,
         }
 
@@ -118,7 +127,14 @@ def build(
     """
     paths = run_paths(sweep.settings.name, runs)
     view = ledger.read(paths.ledger)
-    grid = resources.assign(expand(sweep, data_root, site=site), view, sweep.settings, prober)
+    asked, settings = expand(sweep, data_root, site=site), sweep.settings
+    findings = [
+        *gates.check(asked.cells, view, settings.gates, settings.thermal, site),
+        *data_findings.check(asked.cells, settings.gates),
+    ]
+    if any(finding.level == "error" for finding in findings):
+        prober = None  # nothing will start, so that nothing need be measured
+    grid = resources.assign(asked, view, settings, prober)
     states: dict[str, State] = {}
     for cell in grid.cells:
         known = view.cells.get(cell.key)
@@ -128,14 +144,16 @@ def build(
             states[cell.key] = "done"
         else:
             states[cell.key] = "resumable" if known is not None and known.attempts else "new"
+    to_run = [cell for cell in grid.cells if states[cell.key] in TO_RUN]
     return Plan(
         paths=paths,
         grid=grid,
         states=states,
+        ending=ending.measure(to_run, grid.device, paths.root),
         orphaned=tuple(
             key for key, state in view.cells.items() if key not in states and state.cell.cell_kind == "model"
         ),
-        findings=tuple(gates.check(grid.cells, sweep.settings.thermal, site)),
+        findings=(*findings, *gates.memory(grid.cells)),
     )
 
 
@@ -143,7 +161,7 @@ def show(plan: Plan, console: Console) -> None:
     """Print a plan for people."""
     device = plan.grid.device
     cores = "GPU(s)" if device.kind == "cuda" else "cores"
-    title = f"{plan.paths.name}: {len(plan.grid.cells)} cells on {device.count} {cores} ({device.name})"
+    title = f"{plan.paths.name}: {gates.plural(len(plan.grid.cells), 'cell')} on {device.count} {cores} ({device.name})"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     for name in ("key", "cell", "state"):
         table.add_column(name, no_wrap=True)
@@ -182,10 +200,24 @@ def show(plan: Plan, console: Console) -> None:
             f"{', '.join(plan.orphaned[:8])}{' ...' if len(plan.orphaned) > 8 else ''}",
             highlight=False,
         )
+    _show_periods(plan, console)
     if plan.seconds is not None:
         console.print(f"time for the cells to run: about {_duration(plan.seconds)}", highlight=False)
     console.print(f"disk for checkpoints: about {decimal(plan.disk_bytes)}", highlight=False)
+    console.print(_ending(plan.ending), highlight=False)
     show_findings(plan, console)
+
+
+def _show_periods(plan: Plan, console: Console) -> None:
+    """From when to when the windows of each split end, once a data set: horizons move that by days."""
+    shown: set[str] = set()
+    for cell in plan.grid.cells:
+        identity = cell.spec.data.model_dump_json()
+        if identity not in shown:
+            shown.add(identity)
+            periods = [f"{name} {part.first} to {part.last}" for name, part in cell.facts.splits.items() if part.first]
+            place = f"windows of {cell.entry.name}, horizon {cell.labels['horizon']}"
+            console.print(f"{place}: {', '.join(periods)}", highlight=False)
 
 
 def _resources(cell: Cell) -> tuple[str, str, str]:
@@ -200,6 +232,16 @@ def _resources(cell: Cell) -> tuple[str, str, str]:
         decimal(record.measured.peak_bytes) if record.measured else "-",
         _duration(seconds) if seconds is not None else "-",
     )
+
+
+def _ending(ending: Ending) -> str:
+    state, speed = decimal(ending.state_bytes), ""
+    if ending.write_s is None:
+        speed = ", and the run's folder cannot be written to measure how long that takes"
+    elif ending.write_s:
+        speed = f", {ending.write_s:.0f} s to write here"
+    grace = f"give a container {math.ceil(ending.grace_s)} s between SIGTERM and SIGKILL (stop_grace_period)"
+    return f"state to save at an early end: about {state}{speed}; {grace}"
 
 
 def _duration(seconds: float) -> str:

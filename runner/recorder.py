@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from runner.ledger import AnyRecord, Ledger, LedgerView, read
@@ -9,32 +10,42 @@ from runner.paths import RunPaths
 
 log = logging.getLogger(__name__)
 Listener = Callable[[AnyRecord, LedgerView], None]
+RETRY_S = 1.0
 
 
 class Recorder:
     """Appends records to a run's ledger and passes each numbered record on.
 
-    A listener that fails is reported once and dropped: nothing that only watches may harm a sweep.
+    A record that cannot be written is tried again for `patience_s`; meanwhile the driver stands still, and with it
+    every trial, which gets no answer to its last report. A listener that fails is reported once and dropped: nothing
+    that only watches may harm a sweep.
     """
 
-    def __init__(self, paths: RunPaths) -> None:
+    def __init__(self, paths: RunPaths, patience_s: float = 0.0) -> None:
         self._lock = threading.Lock()
         self._ledger = Ledger(paths.ledger)
         self._listeners: list[Listener] = []
+        self._patience_s = patience_s
+        self._hurried: Callable[[], bool] = lambda: False
         self.view = read(paths.ledger)
 
     def listen(self, listener: Listener) -> None:
         """Add a listener; it is called in the thread that records."""
         self._listeners.append(listener)
 
+    def wait_unless(self, hurried: Callable[[], bool]) -> None:
+        """Do not wait for the disk while this says so: the sweep is to end."""
+        self._hurried = hurried
+
     def record(self, record: AnyRecord) -> None:
         """Write one record.
 
         Raises:
-            OSError: the ledger cannot be written; nothing was passed on.
+            OSError: the ledger cannot be written, not after `patience_s` either; nothing was passed on. From then on
+                there is no more waiting.
         """
         with self._lock:
-            numbered = self._ledger.append(record)
+            numbered = self._append(record)
             self.view.apply(numbered)
         for listener in list(self._listeners):
             try:
@@ -42,6 +53,24 @@ class Recorder:
             except Exception:
                 log.exception("a listener failed and is no longer called")
                 self._listeners.remove(listener)
+
+    def _append(self, record: AnyRecord) -> AnyRecord:
+        deadline: float | None = None
+        while True:
+            try:
+                numbered = self._ledger.append(record)
+            except OSError as error:
+                if deadline is None:
+                    deadline = time.monotonic() + self._patience_s
+                    log.warning("%s: %s; all trials wait for up to %.0f s", self._ledger.path, error, self._patience_s)
+                if self._hurried() or time.monotonic() >= deadline:
+                    self._patience_s = 0.0
+                    raise
+                time.sleep(min(RETRY_S, self._patience_s))
+            else:
+                if deadline is not None:
+                    log.warning("%s can be written again", self._ledger.path)
+                return numbered
 
     def close(self) -> None:
         """Close the ledger."""

@@ -1,7 +1,7 @@
 """What each cell of a grid is given: its execution record, from the ledger or the probe, and what that will take."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ def trial_seconds(cell: Cell) -> float | None:
     training = cell.spec.training
     batch = min(training.global_batch, n_train)
     steps = training.epochs * (n_train // batch)
-    evaluated = training.epochs * (cell.sizes["n_val"] or 0) + (cell.sizes["n_test"] or 0)
+    evaluated = training.epochs * (cell.sizes["n_val"] or 0) + (cell.sizes["n_test"] or 0) + n_train
     return TRIAL_START_S + measured.seconds_per_step * (steps + EVALUATION_SHARE * evaluated / batch)
 
 
@@ -146,9 +146,22 @@ def sweep_seconds(cells: tuple[Cell, ...], device: Device) -> float | None:
     known = [one for one in seconds if one is not None]
     if len(known) < len(seconds):
         return None
-    on_gpu = device.kind == "cuda"
-    shares = [
-        cell.record.gpu_share if on_gpu else float(cell.record.reserved_cores or cell.record.threads)
-        for cell in ordered
-    ]
-    return makespan(known, shares, float(device.count))
+    return makespan(known, [_share(cell, device) for cell in ordered], float(device.count))
+
+
+def at_once(cells: Sequence[Cell], device: Device) -> list[Cell]:
+    """The largest trials that can run at the same time."""
+    taken: list[Cell] = []
+    free = float(device.count)
+    for cell in sorted(cells, key=lambda cell: cell.counts.total, reverse=True):
+        share = min(_share(cell, device), float(device.count))
+        if share <= free + 1e-9:
+            taken.append(cell)
+            free -= share
+    return taken
+
+
+def _share(cell: Cell, device: Device) -> float:
+    """What a trial takes of the device: GPUs, or cores."""
+    record = cell.record
+    return record.gpu_share if device.kind == "cuda" else float(record.reserved_cores or record.threads)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from runner.ledger import CellState, LedgerView
 from runner.paths import RunPaths
+from runner.trial_gates import marks
 from trainables.files import replacing
 
 # Column and dtype, in the order of the table. A later column is added at the end of its group.
@@ -25,7 +26,9 @@ COLUMNS: dict[str, str] = {
     **dict.fromkeys(("val_brier", "val_brier_low", "val_brier_high"), "float64"),
     **dict.fromkeys(("val_own_rate_loss", "val_spread", "prior_loss", "skill", "skill_low", "skill_high"), "float64"),
     **dict.fromkeys(("collapsed", "diverged"), "boolean"),
+    "marks": "string",  # of `runner.trial_gates`, separated by commas
     **dict.fromkeys(("test_loss", "test_auc", "test_prior_loss", "test_skill"), "float64"),
+    "train_skill": "float64",
     **dict.fromkeys(("train_seconds", "held_seconds", "throttled_seconds", "samples_per_second"), "float64"),
     **dict.fromkeys(("seconds_per_step", "predicted_seconds_per_step"), "float64"),
     **dict.fromkeys(("peak_bytes", "predicted_peak_bytes"), "Int64"),
@@ -100,6 +103,7 @@ def _row(state: CellState) -> dict[str, Any]:
         row.update({name: value for name, value in ended.result.items() if name in COLUMNS})
         row["seconds_per_step"] = _seconds_per_step(ended.result)
         row["diverged"] = ended.status == "diverged"
+        row["marks"] = ", ".join(mark.name for mark in marks(state))
     row["max_celsius"] = state.max_celsius
     return row
 

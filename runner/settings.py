@@ -7,10 +7,10 @@ defaults.
 import os
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import ByteSize, Field, SecretStr, field_validator
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -38,6 +38,38 @@ class ProbeSpec(Spec):
     memory_limit: ByteSize | None = Field(None, description="such as 3GB or 3GiB; null = what the device has")
     seconds_per_model: float = Field(8.0, gt=0, description="no larger size is begun that would not end within this")
     timeout_s: float = Field(60.0, gt=0, description="of one size")
+
+
+def _off(given: object) -> object:
+    """YAML 1.1 reads a bare `off` as false."""
+    return "off" if given is False else given
+
+
+GateLevel = Annotated[Literal["error", "warn", "off"], BeforeValidator(_off)]
+
+
+class GatesSpec(Spec):
+    """Checks before any trial: `error` stops the sweep before anything starts, `warn` is shown and kept, `off` is not.
+
+    The limits are in `runner.data_gates.rules`.
+    """
+
+    effective_samples: GateLevel = Field(
+        "warn", description="validation or test below 100 effective samples, or 30 of the rarer class; never run anyway"
+    )
+    class_balance: GateLevel = Field("warn", description="rarer class below 5 % of a split's windows")
+    base_rate: GateLevel = Field("warn", description="share of positives moves by more than 0.10 from training")
+    label_overlap: GateLevel = Field("error", description="a label that reaches into a later split")
+    split_dates: GateLevel = Field("warn", description="validation or test of less than a year")
+    mean_drift: GateLevel = Field(
+        "error", description="mean of an input moves by more than 3 training standard deviations"
+    )
+    distribution_drift: GateLevel = Field("warn", description="population stability index of an input above 0.25")
+    constant_inputs: GateLevel = Field("error", description="an input that never changes in training")
+    duplicate_inputs: GateLevel = Field("warn", description="two inputs with a correlation beyond 0.9999")
+    strong_input: GateLevel = Field("warn", description="one input alone with an AUC from 0.85 to 0.95")
+    leak: GateLevel = Field("error", description="one input alone with an AUC above 0.95")
+    mixed_code: GateLevel = Field("warn", description="compared cells that were trained by different code")
 
 
 class MlflowSpec(Spec):
@@ -98,6 +130,7 @@ class SweepSettings(BaseSettings):
     training: TrainingSpec = TrainingSpec()
     grid: dict[str, list[Any]] = Field(description="axes: budget, horizon, seed, data_fraction, or any dotted key")
     execution: ExecutionSpec = ExecutionSpec()
+    gates: GatesSpec = GatesSpec()
     probe: ProbeSpec = ProbeSpec()
     thermal: ThermalSpec = ThermalSpec()
     tracking: TrackingSpec = TrackingSpec()

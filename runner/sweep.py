@@ -13,7 +13,7 @@ from rich.console import Console
 from runner import baselines, doctor, lock, resources, results
 from runner import plan as planning
 from runner.grid import Cell
-from runner.ledger import CellEnded, CellRecorded, EventRecorded, SweepEnded, SweepStarted
+from runner.ledger import CellEnded, CellRecorded, SweepEnded, SweepStarted
 from runner.paths import DATA, RUNS, RunPaths
 from runner.plan import Plan
 from runner.recorder import Recorder
@@ -22,7 +22,7 @@ from runner.thermal import TEMPERATURE
 from runner.tune import environment
 from runner.versions import code_version, library_versions
 from trainables.errors import ConfigError, Problem
-from trainables.files import replace_text
+from trainables.files import is_storage_trouble, replace_text
 
 log = logging.getLogger(__name__)
 
@@ -59,9 +59,15 @@ def run(
 
 def _run(sweep: Sweep, plan: Plan, console: Console, data_root: Path, address: str | None) -> int:
     with lock.held(plan.paths), _log_file(plan.paths):
-        recorder = Recorder(plan.paths)
+        recorder = Recorder(plan.paths, sweep.settings.execution.disk_timeout_s)
         try:
             return _run_cells(sweep, plan, recorder, console, data_root, cluster=address is not None)
+        except OSError as error:
+            if not is_storage_trouble(error):
+                raise
+            console.print(f"the disk: {error}; every cell that ended is in the ledger", highlight=False)
+            _show_resume(sweep, console)
+            return STOPPED
         finally:
             recorder.close()
 
@@ -135,10 +141,9 @@ def _write_down(sweep: Sweep, plan: Plan, recorder: Recorder) -> None:
             code_version=code_version(),
             versions=library_versions(),
             datasets=tuple({cell.entry.name: cell.entry.model_dump(mode="json") for cell in plan.grid.cells}.values()),
+            gates=tuple(finding.as_dict() for finding in plan.findings),
         )
     )
-    for finding in plan.findings:
-        recorder.record(EventRecorded(what=f"gate_{finding.level}", message=f"{finding.gate}: {finding.message}"))
     for cell in plan.grid.cells:
         _record_cell(recorder, cell)
 
@@ -173,7 +178,8 @@ def _run_cells(
     for callback in tracking:
         recorder.listen(callback.on_record)
     try:
-        with draining.begun(plan.paths.root / ".drain") as drain:
+        with draining.begun(plan.paths.running, plan.ending.save_s) as drain:
+            recorder.wait_unless(lambda: drain.requested)
             _write_down(sweep, plan, recorder)
             baselines.run(plan, recorder, data_root)
             if plan.to_run and not drain.requested:
@@ -191,8 +197,12 @@ def _run_cells(
         reports = trackers.close(tracking, trackers.STOPPED_TIMEOUT_S)
     trackers.show(reports, sweep.settings.tracking, plan.paths, console)
     if code == STOPPED:
-        console.print(f"resume with: isotherm sweep {sweep.file.path}", highlight=False)
+        _show_resume(sweep, console)
     return code
+
+
+def _show_resume(sweep: Sweep, console: Console) -> None:
+    console.print(f"resume with: isotherm sweep {sweep.file.path}", highlight=False)
 
 
 def _run_under_tune(
@@ -232,7 +242,7 @@ def _run_under_tune(
                     recorder=recorder,
                     drain=drain,
                     callbacks=tuple(tracking),
-                    max_attempts=settings.execution.max_attempts,
+                    execution=settings.execution,
                     make_gate=protection.make_gate(drain.flag),
                     cluster=cluster,
                 )

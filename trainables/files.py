@@ -1,11 +1,23 @@
 """Files that are never seen half-written: written aside, synced, then moved into place."""
 
+import errno
 import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+# What a user mends without touching the sweep: a full disk or quota, a read-only or lost file system, missing rights.
+_STORAGE = frozenset(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EACCES", "EPERM", "ESTALE", "ENOTCONN", "ENODEV")
+)
+
+
+def is_storage_trouble(error: BaseException) -> bool:
+    """Whether an error says that files cannot be written, rather than that something is wrong with the program."""
+    return isinstance(error, OSError) and error.errno in _STORAGE
 
 
 def sync_folder(folder: Path) -> None:

@@ -231,6 +231,12 @@ class ExecutionSpec(Spec):
     gpu_share: ShareOrAuto = Field("auto", description="share of a GPU that a trial takes; auto = measured")
     checkpoint_interval_s: float = Field(60.0, gt=0, description="seconds between checkpoints, at least")
     max_attempts: int = Field(3, ge=1, description="starts of one trial in one sweep before it counts as failed")
+    stall_timeout_s: float = Field(
+        900.0, gt=0, description="a trial that does not answer for so long is ended, and started again"
+    )
+    disk_timeout_s: float = Field(
+        600.0, ge=0, description="on a full or read-only disk trials wait for so long; then the sweep ends resumably"
+    )
 
 
 # ---- what was resolved ------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import torch
 from ray import tune
 
 from trainables.data import catalog, windows
-from trainables.files import replacing
+from trainables.files import is_storage_trouble, replacing
 from trainables.schema import ExecutionRecord, Spec, TrialSpec
 from trainables.training import memory
 from trainables.training.checkpoint import FileCheckpointStore
@@ -31,6 +31,7 @@ FIRST_SLICE_S = 1.5  # a report costs Tune 3-5 ms: 0.3 % of this
 LONGEST_SLICE_S = 30.0
 SLICE_GROWTH = 0.02  # slices grow with a trial's age, so that a trial of days does not write a million rows
 SAVED_WAIT_S = 0.5  # between answers of a trial that only waits for its end
+BLOCKED_WAIT_S = 1.0  # between attempts to write on a disk that is full
 KEPT_DATASETS = 4  # the same windows serve every budget and seed of a horizon
 
 log = logging.getLogger(__name__)
@@ -79,9 +80,10 @@ class TrialGate(StepGate, Protocol):
 class IsothermTrial(tune.Trainable):  # type: ignore[misc]
     """Drives a `Trainer` and answers Tune with plain dictionaries.
 
-    A result has ``kind`` (progress, heartbeat, waiting, saved or ended), ``gate`` (what the gate said), ``step``,
-    ``total_steps``, ``epoch``, ``rows`` (metrics by step) and, when it ended, ``status`` and ``outcome``. A trial that
-    has not begun is ``waiting`` while its gate is not open: nothing touches the device before.
+    A result has ``kind`` (progress, heartbeat, waiting, blocked, saved or ended), ``gate`` (what the gate said),
+    ``step``, ``total_steps``, ``epoch``, ``rows`` (metrics by step) and, when it ended, ``status`` and ``outcome``. A
+    trial that has not begun is ``waiting`` while its gate is not open: nothing touches the device before. A trial that
+    cannot write is ``blocked``, says why in ``reason``, and trains no further until its state is written.
     """
 
     def setup(
@@ -97,6 +99,8 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         self._gate: TrialGate | None = None
         self._waited_s: float | None = None  # before the start; None until the trial has come to its gate
         self._trainer: Trainer | None = None
+        self._blocked = False  # whether something could not be written
+        self._unsent: list[dict[str, Any]] = []  # rows of metrics that no answer has carried yet
         self._saved: dict[str, Any] | None = None  # the last answer of a trial that has saved and waits for its end
         self._handler: logging.Handler | None = None
         self._began = time.monotonic()
@@ -109,19 +113,41 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train for a slice of time, or wait at the gate for at most a second."""
+        """Train for a slice of time, or wait at the gate or for the disk, about a second at most."""
         if self._saved is not None:
             time.sleep(SAVED_WAIT_S)
             return self._saved
         gate = self._gate = self._gate or self._make_gate()
         if self._trainer is None and (answer := self._at_gate(gate)) is not None:
             return answer
+        try:
+            result = self._advance(gate)
+        except OSError as error:
+            if not is_storage_trouble(error):
+                raise
+            self._blocked = True
+            log.warning("%s; tried again", error)
+            time.sleep(BLOCKED_WAIT_S)
+            return _idle("blocked", gate.check()) | {"reason": str(error)}
+        result["rows"], self._unsent = self._unsent, []
+        return result
+
+    def _advance(self, gate: TrialGate) -> dict[str, Any]:
+        """Train for a slice of time, and write what is due.
+
+        Raises:
+            OSError: it could not be written; call again.
+        """
         trainer = self._trainer or self._start(gate)
+        if self._blocked:
+            trainer.save()
+            self._blocked = False
         age = time.monotonic() - self._began
         report = trainer.advance(min(LONGEST_SLICE_S, max(FIRST_SLICE_S, SLICE_GROWTH * age)))
-        result = _answer(report, gate.readings())
+        result = _answer(report)
+        self._unsent += _rows(report, gate.readings())
         if result["kind"] == "saved":
-            self._saved = result | {"rows": []}
+            self._saved = dict(result)
         if report.done:
             outcome = trainer.result()
             with replacing(self._job.predictions) as aside:
@@ -150,8 +176,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         action = gate.check()
         if action in (Action.RUN, Action.THROTTLE):
             return None
-        answer = {"kind": "waiting", "gate": action.value, "rows": [], "done": False}
-        answer |= dict.fromkeys(("step", "total_steps", "epoch"), 0)
+        answer = _idle("waiting", action)
         if action is Action.DRAIN:
             self._saved = answer | {"kind": "saved"}  # there is nothing to save yet
             return self._saved
@@ -160,7 +185,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
 
     def _start(self, gate: TrialGate) -> Trainer:
         job = self._job
-        self._handler = _log_to(job.log_file)
+        self._handler = self._handler or _log_to(job.log_file)
         self._guard(job.checkpoints)
         memory.cap_device(torch.device(job.record.device), job.record.gpu_share)
         store = FileCheckpointStore(job.checkpoints, attempt=job.attempt, key=job.spec.key)
@@ -173,6 +198,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
 
     def _release(self) -> None:
         self._trainer = self._saved = self._waited_s = None
+        self._blocked, self._unsent = False, []
         if self._handler is not None:
             logging.getLogger().removeHandler(self._handler)
             self._handler.close()
@@ -195,19 +221,29 @@ def _trial_data(job: TrialJob) -> windows.TrialData:
     return _datasets[identity]
 
 
-def _answer(report: Report, readings: dict[str, float]) -> dict[str, Any]:
+def _rows(report: Report, readings: dict[str, float]) -> list[dict[str, Any]]:
+    """Metrics by step."""
     rows = [{"step": row.step, "epoch": row.epoch, "values": _plain(row.values)} for row in report.rows]
     if report.kind == "progress" and report.loss is not None:
         rows.append(
             {"step": report.step, "epoch": report.epoch, "values": _plain({"step_loss": report.loss, **readings})}
         )
+    return rows
+
+
+def _idle(kind: str, action: Action) -> dict[str, Any]:
+    """The answer of a trial that does nothing now."""
+    return {"kind": kind, "gate": action.value, "step": 0, "total_steps": 0, "epoch": 0, "rows": [], "done": False}
+
+
+def _answer(report: Report) -> dict[str, Any]:
     return {
         "kind": "saved" if report.saved and report.action is Action.DRAIN else report.kind,
         "gate": report.action.value,
         "step": report.step,
         "total_steps": report.total_steps,
         "epoch": report.epoch,
-        "rows": rows,
+        "rows": [],
         "done": False,
     }
 

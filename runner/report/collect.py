@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from runner import ledger
-from runner.ledger import EventRecorded, LedgerView
+from runner.ledger import LedgerView
 from runner.paths import RunPaths
 from runner.report.findings import Finding, find
+from runner.report.fits import NamedFit
 from runner.report.trials import ENDED, Trial, baselines_of, clean, trials_of
-from runner.report.verdict import SeriesVerdict, verdicts
+from runner.report.verdict import SeriesVerdict, named_fits, verdicts
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Collected:
     trials: tuple[Trial, ...]
     baselines: tuple[Trial, ...]
     verdicts: tuple[SeriesVerdict, ...]
+    fits: tuple[NamedFit, ...]
     findings: tuple[Finding, ...]
     gates: tuple[str, ...]
     events: tuple[Event, ...]
@@ -102,14 +104,16 @@ def collect(paths: RunPaths) -> Collected:
     trials = trials_of(view)
     baselines = baselines_of(view)
     latest = view.sweeps[-1] if view.sweeps else None
+    judged = verdicts(paths, view, trials, baselines)
     return Collected(
         run=clean(latest.run if latest else paths.name),
         progress=_progress(view),
         trials=trials,
         baselines=baselines,
-        verdicts=verdicts(paths, view, trials, baselines),
+        verdicts=judged,
+        fits=named_fits(judged, tuple({trial.group for trial in trials})),
         findings=find(trials),
-        gates=tuple(dict.fromkeys(clean(event.message) for event in _since_start(view) if _is_gate(event))),
+        gates=tuple(dict.fromkeys(_gate(found) for found in latest.gates)) if latest else (),
         events=tuple(Event(e.time, clean(e.what), clean(e.key), clean(e.message)) for e in view.events),
         lineage=_lineage(view),
         tasks=tuple(dict.fromkeys(_task(state.cell.spec.get("task", {})) for state in view.current.values())),
@@ -138,12 +142,8 @@ def _progress(view: LedgerView) -> Progress:
     )
 
 
-def _since_start(view: LedgerView) -> Iterable[EventRecorded]:
-    return (event for event in view.events if view.sweeps and event.seq > view.sweeps[-1].seq)
-
-
-def _is_gate(event: EventRecorded) -> bool:
-    return event.what.startswith("gate_")
+def _gate(found: dict[str, Any]) -> str:
+    return f"{clean(found['gate'])}: {clean(found['message'])}. Mend: {clean(found['mend'])}."
 
 
 def _task(task: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from runner.report.trials import UNFINISHED, WAITING, Trial
+from runner.trial_gates import MarkName
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,13 @@ def _status(status: str, meaning: str, kind: str = "") -> _Rule:
     return _Rule(kind or status.replace("_", " "), meaning, lambda trial: trial.status == status, lambda t: t.reason)
 
 
+def _marked(name: MarkName, meaning: str) -> _Rule:
+    def reason(trial: Trial) -> str:
+        return next(mark.reason for mark in trial.marks if mark.name == name)
+
+    return _Rule(name, meaning, lambda trial: trial.marked(name), reason)
+
+
 _RULES = (
     _status("failed", "An error ended these trials; they have no result and are started again by the next sweep."),
     _status("out_of_memory", "These trials did not fit into memory; they have no result."),
@@ -42,19 +50,22 @@ _RULES = (
     _status("interrupted", "Stopped before their end; the next sweep resumes them."),
     _status(UNFINISHED, "Started, and the ledger holds no end yet: they run, or their driver ended before them."),
     _status(WAITING, "Not started yet."),
-    _status("diverged", "A loss or gradient stopped being finite and the step was refused: a finding, not a failure."),
     _status("infeasible", "Cannot be run honestly as asked, so they were not started."),
-    _Rule(
+    _marked("diverged", "A loss or gradient stopped being finite and the step was refused: a finding, not a failure."),
+    _marked(
         "collapsed",
         "The predictions hardly vary, or are surely worse than the prior: such a loss says nothing about size.",
-        lambda trial: trial.collapsed,
-        lambda trial: "",
     ),
-    _Rule(
-        "under-trained",
-        "The best epoch is the last one: longer training might lower the loss further.",
-        lambda trial: trial.under_trained,
-        lambda trial: "",
+    _marked(
+        "squashed outputs",
+        "They look like probabilities where logits are due: a sigmoid too many, or weights of another model.",
+    ),
+    _marked("off budget", "Such a size is not what its budget says; fits use the actual number of parameters."),
+    _marked("under-trained", "Longer training might lower the loss further."),
+    _marked("over-fitted", "The models know their training windows better than they know the market."),
+    _marked(
+        "throughput distorted",
+        "Temperature protection let the device rest: losses are as they would be, rates of samples are not comparable.",
     ),
 )
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from runner.report.drawing import GREY, INK
+from runner.report.drawing import GREY, LAW_LINE
 from runner.report.trials import Trial
 from runner.report.verdict import SeriesVerdict, beside
 from runner.scaling.rivals import POWER_LAW
@@ -44,7 +44,7 @@ class Overlay:
             log_sizes = np.linspace(np.log(min(sizes)), np.log(max(sizes)), 100)
             middle, low, high = one.fit.band(log_sizes)
             axis.fill_between(np.exp(log_sizes), low, high, color=_BAND, alpha=0.5, linewidth=0, zorder=1)
-            axis.plot(np.exp(log_sizes), middle, color=INK, lw=2.0, zorder=3)
+            axis.plot(np.exp(log_sizes), middle, **LAW_LINE, zorder=3)
 
     def legend(self, trials: Sequence[Trial]) -> list[Artist]:
         """Entries for what `draw` draws."""
@@ -55,7 +55,7 @@ class Overlay:
             for name in dict.fromkeys(name for trial in trials for name, _ in self._lines(trial))
         ]
         if self._law(trials) is not None:
-            handles.append(Line2D([], [], color=INK, lw=2.0, label="fitted power law"))
+            handles.append(Line2D([], [], **LAW_LINE, label="fitted power law"))
             handles.append(Patch(color=_BAND, alpha=0.5, label="its 95 % band"))
         return handles
 

@@ -4,11 +4,12 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal
 
 from runner.report.collect import Collected, Lineage
 from runner.report.drawing import Plot
 from runner.report.findings import Finding
+from runner.report.fits_table import fits_table
+from runner.report.tables import Column, Table
 from runner.report.trials import Group, Trial
 from runner.report.verdict import sentence
 from runner.report.wording import (
@@ -27,6 +28,7 @@ from runner.report.wording import (
 
 MAX_NAMED = 8  # trials named in one finding; the table of all trials has the rest
 MAX_EVENTS = 50
+MAX_LOGS = 20
 
 HOW_TO_READ = (
     "Validation loss is the mean negative log-likelihood in nats, unweighted, whatever the training loss was. It is "
@@ -38,9 +40,10 @@ HOW_TO_READ = (
     "cover the sampling of the validation period, not seeds, nor other market regimes. Where there is no skill at all, "
     "1 trial in 40 or more still has an interval above 0 by chance, and trials of one horizon tend to do so together.",
     "The verdict is formed on validation loss and must hold on test loss, with and without collapsed trials; else "
-    "nothing is identified. Fits minimise the sum of Huber terms (delta 1e-3) of log losses (Hoffmann et al. 2022, "
+    "nothing is identified. What remains without trials that are under-trained or over-fitted is told and decides "
+    "nothing. Fits minimise the sum of Huber terms (delta 1e-3) of log losses (Hoffmann et al. 2022, "
     "approach 3); their intervals resample the blocks of the validation period, and seeds. Fewer than 5 sizes never "
-    "make a power law.",
+    "make a power law. Compute is 6 x non-embedding parameters x tokens seen (Kaplan et al. 2020).",
     "Collapsed means that the predictions hardly vary, or that the interval of the skill lies wholly below 0.",
 )
 NO_FINDINGS = "None: no trial is missing, diverged, collapsed or was still improving at its end; no check warned."
@@ -54,28 +57,19 @@ REPRODUCE = (
 
 
 @dataclass(frozen=True)
-class Column:
-    """A table column; numbers are aligned to the right, code is shown as it is."""
-
-    name: str
-    kind: Literal["text", "number", "code"] = "text"
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as text, one tuple a row."""
-
-    name: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True)
 class FindingText:
     """One kind of finding: heading, meaning, and one line for each reason."""
 
     heading: str
     meaning: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LogText:
+    """The last lines that a failed trial's worker logged."""
+
+    heading: str
     lines: tuple[str, ...]
 
 
@@ -92,9 +86,11 @@ class Page:
     splits: Table
     findings: tuple[FindingText, ...]
     no_findings: str
+    logs: tuple[LogText, ...]
     figures: tuple[Plot, ...]
     no_figures: str
     how_to_read: tuple[str, ...]
+    fits: Table
     trials: Table
     events: Table
     events_note: str
@@ -114,9 +110,11 @@ def make(collected: Collected, figures: tuple[Plot, ...]) -> Page:
         splits=_splits_table(collected.lineage),
         findings=tuple(_findings(collected)),
         no_findings=NO_FINDINGS,
+        logs=tuple(_logs((*collected.trials, *collected.baselines))),
         figures=figures,
         no_figures=NO_FIGURES,
         how_to_read=HOW_TO_READ,
+        fits=fits_table(collected.fits),
         trials=_trial_table((*collected.trials, *collected.baselines)),
         events=_event_table(collected),
         events_note=_events_note(len(collected.events)),
@@ -188,6 +186,12 @@ def _named(finding: Finding) -> str:
     more = len(finding.trials) - len(names)
     text = ", ".join(names) + (f" and {more} more, see the table of all trials" if more else "")
     return f"{text}: {finding.reason}" if finding.reason else text
+
+
+def _logs(trials: Iterable[Trial]) -> Iterable[LogText]:
+    with_lines = [trial for trial in trials if trial.log]
+    for trial in with_lines[:MAX_LOGS]:
+        yield LogText(f"Last log lines of {trial.name} ({trial.key})", trial.log)
 
 
 def _data_table(lineage: tuple[Lineage, ...]) -> Table:

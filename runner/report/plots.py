@@ -8,12 +8,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from runner.report import drawing
-from runner.report.drawing import COLOURS, INK, MAX_PANELS, Plot
+from runner.report.drawing import COLOURS, MAX_PANELS, MEAN_LINE, Plot
 from runner.report.overlay import Overlay
 from runner.report.trials import Group, Trial
 from runner.report.wording import plural, size, sizes_note
 
-FITTED = "The curve is the fitted power law, the shaded band its 95 % interval; beyond the sizes it says nothing."
+FITTED = "The solid curve is the fitted power law, the shaded band its 95 % interval; beyond the sizes it says nothing."
 COVERAGE = (
     "Bars are 95 % intervals by block bootstrap over time: they cover the sampling of the validation period. "
     "They cover neither seeds nor other market regimes."
@@ -127,7 +127,7 @@ def _means(axis: Axes, finished: list[Trial]) -> None:
             by_size.setdefault(trial.n_params, []).append(trial.val_loss.value)
     sizes = sorted(by_size)
     means = [sum(by_size[n]) / len(by_size[n]) for n in sizes]
-    axis.plot(sizes, means, color=INK, lw=1.3, marker="_", ms=20, mew=2.2, zorder=4)
+    axis.plot(sizes, means, **MEAN_LINE, zorder=4)
 
 
 def _size_axis(axis: Axes, sizes: list[int]) -> None:
@@ -154,7 +154,7 @@ def _legend(trials: tuple[Trial, ...], colours: dict[int | None, str]) -> list[L
         handles = [mark(colour, "o", f"seed {seed}") for seed, colour in colours.items()]
     else:
         handles = [mark(COLOURS[0], "o", "one trial")]
-    handles.append(Line2D([], [], color=INK, lw=1.3, marker="_", ms=20, mew=2.2, label="mean over seeds"))
+    handles.append(Line2D([], [], **MEAN_LINE, label="mean over seeds"))
     if any(trial.prior_loss is not None for trial in trials):
         handles.append(drawing.prior_handle())
     if any(trial.status == "finished" and trial.collapsed for trial in trials):
@@ -168,7 +168,7 @@ def _caption(trials: tuple[Trial, ...], beyond: bool, overlay: Overlay) -> tuple
     effective = sorted({trial.n_val_effective for trial in trials if trial.n_val_effective is not None})
     lines = [
         "One point a trial; seeds share one place, so later ones are drawn smaller, for no other reason. "
-        "The line joins means over the seeds of finished trials, collapsed ones included.",
+        "The dotted line joins means over the seeds of finished trials, collapsed ones included.",
         COVERAGE,
         FITTED if overlay.fitted(trials) else sizes_note(trials),
     ]

@@ -7,7 +7,8 @@ import re
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from runner.report.page import Page, Table
+from runner.report.page import Page
+from runner.report.tables import Table
 
 _LOADER = PackageLoader("runner.report", "templates")
 # Punctuation that Markdown, or GitHub's dialect of it, could take for markup: backslashes where these work, character
@@ -75,10 +76,10 @@ def _table(table: Table) -> Markdown:
     return Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
 
 
-def _fence(lines: tuple[str, ...]) -> Markdown:
+def _fence(lines: tuple[str, ...], language: str) -> Markdown:
     """Lines as a fenced block."""
     ticks = "`" * max(3, *(_longest_ticks(line) + 1 for line in lines)) if lines else "```"
-    return Markdown("\n".join([f"{ticks}bash", *lines, ticks]))
+    return Markdown("\n".join([f"{ticks}{language}", *lines, ticks]))
 
 
 def _longest_ticks(text: str) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 
 from runner import results
 from runner.ledger import CellState, LedgerView
+from runner.report.compute import training_flop
+from runner.trial_gates import Mark, MarkName, marks
 
 # Ended for good, or given up: the sweep itself would not bring these any further without a new start.
 ENDED = frozenset({"finished", "diverged", "infeasible", "failed", "out_of_memory"})
@@ -62,7 +64,9 @@ class Trial:
     """One key of the grid in its latest state. Losses in nats, times in seconds.
 
     `best_epoch` is counted from 1 and never above `epochs`, the number of epochs done. `curve` holds (optimizer step,
-    validation loss) of each evaluation whose loss is finite. `forecast` is the predicted over the actual step time.
+    validation loss) of each evaluation whose loss is finite. `flop` is the compute of its training. `forecast` is the
+    predicted over the actual step time. `log` holds the last lines of a failed trial's
+    worker.
     """
 
     key: str
@@ -95,7 +99,10 @@ class Trial:
     code_version: str
     device: str
     curve: tuple[tuple[int, float], ...]
+    marks: tuple[Mark, ...] = ()
+    flop: float | None = None
     forecast: float | None = None
+    log: tuple[str, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -103,9 +110,13 @@ class Trial:
         return self.status in ENDED
 
     @property
-    def under_trained(self) -> bool:
-        """A finished trial whose best epoch is its last."""
-        return self.status == "finished" and self.best_epoch is not None and self.best_epoch == self.epochs
+    def unsound(self) -> bool:
+        """Whether the loss says nothing about the size: such trials must not carry a verdict."""
+        return self.collapsed or self.marked("squashed outputs")
+
+    def marked(self, *names: MarkName) -> bool:
+        """Whether the trial has one of these marks."""
+        return any(mark.name in names for mark in self.marks)
 
 
 def trials_of(view: LedgerView) -> tuple[Trial, ...]:
@@ -172,7 +183,10 @@ def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
         code_version=clean(row.get("code_version")),
         device=clean(state.attempts[-1].device_name) if state.attempts else "",
         curve=_curve(state),
+        flop=training_flop(state),
+        marks=tuple(Mark(mark.name, clean(mark.reason)) for mark in marks(state)),
         forecast=_ratio(_number(row.get("predicted_seconds_per_step")), _number(row.get("seconds_per_step"))),
+        log=tuple(clean(line) for line in state.ended.log) if state.ended else (),
     )
 
 

@@ -7,19 +7,16 @@ The order is the design's: no skill anywhere; optimisation failure; fewer than 5
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from runner import scaling
 from runner.ledger import LedgerView
 from runner.paths import RunPaths
-from runner.report.resamples import COUNT, loss_resamples
+from runner.report import fits as fitting
+from runner.report.fits import COMPUTE, PARAMETERS, SPLITS, NamedFit, Series
 from runner.report.trials import Group, Trial
-from runner.scaling import Fit, Options, Table
+from runner.scaling import Fit
 from runner.scaling.rivals import POWER_LAW
 from runner.scaling.verdict import MIN_SIZES, NO_SIGNAL, NOT_IDENTIFIABLE, OPTIMISATION_FAILURE
 
-SPLITS = ("validation", "test")
-ALL, SOUND = "all trials", "without collapsed trials"
+ALL, SOUND = "all trials", "without collapsed or squashed trials"
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +25,7 @@ class SeriesVerdict:
 
     Attributes:
         group: of the trials with the most data.
+        series: the trials.
         fits: by (split, which trials); the first is the one the verdict is formed on. Empty where none was needed.
     """
 
@@ -35,8 +33,7 @@ class SeriesVerdict:
     group: Group
     verdict: str
     reason: str
-    n_trials: int
-    n_collapsed: int
+    series: Series
     fits: dict[tuple[str, str], Fit]
 
     @property
@@ -57,7 +54,7 @@ def verdicts(
     judged = []
     for _, members in ordered:
         near = {other.key: other for trial in members for other in beside(trial, baselines)}
-        judged.append(_judge(paths, view, members, list(near.values())))
+        judged.append(_judge(Series(paths, view, tuple(members)), list(near.values())))
     return tuple(judged)
 
 
@@ -73,8 +70,10 @@ def beside(trial: Trial, baselines: Sequence[Trial]) -> list[Trial]:
     ]
 
 
-def _judge(paths: RunPaths, view: LedgerView, trials: list[Trial], baselines: list[Trial]) -> SeriesVerdict:
+def _judge(series: Series, baselines: list[Trial]) -> SeriesVerdict:
+    trials = series.trials
     collapsed = [trial for trial in trials if trial.collapsed]
+    unsound = any(trial.unsound for trial in trials)
     skilled = [trial for trial in trials if _has_skill(trial)]
     beaten = [other for other in baselines if _has_skill(other)]
     fits: dict[tuple[str, str], Fit] = {}
@@ -96,11 +95,12 @@ def _judge(paths: RunPaths, view: LedgerView, trials: list[Trial], baselines: li
         word = NOT_IDENTIFIABLE
         reason = f"{sizes} distinct size{'s' if sizes != 1 else ''}, and fewer than {MIN_SIZES} cannot identify a law"
     else:
-        fits = _fits(paths, view, trials)
-        word, reason = _agreed(fits, bool(collapsed))
+        fits = _fits(series)
+        word, reason = _agreed(fits, unsound)
+        reason += _without_marked(series)
     most = max(trial.group.data_fraction for trial in trials)
     group = next(trial.group for trial in trials if trial.group.data_fraction == most)
-    return SeriesVerdict(trials[0].horizon, group, word, reason, len(trials), len(collapsed), fits)
+    return SeriesVerdict(trials[0].horizon, group, word, reason, series, fits)
 
 
 def _has_skill(trial: Trial) -> bool:
@@ -109,7 +109,7 @@ def _has_skill(trial: Trial) -> bool:
     return trial.skill.low is not None and trial.skill.low > 0 and on_test
 
 
-def _skilled_sizes(trials: list[Trial]) -> list[int | None]:
+def _skilled_sizes(trials: Sequence[Trial]) -> list[int | None]:
     """Sizes of which more than half of the trials have skill: single ones have it by chance."""
     counts: dict[int | None, list[bool]] = {}
     for trial in trials:
@@ -121,40 +121,35 @@ def _of(n: int, total: int, noun: str) -> str:
     return f"{n} of {total} {noun}{'' if total == 1 else 's'}"
 
 
-def _fits(paths: RunPaths, view: LedgerView, trials: list[Trial]) -> dict[tuple[str, str], Fit]:
-    sets = {ALL: trials}
-    if any(trial.collapsed for trial in trials):
-        sets[SOUND] = [trial for trial in trials if not trial.collapsed]
+def _fits(series: Series) -> dict[tuple[str, str], Fit]:
+    sound = [trial for trial in series.trials if not trial.unsound]
+    sets = {ALL: series.trials} | ({SOUND: tuple(sound)} if len(sound) < len(series.trials) else {})
     fits = {}
     for split in SPLITS:
         for name, chosen in sets.items():
-            usable = [trial for trial in chosen if _loss(trial, split) is not None]
-            if usable:
-                fits[split, name] = _fit(paths, view, usable, split)
+            if usable := series.usable(split, chosen):
+                fits[split, name] = fitting.by_parameters(series, usable, split)
             if any(found.verdict == NOT_IDENTIFIABLE for found in fits.values()):
                 return fits  # nothing that follows could change the verdict
     return fits
 
 
-def _loss(trial: Trial, split: str) -> float | None:
-    return trial.val_loss.value if split == "validation" else trial.test_loss
+def _without_marked(series: Series) -> str:
+    """What the trials say that neither stopped too early nor over-fitted. It is told and decides nothing.
+
+    With a schedule that ends at a rate of 0 the last epoch is the best of a healthy trial, too.
+    """
+    marked = [trial for trial in series.trials if trial.marked("under-trained", "over-fitted")]
+    rest = [trial for trial in series.trials if trial not in marked]
+    if not marked:
+        return ""
+    told = f"; without the {len(marked)} trials that are under-trained or over-fitted "
+    if len({trial.n_params for trial in rest}) < MIN_SIZES:
+        return f"{told}too few sizes remain to say anything"
+    return f"{told}validation says '{fitting.by_parameters(series, rest, 'validation').verdict}'"
 
 
-def _fit(paths: RunPaths, view: LedgerView, trials: list[Trial], split: str) -> Fit:
-    samples = np.array([trial.n_train or 1 for trial in trials], dtype=np.float64)
-    varied = len({trial.group.data_fraction for trial in trials}) > 1
-    table = Table(
-        n_params=np.array([trial.n_params for trial in trials], dtype=np.float64),
-        loss=np.array([_loss(trial, split) for trial in trials], dtype=np.float64),
-        n_samples=samples if varied else None,
-    )
-    priors = [trial.prior_loss for trial in trials if trial.prior_loss is not None]
-    options = Options(bootstraps=COUNT, sparing=True, reference_loss=float(np.mean(priors)) if priors else None)
-    resamples = loss_resamples(paths, view, [trial.key for trial in trials], split)
-    return scaling.fit(table, options, loss_resamples_RN=resamples)
-
-
-def _agreed(fits: dict[tuple[str, str], Fit], any_collapsed: bool) -> tuple[str, str]:
+def _agreed(fits: dict[tuple[str, str], Fit], any_unsound: bool) -> tuple[str, str]:
     (_, first), *others = fits.items()
     word, reason = first.verdict, first.reason
     if word == NOT_IDENTIFIABLE:
@@ -162,7 +157,7 @@ def _agreed(fits: dict[tuple[str, str], Fit], any_collapsed: bool) -> tuple[str,
     differing = [
         f"{split}, {name}: {other.verdict} ({other.reason})" for (split, name), other in others if other.verdict != word
     ]
-    needed = [(split, name) for split in SPLITS for name in ((ALL, SOUND) if any_collapsed else (ALL,))]
+    needed = [(split, name) for split in SPLITS for name in ((ALL, SOUND) if any_unsound else (ALL,))]
     differing += [
         f"{split}, {name}: there is none with such a loss" for split, name in needed if (split, name) not in fits
     ]
@@ -174,12 +169,43 @@ def _agreed(fits: dict[tuple[str, str], Fit], any_collapsed: bool) -> tuple[str,
             for name, value in first.parameters.items()
             if name in ("E", "alpha", "beta")
         )
-        reason = f"{first.form} with {numbers}; {reason}"
-    return word, f"{reason}; it holds on test" + (" and without collapsed trials" if any_collapsed else "")
+        reason = f"{first.form} with {numbers}; {reason}{_extrapolated(first)}"
+    return word, f"{reason}; it holds on test" + (f" and {SOUND}" if any_unsound else "")
+
+
+def _extrapolated(fit: Fit) -> str:
+    if fit.extrapolation is None:
+        return ""
+    error = 100 * fit.extrapolation.relative_error
+    return f"; fitted without the largest size, it misses that size's loss by {error:+.2f} %"
+
+
+def named_fits(judged: Sequence[SeriesVerdict], groups: tuple[Group, ...]) -> tuple[NamedFit, ...]:
+    """Every fit that was made, for the report's table; by compute and pooled only where a series was fitted at all."""
+    fitted = [(place(one, groups), one) for one in judged if one.fits]
+    found = [
+        NamedFit(f"{where}: {split}, {which}", PARAMETERS, fit)
+        for where, one in fitted
+        for (split, which), fit in one.fits.items()
+    ]
+    for where, one in fitted:
+        if (fit := fitting.by_compute(one.series)) is not None:
+            found.append(NamedFit(f"{where}: validation, {ALL}", COMPUTE, fit))
+    if (fit := fitting.pooled([(where, one.series) for where, one in fitted])) is not None:
+        found.append(NamedFit("all of these pooled, each with an E of its own", PARAMETERS, fit))
+    return tuple(found)
+
+
+def place(one: SeriesVerdict, groups: tuple[Group, ...]) -> str:
+    """Which series, naming only what varies; the data fraction is a variable of the fit."""
+    whole = tuple({replace(group, data_fraction=1.0) for group in groups})
+    different = replace(one.group, data_fraction=1.0).differing(whole)
+    return f"horizon {one.horizon}" + (f", {different}" if different else "")
 
 
 def sentence(one: SeriesVerdict, groups: tuple[Group, ...]) -> str:
     """The verdict in words."""
-    place = f"Horizon {one.horizon}" + (f", {different}" if (different := one.group.differing(groups)) else "")
-    aside = f"; {one.n_collapsed} of {one.n_trials} trials collapsed" if one.n_collapsed else ""
-    return f"{place}: {one.verdict}. {one.reason[:1].upper()}{one.reason[1:]}{aside}."
+    where, trials = place(one, groups), one.series.trials
+    collapsed = sum(trial.collapsed for trial in trials)
+    aside = f"; {collapsed} of {len(trials)} trials collapsed" if collapsed else ""
+    return f"{where[:1].upper()}{where[1:]}: {one.verdict}. {one.reason[:1].upper()}{one.reason[1:]}{aside}."

@@ -10,6 +10,7 @@ from ray.tune import Callback
 from runner.ledger import AnyRecord, AttemptStarted, CellEnded, MetricsRecorded, Status
 
 log = logging.getLogger(__name__)
+LOG_LINES = 50
 
 
 class LedgerCallback(Callback):  # type: ignore[misc]
@@ -26,7 +27,8 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         on_failure: Callable[[BaseException], None],
         on_running: Callable[[str, bool], None],
         on_saved: Callable[[str], None],
-        out_of_memory: Callable[[str, str], str],
+        diagnose: Callable[[str, str], tuple[Status, str]],
+        last_lines: Callable[[str], tuple[str, ...]],
         code_version: str,
         device_name: str,
     ) -> None:
@@ -34,7 +36,8 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         self._on_failure = on_failure
         self._on_running = on_running
         self._on_saved = on_saved
-        self._out_of_memory = out_of_memory
+        self._diagnose = diagnose
+        self._last_lines = last_lines
         self._code_version = code_version
         self._device_name = device_name
 
@@ -78,10 +81,10 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         """Record a crash of the worker, with what it said last."""
         job = trial.config["job"]
         error = _error(trial)
-        cause = self._out_of_memory(job["key"], error)
-        reason = cause or _last_words(error)
-        status: Status = "out_of_memory" if cause else "failed"
-        self._try(CellEnded(key=job["key"], attempt=job["attempt"], status=status, reason=reason))
+        status, reason = self._diagnose(job["key"], error)
+        lines = (*self._last_lines(job["key"]), *error.splitlines())[-LOG_LINES:]
+        ended = {"status": status, "reason": reason or _last_words(error), "log": lines}
+        self._try(CellEnded(key=job["key"], attempt=job["attempt"], **ended))
         self._on_running(job["key"], False)
 
     def _try(self, record: AnyRecord) -> None:

@@ -1,7 +1,8 @@
 """The orderly end after SIGTERM or SIGINT: every running trial saves, then the driver stops.
 
-The signal handler writes a flag file that the workers' gates watch. Tune pickles its stoppers, so the driver's side of
-the state lives in this module and not in an object.
+While a sweep runs a flag file stands in its directory, which the workers' gates watch; the signal handler removes it.
+(A file that is written instead could not be written on a full disk.) Tune pickles its stoppers, so the driver's side
+of the state lives in this module and not in an object.
 """
 
 import logging
@@ -10,16 +11,16 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from ray import tune
 
+from runner.ending import SAVE_S
 from trainables.training.gate import Action
 
-BUDGET_S = 6.0  # of the ten seconds that a container engine gives by default; ending Ray takes about three more
 POLL_S = 0.2
 
 log = logging.getLogger(__name__)
@@ -28,13 +29,14 @@ log = logging.getLogger(__name__)
 class Drain:
     """State of one sweep's drain, in the driver."""
 
-    def __init__(self, flag: Path) -> None:
+    def __init__(self, flag: Path, budget_s: float = SAVE_S) -> None:
         self.flag = flag
+        self.budget_s = budget_s
         self.running: set[str] = set()
         self.saved: set[str] = set()
         self.reason = ""
         self._deadline = 0.0
-        flag.unlink(missing_ok=True)
+        flag.touch()
 
     @property
     def requested(self) -> bool:
@@ -50,8 +52,14 @@ class Drain:
         """Ask every running trial to save and wait."""
         if not self.requested:
             self.reason = reason
-            self._deadline = time.monotonic() + BUDGET_S
-            self.flag.touch()
+            self._deadline = time.monotonic() + self.budget_s
+            self._raise()
+
+    def _raise(self) -> None:
+        try:
+            self.flag.unlink(missing_ok=True)
+        except OSError as error:  # the sweep ends all the same; its trials resume from their last checkpoints
+            log.error("the trials cannot be told to save: %s", error)
 
     def handle_signals(self) -> None:
         """Handle SIGTERM and SIGINT from now on; call it again after `ray.init`, which overwrites handlers.
@@ -75,18 +83,24 @@ _current: Drain | None = None
 
 
 @contextmanager
-def begun(flag: Path) -> Iterator[Drain]:
-    """The drain of the sweep that this process drives; inside, signals ask for it."""
+def begun(flag: Path, budget_s: float = SAVE_S) -> Iterator[Drain]:
+    """The drain of the sweep that this process drives; inside, signals ask for it.
+
+    Args:
+        flag: the file that stands while trials are to run.
+        budget_s: seconds that they get to save.
+    """
     global _current
     before = {number: signal.getsignal(number) for number in _SIGNALS}
-    _current = Drain(flag)
+    _current = Drain(flag, budget_s)
     _current.handle_signals()
     try:
         yield _current
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        flag.unlink(missing_ok=True)
+        with suppress(OSError):
+            flag.unlink(missing_ok=True)
 
 
 class DrainStopper(tune.Stopper):  # type: ignore[misc]
@@ -102,7 +116,7 @@ class DrainStopper(tune.Stopper):  # type: ignore[misc]
 
 
 class FlagGate:
-    """A `StepGate` that drains when the flag file appears. A thread watches; the check reads a local flag."""
+    """A `StepGate` that drains when the flag file is gone. A thread watches; the check reads a local flag."""
 
     def __init__(self, flag: Path) -> None:
         self._flag = flag
@@ -128,6 +142,12 @@ class FlagGate:
         return max_seconds
 
     def _watch(self) -> None:
-        while not self._flag.exists():
+        while self._stands():
             time.sleep(POLL_S)
         self._action = Action.DRAIN
+
+    def _stands(self) -> bool:
+        try:
+            return self._flag.exists()
+        except OSError:  # a file system that does not answer says nothing about the flag
+            return True

@@ -6,7 +6,7 @@ checkpoint. Tune's experiment snapshot goes to a temporary folder and is never r
 
 import logging
 import tempfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,17 @@ from ray import tune
 
 from runner.device import Device
 from runner.grid import Cell
-from runner.ledger import CellEnded
+from runner.ledger import CellEnded, Status
 from runner.paths import RunPaths
 from runner.recorder import Recorder
-from runner.tracking.ledger_callback import LedgerCallback
+from runner.tracking.ledger_callback import LOG_LINES, LedgerCallback
 from runner.tune import memory
+from runner.tune.disk import DiskWatch
 from runner.tune.drain import Drain, DrainStopper
+from runner.tune.stall import StallWatch
 from runner.tune.thermal import StuckWatch
 from runner.versions import code_version
+from trainables.schema import ExecutionSpec
 from trainables.tune_trainable import IsothermTrial, TrialGate, TrialJob
 
 ANY_OF_A_KIND = 0.001  # each node has 1 of its accelerator's type; a share only says 'on such a node'
@@ -42,7 +45,7 @@ class Launch:
     recorder: Recorder
     drain: Drain
     callbacks: tuple[tune.Callback, ...]
-    max_attempts: int
+    execution: ExecutionSpec
     make_gate: Callable[[], TrialGate]
     cluster: bool = False
 
@@ -63,7 +66,7 @@ def run_rounds(launch: Launch) -> None:
 
 def _starts_allowed(launch: Launch, cell: Cell) -> int:
     """A trial that was stopped by temperature is left to the next sweep: its device needs a look first."""
-    return 1 if launch.recorder.view.cells[cell.key].status == "thermal_stop" else launch.max_attempts
+    return 1 if launch.recorder.view.cells[cell.key].status == "thermal_stop" else launch.execution.max_attempts
 
 
 def _spare(launch: Launch, cells: list[Cell], starts: Counter[str]) -> None:
@@ -71,7 +74,7 @@ def _spare(launch: Launch, cells: list[Cell], starts: Counter[str]) -> None:
     for cell in cells:
         state = launch.recorder.view.cells[cell.key]
         if state.status == "out_of_memory":
-            starts[cell.key] = launch.max_attempts if memory.at_the_floor(state) else starts[cell.key] - 1
+            starts[cell.key] = launch.execution.max_attempts if memory.at_the_floor(state) else starts[cell.key] - 1
 
 
 def unfinished(launch: Launch) -> list[Cell]:
@@ -91,6 +94,14 @@ def _fit(launch: Launch, cells: list[Cell], autopsy: memory.Autopsy) -> None:
     handed_in = {"make_gate": launch.make_gate, "make_guard": memory.HostGuard}
     asks = _cluster_resources if launch.cluster else _resources
     trainable = tune.with_resources(tune.with_parameters(IsothermTrial, **handed_in), asks)
+    stalls = StallWatch(launch.execution.stall_timeout_s)
+    callbacks = [
+        _ledger_callback(launch, autopsy, stalls),
+        stalls,
+        StuckWatch(launch.drain),
+        DiskWatch(launch.recorder, launch.drain, launch.execution.disk_timeout_s),
+        *launch.callbacks,
+    ]
     # Every node must see Tune's folder: in a cluster it lies beside the results, which all share.
     shared = launch.paths.root.resolve() if launch.cluster else None
     prefix = ".tune-" if shared else "isotherm-tune-"
@@ -107,7 +118,7 @@ def _fit(launch: Launch, cells: list[Cell], autopsy: memory.Autopsy) -> None:
             run_config=tune.RunConfig(
                 name="round",
                 storage_path=scratch,
-                callbacks=[_ledger_callback(launch, autopsy), StuckWatch(launch.drain), *launch.callbacks],
+                callbacks=callbacks,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=0),
                 stop=DrainStopper(),
@@ -127,7 +138,7 @@ def _job(launch: Launch, cell: Cell) -> TrialJob:
         data_root=launch.data_root.resolve(),
         predictions=launch.paths.prediction(cell.key).resolve(),
         checkpoints=launch.paths.checkpoint(cell.key).resolve(),
-        log_file=(launch.paths.logs / f"{cell.key}.log").resolve(),
+        log_file=launch.paths.trial_log(cell.key).resolve(),
     )
 
 
@@ -159,21 +170,37 @@ def _trial_folder(trial: Any) -> str:
     return str(trial.config["job"]["key"])
 
 
-def _ledger_callback(launch: Launch, autopsy: memory.Autopsy) -> LedgerCallback:
+def _ledger_callback(launch: Launch, autopsy: memory.Autopsy, stalls: StallWatch) -> LedgerCallback:
     drain = launch.drain
 
     def on_running(key: str, running: bool) -> None:
         (drain.running.add if running else drain.running.discard)(key)
 
+    def diagnose(key: str, error: str) -> tuple[Status, str]:
+        if stalled := stalls.reason(key):
+            return "failed", stalled
+        cause = autopsy.out_of_memory(error, launch.paths.checkpoint(key).resolve())
+        return "out_of_memory" if cause else "failed", cause
+
     return LedgerCallback(
         launch.recorder.record,
-        on_failure=lambda error: drain.request(f"the ledger cannot be written: {error}"),
+        on_failure=lambda error: drain.request(f"the ledger, which cannot be written: {error}"),
         on_running=on_running,
         on_saved=drain.saved.add,
-        out_of_memory=lambda key, error: autopsy.out_of_memory(error, launch.paths.checkpoint(key).resolve()),
+        diagnose=diagnose,
+        last_lines=lambda key: _tail(launch.paths.trial_log(key)),
         code_version=code_version(),
         device_name=launch.device.name,
     )
+
+
+def _tail(path: Path) -> tuple[str, ...]:
+    """The last lines of a log; none where there is no log."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as lines:
+            return tuple(line.rstrip("\n") for line in deque(lines, maxlen=LOG_LINES))
+    except OSError:
+        return ()
 
 
 def _mark_interrupted(launch: Launch) -> None:

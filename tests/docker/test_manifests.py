@@ -113,4 +113,4 @@ def test_compose_binds_to_this_host_and_restricts_every_service() -> None:
     assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
     assert "deploy" not in services["sweep-cpu"]
     assert services["sweep"]["shm_size"] == "1g"
-    assert services["sweep"]["stop_grace_period"] == "30s"
+    assert services["sweep"]["stop_grace_period"] == "${GRACE:-30}s"

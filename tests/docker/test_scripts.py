@@ -108,7 +108,8 @@ def test_what_a_container_may_and_whose_files_it_writes(tools: Path, run: Run, t
     assert "no-new-privileges" in after(said, "--security-opt")
     assert "--read-only" in said.splitlines()
     assert after(said, "--shm-size") == ["1g"]
-    assert int(after(said, "--stop-timeout")[0]) > 10
+    assert after(said, "--stop-timeout") == ["30"]
+    assert after(run("run", "isotherm", GRACE="120").stdout, "--stop-timeout") == ["120"]
     assert {"WANDB_API_KEY", "ISOTHERM_TRAINING__EPOCHS"} == set(after(said, "--env"))
     assert "hush" not in said, "secrets go by name"
     mounts = after(said, "--volume")

@@ -2,61 +2,15 @@
 
 import json
 import signal
-import time
-from collections.abc import Callable
-from typing import Any
 
 import pandas as pd
-import psutil
 import pytest
 from mlflow import MlflowClient
 
 from runner.results import COLUMNS
-from tests.integration.workplace import SWEEP, Workplace
+from tests.integration.workplace import LONGER, SWEEP, Workplace, same, wait_for
 
 pytestmark = pytest.mark.timeout(400)
-
-# Seconds, rates and memory differ between runs of the same trial; everything else must not.
-CHANGING = ("seconds", "per_second", "bytes", "started_at", "ended_at", "attempts", "celsius")
-
-
-def same(one: pd.DataFrame, other: pd.DataFrame) -> None:
-    columns = [name for name in one.columns if not any(part in name for part in CHANGING)]
-    assert len(columns) > 30
-    pd.testing.assert_frame_equal(one[columns], other[columns], check_exact=True)
-
-
-def wait_for(condition: Callable[[], Any], timeout: float = 90) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-
-
-def has_checkpoint(place: Workplace) -> bool:
-    return any((place.folder / "runs" / "small" / "checkpoints").glob("*/checkpoint-*"))
-
-
-def attempts(place: Workplace) -> int:
-    """Starts of trials; baselines are left out."""
-    trials = {record["key"] for record in place.ledger() if record["kind"] == "cell" and record["cell_kind"] == "model"}
-    return sum(record["kind"] == "attempt" and record["key"] in trials for record in place.ledger())
-
-
-def workers_in(place: Workplace) -> list[psutil.Process]:
-    """Ray's worker processes that run in this workplace's folder; its small agents take longer to end."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if (
-                process.cmdline()[:1]
-                and process.cmdline()[0].startswith("ray::")
-                and str(place.folder) in process.cwd()
-            ):
-                found += [process] if "Agent" not in process.cmdline()[0] else []
-        except psutil.Error:
-            continue
-    return found
 
 
 def test_a_sweep_from_start_to_end_again_and_grown(workplace: Workplace) -> None:
@@ -83,29 +37,17 @@ def test_a_sweep_from_start_to_end_again_and_grown(workplace: Workplace) -> None
 
     again = workplace.run("sweep", "sweep.yaml", "--no-tracking")
     assert "nothing to run" in again.stdout
-    assert attempts(workplace) == 2
+    assert workplace.attempts() == 2
 
     workplace.write(SWEEP.replace("[20k, 60k]", "[20k]").replace("seed: [0]", "seed: [0, 1]"))
     plan = json.loads(workplace.run("plan", "sweep.yaml", "--json").stdout)
     assert sorted(cell["state"] for cell in plan["cells"]) == ["done", "new"]
     assert len(plan["orphaned"]) == 1
     workplace.run("sweep", "sweep.yaml", "--no-tracking")
-    assert attempts(workplace) == 3, "only the new cell was run"
+    assert workplace.attempts() == 3, "only the new cell was run"
     grown = workplace.results()
     assert list(grown.index) == ["20k-h1-s0", "20k-h1-s1"], "the removed cell left the results"
     same(table.loc[["20k-h1-s0"]], grown.loc[["20k-h1-s0"]])
-
-
-LONGER = ("--set", "training.epochs=6", "--set", "grid.budget=[300k, 400k]", "--no-tracking")
-
-
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """Results of the undisturbed sweep, once for all the disturbed ones."""
-    place = Workplace(tmp_path_factory.mktemp("calm"))
-    place.write()
-    place.run("sweep", "sweep.yaml", *LONGER)
-    return place.results()
 
 
 @pytest.mark.slow
@@ -114,7 +56,7 @@ def test_an_interrupted_sweep_ends_with_the_same_bits(
     number: signal.Signals, workplace: Workplace, calm: pd.DataFrame
 ) -> None:
     process = workplace.start("sweep", "sweep.yaml", *LONGER)
-    wait_for(lambda: has_checkpoint(workplace))
+    wait_for(workplace.has_checkpoint)
     process.send_signal(number)
     code = process.wait(timeout=30)
     if number is signal.SIGKILL:
@@ -124,7 +66,7 @@ def test_an_interrupted_sweep_ends_with_the_same_bits(
         status = json.loads(workplace.run("status", "small", "--json").stdout)
         assert "interrupted" in status["counts"]
         assert "resume with" in (workplace.folder / "started-0.log").read_text()
-    wait_for(lambda: not workers_in(workplace))
+    wait_for(lambda: not workplace.workers())
 
     plan = json.loads(workplace.run("plan", "sweep.yaml", *LONGER[:-1], "--json").stdout)
     assert "resumable" in [cell["state"] for cell in plan["cells"]]
@@ -136,11 +78,11 @@ def test_an_interrupted_sweep_ends_with_the_same_bits(
 @pytest.mark.slow
 def test_a_worker_that_is_killed_goes_on_in_the_next_round(workplace: Workplace, calm: pd.DataFrame) -> None:
     process = workplace.start("sweep", "sweep.yaml", *LONGER)
-    wait_for(lambda: has_checkpoint(workplace))
-    next(worker for worker in workers_in(workplace) if "Trainable" in worker.cmdline()[0]).kill()
+    wait_for(workplace.has_checkpoint)
+    next(worker for worker in workplace.workers() if "Trainable" in worker.cmdline()[0]).kill()
     assert process.wait(timeout=240) == 0, (workplace.folder / "started-0.log").read_text()
     same(calm, workplace.results())
-    assert attempts(workplace) == 3
+    assert workplace.attempts() == 3
     assert "failed" in [record.get("status") for record in workplace.ledger()]
 
 

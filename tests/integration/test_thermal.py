@@ -8,8 +8,7 @@ import pytest
 
 from runner.thermal import sensors
 from runner.thermal.spec import ThermalSpec
-from tests.integration.test_sweep import same
-from tests.integration.workplace import SWEEP, Workplace
+from tests.integration.workplace import SWEEP, Workplace, same
 
 pytestmark = pytest.mark.timeout(400)
 

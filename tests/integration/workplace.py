@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 
 # Small enough for seconds a trial, long enough to be interrupted.
 SWEEP = """\
@@ -23,6 +26,26 @@ grid:
 execution: {device: cpu, micro_batch: 64, threads: 1, checkpoint_interval_s: 0.5}
 thermal: {require_sensors: false}
 """
+# Two trials that last long enough to be disturbed.
+LONGER = ("--set", "training.epochs=6", "--set", "grid.budget=[300k, 400k]", "--no-tracking")
+
+# Seconds, rates and memory differ between runs of the same trial; everything else must not.
+CHANGING = ("seconds", "per_second", "bytes", "started_at", "ended_at", "attempts", "celsius")
+
+
+def same(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    """Fail where two tables of results differ in a bit of what must not differ."""
+    columns = [name for name in one.columns if not any(part in name for part in CHANGING)]
+    assert len(columns) > 30
+    pd.testing.assert_frame_equal(one[columns], other[columns], check_exact=True)
+
+
+def wait_for(condition: Callable[[], Any], timeout: float = 90) -> None:
+    """Wait until a condition holds; fail where it does not come true."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.1)
 
 
 @dataclass
@@ -73,6 +96,47 @@ class Workplace:
         path = self.folder / "runs" / run / "ledger.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line) for line in lines]
+
+    def log(self, number: int = 0) -> str:
+        """What a started command has printed."""
+        return (self.folder / f"started-{number}.log").read_text()
+
+    def has_checkpoint(self) -> bool:
+        """Whether any trial has saved."""
+        return any((self.folder / "runs" / "small" / "checkpoints").glob("*/checkpoint-*"))
+
+    def attempts(self) -> int:
+        """Starts of trials; baselines are left out."""
+        records = self.ledger()
+        trials = {one["key"] for one in records if one["kind"] == "cell" and one["cell_kind"] == "model"}
+        return sum(one["kind"] == "attempt" and one["key"] in trials for one in records)
+
+    def processes(self) -> list[psutil.Process]:
+        """Every process that runs in this workplace's folder."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if self.folder in (path := Path(process.cwd()), *path.parents):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def workers(self) -> list[psutil.Process]:
+        """Ray's worker processes of this workplace; its small agents take longer to end."""
+        found = []
+        for process in self.processes():
+            try:
+                name = (process.cmdline() or [""])[0]
+            except psutil.Error:
+                continue
+            if name.startswith("ray::") and "Agent" not in name:
+                found.append(process)
+        return found
+
+    def trial_worker(self) -> psutil.Process:
+        """A process that trains."""
+        return next(one for one in self.workers() if "Trainable" in one.cmdline()[0])
 
     def stop(self) -> None:
         """End whatever was started here and still runs."""

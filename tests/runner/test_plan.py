@@ -78,6 +78,47 @@ def test_disk_is_what_the_cells_to_run_will_write(sweep_file: Write) -> None:
     assert one.disk_bytes == 2 * 16 * one.grid.cells[0].counts.total
 
 
+def test_cells_of_two_code_versions_are_told_apart(sweep_file: Write, folder: Path) -> None:
+    path = sweep_file(("seed: [0]", "seed: [0, 1]"))
+    fresh = build(path)
+    key, other = fresh.states
+    ledger = Ledger(fresh.paths.ledger)
+    ledger.append(SweepStarted(run="tiny", keys=(key, other), config={}, code_version="1", versions={}))
+    for one, version in ((key, "1.0+gold"), (other, "1.0+gnew")):
+        ledger.append(CellRecorded(key=one, name=one, labels={}, sizes={}, spec={}))
+        ledger.append(AttemptStarted(key=one, attempt=1, execution={}, code_version=version))
+        ledger.append(CellEnded(key=one, attempt=1, status="finished"))
+    ledger.close()
+    found = {finding.gate: finding for finding in build(path).findings}["mixed code"]
+    assert (found.level, found.number, found.limit) == ("warn", 2, 1)
+    assert "1 cell by 1.0+gold, 1 cell by 1.0+gnew" in found.message
+    assert [finding.gate for finding in build(path, "gates.mixed_code=error").errors] == ["mixed code"]
+    assert "mixed code" not in {finding.gate for finding in build(path, "gates.mixed_code=off").findings}
+
+
+def test_an_old_cell_beside_cells_to_run_warns_and_a_fresh_grid_does_not(sweep_file: Write, folder: Path) -> None:
+    path = sweep_file(("seed: [0]", "seed: [0, 1]"))
+    fresh = build(path)
+    assert "mixed code" not in {finding.gate for finding in fresh.findings}
+    key = next(iter(fresh.states))
+    ledger = Ledger(fresh.paths.ledger)
+    ledger.append(CellRecorded(key=key, name=key, labels={}, sizes={}, spec={}))
+    ledger.append(AttemptStarted(key=key, attempt=1, execution={}, code_version="1.0+gold"))
+    ledger.append(CellEnded(key=key, attempt=1, status="finished"))
+    ledger.close()
+    found = {finding.gate: finding for finding in build(path).findings}["mixed code"]
+    assert "1 would be by" in found.message
+
+
+def test_the_shipped_sweeps_have_warnings_at_most(folder: Path) -> None:
+    here = ("execution.device=cpu", "execution.dtype=fp32", "thermal.require_sensors=false")
+    for path in sorted((ROOT / "configs/sweeps").glob("*.yaml")):
+        found = build(path, *here).findings
+        assert {finding.level for finding in found} <= {"warn"}, path
+        assert all(finding.message and finding.mend for finding in found)
+        assert "distribution drift" in {finding.gate for finding in found}  # 1999 to 2013 is no calm decade
+
+
 def test_sensors_that_are_required_stop_the_sweep(sweep_file: Write) -> None:
     plan = build(sweep_file(), "thermal.require_sensors=true")
     assert [finding.gate for finding in plan.errors] == ["temperature sensors"]

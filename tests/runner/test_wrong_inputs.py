@@ -111,6 +111,15 @@ TABLE = [
     one("bad value on an axis", "seed: [0]", "model.dropout: [0.1, 2]", "grid.model.dropout", "less than 1"),
     one("too many cells", "seed: [0]", f"seed: {list(range(10_001))}", "10001 cells"),
     one("impossible budget", "budget: [20k]", "budget: [100]", "100"),
+    Wrong(
+        "a hand-written shape off its budget",  # a tenth of what its name says, as once published
+        ("configs/budgets/2m.yaml:1", "172,881 parameters; 2,000,000 were requested", "allowed is 2%"),
+        (("budget: [20k]", "budget: [2m]"),),
+        files={"configs/budgets/2m.yaml": "patchtst: {width: 80, depth: 2, heads: 4, feed_forward: 320}\n"},
+    ),
+    # gates
+    Wrong("unknown gate", ("unknown key 'leaks'", "did you mean 'leak'"), append="gates: {leaks: warn}\n"),
+    Wrong("unknown level", ("gates.leak", "'error', 'warn' or 'off'"), append="gates: {leak: maybe}\n"),
     # execution
     one("CUDA where there is none", "device: cpu", "device: cuda", "no CUDA device"),
     one("bf16 on a CPU", "device: cpu", "device: cpu\n  dtype: bf16", "bf16 needs a CUDA device"),
@@ -172,6 +181,7 @@ def test_wrong_input(
     if wrong.text is not None:
         path.write_bytes(wrong.text.encode("utf-8", "surrogateescape"))
     for name, text in wrong.files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     for name, value in wrong.environment.items():
         monkeypatch.setenv(name, value)

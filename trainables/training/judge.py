@@ -62,6 +62,10 @@ class Judge:
                 collapsed = is_collapsed(scores, intervals)
         return columns, collapsed
 
+    def training_columns(self, outputs_N: Floats, residual_variance: float | None) -> dict[str, float | None]:
+        """Skill on the training windows, scored as validation is: the gap between the two shows over-fitting."""
+        return {"train_skill": self.scores("train", outputs_N, residual_variance).skill}
+
     def predictions(self, outputs: Mapping[str, Floats]) -> pd.DataFrame:
         """Columns date, asset, split, label, logit (regression: predicted mean), one row a window."""
         parts = [

@@ -216,12 +216,12 @@ class Trainer:
         self._plan_evaluation(learner)
 
     def _plan_evaluation(self, learner: Learner) -> None:
-        """Validation is due after the last step of an epoch, test after the last epoch."""
+        """Validation is due after the last step of an epoch; test after the last, with training for the gap to it."""
         progress, splits = self._progress, self._judge.splits
         if progress.stopped or progress.epoch == self._spec.training.epochs:
             assert self._best is not None
             learner.model.load_state_dict(self._best.weights)
-            names = ["test"]
+            names = ["test", "train"]
         elif progress.step == (progress.epoch + 1) * self._schedule.steps_per_epoch:
             names = ["validation", "train"] if self._judge.regression else ["validation"]
         else:
@@ -239,7 +239,7 @@ class Trainer:
                 for name, outputs_N in evaluation.outputs().items()
             }
             if "test" in outputs:
-                self._end(test_outputs_N=outputs["test"])
+                self._end(final=outputs)
             else:
                 self._close_epoch(learner, outputs)
 
@@ -264,15 +264,22 @@ class Trainer:
 
     # ---- the end ------------------------------------------------------------------------------------------------
 
-    def _end(self, reason: str = "", test_outputs_N: Floats | None = None) -> None:
-        """Judge the best weights, and let go of all tensors. A reason means that the trial diverged."""
+    def _end(self, reason: str = "", final: dict[str, Floats] | None = None) -> None:
+        """Judge the best weights, and let go of all tensors. A reason means that the trial diverged.
+
+        Args:
+            reason: what diverged.
+            final: outputs of the best weights for test and training; None where the trial diverged.
+        """
         progress, best = self._progress, self._best
         if best is not None:
             self._outputs["validation"] = best.outputs_N.numpy()
-        if test_outputs_N is not None:
-            self._outputs["test"] = test_outputs_N
+        if final is not None:
+            self._outputs["test"] = final["test"]
         residual_variance = best.residual_variance if best else None
         columns, collapsed = self._judge.columns(self._outputs, residual_variance)
+        if final is not None:
+            columns |= self._judge.training_columns(final["train"], residual_variance)
         self._free()
         self._result = TrialResult(
             status="diverged" if reason else "finished",

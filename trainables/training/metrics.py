@@ -19,6 +19,9 @@ from trainables.schema import TaskSpec
 from trainables.training.bootstrap import BlockBootstrap, Floats, interval
 
 COLLAPSED_SPREAD = 0.01  # design: standard deviation of the probability; in regression, over that of the target
+# Of the mean probability from a rate. A sigmoid of probabilities moves the mean by 0.12 at a rate of 0.5, by 0.05 at
+# 0.6, and by more below; an honest model is nearer than this to one of the two rates.
+SQUASHED_LEVEL = 0.04
 _LOG_2PI = math.log(2 * math.pi)
 
 
@@ -45,6 +48,8 @@ class Scores:
         own_rate_loss: the same for this split's own rate, which no forecaster knows beforehand.
         skill: ``1 - loss / prior_loss``.
         spread: standard deviation of the predicted probability (regression: of the mean, over the target's).
+        squashed: whether the outputs look like probabilities where logits are due: all within 0 and 1, and their mean
+            probability off both the training split's rate and this one's. A sigmoid too many does that.
         auc, ap, brier: area under the ROC curve, average precision, Brier score; None in regression, and the first
             two where one class is absent.
     """
@@ -57,6 +62,7 @@ class Scores:
     auc: float | None
     ap: float | None
     brier: float | None
+    squashed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,11 +118,13 @@ class Scorer:
         outputs_N = np.asarray(outputs_N, dtype=np.float64)
         loss, prior_loss = float(self._losses(outputs_N, residual_variance).mean()), float(self._prior_N.mean())
         auc = ap = brier = None
+        squashed = False
         if self._regression:
             spread = float(outputs_N.std() / self._labels_N.std())
         else:
             probability_N = expit(outputs_N)
             spread = float(probability_N.std())
+            squashed = self._squashed(outputs_N, float(probability_N.mean()))
             brier = float(np.mean((probability_N - self._labels_N) ** 2))
             if 0 < self._labels_N.sum() < len(self._labels_N):
                 ranking = _Ranking(outputs_N, self._labels_N)
@@ -128,6 +136,7 @@ class Scorer:
             own_rate_loss=self._own_rate_loss,
             skill=1 - loss / prior_loss,
             spread=spread,
+            squashed=squashed,
             auc=auc,
             ap=ap,
             brier=brier,
@@ -168,6 +177,12 @@ class Scorer:
             if missing <= 0:
                 break
         return np.concatenate(pieces)
+
+    def _squashed(self, outputs_N: Floats, mean: float) -> bool:
+        """Logits of a common class may all lie between 0 and 1, too, but their mean probability is then its share."""
+        rates = (self._prior.mean, float(self._labels_N.mean()))
+        inside = bool(outputs_N.min() >= 0 and outputs_N.max() <= 1)
+        return inside and min(abs(mean - rate) for rate in rates) > SQUASHED_LEVEL
 
     def _losses(self, outputs_N: Floats, residual_variance: float | None) -> Floats:
         if not self._regression:

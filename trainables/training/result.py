@@ -83,7 +83,8 @@ class TrialResult:
         evaluation_seconds: in forward passes for validation and test.
         peak_bytes: CUDA allocator's peak, or the process's peak resident size on a CPU.
         columns_by_split: numbers of validation (``val_loss``, ``prior_loss``, ``skill``, ...) and of test
-            (``test_loss``, ``test_prior_loss``, ``test_skill``, ...), with their intervals (``..._low``, ``..._high``).
+            (``test_loss``, ``test_prior_loss``, ``test_skill``, ...), with their intervals (``..._low``, ``..._high``);
+            and ``train_skill``, with dropout off.
     """
 
     status: Literal["finished", "diverged"]

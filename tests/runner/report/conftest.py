@@ -62,13 +62,22 @@ def grid(
     return [Cell(b, h, s, **same) for h in horizons for b in budgets for s in seeds]
 
 
-def write(root: Path, cells: Sequence[Cell], *, closed: bool = True, events: Sequence[EventRecorded] = ()) -> RunPaths:
+def write(
+    root: Path,
+    cells: Sequence[Cell],
+    *,
+    closed: bool = True,
+    events: Sequence[EventRecorded] = (),
+    gates: Sequence[dict[str, Any]] = (),
+) -> RunPaths:
     """A run directory whose ledger says what a sweep over these cells would."""
     with patch("os.fsync"):  # durability is not the subject here, and a busy disk would make it slow
-        return _write(RunPaths(root), cells, closed, events)
+        return _write(RunPaths(root), cells, closed, events, tuple(gates))
 
 
-def _write(paths: RunPaths, cells: Sequence[Cell], closed: bool, events: Sequence[EventRecorded]) -> RunPaths:
+def _write(
+    paths: RunPaths, cells: Sequence[Cell], closed: bool, events: Sequence[EventRecorded], gates: tuple[Any, ...]
+) -> RunPaths:
     ledger = Ledger(paths.ledger)
     ledger.append(
         SweepStarted(
@@ -77,6 +86,7 @@ def _write(paths: RunPaths, cells: Sequence[Cell], closed: bool, events: Sequenc
             config={"name": paths.root.name, "data": {"source": ["sp500"]}},
             code_version="0.1.0+g3f2a9c1",
             versions={"isotherm": "0.1.0", "python": "3.11.2", "torch": "2.13.0+cpu", "numpy": "2.2.6"},
+            gates=gates,
         )
     )
     for cell in cells:

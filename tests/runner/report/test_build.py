@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 import runner.report
-from runner.ledger import EventRecorded
 from runner.paths import RunPaths
 from runner.report import Report, build
 from trainables.errors import LedgerError
@@ -90,8 +89,10 @@ def test_a_damaged_ledger_is_refused_and_the_old_report_stays(run) -> None:
 
 
 def test_warnings_of_the_gates_stand_among_the_findings(run) -> None:
-    text = build(run(run.grid(["50k"]), events=[EventRecorded(what="gate_warn", message="3 sizes | too few")]))
-    assert "checks before the start: 1 warning" in text.markdown.read_text(encoding="utf-8")
+    gate = {"gate": "distinct sizes", "message": "3 sizes | too few", "mend": "more"}
+    text = build(run(run.grid(["50k"]), gates=[gate])).markdown.read_text(encoding="utf-8")
+    assert "checks before the start: 1 warning" in text
+    assert r"3 sizes \| too few. Mend: more." in text
 
 
 def test_the_report_needs_neither_torch_nor_ray_nor_pyplot() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.ledger import AttemptStarted, EventRecorded, Ledger, SweepStarted
+from runner.ledger import AttemptStarted, Ledger, SweepStarted
 from runner.paths import RunPaths
 from runner.report import Report
 from runner.report.collect import Collected, collect
@@ -128,14 +128,12 @@ def test_mixed_code_versions_are_counted(run) -> None:
 
 
 def test_gates_are_those_of_the_latest_start(run) -> None:
-    paths = run([run.cell("50k")], events=[EventRecorded(what="gate_warn", message="old")])
+    old, new = ({"gate": "sizes", "message": message, "mend": "more"} for message in ("old", "3 sizes"))
+    paths = run([run.cell("50k")], gates=[old])
     ledger = Ledger(paths.ledger)
-    ledger.append(SweepStarted(run="made", keys=(), config={}, code_version="", versions={}))
-    for message in ("few sizes", "few sizes"):
-        ledger.append(EventRecorded(what="gate_warn", message=message))
-    ledger.append(EventRecorded(what="resume", message="no gate"))
+    ledger.append(SweepStarted(run="made", keys=(), config={}, code_version="", versions={}, gates=(new, new)))
     ledger.close()
-    assert collect(paths).gates == ("few sizes",)
+    assert collect(paths).gates == ("sizes: 3 sizes. Mend: more.",)
 
 
 def test_commands_quote_an_odd_folder(tmp_path) -> None:

@@ -1,7 +1,8 @@
 """Replays of what went wrong for others, with known truth: what the report must say, and what it must never say."""
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -32,6 +33,8 @@ class Made:
     test_loss: float | None = None
     half: float = 0.01
     fraction: float = 1.0
+    horizon: int = 1
+    best_epoch: int = 6
 
 
 def trials(
@@ -64,13 +67,13 @@ def write(root: Path, cells: Sequence[Made]) -> RunPaths:
 
 
 def _write(ledger: Ledger, cell: Made, key: str) -> None:
-    labels = {"horizon": 1, "tier": "a20", "timescale": "daily", "data_fraction": cell.fraction}
+    labels = {"horizon": cell.horizon, "tier": "a20", "timescale": "daily", "data_fraction": cell.fraction}
     labels |= {"model": "patchtst", "budget": str(cell.size), "seed": cell.seed} if cell.size else {"model": cell.name}
     ledger.append(
         CellRecorded(
             key=key, name=cell.name, cell_kind="model" if cell.size else "baseline", labels=labels, n_params=cell.size,
             sizes={"n_train": round(3000 * cell.fraction), "n_val": 600, "n_test": 600, "n_val_effective": 600},
-            spec={"data": {**DATA, "fraction": cell.fraction}, "task": TASK},
+            spec={"data": {**DATA, "fraction": cell.fraction}, "task": {**TASK, "horizon": cell.horizon}},
         )
     )  # fmt: skip
     ledger.append(AttemptStarted(key=key, attempt=1, execution={}))
@@ -81,6 +84,7 @@ def _write(ledger: Ledger, cell: Made, key: str) -> None:
     result = {
         "val_loss": cell.loss, "val_loss_low": cell.loss - cell.half, "val_loss_high": cell.loss + cell.half,
         "prior_loss": PRIOR, "skill": skill, "skill_low": skill - half, "skill_high": skill + half,
+        "epochs": 8, "best_epoch": cell.best_epoch,
         "collapsed": cell.collapsed, "test_loss": test, "test_skill": 1 - test / (PRIOR + 0.005),
     }  # fmt: skip
     ledger.append(CellEnded(key=key, attempt=1, status="finished", result=result))
@@ -174,6 +178,44 @@ def test_data_fractions_make_a_second_variable(tmp_path: Path) -> None:
     (one,) = collect(write(tmp_path, [*cells, *baselines(0.7, 0.69, 0.6)])).verdicts
     assert one.fit is not None
     assert "D^beta" in one.fit.form
+
+
+def test_series_are_pooled_with_an_offset_each(tmp_path: Path) -> None:
+    near = trials(law)
+    far = [replace(cell, name=f"far-{cell.name}", loss=cell.loss + 0.05, horizon=5) for cell in trials(law)]
+    losses = (0.6, 0.58, 0.57)
+    others = [replace(one, name=one.name, horizon=5, half=0.011) for one in baselines(*losses)]
+    collected = collect(write(tmp_path, [*near, *far, *baselines(*losses), *others]))
+    assert [one.verdict for one in collected.verdicts] == ["power law", "power law"]
+    fit = collected.fits[-1].fit
+    assert collected.fits[-1].place == "all of these pooled, each with an E of its own"
+    assert fit.n_points == 30
+    assert fit.irreducible["horizon 5"] - fit.irreducible["horizon 1"] == pytest.approx(0.05, abs=0.01)
+    low, high = fit.intervals["alpha"]
+    assert low <= 0.3 <= high
+    assert fit.extrapolation is not None
+    assert abs(fit.extrapolation.relative_error) < 0.01
+    page = build(RunPaths(tmp_path / "runs" / "made")).markdown.read_text(encoding="utf-8")
+    assert re.search(r"pooled, .* horizon 1 0\.44\d\d, horizon 5 0\.49\d\d \|", page)
+
+
+def test_one_series_is_not_pooled(tmp_path: Path) -> None:
+    collected = collect(write(tmp_path, [*trials(law), *baselines(0.6, 0.58, 0.57)]))
+    assert [one.place for one in collected.fits] == [
+        "horizon 1: validation, all trials",
+        "horizon 1: test, all trials",
+    ]
+
+
+def test_what_remains_without_marked_trials_is_told_and_decides_nothing(tmp_path: Path) -> None:
+    early = [replace(cell, best_epoch=8 if cell.seed == 0 else 6) for cell in trials(law)]
+    word, reason = verdict_of(tmp_path / "some", [*early, *baselines(0.6, 0.58, 0.57)])
+    assert word == "power law"
+    assert "without the 5 trials that are under-trained or over-fitted validation says 'power law'" in reason
+    all_early = [replace(cell, best_epoch=8) for cell in trials(law)]
+    word, reason = verdict_of(tmp_path / "all", [*all_early, *baselines(0.6, 0.58, 0.57)])
+    assert word == "power law"
+    assert "too few sizes remain" in reason
 
 
 def test_predictions_give_shared_resamples(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ def make(tmp_path: Path) -> Callable[[Level, bool], SweepGate]:
     def build(level: Level, draining: bool) -> SweepGate:
         flag = tmp_path / "drain"
         if draining:
+            flag.unlink(missing_ok=True)
+        else:
             flag.touch()
         governed = ThermalGate(ThermalSpec(unknown_hold_s=60, unknown_stop_s=120))
         governed.take(Published(time.monotonic(), level, 0.5, 1e6, 50.0, "because"))

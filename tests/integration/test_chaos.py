@@ -1,0 +1,20 @@
+"""The short form of `make chaos`: a few random kills, and a few torn ends."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.chaos.faults import FAULTS
+from tests.chaos.storm import make_place, seeded, through
+from tests.integration.workplace import LONGER, SWEEP
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.mark.parametrize("name", ["kill", "tear"])
+def test_a_sweep_comes_through_a_storm_with_the_same_bits(name: str, tmp_path: Path, calm: pd.DataFrame) -> None:
+    fault = FAULTS[name](make_place(tmp_path / "place", SWEEP), seeded(7, name))
+    outcome = through(fault, 2, LONGER[:-1], (calm, 0.0))
+    assert outcome.faults == 2
+    assert outcome.exits[-1] == 0

@@ -1,0 +1,180 @@
+"""A sweep on a bad day: a full disk, a worker that hangs, a second signal, a driver that is killed."""
+
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from tests.chaos.faults import fill
+from tests.integration.workplace import LONGER, Workplace, same, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+DISK_BYTES = 80_000_000  # room for the sweep, and little more
+
+
+class SmallDisk:
+    """A file system of its own, in memory, that can be filled to the last byte."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._ballast = folder / "ballast"
+
+    def fill(self) -> None:
+        fill(self._ballast)
+
+    def empty(self) -> None:
+        self._ballast.unlink()
+
+    def remount(self, option: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{option}", str(self.folder)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "isotherm-test", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
+    yield SmallDisk(tmp_path)
+    subprocess.run(["umount", "--lazy", str(tmp_path)], check=True)
+
+
+@pytest.fixture
+def place(disk: SmallDisk) -> Iterator[Workplace]:
+    place = Workplace(disk.folder)
+    place.write()
+    yield place
+    place.stop()
+
+
+def test_trials_wait_for_a_full_disk_and_go_on(disk: SmallDisk, place: Workplace, calm: pd.DataFrame) -> None:
+    process = place.start("sweep", "sweep.yaml", *LONGER)
+    wait_for(place.has_checkpoint)
+    disk.fill()
+    # The log lies on the full disk, too; what tells is that nothing is written any more.
+    records = -1
+    while records != (records := len(place.ledger())):
+        time.sleep(6)
+    assert process.poll() is None
+    disk.empty()
+    assert process.wait(timeout=240) == 0, place.log()
+    same(calm, place.results())
+    assert list(place.results()["attempts"]) == [1, 1], "nobody was started again"
+
+
+def test_a_disk_that_stays_full_ends_the_sweep_resumably(disk: SmallDisk, place: Workplace, calm: pd.DataFrame) -> None:
+    log = place.folder.parent / f"{place.folder.name}.log"
+    command = place.command("sweep", "sweep.yaml", *LONGER, "--set", "execution.disk_timeout_s=3")
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=place.folder, env=place.environment(), stdout=output, stderr=output, text=True
+        )
+    place.started.append(process)
+    wait_for(place.has_checkpoint)
+    disk.fill()
+    assert process.wait(timeout=60) == 3, log.read_text()
+    text = log.read_text()
+    assert "No space left on device" in text
+    assert "resume with: isotherm sweep sweep.yaml" in text
+    assert "Traceback" not in text
+    disk.empty()
+    wait_for(lambda: not place.workers())
+    place.run("sweep", "sweep.yaml", *LONGER)
+    same(calm, place.results())
+
+
+def test_a_read_only_disk_is_refused_before_anything_starts(disk: SmallDisk, place: Workplace) -> None:
+    place.run("data", "prepare", "sweep.yaml")
+    disk.remount("ro")
+    refused = place.run("sweep", "sweep.yaml", *LONGER, expect=2)
+    assert "Read-only file system" in refused.stderr
+    assert "mend: check the path, space and permissions" in refused.stderr
+    disk.remount("rw")
+    (disk.folder / "runs").write_text("a file where the folder of the runs is to be")
+    refused = place.run("sweep", "sweep.yaml", *LONGER, expect=2)
+    assert "the run directory cannot be written" in refused.stderr
+    assert "mend: make room there, or make it writable" in refused.stderr
+
+
+def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(workplace: Workplace, calm: pd.DataFrame) -> None:
+    process = workplace.start("sweep", "sweep.yaml", *LONGER, "--set", "execution.stall_timeout_s=8")
+    wait_for(workplace.has_checkpoint)
+    workplace.trial_worker().suspend()
+    assert process.wait(timeout=240) == 0, workplace.log()
+    same(calm, workplace.results())
+    [failed] = [record for record in workplace.ledger() if record.get("status") == "failed"]
+    assert "no answer for" in failed["reason"]
+    assert "stall_timeout_s" in failed["reason"]
+    assert 0 < len(failed["log"]) <= 50
+
+
+def test_a_trial_that_always_dies_is_failed_with_its_last_words(workplace: Workplace) -> None:
+    """The predictions' folder of one trial is a file: its worker fails at the end, again and again."""
+    process = workplace.start("sweep", "sweep.yaml", "--no-tracking", "--set", "execution.max_attempts=2")
+    wait_for(lambda: len([one for one in workplace.ledger() if one["kind"] == "attempt"]) > 0)
+    keys = {one["name"]: one["key"] for one in workplace.ledger() if one["kind"] == "cell"}
+    (workplace.folder / "runs" / "small" / "predictions" / f"{keys['20k-h1-s0']}.parquet").mkdir()
+    assert process.wait(timeout=240) == 1, workplace.log()
+    table = workplace.results()
+    assert list(table["status"]) == ["failed", "finished"]
+    report = (workplace.folder / "runs" / "small" / "report.html").read_text()
+    assert "IsADirectoryError" in report, "the last log lines are in the report"
+
+
+def test_a_second_signal_ends_the_driver_at_once(workplace: Workplace) -> None:
+    process = workplace.start("sweep", "sweep.yaml", *LONGER)
+    wait_for(workplace.has_checkpoint)
+    workplace.trial_worker().suspend()  # so that the drain has to wait for its whole budget
+    process.send_signal(signal.SIGTERM)
+    wait_for(lambda: "once more: stop at once" in workplace.log())
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 128 + signal.SIGTERM
+    wait_for(lambda: not workplace.workers())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_no_process_is_left_behind(workplace: Workplace, number: signal.Signals) -> None:
+    process = workplace.start("sweep", "sweep.yaml", *LONGER[:-1])
+    wait_for(workplace.has_checkpoint)
+    started = descendants(process.pid)
+    assert len(started) > 5
+    process.send_signal(number)
+    process.wait(timeout=60)
+    if number is signal.SIGTERM:
+        wait_for(lambda: not alive(started), timeout=10)
+    else:
+        wait_for(lambda: not workplace.workers(), timeout=30)
+        wait_for(lambda: not alive(started), timeout=90)
+
+
+def descendants(pid: int) -> list[tuple[int, str]]:
+    """Processes that a process has started, with their start times, which tell them from later users of a number."""
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        try:
+            found.append((child.pid, str(child.create_time())))
+        except psutil.Error:
+            continue
+    return found
+
+
+def alive(started: list[tuple[int, str]]) -> list[str]:
+    left = []
+    for pid, since in started:
+        try:
+            process = psutil.Process(pid)
+            if str(process.create_time()) == since and process.status() != psutil.STATUS_ZOMBIE:
+                left.append(" ".join(process.cmdline())[:100])
+        except psutil.Error:
+            continue
+    return left
