@@ -17,8 +17,7 @@ BIN   := .venv/bin
 STAMP := .venv/lock.sha256
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-storage lock sweep plan debug probe thermal-demo report status doctor verify image docker-sweep \
-  docker-plan docker-debug docker-shell lint format typecheck test test-slow check chaos clean
+.PHONY: help setup setup-storage lock sweep plan debug probe thermal-demo report status doctor verify image docker-sweep docker-plan docker-debug docker-shell lint format typecheck test test-slow check chaos clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
