@@ -290,7 +290,7 @@ def doctor(
         from runner.tune import cluster
 
         execution = place.execution if settings is None else settings.execution
-        findings += cluster.check(cluster.survey(execution, place.thermal, (place.runs, place.data)))
+        findings += cluster.check(cluster.survey(execution, place.thermal, place.shared))
         environment.stop()
     if as_json:
         _print_json(doctors.as_dict(findings))

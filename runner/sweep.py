@@ -94,8 +94,8 @@ def _plan(sweep: Sweep, runs: Path, data_root: Path, address: str | None, consol
     from runner.tune import cluster
 
     settings = sweep.settings
-    shared = (runs, data_root) if settings.storage_path is None else ()  # a storage serves nodes of other disks, too
-    nodes = cluster.survey(settings.execution, settings.thermal, shared)
+    place = doctor.Place.of(settings, runs, data_root, cluster=True)
+    nodes = cluster.survey(settings.execution, settings.thermal, place.shared)
     findings = list(cluster.check(nodes))
     doctor.refuse(findings)
     doctor.show(findings, console)
