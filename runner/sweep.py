@@ -137,6 +137,7 @@ def _log_file(paths: RunPaths) -> Iterator[None]:
 def _write_down(sweep: Sweep, plan: Plan, recorder: Recorder) -> None:
     """Write what is asked into the run directory and the ledger."""
     paths = plan.paths
+    _close_what_stayed_open(recorder)
     for folder in (paths.predictions, paths.checkpoints, paths.logs):
         folder.mkdir(parents=True, exist_ok=True)
     replace_text(paths.sweep_yaml, sweep.file.text)
@@ -155,6 +156,15 @@ def _write_down(sweep: Sweep, plan: Plan, recorder: Recorder) -> None:
     )
     for cell in plan.grid.cells:
         _record_cell(recorder, cell)
+
+
+def _close_what_stayed_open(recorder: Recorder) -> None:
+    """A driver that died has left attempts without an end; nothing of them runs any more."""
+    for key, state in recorder.view.cells.items():
+        if state.status == "running":
+            reason = "its driver died; resumes from its checkpoint"
+            attempt = state.attempts[-1].attempt
+            recorder.record(CellEnded(key=key, attempt=attempt, status="interrupted", reason=reason))
 
 
 def _record_cell(recorder: Recorder, cell: Cell) -> None:

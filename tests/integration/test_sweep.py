@@ -73,6 +73,9 @@ def test_an_interrupted_sweep_ends_with_the_same_bits(
     workplace.run("sweep", "sweep.yaml", *LONGER)
     same(calm, workplace.results())
     assert (workplace.results()["attempts"] > 1).any()
+    ends = [record.get("reason") or "" for record in workplace.ledger() if record.get("status") == "interrupted"]
+    words = "its driver died" if number is signal.SIGKILL else f"stopped by {number.name}"
+    assert any(words in reason for reason in ends)
 
 
 @pytest.mark.slow
