@@ -64,7 +64,6 @@ SCENARIOS = {
     "flat, 7 sizes x 3 seeds, heavy tails 3 %": Truth(7, 3, 0.03, heavy=True),
     "flat, 12 sizes x 3 seeds, noise 1 %": Truth(12, 3, 0.01),
     "straight line, -5 %, 7 sizes x 3 seeds, noise 1 %": Truth(7, 3, 0.01, slope=-0.05),
-    "straight line, -5 %, 12 sizes x 3 seeds, noise 1 %": Truth(12, 3, 0.01, slope=-0.05),
 }
 
 
