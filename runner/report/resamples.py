@@ -27,7 +27,7 @@ def loss_resamples(paths: RunPaths, view: LedgerView, keys: Sequence[str], split
     task = TaskSpec.model_validate(view.cells[keys[0]].cell.spec["task"]) if keys else None
     if task is None or task.kind == "regression":
         return None
-    frames = [_predictions(paths, key, split) for key in keys]
+    frames = [predictions(paths, key, split) for key in keys]
     first = frames[0]
     if first is None or not len(first):
         return None
@@ -42,7 +42,8 @@ def loss_resamples(paths: RunPaths, view: LedgerView, keys: Sequence[str], split
     return scorer.loss_resamples(logits, count=COUNT)
 
 
-def _predictions(paths: RunPaths, key: str, split: str) -> pd.DataFrame | None:
+def predictions(paths: RunPaths, key: str, split: str) -> pd.DataFrame | None:
+    """Date, asset, label and logit of a trial's windows of one split, in order; None where there are none on disk."""
     path = paths.prediction(key)
     if not path.exists():
         return None
