@@ -21,7 +21,7 @@ from trainables.files import replace_text, replacing
 __all__ = ["Report", "build"]
 
 _FIGURES = (
-    "loss_h*.png", "heat_*.png", "calibration*.png", "learning_curves*.png", "time.png", "throughput.png",
+    "loss_h*.png", "heat_map*.png", "calibration*.png", "learning_curves*.png", "time.png", "throughput.png",
     "temperature*.png",
 )  # fmt: skip
 

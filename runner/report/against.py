@@ -32,13 +32,13 @@ def _best(members: Sequence[Trial]) -> tuple[float, str]:
 
 
 def _sentence(where: str, model: tuple[float, str], baseline: tuple[float, str]) -> str:
-    gap = model[0] - baseline[0]
-    judged = (
-        f"no size beats the baseline '{baseline[1]}'"
-        if gap >= 0
-        else f"the best size beats the baseline '{baseline[1]}'"
-    )
-    return (
-        f"{where[:1].upper()}{where[1:]}: {judged}: mean validation loss {number(model[0], 4)} at {model[1]}, "
-        f"{number(baseline[0], 4)} for the baseline ({number(gap, 4, signed=True)} nats)."
-    )
+    losses = [number(loss, 4) for loss, _ in (baseline, model)]
+    start = where[:1].upper() + where[1:]
+    if baseline[0] <= model[0]:
+        text = f"the baseline '{baseline[1]}' is not beaten by any size: {losses[0]} against {losses[1]} nats"
+    else:
+        text = (
+            f"the best size beats every baseline, the best of which is '{baseline[1]}': {losses[1]} against {losses[0]}"
+        )
+        text += " nats"
+    return f"{start}: {text} on validation (mean over seeds at {model[1]}, the best size)."

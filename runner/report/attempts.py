@@ -149,7 +149,7 @@ class _Fold:
             seconds = {part: value * length / total for part, value in seconds.items()}
             total = length
         before = (known.first - known.start).total_seconds() if known.first else (0.0 if total else length)
-        start_up = min(before, length - total)
+        start_up = max(min(before, length - total), 0.0)
         return {START_UP: start_up, **seconds, OTHER: length - total - start_up}
 
     def _since_last(self, key: str, part: str, value: float | None) -> float:

@@ -51,8 +51,9 @@ def gantt_figures(history: History) -> Iterator[Plot]:
         caption=(
             "One row a trial or baseline, one bar an attempt, the first start on top. Within a bar the parts are put "
             "one behind the other: their lengths are as recorded, their order beyond the start-up is not known.",
-            "The strip below counts what ran at once; where it is below its maximum, a place was idle. "
-            "Time in which no driver ran is cut out, and a dotted line stands there.",
+            f"The strip below counts what ran at once, {history.slots} at the most: where it is less, a slot was idle, "
+            "for the probe, for want of work, or because some trials need more room. Time in which no driver ran is "
+            "cut out, and a dotted line stands there.",
         ),
         png=_draw(history, keys),
         wide=True,
@@ -60,8 +61,8 @@ def gantt_figures(history: History) -> Iterator[Plot]:
 
 
 def time_table(history: History) -> Table:
-    """Seconds of each part and their share of all places."""
-    columns = (Column("part"), Column("time", "number"), Column("share of all places (%)", "number"))
+    """Seconds of each part and their share of the time of all slots."""
+    columns = (Column("part"), Column("time", "number"), Column("share of the slots' time (%)", "number"))
     parts = {**history.totals, "idle": history.idle_seconds}
     total = sum(parts.values())
     rows = ((part, duration(value), number(100 * value / total, 1)) for part, value in parts.items() if value > 0)

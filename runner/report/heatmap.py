@@ -12,11 +12,14 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.patches import Rectangle
 
 from runner.report import drawing
-from runner.report.drawing import GREY, INK, MAX_PANELS, Plot
+from runner.report.drawing import GREY, INK, Plot
 from runner.report.trials import Estimate, Group, Trial
 from runner.report.verdict import beside
-from runner.report.wording import NONE, number, plural
+from runner.report.wording import NONE, joined, number, plural
 
+TITLE = "AUC and skill on validation, by budget and horizon"
+_GROUPS = 3  # in one figure
+_BESIDE = 4  # horizons up to which both measures stand side by side
 _NAMES = ("volatility", "linear", "boosted_trees")
 _MIN_SKILL_SPAN = 0.02  # a colour scale never makes less than 2 % of skill look like a mountain
 _EMPTY = np.array([0.96, 0.96, 0.96, 1.0])
@@ -27,7 +30,6 @@ _DARK = 0.2  # relative luminance (WCAG 2) below which white is easier to read t
 class _Measure:
     """What one kind of panel shows."""
 
-    name: str
     title: str
     of: Callable[[Trial], Estimate]
     decimals: int
@@ -35,62 +37,60 @@ class _Measure:
     signed: bool
 
 
-_AUC = _Measure("auc", "AUC on validation", lambda trial: trial.auc, 3, 1.0, False)
-_SKILL = _Measure("skill", "Skill on validation (% of the prior's loss)", lambda trial: trial.skill, 1, 100.0, True)
+_AUC = _Measure("AUC", lambda trial: trial.auc, 3, 1.0, False)
+_SKILL = _Measure("skill (%)", lambda trial: trial.skill, 1, 100.0, True)
 
 
 def heat_figures(trials: Sequence[Trial], baselines: Sequence[Trial]) -> Iterator[Plot]:
-    """One figure of AUC and one of skill, a panel a group; none for a measure that no finished trial has."""
+    """A row a group, at most three a figure, with a panel of AUC (none in regression) and one of skill."""
     groups = tuple(dict.fromkeys(trial.group for trial in trials))
-    for measure in (_AUC, _SKILL):
-        known = [group for group in groups if any(t.group == group and _value(measure, t) is not None for t in trials)]
-        for part, start in enumerate(range(0, len(known), MAX_PANELS), 1):
-            yield _figure(measure, part, known[start : start + MAX_PANELS], groups, trials, baselines)
+    finished = [trial for trial in trials if trial.status == "finished"]
+    known = [group for group in groups if any(t.group == group and t.skill.value is not None for t in finished)]
+    measures = [m for m in (_AUC, _SKILL) if any(m.of(trial).value is not None for trial in finished)]
+    for part, start in enumerate(range(0, len(known), _GROUPS), 1):
+        chosen = known[start : start + _GROUPS]
+        maps = [[_Map.of(measure, group, trials, baselines) for measure in measures] for group in chosen]
+        yield _figure(part, maps, groups)
 
 
-def _value(measure: _Measure, trial: Trial) -> float | None:
-    return measure.of(trial).value if trial.status == "finished" else None
-
-
-def _figure(
-    measure: _Measure,
-    part: int,
-    chosen: Sequence[Group],
-    groups: tuple[Group, ...],
-    trials: Sequence[Trial],
-    baselines: Sequence[Trial],
-) -> Plot:
-    maps = [_Map.of(measure, group, trials, baselines) for group in chosen]
-    values = [cell.value for one in maps for cell in one.cells.values() if cell.value is not None]
-    columns = min(len(maps), 2 if max(len(one.horizons) for one in maps) <= 4 else 1)
-    rows = -(-len(maps) // columns)
-    inch = 0.42 * max(len(one.rows) for one in maps) + 0.75
-    width = min(max(2.0 + 1.35 * len(maps[0].horizons), 4.8) * columns, 12.0)
+def _figure(part: int, maps: list[list["_Map"]], groups: tuple[Group, ...]) -> Plot:
+    shown = [one for row in maps for one in row]
+    columns = len(maps[0]) if max(len(one.horizons) for one in shown) <= _BESIDE else 1
+    rows = -(-len(shown) // columns)
+    width = min(max(columns * (1.4 + 1.3 * max(len(one.horizons) for one in shown)), 7.2), 13.0)
     with drawing.styled():
-        figure = drawing.canvas(width, 0.5 + inch * rows)
+        figure = drawing.canvas(width, 0.5 + rows * (0.42 * max(len(one.rows) for one in shown) + 0.85))
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axis, one in zip(axes, maps, strict=False):
-            _panel(axis, one, _colours(measure, values))
-            axis.set_title(drawing.plain(one.group.differing(groups)))
-        for unused in axes[len(maps) :]:
-            unused.remove()
-        png = drawing.finish(figure, measure.title, [])
+        for axis, one in zip(axes, shown, strict=True):
+            values = [v for other in shown if other.measure is one.measure for v in other.values]
+            _panel(axis, one, _colours(one.measure, values))
+            different = one.group.differing(groups)
+            axis.set_title(drawing.plain(one.measure.title + (f": {different}" if different else "")))
+        png = drawing.finish(figure, TITLE, [])
     return Plot(
-        name=f"heat_{measure.name}" + (f"_{part}" if part > 1 else ""),
-        title=f"{measure.title}, budget by horizon" + (f" ({part})" if part > 1 else ""),
-        alt=f"{measure.title} by budget and horizon in {plural(len(maps), 'panel')}, "
-        f"{number(min(values), measure.decimals)} to {number(max(values), measure.decimals)}.",
+        name="heat_map" + (f"_{part}" if part > 1 else ""),
+        title=TITLE + (f" ({part})" if part > 1 else ""),
+        alt=_alt(shown),
         caption=_CAPTION,
         png=png,
         wide=width > 7.2,
     )
 
 
+def _alt(maps: Sequence["_Map"]) -> str:
+    ranges = []
+    for measure in (_AUC, _SKILL):
+        if values := [value for one in maps if one.measure is measure for value in one.values]:
+            ends = [number(end, measure.decimals, signed=measure.signed) for end in (min(values), max(values))]
+            ranges.append(f"{measure.title} {ends[0]} to {ends[1]}")
+    return f"{TITLE}, in {plural(len(maps), 'panel')}: {joined(ranges)}."
+
+
 _CAPTION = (
     "Means over the seeds of finished trials; in brackets the means of the ends of their 95 % intervals. Below the "
     "line stand the baselines, on the same windows. A star marks a cell of which a trial collapsed; a word stands "
-    "where no trial has a result. Columns are different questions, with different shares of the classes: compare "
-    "within a column.",
+    "where no trial has a result.",
+    "Columns are different questions, with different shares of the classes: compare within a column.",
 )
 
 
@@ -104,11 +104,17 @@ class _Cell:
 class _Map:
     """One panel: rows from the bottom up, baselines first; cells by (row, horizon)."""
 
+    measure: _Measure
     group: Group
     rows: tuple[str, ...]
     n_baselines: int
     horizons: tuple[int, ...]
     cells: dict[tuple[str, int], _Cell]
+
+    @property
+    def values(self) -> list[float]:
+        """What is known."""
+        return [cell.value for cell in self.cells.values() if cell.value is not None]
 
     @classmethod
     def of(cls, measure: _Measure, group: Group, trials: Sequence[Trial], baselines: Sequence[Trial]) -> "_Map":
@@ -127,11 +133,12 @@ class _Map:
             for row, source in sources.items()
             for horizon in horizons
         }
-        return cls(group, tuple(sources), len(names), horizons, cells)
+        return cls(measure, group, tuple(sources), len(names), horizons, cells)
 
 
 def _cell(measure: _Measure, trials: Sequence[Trial]) -> _Cell:
-    known = [measure.of(trial) for trial in trials if _value(measure, trial) is not None]
+    finished = [measure.of(trial) for trial in trials if trial.status == "finished"]
+    known = [one for one in finished if one.value is not None]
     if not known:
         return _Cell(None, trials[0].status.replace("_", " ") if trials else NONE)
     mean = fmean(one.value for one in known if one.value is not None) * measure.scale
@@ -147,7 +154,7 @@ def _cell(measure: _Measure, trials: Sequence[Trial]) -> _Cell:
 def _colours(measure: _Measure, values: Sequence[float]) -> mpl.cm.ScalarMappable:
     """Both maps are told apart with every common colour vision; skill has its neutral middle at 0."""
     if measure is _AUC:
-        return mpl.cm.ScalarMappable(Normalize(min(0.5, *values), max(0.6, *values)), "cividis")
+        return mpl.cm.ScalarMappable(Normalize(min(0.5, *values), max(0.6, *values)), "Blues")
     reach = max(100 * _MIN_SKILL_SPAN, *(abs(value) for value in values))
     return mpl.cm.ScalarMappable(TwoSlopeNorm(0.0, -reach, reach), "PuOr")
 

@@ -43,11 +43,11 @@ class Specs:
 def specs(paths: RunPaths, models: Mapping[str, CellState], baselines: Mapping[str, CellState]) -> Specs:
     """Resolved specifications with the execution record of the latest attempt; shared is what all models share."""
     states = {**models, **baselines}
-    flat = {key: dict(_flat(_content(state))) for key, state in states.items()}
-    shared = set.intersection(*(set(flat[key].items()) for key in models)) if models else set()
+    leaves = {key: dict(flat(_content(state))) for key, state in states.items()}
+    shared = set.intersection(*(set(leaves[key].items()) for key in models)) if models else set()
     runs = {tracker: _runs(paths, tracker) for tracker in TRACKERS}
     return Specs(
-        shared=tuple(_line(item) for item in next(iter(flat.values()), {}).items() if item in shared),
+        shared=tuple(_line(item) for item in next(iter(leaves.values()), {}).items() if item in shared),
         trials=tuple(
             Spec(
                 key=clean(key),
@@ -57,7 +57,7 @@ def specs(paths: RunPaths, models: Mapping[str, CellState], baselines: Mapping[s
                     link for tracker, known in runs.items() if (link := _link(tracker, known.get(key))) is not None
                 ),
             )
-            for key, one in flat.items()
+            for key, one in leaves.items()
         ),
     )
 
@@ -66,11 +66,11 @@ def _content(state: CellState) -> dict[str, Any]:
     return {**state.cell.spec, "execution": state.execution or {}}
 
 
-def _flat(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
+def flat(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
     """Leaves with their dotted places; lists are leaves."""
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _flat(inner, f"{place}.{name}" if place else str(name))
+            yield from flat(inner, f"{place}.{name}" if place else str(name))
     else:
         yield place, json.dumps(value, ensure_ascii=False)
 
