@@ -137,7 +137,8 @@ class _Fold:
         known = self.running.pop(key, None)
         if known is None:
             return
-        length = max((end - known.start).total_seconds(), 0.0)
+        end = max(end, known.start)
+        length = (end - known.start).total_seconds()
         cell = self.cells[key]
         seconds = self._parts(key, known, length, result)
         self.attempts.append(Attempt(key, clean(cell.name), cell.cell_kind, known.start, end, seconds))
