@@ -107,8 +107,11 @@ def plan(
     """
     from runner import plan as planning
     from runner import resources, sweepfile
+    from runner.paths import DATA, RUNS
+    from runner.storage import restore
 
     loaded = sweepfile.load(sweep, set_ or ())
+    restore.bring(loaded.settings, RUNS, DATA, Console(stderr=True))
     folder = resources.cache_folder(use=not no_cache, clear=clear_cache)
     with resources.make_prober(loaded.settings, cache_folder=folder, say=_say) as prober:
         built = planning.build(loaded, prober=prober)

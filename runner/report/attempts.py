@@ -64,7 +64,7 @@ class History:
     @property
     def slots(self) -> int:
         """How many attempts ran at once at the most."""
-        return max((running for _, running in self.running()), default=0)
+        return max([running for _, running in self.running()] + [1]) if self.attempts else 0
 
     def running(self) -> Iterator[tuple[datetime, int]]:
         """Every moment at which the number of running attempts changes, with the number from then on."""

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -65,7 +66,7 @@ class Tracker(Protocol):
         """An error of this tracker in plain words, with the mend."""
 
 
-class Target(BaseModel):
+class Target(BaseModel, ABC):
     """Where a tracker sends records, and with which secrets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,9 +87,9 @@ class Target(BaseModel):
         """Settings that the tracking library takes from the environment alone; for the tracker's own process."""
         return {}
 
+    @abstractmethod
     def build(self, paths: RunPaths) -> Tracker:
         """The tracker of one run."""
-        raise NotImplementedError
 
 
 class Status(BaseModel):

@@ -46,8 +46,8 @@ def start(device: Device) -> None:
             logging_level=logging.ERROR,
             _node_ip_address="127.0.0.1",
         )
-    for name in ("ray", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("ray", "ray.tune"):  # a worker's death is told by us, in a line; its traceback is in the ledger
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def stop() -> None:

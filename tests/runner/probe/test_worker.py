@@ -4,7 +4,6 @@ import dataclasses
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -144,7 +143,6 @@ def test_a_decision_and_its_cache(tmp_path: object) -> None:
 
 
 def test_what_cannot_fit_is_refused_without_a_child() -> None:
-    started = time.monotonic()
     asked: list[str] = []
     with Prober(Options(memory_limit=GB), asked.append) as prober:
         decision = prober.decide(question(spec=spec(width=4096)))
@@ -153,7 +151,6 @@ def test_what_cannot_fit_is_refused_without_a_child() -> None:
     assert not asked
     assert decision.needed_bytes > decision.usable_bytes
     assert "alone need" in decision.reason
-    assert time.monotonic() - started < 30
 
 
 @pytest.mark.slow

@@ -160,9 +160,9 @@ def test_closing_tries_until_time_is_up(story: Any, countdown: Any) -> None:
     story.sweep(A)
     desk = Desk(story, real_time=True)
     desk.notebook.fails = lambda key: ConnectionError("nobody there")
-    began = time.monotonic()
-    desk.delivery.close(countdown(2.0))
-    assert 1.0 < time.monotonic() - began < 3.0
+    left_s = countdown(2.0)
+    desk.delivery.close(left_s)
+    assert left_s() < delivering.BACKOFF_CLOSING_S, "no time for another try"
     assert desk.notebook.closed is False
     assert desk.statuses[-1].done
     assert desk.statuses[-1].delivered == 0
@@ -176,9 +176,9 @@ def test_closing_waits_no_longer_than_needed(story: Any, countdown: Any) -> None
     story.sweep_end()
     desk = Desk(story, real_time=True)
     desk.notebook.fails = lambda key: next(failures, None)
-    began = time.monotonic()
-    desk.delivery.close(countdown(60.0))
-    assert time.monotonic() - began < 5
+    left_s = countdown(60.0)
+    desk.delivery.close(left_s)
+    assert left_s() > 30, "not all of it"
     assert desk.statuses[-1].delivered == 6
     assert desk.notebook.closed is True
 
