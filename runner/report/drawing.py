@@ -25,6 +25,7 @@ MEAN_LINE: Any = {"color": INK, "linestyle": (0, (1, 1.6)), "linewidth": 1.4, "m
 LAW_LINE: Any = {"color": INK, "linestyle": "-", "linewidth": 2.4}
 MAX_PANELS = 6  # in one figure; more would be unreadable
 DPI = 150
+NARROW_INCH, WIDE_INCH = 7.2, 10.0  # the page shows both at one scale
 
 # Set in full, so that a matplotlibrc of the user's cannot change a report.
 _STYLE: Any = {
@@ -111,7 +112,7 @@ def panels(n: int, *, one_loss_axis: bool, y_label: str = "validation loss (nats
     """A figure with n panels, at most two a row, with one y axis for all or one each."""
     columns = min(n, 2)
     rows = -(-n // columns)
-    figure = canvas(7.2 if columns == 1 else 10.0, 1.2 + 3.4 * rows)
+    figure = canvas(NARROW_INCH if columns == 1 else WIDE_INCH, 1.2 + 3.4 * rows)
     axes = figure.subplots(rows, columns, sharey=one_loss_axis, squeeze=False).ravel()
     for unused in axes[n:]:
         unused.remove()

@@ -78,7 +78,7 @@ def _draw(history: History, keys: list[str]) -> bytes:
     rows_inch = min(_ROW_INCH * len(keys) + 0.2, _MAX_ROWS_INCH)
     clock = _Clock(history.sessions)
     with drawing.styled():
-        figure = drawing.canvas(10.0, rows_inch + _STRIP_INCH + _FRAME_INCH)
+        figure = drawing.canvas(drawing.WIDE_INCH, rows_inch + _STRIP_INCH + _FRAME_INCH)
         rows, strip = figure.subplots(2, 1, sharex=True, height_ratios=[rows_inch, _STRIP_INCH])
         _rows(rows, history, keys, clock, 72 * 0.72 * rows_inch / max(len(keys), 1))
         _strip(strip, history, clock)

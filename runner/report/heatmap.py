@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.patches import Rectangle
 
 from runner.report import drawing
-from runner.report.drawing import GREY, INK, Plot
+from runner.report.drawing import GREY, INK, NARROW_INCH, WIDE_INCH, Plot
 from runner.report.trials import Estimate, Group, Trial
 from runner.report.verdict import beside
 from runner.report.wording import NONE, joined, number, plural
@@ -57,7 +57,8 @@ def _figure(part: int, maps: list[list["_Map"]], groups: tuple[Group, ...]) -> P
     shown = [one for row in maps for one in row]
     columns = len(maps[0]) if max(len(one.horizons) for one in shown) <= _BESIDE else 1
     rows = -(-len(shown) // columns)
-    width = min(max(columns * (1.4 + 1.3 * max(len(one.horizons) for one in shown)), 7.2), 13.0)
+    narrow = columns * (1.4 + 1.3 * max(len(one.horizons) for one in shown)) <= NARROW_INCH
+    width = NARROW_INCH if narrow else WIDE_INCH
     with drawing.styled():
         figure = drawing.canvas(width, 0.5 + rows * (0.42 * max(len(one.rows) for one in shown) + 0.85))
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
@@ -73,7 +74,7 @@ def _figure(part: int, maps: list[list["_Map"]], groups: tuple[Group, ...]) -> P
         alt=_alt(shown),
         caption=_CAPTION,
         png=png,
-        wide=width > 7.2,
+        wide=not narrow,
     )
 
 
