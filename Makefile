@@ -1,17 +1,23 @@
 # Everything runs from .venv, which `make setup` makes and keeps current.
 # Variables: SWEEP (a sweep file), BUDGET (such as 2m), RUN (a run's name), ARGS (further arguments of the command),
-# PYTHON (the interpreter that .venv is made with, 3.11 to 3.13).
+# PYTHON (the interpreter that .venv is made with, 3.11 to 3.13). In a container also MEMORY (a limit, such as 16g),
+# GRACE (seconds from SIGTERM to SIGKILL, default 30), VARIANT (cpu or cuda; default: what the host has), ENGINE (docker
+# or podman; default: what works here).
 SWEEP  ?= configs/sweeps/quickstart.yaml
 BUDGET ?= 2m
 RUN    ?= $(basename $(notdir $(SWEEP)))
 ARGS   ?=
+IMAGE_ARGS ?=
 PYTHON ?= python3
 
+export MEMORY GRACE VARIANT ENGINE
+
+HERE  := $(dir $(lastword $(MAKEFILE_LIST)))
 BIN   := .venv/bin
 STAMP := .venv/lock.sha256
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-storage lock sweep plan debug probe thermal-demo report status verify lint format typecheck test test-slow check chaos clean
+.PHONY: help setup setup-storage lock sweep plan debug probe thermal-demo report status doctor verify image docker-sweep docker-plan docker-debug docker-shell lint format typecheck test test-slow check chaos clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -37,7 +43,7 @@ setup-storage: ## the S3 server of the tests, in .venv-s3: its libraries would h
 
 lock: ## resolve requirements.lock anew (needs the tool uv)
 	@sed -n '/^#/p' requirements.lock > .lock.head
-	@uv pip compile --universal --python-version 3.11 --extra dev --extra yfinance --no-header --no-annotate --quiet \
+	@uv pip compile --universal --python-version 3.11 --extra dev --extra yfinance --extra cluster --no-header --no-annotate --quiet \
 	  --upgrade -o .lock.body pyproject.toml && cat .lock.head .lock.body > requirements.lock; rm -f .lock.head .lock.body
 
 sweep: setup ## run a sweep (SWEEP=...); run again, it resumes
@@ -60,6 +66,24 @@ report: setup ## build a run's report again (RUN=...)
 
 status: setup ## progress of a run (RUN=...)
 	@$(BIN)/isotherm status $(RUN) $(ARGS)
+
+doctor: setup ## is this host fit for a sweep? (SWEEP=...)
+	@$(BIN)/isotherm doctor $(SWEEP) $(ARGS)
+
+image: ## build the image with docker or podman, for the GPU of this host or for the CPU (VARIANT=cpu|cuda)
+	@$(HERE)docker/build $(IMAGE_ARGS)
+
+docker-sweep: ## a sweep in the image (SWEEP=..., MEMORY=16g); run again, it resumes
+	@SWEEP=$(SWEEP) $(HERE)docker/run isotherm sweep $(SWEEP) $(ARGS)
+
+docker-plan: ## the grid as it would run in the image (SWEEP=...)
+	@SWEEP=$(SWEEP) $(HERE)docker/run isotherm plan $(SWEEP) $(ARGS)
+
+docker-debug: ## one trial in the image, breakpoints work (SWEEP=..., BUDGET=...)
+	@SWEEP=$(SWEEP) $(HERE)docker/run isotherm debug $(SWEEP) --budget $(BUDGET) $(ARGS)
+
+docker-shell: ## a shell in the image, with data/, runs/ and configs/ of this folder
+	@SWEEP=$(SWEEP) $(HERE)docker/run bash
 
 verify: setup ## the environment against the lock, and every dataset against its catalog entry
 	@$(BIN)/python -m pip check --disable-pip-version-check

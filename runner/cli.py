@@ -36,6 +36,10 @@ Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="o
 NoTracking = Annotated[bool, typer.Option("--no-tracking", help="turn MLflow and W&B off")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="measure anew, and keep nothing")]
 ClearCache = Annotated[bool, typer.Option("--clear-cache", help="forget what was measured before")]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="auto|HOST:PORT", help="run on the Ray cluster that this host is a node of"),
+]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout; logs go to stderr")]
 
 
@@ -125,7 +129,7 @@ def plan(
 
 
 @app.command()
-def sweep(sweep: SweepFile, set_: Set = None, no_tracking: NoTracking = False) -> None:
+def sweep(sweep: SweepFile, set_: Set = None, no_tracking: NoTracking = False, address: Address = None) -> None:
     """Run a sweep. Run again, it resumes, and runs only cells that are new or unfinished.
 
     Example: `isotherm sweep configs/sweeps/quickstart.yaml --set "grid.seed=[0, 1, 2]"`
@@ -137,7 +141,7 @@ def sweep(sweep: SweepFile, set_: Set = None, no_tracking: NoTracking = False) -
     from runner import sweepfile
 
     loaded = sweepfile.load(sweep, set_ or (), tracking=not no_tracking)
-    raise typer.Exit(sweeping.run(loaded, _console()))
+    raise typer.Exit(sweeping.run(loaded, _console(), address=address))
 
 
 @app.command()
@@ -275,6 +279,44 @@ def sync(run: RunName, as_json: Json = False) -> None:
         for one in reports:
             _console().print(f"{one.name}: {one.delivered} records are there, {one.pending} are not", highlight=False)
     if any(one.pending for one in reports):
+        raise typer.Exit(FAILED)
+
+
+@app.command()
+def doctor(
+    sweep: Annotated[Path | None, typer.Argument(metavar="[SWEEP]", help="a sweep file, for what it asks")] = None,
+    set_: Set = None,
+    fast: Annotated[bool, typer.Option("--fast", help="only what is looked at before each sweep")] = False,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Check this host or container for what a sweep needs; each finding comes with what mends it.
+
+    Example: `isotherm doctor configs/sweeps/quickstart.yaml`
+
+    Exit codes: 0 nothing would stop a sweep; 1 something would; 2 bad input.
+    """
+    from runner import doctor as doctors
+    from runner import sweepfile
+
+    settings = None if sweep is None else sweepfile.load(sweep, set_ or ()).settings
+    place = doctors.Place.of(settings, cluster=address is not None)
+    findings = doctors.examine(place, fast=fast)
+    if address is not None:
+        from runner.tune import environment
+
+        environment.prepare(cluster=True)
+        environment.join(address)
+        from runner.tune import cluster
+
+        execution = place.execution if settings is None else settings.execution
+        findings += cluster.check(cluster.survey(execution, place.thermal, place.shared))
+        environment.stop()
+    if as_json:
+        _print_json(doctors.as_dict(findings))
+    else:
+        doctors.show(findings, _console())
+    if not doctors.as_dict(findings)["ok"]:
         raise typer.Exit(FAILED)
 
 

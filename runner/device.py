@@ -1,6 +1,5 @@
 """The device that a sweep's trials run on, and the dtype that follows from it."""
 
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,22 +7,33 @@ from typing import Literal
 
 import torch
 
+from runner.probe.limits import usable_cores
 from trainables.errors import ConfigError, Problem
 from trainables.schema import Dtype, ExecutionSpec
 
 
 @dataclass(frozen=True)
 class Device:
-    """What trials run on: `count` GPUs of one kind, or the CPU with `count` usable cores."""
+    """What trials run on: `count` GPUs, or the CPU with `count` usable cores.
+
+    `accelerators` are a cluster's kinds of GPU, in Ray's words; empty on one host, where all GPUs are of one kind.
+    """
 
     kind: Literal["cpu", "cuda"]
     name: str
     count: int
+    accelerators: tuple[str, ...] = ()
 
 
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+@dataclass(frozen=True)
+class Site:
+    """Where trials will run, if not on this host.
+
+    `no_sensor` says why no temperature can be read there; empty where one can.
+    """
+
+    device: Device
+    no_sensor: str = ""
 
 
 def _cpu_name() -> str:
@@ -36,13 +46,13 @@ def _cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def resolve(execution: ExecutionSpec) -> tuple[Device, Dtype]:
-    """Find the device and dtype that ``auto`` stands for.
+def resolve(execution: ExecutionSpec, elsewhere: Device | None = None) -> tuple[Device, Dtype]:
+    """Find the device and dtype that ``auto`` stands for, on this host or on the device that trials will run on.
 
     Raises:
         ConfigError: CUDA or bf16 is asked for on a host that has no CUDA device.
     """
-    has_cuda = torch.cuda.is_available()
+    has_cuda = torch.cuda.is_available() if elsewhere is None else elsewhere.kind == "cuda"
     if execution.device == "cuda" and not has_cuda:
         build = torch.version.cuda or "a CPU build"
         raise ConfigError(
@@ -61,6 +71,6 @@ def resolve(execution: ExecutionSpec) -> tuple[Device, Dtype]:
                     mend="set execution.dtype to auto or fp32",
                 )
             )
-        return Device("cpu", _cpu_name(), usable_cores()), "fp32"
-    device = Device("cuda", torch.cuda.get_device_name(0), torch.cuda.device_count())
+        return elsewhere or Device("cpu", _cpu_name(), usable_cores()), "fp32"
+    device = elsewhere or Device("cuda", torch.cuda.get_device_name(0), torch.cuda.device_count())
     return device, "fp32" if execution.dtype == "fp32" else "bf16"

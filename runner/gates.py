@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from runner.device import Site
 from runner.grid import Cell
 from runner.ledger import LedgerView
 from runner.settings import GatesSpec, cuda_visible_devices
@@ -36,9 +37,14 @@ class Finding:
         return asdict(self)
 
 
-def check(cells: tuple[Cell, ...], view: LedgerView, spec: GatesSpec, thermal: ThermalSpec) -> list[Finding]:
-    """All findings on a grid as asked, what its ledger already holds included; those on the data apart."""
-    return [*_sizes(cells), *_mixed_code(cells, view, spec), *_thermal(cells, thermal)]
+def check(
+    cells: tuple[Cell, ...], view: LedgerView, spec: GatesSpec, thermal: ThermalSpec, site: Site | None = None
+) -> list[Finding]:
+    """All findings on a grid as asked, what its ledger already holds included; those on the data apart.
+
+    Temperatures are those of this host, or of the site where trials will run.
+    """
+    return [*_sizes(cells), *_mixed_code(cells, view, spec), *_thermal(cells, thermal, site)]
 
 
 def _sizes(cells: tuple[Cell, ...]) -> Iterator[Finding]:
@@ -97,8 +103,11 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _thermal(cells: tuple[Cell, ...], thermal: ThermalSpec) -> Iterator[Finding]:
-    why = sensors.check(thermal, cells[0].record.device, cuda_visible_devices()) if cells else ""
+def _thermal(cells: tuple[Cell, ...], thermal: ThermalSpec, site: Site | None) -> Iterator[Finding]:
+    if site is not None:
+        why = site.no_sensor
+    else:
+        why = sensors.check(thermal, cells[0].record.device, cuda_visible_devices()) if cells else ""
     if why and thermal.require_sensors:
         yield Finding(
             gate="temperature sensors",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.data_gates.facts import Facts, examine
-from runner.device import Device, resolve
+from runner.device import Device, Site, resolve
 from runner.paths import DATA
 from runner.probe.question import Decision
 from runner.sweepfile import Sweep, Variant
@@ -88,13 +88,18 @@ class Grid:
     device: Device
 
 
-def expand(sweep: Sweep, data_root: Path = DATA, variants: Iterable[Variant] | None = None) -> Grid:
+def expand(
+    sweep: Sweep,
+    data_root: Path = DATA,
+    variants: Iterable[Variant] | None = None,
+    site: Site | None = None,
+) -> Grid:
     """Resolve a sweep's cells (or only those of some variants). Builds the datasets that are missing.
 
     Raises:
         InputError: data that does not verify, or a budget that cannot be met; all budgets' problems together.
     """
-    device, dtype = resolve(sweep.settings.execution)
+    device, dtype = resolve(sweep.settings.execution, site.device if site else None)
     builder = _Builder(sweep.settings.execution, device, dtype, data_root)
     cells: list[Cell] = []
     problems: list[Problem] = []

@@ -12,10 +12,11 @@ from rich.table import Table
 
 from runner import ending, gates, ledger, resources
 from runner.data_gates import findings as data_findings
+from runner.device import Site
 from runner.ending import Ending
 from runner.grid import Cell, Grid, expand
 from runner.paths import DATA, RUNS, RunPaths, run_paths
-from runner.probe.prober import Prober
+from runner.probe.question import Decides
 from runner.sweepfile import Sweep
 
 State = Literal["new", "done", "resumable", "infeasible"]
@@ -105,7 +106,14 @@ class Plan:
         }
 
 
-def build(sweep: Sweep, runs: Path = RUNS, data_root: Path = DATA, *, prober: Prober | None = None) -> Plan:
+def build(
+    sweep: Sweep,
+    runs: Path = RUNS,
+    data_root: Path = DATA,
+    *,
+    prober: Decides | None = None,
+    site: Site | None = None,
+) -> Plan:
     """Plan a sweep.
 
     Args:
@@ -113,6 +121,7 @@ def build(sweep: Sweep, runs: Path = RUNS, data_root: Path = DATA, *, prober: Pr
         runs: folder of the run directories.
         data_root: folder of the datasets.
         prober: measures what fits; without one, cells keep what the ledger or the sweep file pins.
+        site: where trials will run; None = on this host.
 
     Raises:
         InputError: bad data or budgets.
@@ -121,9 +130,9 @@ def build(sweep: Sweep, runs: Path = RUNS, data_root: Path = DATA, *, prober: Pr
     """
     paths = run_paths(sweep.settings.name, runs)
     view = ledger.read(paths.ledger)
-    asked, settings = expand(sweep, data_root), sweep.settings
+    asked, settings = expand(sweep, data_root, site=site), sweep.settings
     findings = [
-        *gates.check(asked.cells, view, settings.gates, settings.thermal),
+        *gates.check(asked.cells, view, settings.gates, settings.thermal, site),
         *data_findings.check(asked.cells, settings.gates),
     ]
     if any(finding.level == "error" for finding in findings):

@@ -3,21 +3,22 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from runner.device import Device, usable_cores
+from runner.device import Device
 from runner.grid import Cell, Grid
 from runner.ledger import LedgerView
+from runner.needs import SWEEP_BYTES
 from runner.probe.cache import Cache
+from runner.probe.limits import usable_cores
 from runner.probe.packing import makespan
 from runner.probe.prober import Prober
-from runner.probe.question import Decision, Options, Question
+from runner.probe.question import Decides, Decision, Options, Question
 from runner.settings import SweepSettings, UserSettings
 from trainables.schema import ExecutionRecord, ExecutionSpec
 
-# Measured on a quickstart sweep (Ray 2.60, Linux). Beside the trials stand the driver, Ray's own processes and the
-# trackers': 1.0 GB of proportional set sizes. A trial's process peaks 0.20 to 0.28 GB above the probe's: Ray, and the
-# libraries that read data and judge results.
-SWEEP_BYTES = 1_200_000_000
+# Measured on a quickstart sweep (Ray 2.60, Linux): a trial's process peaks 0.20 to 0.28 GB above the probe's: Ray, and
+# the libraries that read data and judge results.
 WORKER_EXTRA_BYTES = 280_000_000
 TRIAL_START_S = 1.0  # of a trial in a reused actor: data, model, predictions
 EVALUATION_SHARE = 1 / 3  # a forward pass is a third of a training step's arithmetic
@@ -84,7 +85,7 @@ def _threads(execution: ExecutionSpec, device: Device) -> int | None:
     return None if device.kind == "cpu" else 1  # a GPU's trial waits for it: one thread feeds it
 
 
-def assign(grid: Grid, view: LedgerView, settings: SweepSettings, prober: Prober | None) -> Grid:
+def assign(grid: Grid, view: LedgerView, settings: SweepSettings, prober: Decides | None) -> Grid:
     """Give every cell that is still to run its execution record.
 
     What the ledger has pinned wins. Without a prober nothing is measured.
@@ -97,9 +98,9 @@ def assign(grid: Grid, view: LedgerView, settings: SweepSettings, prober: Prober
     )
 
 
-def _assigned(cell: Cell, view: LedgerView, execution: ExecutionSpec, device: Device, prober: Prober | None) -> Cell:
+def _assigned(cell: Cell, view: LedgerView, execution: ExecutionSpec, device: Device, prober: Decides | None) -> Cell:
     known = view.cells.get(cell.key)
-    if known is not None and known.execution and known.execution.get("device") == device.kind:
+    if known is not None and known.execution and _is_here(known.execution, device):
         return dataclasses.replace(cell, record=ExecutionRecord.model_validate(known.execution))
     if prober is None or cell.infeasible:
         return cell
@@ -108,6 +109,15 @@ def _assigned(cell: Cell, view: LedgerView, execution: ExecutionSpec, device: De
         return dataclasses.replace(cell, decision=decision, infeasible=_refusal(cell, decision))
     record = decision.record(execution.checkpoint_interval_s)
     return dataclasses.replace(cell, record=record, decision=decision)
+
+
+def _is_here(execution: dict[str, Any], device: Device) -> bool:
+    """Whether what the ledger pinned was found on a device that is here, too."""
+    if execution.get("device") != device.kind:
+        return False
+    if known := execution.get("accelerator"):
+        return not device.accelerators or known in device.accelerators
+    return len(device.accelerators) <= 1  # of several kinds of GPU it is not known which one it was
 
 
 def _refusal(cell: Cell, decision: Decision) -> str:

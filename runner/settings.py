@@ -203,6 +203,19 @@ class UserSettings(BaseSettings):
     cache_dir: Path = Field(Path(platformdirs.user_cache_dir("isotherm")), description="what the probe measured")
 
 
+class RayEnvironment(BaseSettings):
+    """Ray's own variables, as far as a sweep depends on them; from the environment only."""
+
+    model_config = SettingsConfigDict(env_prefix="RAY_", extra="ignore", frozen=True)
+
+    address: str = ""
+    tmpdir: Path | None = None
+    memory_monitor_refresh_ms: str = ""
+    auth_mode: str = ""
+    auth_token: SecretStr | None = None
+    auth_token_path: Path | None = None
+
+
 class Secrets(BaseSettings):
     """Secrets, from the environment or ``.env`` only. They are shown as stars wherever they are printed."""
 
@@ -218,6 +231,11 @@ class Secrets(BaseSettings):
     def _empty_is_absent(cls, value: object) -> object:
         """``WANDB_API_KEY=`` in a compose file means that there is no key."""
         return None if value == "" else value
+
+
+def wandb_base_url() -> str:
+    """Where W&B is: its own variable, for servers of one's own."""
+    return os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
 
 
 def environment_names() -> list[str]:

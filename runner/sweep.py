@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from runner import baselines, lock, resources, results
+from runner import baselines, doctor, lock, resources, results
 from runner import plan as planning
 from runner.grid import Cell
 from runner.ledger import CellEnded, CellRecorded, SweepEnded, SweepStarted
@@ -36,23 +36,40 @@ STORAGE_BEHIND = "a storage that does not answer"
 STORAGE_MEND = "lacks a part of this run, which is whole here: run the sweep again here to bring it there"
 
 
-def run(sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DATA) -> int:
+def run(
+    sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DATA, *, address: str | None = None
+) -> int:
     """Run a sweep to its end and return the exit code.
+
+    Args:
+        sweep: as understood.
+        console: where it is told.
+        runs: folder of the run directories.
+        data_root: folder of the datasets.
+        address: of the Ray cluster that this host is a node of; None = a Ray of this host and this sweep alone.
 
     Raises:
         InputError: anything wrong with the input, an `error` gate, or no cell that can be run honestly; nothing was
             started.
     """
+    _examine(sweep, console, runs, data_root, cluster=address is not None)
     restore.bring(sweep.settings, runs, data_root, console)
-    with resources.make_prober(sweep.settings, cache_folder=resources.cache_folder(), say=_probing(console)) as prober:
-        plan = planning.build(sweep, runs, data_root, prober=prober)
-    _refuse(plan)
-    planning.show_findings(plan, console)
-    environment.prepare()
+    environment.prepare(cluster=address is not None)
+    try:
+        plan = _plan(sweep, runs, data_root, address, console)
+        _refuse(plan)
+        planning.show_findings(plan, console)
+        return _run(sweep, plan, console, data_root, address)
+    finally:
+        if address is not None:
+            environment.stop()
+
+
+def _run(sweep: Sweep, plan: Plan, console: Console, data_root: Path, address: str | None) -> int:
     with lock.held(plan.paths), _log_file(plan.paths):
         recorder = Recorder(plan.paths, sweep.settings.execution.disk_timeout_s)
         try:
-            return _run_cells(sweep, plan, recorder, console, data_root)
+            return _run_cells(sweep, plan, recorder, console, data_root, cluster=address is not None)
         except OSError as error:
             if not is_storage_trouble(error):
                 raise
@@ -65,6 +82,32 @@ def run(sweep: Sweep, console: Console, runs: Path = RUNS, data_root: Path = DAT
 
 def _probing(console: Console) -> Callable[[str], None]:
     return lambda text: console.print(f"probing {text}", markup=False, highlight=False)
+
+
+def _plan(sweep: Sweep, runs: Path, data_root: Path, address: str | None, console: Console) -> Plan:
+    """Plan for this host, or for the cluster, which is joined for it."""
+    say = _probing(console)
+    if address is None:
+        with resources.make_prober(sweep.settings, cache_folder=resources.cache_folder(), say=say) as prober:
+            return planning.build(sweep, runs, data_root, prober=prober)
+    environment.join(address)
+    from runner.tune import cluster
+
+    settings = sweep.settings
+    place = doctor.Place.of(settings, runs, data_root, cluster=True)
+    nodes = cluster.survey(settings.execution, settings.thermal, place.shared)
+    findings = list(cluster.check(nodes))
+    doctor.refuse(findings)
+    doctor.show(findings, console)
+    with cluster.ClusterProber(nodes, settings, say) as prober:
+        return planning.build(sweep, runs, data_root, prober=prober, site=cluster.site(nodes))
+
+
+def _examine(sweep: Sweep, console: Console, runs: Path, data_root: Path, *, cluster: bool) -> None:
+    """Show what is wrong with this host, and refuse what would surely fail."""
+    findings = doctor.examine(doctor.Place.of(sweep.settings, runs, data_root, cluster=cluster), fast=True)
+    doctor.refuse(findings)
+    doctor.show([finding for finding in findings if finding.level != "ok"], console)
 
 
 def _refuse(plan: Plan) -> None:
@@ -134,7 +177,9 @@ def _record_cell(recorder: Recorder, cell: Cell) -> None:
 # ---- running -----------------------------------------------------------------------------------------------------
 
 
-def _run_cells(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, data_root: Path) -> int:
+def _run_cells(
+    sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, data_root: Path, *, cluster: bool
+) -> int:
     from runner import trackers  # imports Ray, whose variables are set by now
     from runner.tune import drain as draining
 
@@ -151,7 +196,7 @@ def _run_cells(sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, d
             _write_down(sweep, plan, recorder)
             baselines.run(plan, recorder, data_root)
             if plan.to_run and not drain.requested:
-                _run_under_tune(sweep, plan, recorder, tracking, drain, console, data_root)
+                _run_under_tune(sweep, plan, recorder, tracking, drain, console, data_root, cluster=cluster)
             behind = _behind(mirror, drain, sweep, console)
         stopped = drain.reason or (STORAGE_BEHIND if behind else "")
         if not plan.to_run:
@@ -193,6 +238,8 @@ def _run_under_tune(
     drain: Any,
     console: Console,
     data_root: Path,
+    *,
+    cluster: bool,
 ) -> None:
     """Run the unfinished cells, until nothing is left or the drain is requested."""
     from runner.tune.launch import Launch, run_rounds
@@ -201,12 +248,13 @@ def _run_under_tune(
 
     settings = sweep.settings
     try:
-        environment.start(plan.grid.device)
+        if not cluster:
+            environment.start(plan.grid.device)
     except SystemExit:  # Ray's own handler, which stands while it starts
         drain.request("SIGTERM")
     drain.handle_signals()  # Ray has put its own handler in place of ours
     try:
-        protection = Protection(settings.thermal, plan.grid.device.kind, plan.paths, recorder)
+        protection = Protection(settings.thermal, plan.grid.device.kind, plan.paths, recorder, cluster=cluster)
         progress = Progress(plan.grid.cells, recorder.view, console, protection.line)
         recorder.listen(progress.on_record)
         with nullcontext() if drain.requested else protection, progress:
@@ -222,10 +270,12 @@ def _run_under_tune(
                     execution=settings.execution,
                     make_gate=protection.make_gate(drain.flag),
                     storage=place_of(settings, plan.paths),
+                    cluster=cluster,
                 )
             )
     finally:
-        environment.stop()
+        if not cluster:
+            environment.stop()
 
 
 def _exit_code(counts: Counter[str], stopped: str) -> int:

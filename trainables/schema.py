@@ -326,4 +326,5 @@ class ExecutionRecord(Spec):
     checkpoint_interval_s: float = Field(gt=0)
     gpu_share: float = Field(1.0, gt=0, le=1, description="of a GPU's memory and time; its memory is capped to it")
     reserved_cores: int = Field(0, ge=0, description="CPU cores that the trial asks for; 0 = as many as threads")
+    accelerator: str = Field("", description="kind of GPU, in Ray's words, that a cluster's trial goes to; empty = any")
     measured: Measured | None = Field(None, description="by the probe; None where nothing was measured")

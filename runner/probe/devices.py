@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
-
 
 @dataclass(frozen=True)
 class CudaMemory:
@@ -25,6 +23,7 @@ def cuda_memory(index: int = 0) -> CudaMemory:
         pynvml.NVMLError: no driver, or the device is not visible to NVML.
     """
     import pynvml
+    import torch  # here: what only reads limits shall not load it
 
     pynvml.nvmlInit()
     try:

@@ -5,6 +5,8 @@ process and the root, and what others in the same group already use is taken off
 (``inactive_file``) counts as free.
 """
 
+import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +79,45 @@ def cgroups(root: Path = ROOT) -> Iterator[Cgroup]:
         elif "memory" in controllers.split(","):
             mount = root / "sys/fs/cgroup/memory"
             yield from (_v1(folder) for folder in _upwards(mount, path, "memory.usage_in_bytes"))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: those it may run on, or fewer where a container limits its time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cpu_quota()
+    return cores if quota is None else max(1, min(cores, math.floor(quota)))
+
+
+def cpu_quota(root: Path = ROOT) -> float | None:
+    """Cores' worth of time that the tightest control group allows (``docker run --cpus``); None without a limit."""
+    quotas = [quota for folder in _cpu_folders(root) if (quota := _quota(folder)) is not None]
+    return min(quotas, default=None)
+
+
+def _cpu_folders(root: Path) -> Iterator[Path]:
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            yield from _upwards(root / "sys/fs/cgroup", path, "cpu.max")
+        elif "cpu" in controllers.split(","):
+            for mount in ("sys/fs/cgroup/cpu", "sys/fs/cgroup/cpu,cpuacct"):
+                yield from _upwards(root / mount, path, "cpu.cfs_quota_us")
+
+
+def _quota(folder: Path) -> float | None:
+    """Version 2 writes ``quota period`` in one file, version 1 in two; 'max' and -1 mean none."""
+    try:
+        if (folder / "cpu.max").exists():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+    except OSError:
+        return None
+    return None if quota in ("max", "-1") else int(quota) / int(period)
 
 
 def oom_kills(root: Path = ROOT) -> int:

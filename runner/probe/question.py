@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -25,6 +25,7 @@ class Question:
         n_rows: rows of the data's table.
         n_windows: training windows.
         micro_batch, threads, gpu_share: pinned by the user; None where the probe decides.
+        accelerator: the kind of GPU in a cluster's words; empty on one host. Not part of the measurement.
     """
 
     label: str
@@ -36,6 +37,7 @@ class Question:
     micro_batch: int | None = None
     threads: int | None = None
     gpu_share: float | None = None
+    accelerator: str = ""
 
     @property
     def batch(self) -> int:
@@ -150,7 +152,16 @@ class Decision:
             checkpoint_interval_s=checkpoint_interval_s,
             gpu_share=self.gpu_share,
             reserved_cores=self.reserved_cores,
+            accelerator=self.question.accelerator,
             measured=Measured(
                 peak_bytes=self.chosen.peak_bytes + self.extra_bytes, seconds_per_step=self.seconds_per_step
             ),
         )
+
+
+class Decides(Protocol):
+    """Whoever answers questions: this host's prober, or a cluster's."""
+
+    def decide(self, question: Question) -> Decision:
+        """Find out how a trial can be executed."""
+        ...

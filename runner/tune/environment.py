@@ -2,16 +2,25 @@
 
 import logging
 import os
+import secrets
+import shutil
+import tempfile
 import warnings
+from pathlib import Path
 
 from runner.device import Device
+from runner.needs import LONGEST_TEMP, OBJECT_STORE_BYTES
+from runner.settings import RayEnvironment
+from trainables.errors import ConfigError, Problem
 
-OBJECT_STORE_BYTES = 200 * 2**20  # trials exchange small dictionaries; their data is read from disk by each worker
+SMALLEST_STORE_BYTES = 78 * 2**20  # Ray refuses less than 75 MiB
+STORE_SHARE = 0.8  # of /dev/shm: where the store does not fit, Ray puts it on disk
 
 # Why each is needed is written in docs/ray.md.
 _VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_memory_monitor_refresh_ms": "0",  # Ray's monitor ends the whole sweep where it kills one worker
+    "RAY_automatic_object_spilling_enabled": "0",  # nothing large is kept there; a disk is not to fill unseen
     "RAY_AIR_NEW_OUTPUT": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",  # Tune imports MLflow where it is installed
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # workers stay in the driver's current directory
@@ -22,32 +31,82 @@ _VARIABLES = {
     "TUNE_GLOBAL_CHECKPOINT_S": "600",  # Tune's own snapshot is never read back
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
+_ON_ONE_HOST = {
+    # Ray replaces 127.0.0.1 by the host's address, and then listens on all of them; this is what keeps it from that.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+# What workers on other nodes must have, too: they do not inherit the driver's environment.
+_ON_EVERY_NODE = ("RAY_CHDIR_TO_TRIAL_DIR", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "MLFLOW_DISABLE_TELEMETRY")
+_temp: Path | None = None  # this sweep's own folder of Ray's sessions
 
 
-def prepare() -> None:
-    """Set Ray's and Tune's variables; must run before Ray is imported. What the user has set stays."""
-    for name, value in _VARIABLES.items():
+def prepare(*, cluster: bool = False) -> None:
+    """Set Ray's and Tune's variables; must run before Ray is imported. What the user has set stays.
+
+    An existing cluster has addresses and a token of its own, which Ray finds where the user put it.
+    """
+    for name, value in (_VARIABLES if cluster else _VARIABLES | _ON_ONE_HOST).items():
         os.environ.setdefault(name, value)
+    if not cluster:
+        _own_token()
 
 
 def start(device: Device) -> None:
-    """Start Ray on this host, listening on the loopback address only."""
+    """Start Ray on this host, listening on the loopback address only, with a token and a folder of its own."""
+    global _temp
     import ray
 
+    _temp = None if RayEnvironment().tmpdir else Path(tempfile.mkdtemp(prefix="isotherm-ray-", dir=temp_base()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         ray.init(
             address="local",  # whatever RAY_ADDRESS says: a cluster is joined on purpose only
             num_cpus=device.count if device.kind == "cpu" else None,
             num_gpus=device.count if device.kind == "cuda" else 0,
-            object_store_memory=OBJECT_STORE_BYTES,
+            object_store_memory=object_store_bytes(),
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
             _node_ip_address="127.0.0.1",
+            _temp_dir=str(_temp) if _temp else None,
         )
-    for name in ("ray", "ray.tune"):  # a worker's death is told by us, in a line; its traceback is in the ledger
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    _quiet()
+
+
+def join(address: str) -> None:
+    """Connect to an existing cluster, from one of its nodes.
+
+    Raises:
+        ConfigError: there is none, it refuses us, or the address is Ray Client's.
+    """
+    if address.startswith("ray://"):
+        raise _unreachable(address, "Ray Client would run the driver elsewhere, and the ledger with it")
+    import ray
+
+    carried = {name: _VARIABLES[name] for name in _ON_EVERY_NODE}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            ray.init(
+                address=address,
+                runtime_env={"env_vars": carried},  # no secret travels here
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            raise _unreachable(address, " ".join(str(error).split())[:300]) from error
+    _quiet()
+
+
+def _unreachable(address: str, why: str) -> ConfigError:
+    return ConfigError(
+        Problem(
+            place=f"--address {address}",
+            message=f"no sweep can be driven from here: {why}",
+            mend="run this on a node of the cluster with --address auto, with the cluster's token in "
+            "RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN; from outside: ray job submit (docs/cluster.md)",
+        )
+    )
 
 
 def stop() -> None:
@@ -55,3 +114,36 @@ def stop() -> None:
     import ray
 
     ray.shutdown()
+    if _temp is not None:
+        shutil.rmtree(_temp, ignore_errors=True)
+
+
+def temp_base() -> Path:
+    """Where Ray's sessions go: the folder for temporary files, or /tmp where that path is too long for sockets."""
+    base = Path(tempfile.gettempdir())
+    return base if len(f"{base}/isotherm-ray-12345678") <= LONGEST_TEMP else Path("/tmp")
+
+
+def object_store_bytes(shm: Path = Path("/dev/shm")) -> int:
+    """As much as is wanted and fits into shared memory, which in a container is 64 MB unless it is asked for."""
+    try:
+        free = shutil.disk_usage(shm).free
+    except OSError:
+        return OBJECT_STORE_BYTES
+    return max(SMALLEST_STORE_BYTES, min(OBJECT_STORE_BYTES, int(STORE_SHARE * free)))
+
+
+def _own_token() -> None:
+    """Authenticate by a token that lives as long as this sweep, unless the user has set another way.
+
+    Workers and Ray's own processes inherit it; it is written nowhere. Ray's default would be a file in HOME.
+    """
+    given = RayEnvironment()
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if given.auth_token is None and given.auth_token_path is None:
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _quiet() -> None:
+    for name in ("ray", "ray.tune"):  # a worker's death is told by us, in a line; its traceback is in the ledger
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -31,6 +31,8 @@ from trainables.schema import ExecutionSpec
 from trainables.storage import StoragePlace
 from trainables.tune_trainable import IsothermTrial, TrialGate, TrialJob
 
+ANY_OF_A_KIND = 0.001  # each node has 1 of its accelerator's type; a share only says 'on such a node'
+
 log = logging.getLogger(__name__)
 
 
@@ -48,6 +50,7 @@ class Launch:
     execution: ExecutionSpec
     make_gate: Callable[[], TrialGate]
     storage: StoragePlace | None = None
+    cluster: bool = False
 
 
 def run_rounds(launch: Launch) -> None:
@@ -92,7 +95,8 @@ def unfinished(launch: Launch) -> list[Cell]:
 def _fit(launch: Launch, cells: list[Cell], autopsy: memory.Autopsy) -> None:
     jobs = [_job(launch, cell).config(cell.name) for cell in cells]
     handed_in = {"make_gate": launch.make_gate, "make_guard": memory.HostGuard}
-    trainable = tune.with_resources(tune.with_parameters(IsothermTrial, **handed_in), _resources)
+    asks = _cluster_resources if launch.cluster else _resources
+    trainable = tune.with_resources(tune.with_parameters(IsothermTrial, **handed_in), asks)
     stalls = StallWatch(launch.execution.stall_timeout_s)
     callbacks = [
         _ledger_callback(launch, autopsy, stalls),
@@ -101,7 +105,11 @@ def _fit(launch: Launch, cells: list[Cell], autopsy: memory.Autopsy) -> None:
         DiskWatch(launch.recorder, launch.drain, launch.execution.disk_timeout_s),
         *launch.callbacks,
     ]
-    with tempfile.TemporaryDirectory(prefix="isotherm-tune-") as scratch:
+    # Every node must see Tune's folder: in a cluster it lies beside the results, which all share.
+    shared = launch.paths.root.resolve() if launch.cluster else None
+    prefix = ".tune-" if shared else "isotherm-tune-"
+    # A node that was cut off may still write there while it is removed.
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=shared, ignore_cleanup_errors=True) as scratch:
         tuner = tune.Tuner(
             trainable,
             param_space={"job": tune.grid_search(jobs)},
@@ -144,6 +152,17 @@ def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
     bundle: dict[str, float] = {"CPU": execution["reserved_cores"] or execution["threads"]}
     if execution["device"] == "cuda":
         bundle["GPU"] = execution["gpu_share"]
+    return tune.PlacementGroupFactory([bundle])
+
+
+def _cluster_resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    """The same, and a node where the trial fits: the kind of GPU that was measured, or enough memory."""
+    execution = config["job"]["execution"]
+    [bundle] = _resources(config).bundles
+    if execution["accelerator"]:
+        bundle[f"accelerator_type:{execution['accelerator']}"] = ANY_OF_A_KIND
+    if execution["device"] == "cpu" and execution["measured"] is not None:
+        bundle["memory"] = execution["measured"]["peak_bytes"]
     return tune.PlacementGroupFactory([bundle])
 
 

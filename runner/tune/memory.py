@@ -120,9 +120,11 @@ def next_record(planned: ExecutionRecord, state: CellState, global_batch: int) -
     The ledger's record, where it was made for this kind of device; after an out-of-memory a smaller one, down to the
     floor; otherwise what was planned.
     """
-    if state.execution is None or state.execution["device"] != planned.device:
+    if state.execution is None:
         return planned
     record = ExecutionRecord.model_validate(state.execution)
+    if (record.device, record.accelerator) != (planned.device, planned.accelerator):
+        return planned
     if state.status == "out_of_memory":
         return after_out_of_memory(record, global_batch) or record
     return record

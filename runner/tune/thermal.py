@@ -67,14 +67,16 @@ class SweepGate:
         return min(waited_s, max_seconds)
 
 
-def _make_gate(flag: Path, run: str, spec: ThermalSpec) -> SweepGate:
-    return SweepGate(FlagGate(flag), RayGate(run, spec))
+def _make_gate(flag: Path, owner: Path, run: str, spec: ThermalSpec) -> SweepGate:
+    return SweepGate(FlagGate(flag, owner), RayGate(run, spec))
 
 
 class Protection:
     """The governors of a sweep while it runs; a context. Without any sensor (where that is allowed) it does nothing."""
 
-    def __init__(self, spec: ThermalSpec, device: str, paths: RunPaths, recorder: Recorder) -> None:
+    def __init__(
+        self, spec: ThermalSpec, device: str, paths: RunPaths, recorder: Recorder, *, cluster: bool = False
+    ) -> None:
         """Prepare.
 
         Args:
@@ -82,11 +84,13 @@ class Protection:
             device: what trials run on, ``cuda`` or ``cpu``.
             paths: where `thermal.parquet` goes.
             recorder: takes events.
+            cluster: trials run on other hosts, whose governors know whether there are sensors.
         """
         self._spec, self._run, self._recorder = spec, paths.name, recorder
+        self._owner = paths.owner.absolute()  # nodes of a cluster have other current directories
         self._telemetry: Telemetry | None = None
         self._governors: Governors | None = None
-        if not check(spec, device, cuda_visible_devices()):
+        if cluster or not check(spec, device, cuda_visible_devices()):
             self._telemetry = Telemetry(paths.thermal_parquet)
             self._governors = Governors(self._run, spec, device, on_samples=self._on_samples, on_event=self._on_event)
 
@@ -107,8 +111,8 @@ class Protection:
     def make_gate(self, flag: Path) -> Callable[[], TrialGate]:
         """What makes a trial's gate, in its worker."""
         if self._governors is None:
-            return functools.partial(FlagGate, flag)
-        return functools.partial(_make_gate, flag, self._run, self._spec)
+            return functools.partial(FlagGate, flag.absolute(), self._owner)
+        return functools.partial(_make_gate, flag.absolute(), self._owner, self._run, self._spec)
 
     def line(self) -> str:
         """The state of the devices, for the live progress."""

@@ -12,7 +12,7 @@ from runner.cli import main
 from runner.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, MetricsRecorded, SweepEnded, SweepStarted
 
 Write = Callable[..., Path]
-COMMANDS = ["plan", "sweep", "debug", "status", "report", "sync", "data prepare", "data verify"]
+COMMANDS = ["plan", "sweep", "debug", "doctor", "status", "report", "sync", "data prepare", "data verify"]
 
 
 @pytest.fixture

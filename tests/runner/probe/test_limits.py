@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from runner.probe.limits import Limit, host_limit, oom_kills
+from runner.probe.limits import Limit, cpu_quota, host_limit, oom_kills
 
 GB = 10**9
 MEMINFO = "MemTotal:       16000000 kB\nMemFree:         100000 kB\nMemAvailable:   12000000 kB\n"
@@ -79,3 +79,23 @@ def test_kills_are_counted_in_the_own_group_else_on_the_host(tmp_path: Path) -> 
 def test_this_host() -> None:
     assert 0 < host_limit().bytes < 2**50
     assert oom_kills() >= 0
+
+
+def test_the_time_of_cores_that_a_container_is_granted(tmp_path: Path) -> None:
+    assert cpu_quota(tree(tmp_path / "none", {})) is None
+    unlimited = {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "max 100000\n"}
+    assert cpu_quota(tree(tmp_path / "unlimited", unlimited)) is None
+    nested = {
+        "proc/self/cgroup": "0::/pod/container\n",
+        "sys/fs/cgroup/pod/cpu.max": "150000 100000\n",
+        "sys/fs/cgroup/pod/container/cpu.max": "400000 100000\n",
+    }
+    assert cpu_quota(tree(tmp_path / "nested", nested)) == 1.5, "the tightest level counts"
+    older = {
+        "proc/self/cgroup": "4:cpu,cpuacct:/docker/x\n",
+        "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "200000\n",
+        "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+    }
+    assert cpu_quota(tree(tmp_path / "older", older)) == 2.0, "in a container the group's own path is not there"
+    older["sys/fs/cgroup/cpu/cpu.cfs_quota_us"] = "-1\n"
+    assert cpu_quota(tree(tmp_path / "older_unlimited", older)) is None

@@ -1,0 +1,64 @@
+"""Is this host fit for a sweep? Every finding says what, why it matters, and what mends it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from rich.console import Console
+
+from runner.doctor import gpu, memory, ray_start, storage, temperature, trackers
+from runner.doctor.finding import Finding
+from runner.doctor.place import Place
+from trainables.errors import ConfigError, Problem
+
+__all__ = ["Finding", "Place", "as_dict", "examine", "refuse", "show"]
+
+# These take milliseconds and import neither torch nor pandas. Temperatures are a gate of the plan.
+_FAST: tuple[Callable[[Place], Iterator[Finding]], ...] = (storage.check, memory.check, ray_start.check, gpu.check)
+_COLOURS = {"ok": "green", "warn": "yellow", "error": "red"}
+
+
+def examine(place: Place, *, fast: bool = False) -> list[Finding]:
+    """Look at everything, or only at what is looked at before each sweep."""
+    findings = [finding for check in _FAST for finding in check(place)]
+    if fast:
+        return findings
+    from runner.doctor import data
+
+    findings += gpu.check_torch(place)
+    for check in (temperature.check, trackers.check, data.check):
+        findings += check(place)
+    return findings
+
+
+def refuse(findings: Sequence[Finding]) -> None:
+    """Refuse to start what would surely fail.
+
+    Raises:
+        ConfigError: all errors among the findings.
+    """
+    problems = [
+        Problem(place=f"doctor: {one.check}", message=f"{one.what}; {one.why}", mend=one.mend)
+        for one in findings
+        if one.level == "error"
+    ]
+    if problems:
+        raise ConfigError(problems)
+
+
+def as_dict(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Plain values, for ``--json``."""
+    return {
+        "ok": all(one.level != "error" for one in findings),
+        "findings": [one.as_dict() for one in findings],
+    }
+
+
+def show(findings: Sequence[Finding], console: Console) -> None:
+    """Print the findings, what is wrong with its mend."""
+    for one in findings:
+        colour = _COLOURS[one.level]
+        console.print(f"[{colour}]{one.level:<5}[/{colour}] {one.check}: ", end="", highlight=False)
+        console.print(one.what, markup=False, highlight=False)
+        for word, text in (("why", one.why), ("mend", one.mend)):
+            if text:
+                console.print(f"      {word}: {text}", markup=False, highlight=False)

@@ -1,0 +1,33 @@
+"""The data catalog against the files on disk."""
+
+from collections.abc import Iterator
+
+from runner import datasets
+from runner.doctor.finding import Finding, ok
+from runner.doctor.place import Place
+from trainables.errors import InputError
+
+
+def check(place: Place) -> Iterator[Finding]:
+    """Read every dataset and compare its hash."""
+    try:
+        checked = datasets.verify(place.data)
+    except InputError as error:
+        yield _broken(str(error.problems[0].message))
+        return
+    for one in checked["datasets"]:
+        if not one["ok"]:
+            yield _broken(f"{one['path']}: {one['message']}")
+    good = sum(bool(one["ok"]) for one in checked["datasets"])
+    if good or not checked["datasets"]:
+        yield ok("data catalog", f"{good} dataset(s) in {place.data} are as the catalog says")
+
+
+def _broken(what: str) -> Finding:
+    return Finding(
+        check="data catalog",
+        level="error",
+        what=what,
+        why="a sweep on that dataset refuses to start",
+        mend="isotherm data prepare SWEEP builds it anew",
+    )

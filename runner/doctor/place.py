@@ -1,0 +1,66 @@
+"""What is examined: a host, and what a sweep would ask of it."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner.paths import DATA, RUNS
+from runner.settings import ProbeSpec, RayEnvironment, Secrets, SweepSettings, TrackingSpec, UserSettings
+from runner.thermal.sensors.nvml import load_library
+from runner.thermal.spec import ThermalSpec
+from trainables.schema import ExecutionSpec
+
+
+@dataclass(frozen=True)
+class Place:
+    """A host and a sweep's wishes. The defaults are this host and a sweep without settings of its own.
+
+    `root` is where ``proc``, ``sys`` and ``dev`` are; `nvml` gives a library with the functions of `pynvml`.
+    """
+
+    execution: ExecutionSpec = field(default_factory=ExecutionSpec)
+    probe: ProbeSpec = field(default_factory=ProbeSpec)
+    thermal: ThermalSpec = field(default_factory=ThermalSpec)
+    tracking: TrackingSpec = field(default_factory=TrackingSpec)
+    storage: str | None = None
+    runs: Path = RUNS
+    data: Path = DATA
+    cache: Path = field(default_factory=lambda: UserSettings().cache_dir)
+    home: Path = field(default_factory=lambda: Path(os.path.expanduser("~")))
+    temp: Path = field(default_factory=lambda: Path(tempfile.gettempdir()))
+    root: Path = Path("/")
+    ray: RayEnvironment = field(default_factory=RayEnvironment)
+    secrets: Secrets = field(default_factory=Secrets)
+    nvml: Callable[[], Any] = load_library
+
+    @classmethod
+    def of(
+        cls, settings: SweepSettings | None, runs: Path = RUNS, data: Path = DATA, *, cluster: bool = False
+    ) -> "Place":
+        """This host, for a sweep; on a cluster it only drives, and trials' devices and cores are elsewhere."""
+        if settings is None:
+            return cls(runs=runs, data=data)
+        elsewhere = {"device": "auto", "threads": "auto"} if cluster else {}
+        return cls(
+            execution=settings.execution.model_copy(update=elsewhere),
+            probe=settings.probe,
+            thermal=settings.thermal,
+            tracking=settings.tracking,
+            storage=settings.storage_path,
+            runs=runs,
+            data=data,
+        )
+
+    @property
+    def shared(self) -> tuple[Path, ...]:
+        """Folders that every node of a cluster must see: none where a storage serves nodes with disks of their own."""
+        return (self.runs, self.data) if self.storage is None else ()
+
+    @property
+    def gpu_nodes(self) -> list[Path]:
+        """Device files of NVIDIA GPUs: the sign that this host or container was given some. WSL has one for all."""
+        devices = self.root / "dev"
+        return sorted(devices.glob("nvidia[0-9]*")) or sorted(devices.glob("dxg"))

@@ -1,0 +1,147 @@
+"""Trackers: reachable, and do they let us in? The ledger keeps everything, so nothing here stops a sweep."""
+
+import base64
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from runner.doctor.finding import Finding, ok
+from runner.doctor.place import Place
+from runner.settings import wandb_base_url
+
+TIMEOUT_S = 5.0
+LARGEST_SKEW_S = 120.0  # certificates and signed requests tolerate a few minutes
+WHY = "the sweep runs all the same; what a tracker misses, `isotherm sync RUN` brings later"
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a server said: a status (0 = it could not be reached), in words, the body, and its clock against ours."""
+
+    status: int
+    words: str
+    body: str = ""
+    skew_s: float = 0.0
+
+
+def check(place: Place) -> Iterator[Finding]:
+    """Ask each tracker that is on."""
+    if place.tracking.mlflow is not None:
+        yield from _mlflow(place, place.tracking.mlflow.uri)
+    if place.tracking.wandb is not None:
+        yield from _wandb(place, place.tracking.wandb.mode)
+
+
+def _mlflow(place: Place, uri: str | None) -> Iterator[Finding]:
+    if uri is None or urlsplit(uri).scheme not in ("http", "https"):
+        yield ok("MLflow", uri or f"a database of this host: {place.runs / 'mlflow.db'}")
+        return
+    known = place.secrets
+    headers = {"Content-Type": "application/json"}
+    if known.mlflow_tracking_token is not None:
+        headers["Authorization"] = f"Bearer {known.mlflow_tracking_token.get_secret_value()}"
+    elif known.mlflow_tracking_username and known.mlflow_tracking_password is not None:
+        headers["Authorization"] = _basic(known.mlflow_tracking_username, known.mlflow_tracking_password)
+    url = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search"
+    answer = _ask(url, headers, {"max_results": 1})
+    if answer.status == 200:
+        yield ok("MLflow", f"{uri} answers and lets us in")
+        yield from _skew("MLflow", answer)
+    elif answer.status in (401, 403):
+        yield Finding(
+            check="MLflow",
+            level="warn",
+            what=f"{uri} refuses us: {answer.words}",
+            why=WHY,
+            mend="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) in .env; a "
+            "server that checks host names needs this one in --allowed-hosts",
+        )
+    else:
+        yield Finding(
+            check="MLflow",
+            level="warn",
+            what=f"{uri} does not answer as an MLflow server does: {answer.words}",
+            why=WHY,
+            mend=f"curl {uri.rstrip('/')}/health; start the server, or correct tracking.mlflow.uri",
+        )
+
+
+def _wandb(place: Place, mode: str) -> Iterator[Finding]:
+    key = place.secrets.wandb_api_key
+    if mode == "offline" or (mode == "auto" and key is None):
+        yield ok("W&B", "offline: files are kept in the run's folder")
+        return
+    if key is None:
+        yield Finding(
+            check="W&B",
+            level="warn",
+            what="tracking.wandb.mode is online, and there is no WANDB_API_KEY",
+            why=WHY,
+            mend="put WANDB_API_KEY=... into .env, or set tracking.wandb.mode to auto",
+        )
+        return
+    url = f"{wandb_base_url().rstrip('/')}/graphql"
+    headers = {"Content-Type": "application/json", "Authorization": _basic("api", key)}
+    answer = _ask(url, headers, {"query": "query { viewer { username } }"})
+    if answer.status == 200 and _viewer(answer.body):
+        yield ok("W&B", f"{url} answers and knows the key")
+        yield from _skew("W&B", answer)
+    elif answer.status in (200, 401, 403):
+        yield Finding(
+            check="W&B",
+            level="warn",
+            what=f"{url} does not know the key",
+            why=WHY,
+            mend="put a valid WANDB_API_KEY into .env",
+        )
+    else:
+        yield Finding(
+            check="W&B",
+            level="warn",
+            what=f"{url} does not answer: {answer.words}",
+            why=WHY,
+            mend="look at the network and at WANDB_BASE_URL, or set tracking.wandb.mode to offline",
+        )
+
+
+def _viewer(body: str) -> bool:
+    try:
+        return bool(json.loads(body)["data"]["viewer"])
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
+def _skew(check: str, answer: _Answer) -> Iterator[Finding]:
+    if abs(answer.skew_s) > LARGEST_SKEW_S:
+        yield Finding(
+            check="clock",
+            level="warn",
+            what=f"this clock differs by {answer.skew_s:+.0f} s from the one of {check}'s server",
+            why="records are ordered by their time, and servers refuse requests from another time",
+            mend="timedatectl set-ntp true",
+        )
+
+
+def _basic(user: str, password: SecretStr) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password.get_secret_value()}".encode()).decode()
+
+
+def _ask(url: str, headers: dict[str, str], body: dict[str, object]) -> _Answer:
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+            date = response.headers.get("Date")
+            skew_s = time.time() - parsedate_to_datetime(date).timestamp() if date else 0.0
+            return _Answer(response.status, "OK", response.read(100_000).decode(errors="replace"), skew_s)
+    except urllib.error.HTTPError as error:
+        with error:
+            return _Answer(error.code, f"HTTP {error.code} {error.reason}")
+    except (OSError, ValueError) as error:
+        return _Answer(0, str(getattr(error, "reason", error)))

@@ -1,0 +1,293 @@
+"""An existing Ray cluster: what its nodes are, whether they can run a sweep, and the probe on each kind of device."""
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from runner import resources
+from runner.device import Device, Site, resolve
+from runner.doctor.finding import Finding, ok
+from runner.probe.question import Decision, Question
+from runner.settings import RayEnvironment, SweepSettings, UserSettings
+from runner.thermal import sensors
+from runner.thermal.spec import ThermalSpec
+from runner.versions import code_version
+from trainables.schema import ExecutionSpec
+
+NODES_TIMEOUT_S = 900.0  # a cloud's GPU host takes minutes to start
+LOOK_TIMEOUT_S = 120.0  # a node's first worker imports torch
+SHARED_WAIT_S = 10.0  # a network file system shows a new file late
+ACCELERATOR = "accelerator_type:"  # the resource by which Ray names a node's kind of GPU
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a node says of itself.
+
+    Attributes:
+        cores: what Ray gives out there; none = no trial is to run there.
+        device: what trials would run on.
+        accelerator: its kind of GPU in Ray's words; empty without one.
+        unseen: the shared folders that it does not see.
+        memory_monitor: Ray's setting there; empty = Ray's default, which is on.
+        no_sensor: why no temperature can be read; empty where one can.
+        error: why it could not be asked; the rest is then empty.
+    """
+
+    node_id: str
+    address: str
+    cores: float = 1.0
+    device: Device = field(default_factory=lambda: Device("cpu", "", 0))
+    accelerator: str = ""
+    version: str = ""
+    unseen: tuple[str, ...] = ()
+    memory_monitor: str = ""
+    no_sensor: str = ""
+    error: str = ""
+
+    @property
+    def kind(self) -> tuple[str, str, str]:
+        """Nodes of one kind are probed once."""
+        return (self.device.kind, self.device.name, self.accelerator)
+
+
+def _look(execution: ExecutionSpec, thermal: ThermalSpec, marks: tuple[Path, ...]) -> dict[str, Any]:
+    """Runs on a node."""
+    anything = execution.model_copy(update={"dtype": "auto", "device": "cpu" if execution.device == "cpu" else "auto"})
+    device, _ = resolve(anything)
+    deadline = time.monotonic() + SHARED_WAIT_S
+    while not all(mark.exists() for mark in marks) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return {
+        "device": device,
+        "version": code_version(),
+        "unseen": tuple(str(mark.parent) for mark in marks if not mark.exists()),
+        "memory_monitor": RayEnvironment().memory_monitor_refresh_ms,
+        "no_sensor": sensors.check(thermal, device.kind),
+    }
+
+
+def survey(execution: ExecutionSpec, thermal: ThermalSpec, shared: Sequence[Path]) -> tuple[Node, ...]:
+    """Ask every living node, and wait for one that can run trials: a cluster may still be growing.
+
+    `shared` are folders that all nodes must see under the same path.
+    """
+    alive = _alive()
+    with _marked(shared) as marks:
+        asked = [_on(_look, node["NodeID"]).remote(execution, thermal, marks) for node in alive]
+        ray.wait(asked, num_returns=len(asked), timeout=LOOK_TIMEOUT_S)
+        return tuple(_answer(node, reference) for node, reference in zip(alive, asked, strict=True))
+
+
+def _alive() -> list[dict[str, Any]]:
+    deadline = time.monotonic() + NODES_TIMEOUT_S
+    while True:
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        if any(node["Resources"].get("CPU") for node in alive) or time.monotonic() > deadline:
+            return alive
+        time.sleep(1.0)
+
+
+def _answer(node: dict[str, Any], reference: Any) -> Node:
+    names = [name.removeprefix(ACCELERATOR) for name in node["Resources"] if name.startswith(ACCELERATOR)]
+    cores = node["Resources"].get("CPU", 0.0)
+    found = Node(node["NodeID"], node["NodeManagerAddress"], cores, accelerator=names[0] if names else "")
+    try:
+        return replace(found, **ray.get(reference, timeout=0.1))
+    except Exception as error:  # whatever it is, the node cannot be used
+        return replace(found, error=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+
+
+def _on(work: Any, node_id: str, **options: Any) -> Any:
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(work).options(num_cpus=0, scheduling_strategy=strategy, **options)
+
+
+@contextmanager
+def _marked(folders: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
+    """A new file in each folder, for as long as it lasts."""
+    marks = tuple(folder.resolve() / f".seen-{secrets.token_hex(8)}" for folder in folders)
+    for mark in marks:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    try:
+        yield marks
+    finally:
+        for mark in marks:
+            mark.unlink(missing_ok=True)
+
+
+# ---- judged ------------------------------------------------------------------------------------------------------
+
+
+def check(nodes: Sequence[Node]) -> Iterator[Finding]:
+    """What the doctor says of a cluster."""
+    own = code_version()
+    for node in nodes:
+        place = f"node {node.address}"
+        problems = list(_problems(place, node, own))
+        yield from problems or [ok(place, f"{node.device.count} x {node.device.name}, isotherm {node.version}")]
+    if not workers(nodes):
+        yield Finding(
+            check="cluster",
+            level="error",
+            what="no node can run trials: none has cores to give",
+            why="every trial would wait for ever",
+            mend="start a node with --num-cpus above 0; let an autoscaled group have at least one",
+        )
+
+
+def _problems(place: str, node: Node, own: str) -> Iterator[Finding]:
+    if node.error:
+        yield Finding(
+            check=place,
+            level="error",
+            what=f"cannot be asked: {node.error}",
+            why="every node that gets trials needs this code and its libraries",
+            mend="start the node from the same image",
+        )
+        return
+    if node.version != own:
+        yield Finding(
+            check=place,
+            level="error",
+            what=f"has isotherm {node.version}, this node has {own}",
+            why="trials of one sweep must run the same code",
+            mend="start every node from the same image",
+        )
+    for folder in node.unseen:
+        yield Finding(
+            check=place,
+            level="error",
+            what=f"does not see {folder}",
+            why="checkpoints, predictions and datasets are read and written there by every node",
+            mend="mount the shared file system there, under the same path, on every node",
+        )
+    if node.memory_monitor != "0":
+        yield Finding(
+            check=place,
+            level="warn",
+            what=f"Ray's memory monitor is on (RAY_memory_monitor_refresh_ms is {node.memory_monitor or 'not set'})",
+            why="where it kills one worker, the whole sweep ends; each trial has a guard of its own",
+            mend="start Ray there with RAY_memory_monitor_refresh_ms=0 in its environment",
+        )
+
+
+def workers(nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """The nodes that get trials: those with a GPU, or all where none has one."""
+    usable = [node for node in nodes if not node.error and node.cores]
+    with_gpu = [node for node in usable if node.device.kind == "cuda"]
+    return tuple(with_gpu or usable)
+
+
+def site(nodes: Sequence[Node]) -> Site:
+    """The cluster as one device."""
+    chosen = workers(nodes)
+    names = list(dict.fromkeys(node.device.name for node in chosen))
+    kinds = tuple(dict.fromkeys(node.accelerator for node in chosen if node.accelerator))
+    blind = [f"node {node.address}: {node.no_sensor}" for node in chosen if node.no_sensor]
+    count = sum(node.device.count for node in chosen)
+    device = Device(chosen[0].device.kind, " and ".join(names), count, accelerators=kinds)
+    return Site(device, "; ".join(blind))
+
+
+# ---- the probe ---------------------------------------------------------------------------------------------------
+
+
+class _NodeProber:
+    """An actor: the probe on one node, with that user's cache there."""
+
+    def __init__(self, settings: SweepSettings) -> None:
+        self._settings = settings
+        self._prober = resources.make_prober(
+            settings, cache_folder=UserSettings().cache_dir, say=_say_nothing
+        ).__enter__()
+
+    def decide(self, question: Question) -> Decision:
+        device, _ = resolve(self._settings.execution.model_copy(update={"device": question.device}))
+        return self._prober.decide(replace(question, device_name=device.name))
+
+    def close(self) -> None:
+        self._prober.__exit__()
+
+
+def _say_nothing(_: str) -> None:
+    return
+
+
+@dataclass
+class _Kind:
+    """One kind of node, and the seconds of trials that it was given so far, per device."""
+
+    first: Node
+    count: int
+    prober: Any
+    load_s: float = 0.0
+
+
+@dataclass
+class ClusterProber:
+    """Asks the probe on one node of each kind, and gives each trial to the kind that will be done first with it.
+
+    A context: the actors end with it. `say` is told what is being measured.
+    """
+
+    nodes: Sequence[Node]
+    settings: SweepSettings
+    say: Callable[[str], None]
+    _kinds: list[_Kind] = field(default_factory=list)
+
+    def __enter__(self) -> "ClusterProber":
+        by_kind: dict[tuple[str, str, str], list[Node]] = {}
+        for node in workers(self.nodes):
+            by_kind.setdefault(node.kind, []).append(node)
+        for members in by_kind.values():
+            first = members[0]
+            actor = _on(_NodeProber, first.node_id, num_gpus=1 if first.device.kind == "cuda" else 0)
+            count = sum(node.device.count for node in members)
+            self._kinds.append(_Kind(first, count, actor.remote(self.settings)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for kind in self._kinds:
+            ray.get(kind.prober.close.remote())
+            ray.kill(kind.prober)
+
+    def decide(self, question: Question) -> Decision:
+        """How a trial is to be executed, and on which kind of node.
+
+        Raises:
+            ProbeError: a measurement failed for a reason that is neither memory nor time.
+        """
+        self.say(f"{question.label} on {', '.join(kind.first.device.name for kind in self._kinds)}")
+        several = len(self._kinds) > 1  # of one kind, a trial may go anywhere, and to nodes yet to come
+        asked = [
+            kind.prober.decide.remote(replace(question, accelerator=kind.first.accelerator if several else ""))
+            for kind in self._kinds
+        ]
+        try:
+            decisions: list[Decision] = ray.get(asked)
+        except ray.exceptions.RayTaskError as error:
+            raise error.as_instanceof_cause() from error
+        fitting = [(kind, one) for kind, one in zip(self._kinds, decisions, strict=True) if one.feasible]
+        if not fitting:
+            return max(decisions, key=lambda one: one.usable_bytes)
+        kind, decision = min(fitting, key=lambda pair: pair[0].load_s + _seconds(*pair))
+        kind.load_s += _seconds(kind, decision)
+        return decision
+
+
+def _seconds(kind: _Kind, decision: Decision) -> float:
+    """What a trial adds to the time after which this kind of node is done."""
+    question = decision.question
+    steps = question.spec.training.epochs * max(1, question.n_windows // question.batch)
+    on_gpu = question.device == "cuda"
+    share = decision.gpu_share if on_gpu else float(decision.reserved_cores or decision.threads)
+    return steps * decision.seconds_per_step * share / kind.count

@@ -1,0 +1,173 @@
+"""The image as a user has it: real containers with a memory limit, an ordinary user and a read-only root."""
+
+import json
+import signal
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tests.docker.bench import CANARY, IMAGE, USER, Bench, call
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+SWEEP = """\
+name: small
+data: {source: sp500}
+task: {kind: threshold, context: 60}
+training: {epochs: 2, global_batch: 128, lr: 1.0e-3}
+grid:
+  budget: [20k, 60k]
+  horizon: [1]
+  seed: [0]
+execution: {device: cpu, micro_batch: 64, threads: 1, checkpoint_interval_s: 0.5}
+thermal: {require_sensors: false}
+"""
+SHELL = """\
+id -u
+stat -c %U%G%a /opt/isotherm/bin/isotherm
+touch /opt/isotherm/x 2>/dev/null || echo read-only
+touch "$HOME/x" && echo home
+isotherm doctor --fast --json
+"""
+
+
+def write(place: Bench, text: str) -> None:
+    (place.folder / "sweep.yaml").write_text(text)
+
+
+def test_a_sweep_with_a_memory_limit_as_an_ordinary_user(place: Bench) -> None:
+    write(place, SWEEP)
+    done = place.make("docker-sweep", "SWEEP=sweep.yaml", "MEMORY=3g", "ARGS=--no-tracking")
+    assert f"{IMAGE} with podman as {USER}:{USER}, at most 3g of memory" in done.stderr
+    assert "no NVIDIA GPU answers on this host: CPU" in done.stderr
+    assert "2 finished" in done.stdout
+    written = [path for name in ("runs", "data", "cache") for path in (place.folder / name).rglob("*")]
+    assert (place.folder / "runs/small/report.html") in written
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in written} == {(USER, USER)}
+    started = next(record for record in place.ledger("small") if record["kind"] == "sweep_started")
+    [document] = json.loads(place.podman("image", "inspect", IMAGE))
+    assert started["code_version"] == document["Config"]["Labels"]["org.opencontainers.image.version"]
+    assert "+g" in started["code_version"], "the image knows its commit"
+    shown = json.loads(place.make("docker-plan", "SWEEP=sweep.yaml", "MEMORY=3g", "ARGS=--json").stdout)
+    assert {cell["state"] for cell in shown["cells"]} == {"done"}
+
+
+def test_a_shell_a_trial_and_the_doctor_inside(place: Bench) -> None:
+    said = place.make("docker-shell", "MEMORY=2g", stdin=SHELL).stdout
+    user, owner, locked, home, document = said.split("\n", 4)
+    assert (user, owner, locked, home) == (str(USER), "rootroot755", "read-only", "home")
+    found = {finding["check"]: finding for finding in json.loads(document)["findings"]}
+    assert "the container is granted 2.1 GB" in found["memory"]["what"]
+    assert {finding["level"] for finding in found.values()} <= {"ok", "warn"}
+    write(place, SWEEP)
+    done = place.make("docker-debug", "SWEEP=sweep.yaml", "BUDGET=20k", "ARGS=--steps 3")
+    assert "step 3/50" in done.stdout
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def start_mlflow(place: Bench, port: int) -> str:
+    """MLflow's server as docker/compose.yaml has it, with its database on a volume."""
+    (place.folder / "mlflow").mkdir()
+    (place.folder / "mlflow").chmod(0o777)
+    place.started.append("isotherm-test-mlflow")
+    place.podman(
+        *("run", "--detach", "--name", "isotherm-test-mlflow", "--user", f"{USER}:{USER}"),
+        *("--read-only", "--cap-drop", "ALL", "--tmpfs", "/tmp:rw,mode=1777"),
+        *("--volume", f"{place.folder}/mlflow:/mlflow", IMAGE),
+        *("mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"),
+        *("--backend-store-uri=sqlite:////mlflow/mlflow.db", "--artifacts-destination=/mlflow/artifacts"),
+        f"--allowed-hosts=127.0.0.1:{port}",
+    )
+    return f"http://127.0.0.1:{port}"
+
+
+def test_stopped_killed_and_without_its_tracker_nothing_is_lost(place: Bench) -> None:
+    uri = start_mlflow(place, free_port())
+    write(place, SWEEP.replace("epochs: 2", "epochs: 25") + f"tracking: {{mlflow: {{uri: '{uri}'}}, wandb: null}}\n")
+
+    def checkpoints() -> set[Path]:
+        return set(place.folder.glob("runs/small/checkpoints/*/*"))
+
+    def start(name: str) -> subprocess.Popen[str]:
+        before = checkpoints()
+        sweep = place.start(name, "isotherm", "sweep", "sweep.yaml", MEMORY="3g")
+        place.wait("a new checkpoint", lambda: sweep.poll() is not None or bool(checkpoints() - before))
+        return sweep
+
+    first = start("isotherm-test-1")
+    place.podman("stop", "--time", "5", "isotherm-test-mlflow")
+    place.podman("stop", "isotherm-test-1")  # with the grace period that docker/run asks for
+    assert first.wait(timeout=60) == 3, "not 137: it ended by itself"
+    interrupted = [record for record in place.ledger("small") if record.get("status") == "interrupted"]
+    assert interrupted
+    assert "resume with: isotherm sweep sweep.yaml" in (place.folder / "isotherm-test-1.log").read_text()
+
+    second = start("isotherm-test-2")
+    place.podman("kill", "--signal", "KILL", "isotherm-test-2")
+    assert second.wait(timeout=60) == 128 + signal.SIGKILL
+
+    place.podman("start", "isotherm-test-mlflow")
+    third = place.start("isotherm-test-3", "isotherm", "sweep", "sweep.yaml", MEMORY="3g")
+    assert third.wait(timeout=200) == 0, (place.folder / "isotherm-test-3.log").read_text()[-4000:]
+    records = place.ledger("small")
+    ends = {record["key"]: record for record in records if record["kind"] == "ended"}
+    models = {record["key"] for record in records if record["kind"] == "attempt"}
+    assert {ends[key]["status"] for key in models} == {"finished"}
+    assert max(record["attempt"] for record in records if record["kind"] == "attempt") == 3
+    validated = {key: {one["step"] for one in records if one.get("key") == key and _validates(one)} for key in models}
+    assert all(validated.values())
+    _all_arrived(uri, validated)
+
+
+def _validates(record: dict[str, Any]) -> bool:
+    return record["kind"] == "metrics" and "val_loss" in record["values"]
+
+
+def _all_arrived(uri: str, validated: dict[str, set[int]]) -> None:
+    """MLflow has one run for each trial, finished, with every validation that the ledger has."""
+    client = MlflowClient(uri)
+    [experiment] = [one for one in client.search_experiments() if one.name == "isotherm"]
+    every = client.search_runs([experiment.experiment_id])
+    found = [run for run in every if run.data.tags.get("isotherm.key") in validated]
+    assert sorted(run.data.tags["isotherm.key"] for run in found) == sorted(validated), "one run for each trial"
+    for run in found:
+        assert run.info.status == "FINISHED"
+        history = client.get_metric_history(run.info.run_id, "val_loss")
+        assert {one.step for one in history} == validated[run.data.tags["isotherm.key"]]
+
+
+def test_the_image_holds_no_secret_and_nothing_that_others_may_change(place: Bench) -> None:
+    inside = ["run", "--rm", "--user", "0", "--entrypoint", "find", IMAGE]
+    ours = ("/opt/isotherm", "/usr/local", "/work", "/home", "/mlflow")
+    assert place.podman(*inside, *ours, "-perm", "-0002", "-not", "-type", "l") == ""
+    assert place.podman(*inside, *ours, "-perm", "/6000") == ""
+    assert place.podman(*inside, "/opt/isotherm", "/usr/local", "-not", "-user", "root") == ""
+    assert place.podman(*inside, "/", "-xdev", "-name", ".env*", "-type", "f") == ""
+    assert place.podman(*inside, "/root", "/home", "/opt", "-path", "*/.cache/*", "-type", "f") == ""
+    for tool in ("gcc", "cc", "make", "git"):
+        assert place.podman(*inside, "/usr/bin", "/usr/local/bin", "/opt/isotherm/bin", "-name", tool) == ""
+    # Everything that was beside the source in the build holds this word.
+    grep = [*inside[:-2], "grep", IMAGE, "-rlI", CANARY, "/opt/isotherm", "/work", "/home"]
+    assert place.podman(*grep, expect=1) == ""
+    assert CANARY not in call("podman", "history", "--no-trunc", IMAGE, env=place.around)
+
+
+def test_what_the_image_says_of_itself(place: Bench) -> None:
+    [document] = json.loads(place.podman("image", "inspect", IMAGE))
+    config = document["Config"]
+    assert config["User"] == "isotherm"
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["Labels"]["org.opencontainers.image.version"].startswith("0.")
+    assert config["Labels"]["isotherm.variant"] == "cpu"
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in config["Env"]
+    assert config["Healthcheck"]["Test"] == ["CMD", "isotherm", "doctor", "--fast"]
+    assert not [line for line in config["Env"] if any(word in line for word in ("KEY", "TOKEN", "PASSWORD"))]

@@ -1,0 +1,116 @@
+"""The cluster files, against Ray's own loader and against the fields that KubeRay's API reference names."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.autoscaler._private.util import prepare_config, validate_config
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "docker" / "cluster"
+# KubeRay's API reference, ray.io/v1, as of 1.6.
+FIELDS = {
+    "RayJobSpec": "activeDeadlineSeconds backoffLimit rayClusterSpec submitterPodTemplate metadata clusterSelector "
+    "submitterConfig managedBy deletionStrategy entrypoint runtimeEnvYAML jobId submissionMode entrypointResources "
+    "entrypointNumCpus entrypointNumGpus ttlSecondsAfterFinished shutdownAfterJobFinishes suspend",
+    "RayClusterSpec": "authOptions suspend managedBy autoscalerOptions headServiceAnnotations enableInTreeAutoscaling "
+    "gcsFaultToleranceOptions headGroupSpec rayVersion workerGroupSpecs",
+    "AutoscalerOptions": "resources image imagePullPolicy securityContext idleTimeoutSeconds upscalingMode version env "
+    "envFrom volumeMounts",
+    "AuthOptions": "enableK8sTokenAuth secretName mode",
+    "HeadGroupSpec": "template headService enableIngress rayStartParams serviceType",
+    "WorkerGroupSpec": "suspend groupName replicas minReplicas maxReplicas idleTimeoutSeconds "
+    "rayStartParams template scaleStrategy numOfHosts",
+}
+
+
+def known(kind: str, given: dict[str, Any]) -> dict[str, Any]:
+    assert set(given) <= set(FIELDS[kind].split()), kind
+    return given
+
+
+@pytest.fixture(scope="module")
+def job() -> dict[str, Any]:
+    document = yaml.safe_load((FOLDER / "kuberay-job.yaml").read_text())
+    assert (document["apiVersion"], document["kind"]) == ("ray.io/v1", "RayJob")
+    return known("RayJobSpec", document["spec"])
+
+
+def pods(job: dict[str, Any]) -> list[dict[str, Any]]:
+    cluster = job["rayClusterSpec"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    return [group["template"]["spec"] for group in groups]
+
+
+def test_ray_up_loads_its_file() -> None:
+    config = yaml.safe_load((FOLDER / "ray-up.yaml").read_text())
+    prepared = prepare_config(config)
+    validate_config(prepared)
+    assert prepared["head_node_type"] in prepared["available_node_types"]
+    assert prepared["provider"]["worker_ips"]
+    started = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
+    assert not [line for line in started if "--dashboard-host=0.0.0.0" in line]
+    assert "--env RAY_memory_monitor_refresh_ms=0" in config["docker"]["run_options"]
+
+
+def test_the_rayjob_has_only_known_fields(job: dict[str, Any]) -> None:
+    cluster = known("RayClusterSpec", job["rayClusterSpec"])
+    known("AutoscalerOptions", cluster["autoscalerOptions"])
+    assert known("AuthOptions", cluster["authOptions"])["mode"] == "token"
+    groups = [known("HeadGroupSpec", cluster["headGroupSpec"])]
+    groups += [known("WorkerGroupSpec", group) for group in cluster["workerGroupSpecs"]]
+    for group in groups:
+        assert all(isinstance(value, str) for value in group["rayStartParams"].values()), "KubeRay takes strings only"
+
+
+def test_the_rayjob_runs_this_ray_and_this_command(job: dict[str, Any]) -> None:
+    pinned = re.search(r'"ray\[tune\]==([\d.]+)"', (ROOT / "pyproject.toml").read_text())
+    assert pinned is not None
+    assert job["rayClusterSpec"]["rayVersion"] == pinned[1]
+    words = shlex.split(job["entrypoint"])
+    assert "isotherm sweep /etc/isotherm/sweep.yaml --address auto" in words[-1]
+
+
+def test_workers_have_gpus_and_no_secrets_and_the_head_runs_no_trials(job: dict[str, Any]) -> None:
+    head, worker = pods(job)
+    assert job["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert worker["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert "envFrom" not in worker["containers"][0], "only the driver talks to trackers"
+    assert head["containers"][0]["envFrom"] == [{"secretRef": {"name": "isotherm-secrets", "optional": True}}]
+    assert job["rayClusterSpec"]["workerGroupSpecs"][0]["minReplicas"] >= 1, "the probe needs one to measure on"
+
+
+def test_every_pod_is_restricted_and_shares_the_storage(job: dict[str, Any]) -> None:
+    claim = yaml.safe_load((FOLDER / "kuberay-storage.yaml").read_text())
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    for pod in pods(job):
+        [container] = pod["containers"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert container["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        volumes = {volume["name"]: volume for volume in pod["volumes"]}
+        assert set(mounts.values()) <= set(volumes)
+        for path in ("/work/runs", "/work/data"):
+            assert volumes[mounts[path]]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+        assert volumes[mounts["/dev/shm"]]["emptyDir"]["medium"] == "Memory"
+        assert {"name": "RAY_memory_monitor_refresh_ms", "value": "0"} in container["env"]
+
+
+def test_compose_binds_to_this_host_and_restricts_every_service() -> None:
+    document = yaml.safe_load((ROOT / "docker" / "compose.yaml").read_text())
+    services = document["services"]
+    assert set(services) == {"sweep", "sweep-cpu", "mlflow"}
+    for service in services.values():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert "mem_limit" in service
+        assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", ()))
+    [device] = services["sweep"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+    assert "deploy" not in services["sweep-cpu"]
+    assert services["sweep"]["shm_size"] == "1g"
+    assert services["sweep"]["stop_grace_period"] == "${GRACE:-30}s"

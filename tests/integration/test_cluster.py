@@ -1,0 +1,177 @@
+"""Two Ray nodes with addresses of their own, in two network namespaces; one is cut off while it trains."""
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.integration.workplace import SWEEP, Workplace
+
+PORT = 6399
+HEAD, OTHER = "10.213.77.1", "10.213.77.2"
+# A lost node is noticed in seconds instead of a minute.
+PATIENCE = {
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "4",
+}
+PLANT = "thermal: {sensor: plant, plant: {ambient_celsius: 30}}\n"
+
+
+@dataclass
+class Network:
+    """Two namespaces, `a` and `b`, with a cable between them."""
+
+    name: str
+    folder: Path
+    workplace: Workplace
+    nodes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def ip(self, *arguments: str) -> str:
+        return subprocess.run(["ip", *arguments], capture_output=True, text=True, check=True).stdout
+
+    def make(self) -> None:
+        for end in "ab":
+            self.ip("netns", "add", f"{self.name}{end}")
+        self.ip("link", "add", f"{self.name}a", "type", "veth", "peer", "name", f"{self.name}b")
+        for end, address in zip("ab", (HEAD, OTHER), strict=True):
+            space = ("-n", f"{self.name}{end}")
+            self.ip("link", "set", f"{self.name}{end}", "netns", f"{self.name}{end}")
+            self.ip(*space, "addr", "add", f"{address}/24", "dev", f"{self.name}{end}")
+            self.ip(*space, "link", "set", f"{self.name}{end}", "up")
+            self.ip(*space, "link", "set", "lo", "up")
+
+    def cut(self) -> None:
+        """Pull the cable."""
+        self.ip("-n", f"{self.name}a", "link", "set", f"{self.name}a", "down")
+
+    def inside(self, end: str, *command: str) -> list[str]:
+        return ["ip", "netns", "exec", f"{self.name}{end}", *command]
+
+    def processes(self, end: str) -> list[int]:
+        return [int(pid) for pid in self.ip("netns", "pids", f"{self.name}{end}").split()]
+
+    def environment(self) -> dict[str, str]:
+        """Without what other tests in this process have set for a Ray of their own."""
+        kept = {name: value for name, value in self.workplace.environment().items() if not name.startswith("RAY_")}
+        return {
+            **kept,
+            **PATIENCE,
+            "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
+            "RAY_memory_monitor_refresh_ms": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+
+    def start_ray(self, end: str, *options: str) -> None:
+        ray = str(Path(sys.executable).parent / "ray")
+        command = [ray, "start", "--block", "--num-cpus=1", "--object-store-memory=100000000", *options]
+        with (self.folder / f"ray-{end}.log").open("w") as log:
+            self.nodes.append(
+                subprocess.Popen(self.inside(end, *command), env=self.environment(), stdout=log, stderr=log)
+            )
+
+    def clear(self) -> None:
+        for end in "ab":
+            for pid in self.processes(end):
+                os.kill(pid, signal.SIGKILL)
+        for node in self.nodes:
+            node.wait(timeout=30)
+        for end in "ab":
+            subprocess.run(["ip", "netns", "del", f"{self.name}{end}"], check=False)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def network(workplace: Workplace) -> Iterator[Network]:
+    if shutil.which("ip") is None or os.geteuid() != 0:
+        pytest.skip("needs the Debian package iproute2, and root")
+    name = f"iso{secrets.token_hex(3)}"
+    tried = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
+    if tried.returncode:
+        pytest.skip(f"no network namespaces here: {tried.stderr.strip()}")
+    subprocess.run(["ip", "netns", "del", name], check=True)
+    folder = Path("/tmp") / name  # short: Ray's sockets lie below it
+    folder.mkdir()
+    token = folder / "token"
+    token.write_text(secrets.token_hex(32))
+    token.chmod(0o600)
+    one = Network(name, folder, workplace)
+    one.make()
+    try:
+        yield one
+    finally:
+        one.clear()
+
+
+def wait(what: str, condition: Callable[[], bool], logs: Path, timeout_s: float = 120) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, (
+            f"{what}: {''.join(path.read_text()[-3000:] for path in logs.glob('*.log'))}"
+        )
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_node_is_cut_off_and_everything_finishes(network: Network, workplace: Workplace) -> None:
+    workplace.write(SWEEP.replace("epochs: 2", "epochs: 20").replace("thermal: {require_sensors: false}\n", PLANT))
+    network.start_ray(
+        "a",
+        "--head",
+        f"--node-ip-address={HEAD}",
+        f"--port={PORT}",
+        "--include-dashboard=false",
+        f"--temp-dir={network.folder}/ray",
+    )
+    wait("the head", (network.folder / "ray" / "ray_current_cluster").exists, network.folder)
+    network.start_ray("b", f"--address={HEAD}:{PORT}", f"--node-ip-address={OTHER}")
+    doctor = [*workplace.command("doctor", "sweep.yaml"), "--address", f"{HEAD}:{PORT}", "--json"]
+
+    def both_are_good() -> bool:
+        with (network.folder / "doctor.log").open("w") as log:
+            subprocess.run(
+                network.inside("a", *doctor), cwd=workplace.folder, env=network.environment(), stdout=log, stderr=log
+            )
+        said = (network.folder / "doctor.log").read_text()
+        found = json.loads(said)["findings"] if said.startswith("{") else []
+        good = {one["check"] for one in found if one["check"].startswith("node ") and one["level"] == "ok"}
+        return good == {f"node {HEAD}", f"node {OTHER}"}
+
+    wait("two good nodes", both_are_good, network.folder)
+
+    command = [*workplace.command("sweep", "sweep.yaml"), "--address", f"{HEAD}:{PORT}", "--no-tracking"]
+    log = network.folder / "sweep.log"
+    with log.open("w") as output:
+        sweep = subprocess.Popen(
+            network.inside("a", *command), cwd=workplace.folder, env=network.environment(), stdout=output, stderr=output
+        )
+
+    def both_train() -> bool:
+        folders = {path.parent.name for path in workplace.folder.glob("runs/small/checkpoints/*/*")}
+        return sweep.poll() is not None or len(folders) == 2
+
+    wait("a checkpoint on each node", both_train, network.folder)
+    assert sweep.poll() is None, log.read_text()
+    network.cut()
+    assert sweep.wait(timeout=200) == 0, log.read_text()[-4000:]
+    results = workplace.results()
+    assert list(results["status"]) == ["finished", "finished"]
+    assert sorted(results["attempts"]) == [1, 2], (
+        "the trial of the lost node went on elsewhere, the other was not touched"
+    )
+    thermal = pd.read_parquet(workplace.folder / "runs/small/thermal.parquet")
+    assert thermal["node"].nunique() == 2, "each node has a governor of its own"

@@ -1,0 +1,138 @@
+"""The driver through a stand-in at the binding's boundary, with device files that are plain files."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.doctor import gpu
+from runner.doctor.gpu import TorchBuild
+from tests.runner.thermal.standins import Nvml, NvmlError
+from trainables.schema import ExecutionSpec
+
+CUDA = ExecutionSpec(device="cuda")
+CPU_BUILD = TorchBuild("2.13.0+cpu", "", False)
+CUDA_BUILD = TorchBuild("2.13.0", "13.0", False)
+
+
+class Driver(Nvml):
+    """As `Nvml`, with a driver's version."""
+
+    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
+        return "580.65"
+
+    def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802
+        return 12080
+
+
+# Named as pynvml names it.
+Mismatch = type("NVMLError_LibRmVersionMismatch", (NvmlError,), {})
+
+
+def node(root: Path, number: int = 0) -> None:
+    (root / "dev" / f"nvidia{number}").write_text("")
+
+
+def gpus(*numbers: int, **options: Any) -> Driver:
+    return Driver(*({"uuid": f"GPU-{number}", "celsius": 40} for number in numbers), **options)
+
+
+def test_no_gpu_is_fine_unless_one_is_asked_for(place: Any, one: Any) -> None:
+    assert one(gpu.check, "GPU").level == "ok"
+    found = one(gpu.check, "GPU", execution=CUDA)
+    assert found.level == "warn"
+    assert "--gpus all" in found.mend
+    here = dataclasses.replace(place, execution=CUDA)
+    assert [found.level for found in gpu.check_torch(here, CPU_BUILD)] == ["error"]
+    assert [found.level for found in gpu.check_torch(place, CPU_BUILD)] == ["ok"]
+
+
+def test_the_gpu_of_wsl(place: Any, one: Any) -> None:
+    (place.root / "dev" / "dxg").write_text("")
+    assert one(gpu.check, "NVML", nvml=lambda: gpus(0)).level == "ok"
+
+
+def test_a_driver_that_answers(place: Any, one: Any) -> None:
+    node(place.root)
+    library = gpus(0)
+    found = one(gpu.check, "NVML", nvml=lambda: library)
+    assert found.level == "ok"
+    assert "580.65, 1 GPU" in found.what
+    assert library.opened == 0, "it is closed again"
+
+
+def test_a_driver_updated_below_a_container(place: Any, one: Any) -> None:
+    node(place.root)
+    library = gpus(0)
+
+    def mismatch() -> None:
+        raise Mismatch("Driver/library version mismatch")
+
+    library.nvmlInit = mismatch  # type: ignore[method-assign]
+    found = one(gpu.check, "NVML", nvml=lambda: library)
+    assert found.level == "error"
+    assert "reload the module" in found.mend
+    unprotected = place.thermal.model_copy(update={"require_sensors": False})
+    assert one(gpu.check, "NVML", nvml=lambda: library, thermal=unprotected).level == "warn"
+
+
+def test_nvml_lost_in_mid_life(place: Any, one: Any) -> None:
+    node(place.root)
+    library = gpus(0)
+    library.lost = True
+    found = one(gpu.check, "NVML", nvml=lambda: library)
+    assert found.level == "error"
+    assert "restart the container" in found.mend
+
+
+def test_the_real_library_on_a_host_without_one(place: Any, one: Any) -> None:
+    if Path("/dev/nvidiactl").exists():
+        pytest.skip("this host has a driver")
+    node(place.root)
+    found = one(gpu.check, "NVML")
+    assert found.level == "error"
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in found.mend
+
+
+def test_one_of_two_gpus_fell_off(place: Any, one: Any) -> None:
+    node(place.root, 0)
+    node(place.root, 1)
+    found = one(gpu.check, "NVML", nvml=lambda: gpus(0))
+    assert found.level == "warn"
+    assert "1 of 2" in found.what
+
+
+def test_a_device_file_that_cannot_be_opened(place: Any, one: Any) -> None:
+    (place.root / "dev" / "nvidia0").mkdir()  # no one can open a folder for writing, root included
+    found = one(gpu.check, "GPU", nvml=lambda: gpus(0))
+    assert found.level == "error"
+    assert os.strerror(21) in found.what
+    assert "create-dev-char-symlinks" in found.mend
+
+
+@pytest.mark.parametrize(
+    ("build", "level", "words"),
+    [
+        (TorchBuild("2.13.0", "12.8", True), "ok", "sees the GPU"),
+        (CPU_BUILD, "warn", "VARIANT=cuda"),
+        (CUDA_BUILD, "warn", "up to 12.8"),
+        (TorchBuild("2.13.0", "13.0", True, ("Tesla K80 (compute capability 3.7)",)), "warn", "Tesla K80"),
+    ],
+)
+def test_pytorch_against_the_driver(place: Any, build: TorchBuild, level: str, words: str) -> None:
+    node(place.root)
+    here = dataclasses.replace(place, nvml=lambda: gpus(0))
+    [found] = gpu.check_torch(here, build)
+    assert found.level == level
+    assert words in f"{found.what} {found.mend}"
+    [found] = gpu.check_torch(dataclasses.replace(here, execution=CUDA), build)
+    assert found.level == ("ok" if level == "ok" else "error")
+
+
+def test_the_build_that_is_installed(place: Any) -> None:
+    import torch
+
+    [found] = gpu.check_torch(place)
+    assert torch.__version__ in found.what

@@ -1,0 +1,101 @@
+"""Trackers, against real small servers on this host."""
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from runner.doctor import trackers
+from runner.settings import Secrets, TrackingSpec
+
+GOOD = "Basic " + base64.b64encode(b"ann:word").decode()
+GOOD_KEY = "Basic " + base64.b64encode(b"api:key").decode()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """MLflow's search and W&B's viewer, as far as they are asked; anything else is not found."""
+
+    date = ""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        given = self.headers.get("Authorization")
+        if self.path == "/graphql":
+            self.answer(200, {"data": {"viewer": {"username": "ann"} if given == GOOD_KEY else None}})
+        elif self.path == "/open/api/2.0/mlflow/experiments/search" or given == GOOD:
+            self.answer(200, {"experiments": []})
+        elif self.path == "/closed/api/2.0/mlflow/experiments/search":
+            self.answer(401, {})
+        else:
+            self.answer(404, {})
+
+    def answer(self, status: int, body: dict[str, Any]) -> None:
+        self.send_response_only(status)
+        self.send_header("Date", self.date or self.date_time_string())
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+        thread.join()
+
+
+def tracking(uri: str | None = None, mode: str = "offline") -> TrackingSpec:
+    return TrackingSpec.model_validate({"mlflow": {"uri": uri}, "wandb": {"mode": mode}})
+
+
+def test_local_trackers_are_not_asked(place: Any) -> None:
+    assert [finding.level for finding in trackers.check(place)] == ["ok", "ok"]
+
+
+def test_an_mlflow_server(one: Any, server: str) -> None:
+    assert one(trackers.check, "MLflow", tracking=tracking(f"{server}/open")).level == "ok"
+    found = one(trackers.check, "MLflow", tracking=tracking(f"{server}/closed"))
+    assert found.level == "warn"
+    assert "MLFLOW_TRACKING_USERNAME" in found.mend
+    known = Secrets.model_validate({"mlflow_tracking_username": "ann", "mlflow_tracking_password": "word"})
+    assert one(trackers.check, "MLflow", tracking=tracking(f"{server}/closed"), secrets=known).level == "ok"
+    found = one(trackers.check, "MLflow", tracking=tracking(f"{server}/nothing"))
+    assert "HTTP 404" in found.what
+
+
+def test_a_server_that_is_not_there(one: Any) -> None:
+    found = one(trackers.check, "MLflow", tracking=tracking("http://127.0.0.1:9"))
+    assert found.level == "warn"
+    assert "refused" in found.what
+    assert "isotherm sync" in found.why
+
+
+def test_wandb(one: Any, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", server)
+    online = tracking(mode="online")
+    found = one(trackers.check, "W&B", tracking=online)
+    assert "there is no WANDB_API_KEY" in found.what
+    good = Secrets.model_validate({"wandb_api_key": "key"})
+    assert one(trackers.check, "W&B", tracking=online, secrets=good).level == "ok"
+    bad = Secrets.model_validate({"wandb_api_key": "another"})
+    found = one(trackers.check, "W&B", tracking=online, secrets=bad)
+    assert found.level == "warn"
+    assert "another" not in f"{found}"
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert "refused" in one(trackers.check, "W&B", tracking=online, secrets=good).what
+
+
+def test_a_clock_that_differs(one: Any, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Handler, "date", "Mon, 01 Jan 2001 00:00:00 GMT")
+    found = one(trackers.check, "clock", tracking=tracking(f"{server}/open"))
+    assert found.level == "warn"
+    assert found.what.startswith("this clock differs by +")

@@ -1,0 +1,143 @@
+"""A cluster as it is judged: kinds of nodes, what is refused, who gets which trial. Real Ray nodes on this host."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.tune import environment
+
+environment.prepare()  # before Ray is imported
+
+import ray  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from runner import resources, sweepfile  # noqa: E402
+from runner.device import Device  # noqa: E402
+from runner.grid import expand  # noqa: E402
+from runner.tune import cluster  # noqa: E402
+from runner.tune.cluster import Node  # noqa: E402
+from runner.tune.launch import _cluster_resources  # noqa: E402
+from runner.versions import code_version  # noqa: E402
+from tests.runner.conftest import MINIMAL  # noqa: E402
+from trainables.errors import ConfigError  # noqa: E402
+from trainables.schema import ExecutionRecord, Measured  # noqa: E402
+
+
+def node(**changes: Any) -> Node:
+    good = Node("1", "10.0.0.1", 8.0, Device("cpu", "CPU", 8), version=code_version(), memory_monitor="0")
+    return dataclasses.replace(good, **changes)
+
+
+def gpu(address: str, name: str, count: int = 1, **changes: Any) -> Node:
+    return node(address=address, device=Device("cuda", name, count), accelerator=name, **changes)
+
+
+def levels(*nodes: Node) -> list[tuple[str, str]]:
+    return [(finding.check, finding.level) for finding in cluster.check(nodes)]
+
+
+def test_good_nodes_are_ok() -> None:
+    assert levels(node(), gpu("10.0.0.2", "H100")) == [("node 10.0.0.1", "ok"), ("node 10.0.0.2", "ok")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "words"),
+    [
+        ({"error": "ModuleNotFoundError: runner"}, "error", "same image"),
+        ({"version": "0.0.1"}, "error", "same code"),
+        ({"unseen": ("/work/runs",)}, "error", "/work/runs"),
+        ({"memory_monitor": ""}, "warn", "RAY_memory_monitor_refresh_ms=0"),
+        ({"memory_monitor": "250"}, "warn", "is 250"),
+    ],
+)
+def test_what_is_wrong_with_a_node(changes: dict[str, Any], level: str, words: str) -> None:
+    findings = cluster.check([node(), node(address="10.0.0.2", **changes)])
+    [found] = [one for one in findings if one.check == "node 10.0.0.2"]
+    assert found.level == level
+    assert words in f"{found.what} {found.why} {found.mend}"
+
+
+def test_a_cluster_without_cores_is_refused() -> None:
+    assert ("cluster", "error") in levels(node(cores=0.0))
+
+
+def test_trials_go_to_gpus_where_there_are_any() -> None:
+    nodes = [node(), gpu("a", "H100", 8), gpu("b", "A100", 4, no_sensor="NVML does not start"), gpu("c", "H100", 8)]
+    found = cluster.site(nodes)
+    assert found.device == Device("cuda", "H100 and A100", 20, accelerators=("H100", "A100"))
+    assert found.no_sensor == "node b: NVML does not start"
+    assert cluster.site([node(), node(cores=0.0)]).device == Device("cpu", "CPU", 8)
+
+
+def record(**changes: Any) -> ExecutionRecord:
+    values = {"micro_batch": 8, "accumulation": 1, "threads": 1, "device": "cuda", "checkpoint_interval_s": 1.0}
+    return ExecutionRecord.model_validate({**values, **changes})
+
+
+def test_a_trial_asks_for_a_node_where_it_fits() -> None:
+    def asked(**changes: Any) -> dict[str, float]:
+        config = {"job": {"execution": record(**changes).model_dump(mode="json")}}
+        return _cluster_resources(config).required_resources
+
+    assert asked(accelerator="H100", gpu_share=0.5) == {"CPU": 1, "GPU": 0.5, "accelerator_type:H100": 0.001}
+    assert asked() == {"CPU": 1, "GPU": 1.0}
+    measured = Measured(peak_bytes=3 * 10**9, seconds_per_step=0.1)
+    assert asked(device="cpu", measured=measured) == {"CPU": 1, "memory": 3 * 10**9}
+
+
+@pytest.mark.parametrize(
+    ("known", "here", "same"),
+    [
+        ("H100", ("H100", "A100"), True),
+        ("H100", ("A100",), False),
+        ("H100", (), True),
+        ("", ("H100",), True),
+        ("", ("H100", "A100"), False),
+    ],
+)
+def test_what_was_pinned_holds_where_its_kind_is(known: str, here: tuple[str, ...], same: bool) -> None:
+    execution = record(accelerator=known).model_dump(mode="json")
+    assert resources._is_here(execution, Device("cuda", "x", 1, accelerators=here)) is same
+    assert not resources._is_here(execution, Device("cpu", "x", 1))
+
+
+def test_addresses_that_no_sweep_is_driven_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="Ray Client"):
+        environment.join("ray://head:10001")
+
+
+@pytest.fixture
+def two_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cluster of this host's own: a head without cores, and two nodes whose 'kinds' differ."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ISOTHERM_CACHE_DIR", str(tmp_path / "cache"))
+    ray.shutdown()
+    started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    for kind in ("Small", "Large"):
+        started.add_node(num_cpus=1, resources={f"accelerator_type:{kind}": 1})
+    ray.init(address=started.address, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+    started.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_each_kind_is_probed_once_and_trials_are_shared_out(two_kinds: None, tmp_path: Path) -> None:
+    (tmp_path / "sweep.yaml").write_text(MINIMAL.replace("seed: [0]", "seed: [0, 1]"))
+    sweep = sweepfile.load(tmp_path / "sweep.yaml", ["execution.micro_batch=64"])
+    settings = sweep.settings
+    nodes = cluster.survey(settings.execution, settings.thermal, (tmp_path / "runs", tmp_path / "data"))
+    assert not [one for one in nodes if one.error], nodes
+    assert sorted(one.accelerator for one in cluster.workers(nodes)) == ["Large", "Small"]
+    assert all(one.version == code_version() and one.memory_monitor == "0" and not one.unseen for one in nodes)
+    assert not list(tmp_path.rglob(".seen-*"))
+    grid = expand(sweep, tmp_path / "data", site=cluster.site(nodes))
+    with cluster.ClusterProber(nodes, settings, lambda text: None) as prober:
+        decisions = [prober.decide(resources.question(cell, settings.execution, grid.device)) for cell in grid.cells]
+    given = [one.record(60.0).accelerator for one in decisions]
+    assert sorted(given) == ["Large", "Small"], "equal kinds take turns"
+    assert list((tmp_path / "cache").rglob("*.json")), "kept where the nodes' user keeps such things"

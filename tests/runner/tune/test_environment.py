@@ -1,0 +1,102 @@
+"""How Ray is started: what it listens on, who may talk to it, and what it leaves behind."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from runner.needs import LONGEST_TEMP
+from runner.tune import environment
+
+ROOT = Path(__file__).resolve().parents[3]
+MIB = 2**20
+
+
+def python(script: str, **variables: str) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env={**kept, **variables}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout.splitlines()[-1]
+
+
+def test_the_object_store_fits_into_shared_memory(tmp_path: Path) -> None:
+    assert environment.object_store_bytes(tmp_path / "absent") == 200 * MIB
+    assert environment.object_store_bytes(tmp_path) == 200 * MIB, "a disk of gigabytes"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+@pytest.mark.parametrize(("size", "store"), [(64, 78), (128, 102)])
+def test_the_object_store_of_a_small_container(tmp_path: Path, size: int, store: int) -> None:
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(tmp_path)]
+    mounted = subprocess.run(command, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount here: {mounted.stderr.strip()}")
+    try:
+        assert environment.object_store_bytes(tmp_path) // MIB == store, "Ray takes no less than 75 MiB"
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_a_long_folder_for_temporary_files_is_answered_with_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/scratch")
+    assert environment.temp_base() == Path("/scratch")
+    monkeypatch.setattr(tempfile, "tempdir", "/scratch/users/someone")
+    assert environment.temp_base() == Path("/tmp")
+
+
+SAYS = (
+    "import os\nfrom runner.tune import environment\nenvironment.prepare({})\nprint(os.environ.get('RAY_AUTH_TOKEN'))"
+)
+
+
+def test_each_sweep_makes_its_own_token_unless_there_is_one() -> None:
+    first, second = python(SAYS.format("")), python(SAYS.format(""))
+    assert len(first) == 64
+    assert first != second
+    assert python(SAYS.format(""), RAY_AUTH_TOKEN="given") == "given"
+    assert python(SAYS.format(""), RAY_AUTH_TOKEN_PATH="/some/file") == "None"
+    assert python(SAYS.format("cluster=True")) == "None", "a cluster has its own"
+
+
+STARTED = """\
+import json, os, subprocess, sys
+import psutil
+from runner.device import Device
+from runner.tune import environment
+environment.prepare()
+environment.start(Device("cpu", "x", 1))
+import ray
+address, temp = ray.get_runtime_context().gcs_address, ray._private.worker.global_worker.node.get_temp_dir_path()
+listening = []
+for process in psutil.Process().children(recursive=True):
+    for socket in process.net_connections("inet"):
+        if socket.status == psutil.CONN_LISTEN:
+            listening.append(socket.laddr.ip)
+around = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}
+stranger = subprocess.run(
+    [sys.executable, "-c", "import sys, ray; ray.init(address=sys.argv[1])", address],
+    env={**around, "HOME": "/nonexistent"}, capture_output=True, text=True,
+)
+environment.stop()
+print(json.dumps({
+    "listening": sorted(set(listening)), "stranger": stranger.returncode, "said": stranger.stderr[-2000:],
+    "temp": temp, "left": os.path.exists(temp),
+}))
+"""
+
+
+@pytest.mark.slow
+def test_ray_listens_on_the_loopback_address_only_and_knows_its_own() -> None:
+    found = json.loads(python(STARTED))
+    assert found["listening"]
+    assert all(address in ("127.0.0.1", "::ffff:127.0.0.1", "::1") for address in found["listening"]), found
+    assert found["stranger"] != 0, "without the token nobody gets in"
+    assert "token" in found["said"].lower()
+    assert len(found["temp"]) <= LONGEST_TEMP
+    assert not found["left"]
