@@ -241,6 +241,26 @@ def report(run: RunName, as_json: Json = False) -> None:
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="names of runs, or their folders")],
+    as_json: Json = False,
+) -> None:
+    """Show runs side by side: verdicts, losses by size, what differs. Losses of different data or tasks stand apart.
+
+    Example: `isotherm compare quickstart more_epochs`
+    """
+    from runner.paths import existing_run
+    from runner.report import compare as comparing
+    from runner.report.compare_show import show
+
+    compared = comparing.compare([existing_run(run) for run in runs])
+    if as_json:
+        _print_json(compared.as_dict())
+    else:
+        show(compared, _console())
+
+
+@app.command()
 def sync(run: RunName, as_json: Json = False) -> None:
     """Bring MLflow and W&B level with a run's ledger. Doing it twice changes nothing.
 

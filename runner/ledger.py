@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -329,14 +329,22 @@ class LedgerView:
             state.warm(record.result.get("max_celsius"))
 
 
+def fold(parts: Iterable[AnyRecord]) -> LedgerView:
+    """Records, in order, folded to the latest state.
+
+    Raises:
+        LedgerError: a record of a key that has no cell record before it.
+    """
+    view = LedgerView()
+    for record in parts:
+        view.apply(record)
+    return view
+
+
 def read(path: Path) -> LedgerView:
     """Read and fold a ledger file; an absent file is an empty ledger.
 
     Raises:
         LedgerError: a damaged record or another schema version.
     """
-    view = LedgerView()
-    if path.exists():
-        for record in records(path):
-            view.apply(record)
-    return view
+    return fold(records(path)) if path.exists() else LedgerView()

@@ -10,6 +10,7 @@ from trainables.errors import ConfigError, Problem
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 RUNS = Path("runs")
 DATA = Path("data")
+TRACKERS = ("mlflow", "wandb")
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,10 @@ class RunPaths:
     def wandb(self) -> Path:
         """W&B's own files."""
         return self.root / "wandb"
+
+    def tracker_runs(self, tracker: str) -> Path:
+        """Each trial's run in a tracker, with its address where it has one; written by the tracker's process."""
+        return self.root / "trackers" / f"{tracker}.json"
 
     @property
     def mlflow_db(self) -> Path:

@@ -1,19 +1,29 @@
 """The report of a run, rebuilt from its directory alone."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner import ledger
 from runner.paths import RunPaths
 from runner.report import page, render
-from runner.report.collect import collect
+from runner.report.calibration import calibration_figures
+from runner.report.collect import Collected, collect
 from runner.report.curves import curve_figures
+from runner.report.drawing import Plot
+from runner.report.gantt import gantt_figures
+from runner.report.heatmap import heat_figures
 from runner.report.overlay import Overlay
 from runner.report.plots import loss_figures
+from runner.report.speed import speed_figures
 from runner.report.timeline import timeline_figures
 from trainables.files import replace_text, replacing
 
 __all__ = ["Report", "build"]
+
+_FIGURES = (
+    "loss_h*.png", "heat_map*.png", "calibration*.png", "learning_curves*.png", "time.png", "throughput.png",
+    "temperature*.png",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -37,12 +47,7 @@ def build(paths: RunPaths) -> Report:
         OSError: the run directory cannot be written.
     """
     collected = collect(paths)
-    temperatures = timeline_figures(paths, lambda: ledger.read(paths.ledger))
-    plots = (
-        *loss_figures(collected.trials, Overlay(collected.verdicts, collected.baselines)),
-        *curve_figures(collected.trials),
-        *temperatures,
-    )
+    plots = tuple(_plots(paths, collected))
     content = page.make(collected, plots)
     written = []
     for plot in plots:
@@ -56,9 +61,21 @@ def build(paths: RunPaths) -> Report:
     return Report(html=paths.report_html, markdown=paths.report_md, figures=tuple(written))
 
 
+def _plots(paths: RunPaths, collected: Collected) -> Iterator[Plot]:
+    """All figures, the ones that carry the verdict first."""
+    trials, baselines = collected.trials, collected.baselines
+    yield from loss_figures(trials, Overlay(collected.verdicts, baselines))
+    yield from heat_figures(trials, baselines)
+    yield from calibration_figures(paths, collected.view, trials)
+    yield from curve_figures(trials)
+    yield from gantt_figures(collected.history)
+    yield from speed_figures(trials)
+    yield from timeline_figures(paths, collected.view)
+
+
 def _remove_stale(folder: Path, written: list[Path]) -> None:
     """Remove figures of an earlier report that this one no longer has, and no other files."""
-    for pattern in ("loss_h*.png", "learning_curves*.png", "temperature*.png"):
+    for pattern in _FIGURES:
         for path in folder.glob(pattern):
             if path not in written:
                 path.unlink(missing_ok=True)

@@ -10,8 +10,10 @@ from typing import Any
 from runner import ledger
 from runner.ledger import LedgerView
 from runner.paths import RunPaths
+from runner.report.attempts import History, history
 from runner.report.findings import Finding, find
 from runner.report.fits import NamedFit
+from runner.report.specs import Specs, specs
 from runner.report.trials import ENDED, Trial, baselines_of, clean, trials_of
 from runner.report.verdict import SeriesVerdict, named_fits, verdicts
 
@@ -74,6 +76,8 @@ class Progress:
 class Collected:
     """What a report is made of. `gates` holds the checks before the latest start that warned, in words."""
 
+    view: LedgerView
+    history: History
     run: str
     progress: Progress
     trials: tuple[Trial, ...]
@@ -82,6 +86,7 @@ class Collected:
     fits: tuple[NamedFit, ...]
     findings: tuple[Finding, ...]
     gates: tuple[str, ...]
+    specs: Specs
     events: tuple[Event, ...]
     lineage: tuple[Lineage, ...]
     tasks: tuple[str, ...]
@@ -100,12 +105,15 @@ def collect(paths: RunPaths) -> Collected:
     Raises:
         LedgerError: a damaged record or another schema version.
     """
-    view = ledger.read(paths.ledger)
+    records = tuple(ledger.records(paths.ledger)) if paths.ledger.exists() else ()
+    view = ledger.fold(records)
     trials = trials_of(view)
     baselines = baselines_of(view)
     latest = view.sweeps[-1] if view.sweeps else None
     judged = verdicts(paths, view, trials, baselines)
     return Collected(
+        view=view,
+        history=history(records, [trial.key for trial in (*trials, *baselines)]),
         run=clean(latest.run if latest else paths.name),
         progress=_progress(view),
         trials=trials,
@@ -114,6 +122,7 @@ def collect(paths: RunPaths) -> Collected:
         fits=named_fits(judged, tuple({trial.group for trial in trials})),
         findings=find(trials),
         gates=tuple(dict.fromkeys(_gate(found) for found in latest.gates)) if latest else (),
+        specs=specs(paths, view.current, {one.key: view.cells[one.key] for one in baselines}),
         events=tuple(Event(e.time, clean(e.what), clean(e.key), clean(e.message)) for e in view.events),
         lineage=_lineage(view),
         tasks=tuple(dict.fromkeys(_task(state.cell.spec.get("task", {})) for state in view.current.values())),

@@ -25,6 +25,7 @@ MEAN_LINE: Any = {"color": INK, "linestyle": (0, (1, 1.6)), "linewidth": 1.4, "m
 LAW_LINE: Any = {"color": INK, "linestyle": "-", "linewidth": 2.4}
 MAX_PANELS = 6  # in one figure; more would be unreadable
 DPI = 150
+NARROW_INCH, WIDE_INCH = 7.2, 10.0  # the page shows both at one scale
 
 # Set in full, so that a matplotlibrc of the user's cannot change a report.
 _STYLE: Any = {
@@ -100,17 +101,23 @@ def styled() -> AbstractContextManager[None]:
     return mpl.rc_context(_STYLE)
 
 
-def panels(n: int, *, one_loss_axis: bool) -> tuple[Figure, list[Axes]]:
-    """A figure with n panels, at most two a row, with one loss axis for all or one each."""
+def canvas(width_inch: float, height_inch: float) -> Figure:
+    """An empty figure that lays its panels out by itself."""
+    figure = Figure(figsize=(width_inch, height_inch), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panels(n: int, *, one_loss_axis: bool, y_label: str = "validation loss (nats)") -> tuple[Figure, list[Axes]]:
+    """A figure with n panels, at most two a row, with one y axis for all or one each."""
     columns = min(n, 2)
     rows = -(-n // columns)
-    figure = Figure(figsize=(7.2 if columns == 1 else 10.0, 1.2 + 3.4 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = canvas(NARROW_INCH if columns == 1 else WIDE_INCH, 1.2 + 3.4 * rows)
     axes = figure.subplots(rows, columns, sharey=one_loss_axis, squeeze=False).ravel()
     for unused in axes[n:]:
         unused.remove()
     for axis in axes[:n:columns]:
-        axis.set_ylabel("validation loss (nats)")
+        axis.set_ylabel(y_label)
     return figure, list(axes[:n])
 
 
@@ -148,12 +155,13 @@ def prior_handle() -> Line2D:
 
 
 def finish(figure: Figure, title: str, handles: Sequence[Artist], legend_title: str = "") -> bytes:
-    """Add title and legend; return the PNG."""
+    """Add title and legend, if there is anything to explain; return the PNG."""
     figure.suptitle(plain(title, 90), x=0.01, ha="left", fontsize=11, fontweight="bold")
     columns = 3 if len(figure.axes) == 1 else 4
-    figure.legend(
-        handles=list(handles), title=legend_title, loc="outside lower center", ncols=min(len(handles), columns)
-    )
+    if handles:
+        figure.legend(
+            handles=list(handles), title=legend_title, loc="outside lower center", ncols=min(len(handles), columns)
+        )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return buffer.getvalue()

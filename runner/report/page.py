@@ -5,10 +5,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from runner.report.against import baseline_sentences
 from runner.report.collect import Collected, Lineage
 from runner.report.drawing import Plot
 from runner.report.findings import Finding
 from runner.report.fits_table import fits_table
+from runner.report.gantt import time_table
+from runner.report.specs import Specs
 from runner.report.tables import Column, Table
 from runner.report.trials import Group, Trial
 from runner.report.verdict import sentence
@@ -48,6 +51,10 @@ HOW_TO_READ = (
 )
 NO_FINDINGS = "None: no trial is missing, diverged, collapsed or was still improving at its end; no check warned."
 NO_VERDICT = "No verdict yet: no trial has finished."
+SHARED_SPECS = (
+    "Shared by all trials with a model; a baseline shares what concerns data and task. What is a trial's own stands "
+    "below. Both together are the resolved specification, whose hash is the key, and the execution record."
+)
 NO_FIGURES = "None yet: no trial has a loss."
 REPRODUCE = (
     "Give these commands in the folder that holds runs/, with the code version and the libraries named above. "
@@ -91,7 +98,10 @@ class Page:
     no_figures: str
     how_to_read: tuple[str, ...]
     fits: Table
+    time: Table
     trials: Table
+    specs: Specs
+    shared_specs: str
     events: Table
     events_note: str
     reproduce: str
@@ -104,7 +114,10 @@ def make(collected: Collected, figures: tuple[Plot, ...]) -> Page:
         title=f"Isotherm report: {collected.run}",
         notice=partial_notice(collected.progress),
         verdicts=_verdicts(collected),
-        summary=summary(collected.trials, collected.progress.cells),
+        summary=(
+            *summary(collected.trials, collected.progress.cells),
+            *baseline_sentences(collected.trials, collected.baselines),
+        ),
         facts=tuple(_facts(collected)),
         data=_data_table(collected.lineage),
         splits=_splits_table(collected.lineage),
@@ -115,7 +128,10 @@ def make(collected: Collected, figures: tuple[Plot, ...]) -> Page:
         no_figures=NO_FIGURES,
         how_to_read=HOW_TO_READ,
         fits=fits_table(collected.fits),
+        time=time_table(collected.history),
         trials=_trial_table((*collected.trials, *collected.baselines)),
+        specs=collected.specs,
+        shared_specs=SHARED_SPECS,
         events=_event_table(collected),
         events_note=_events_note(len(collected.events)),
         reproduce=REPRODUCE,
@@ -226,12 +242,13 @@ def _trial_table(trials: tuple[Trial, ...]) -> Table:
     groups = tuple({trial.group for trial in trials})
     varying = any(group.differing(groups) for group in groups)
     columns = (
-        Column("key", "code"), Column("trial"), Column("budget", "number"), Column("parameters", "number"),
+        Column("key", "key"), Column("trial"), Column("budget", "number"), Column("parameters", "number"),
         *((Column("group"),) if varying else ()),
         Column("horizon (bars)", "number"), Column("seed", "number"), Column("status"),
         Column("validation loss (nats) [95 %]", "number"), Column("prior loss (nats)", "number"),
         Column("skill (%) [95 %]", "number"), Column("AUC [95 %]", "number"), Column("test loss (nats)", "number"),
-        Column("marks"), Column("training time", "number"), Column("samples/s", "number"),
+        Column("marks"), Column("training time", "number"),
+        Column("held or throttled", "number"), Column("samples/s", "number"), Column("peak memory (MiB)", "number"),
     )  # fmt: skip
     return Table("All trials", columns, tuple(_trial_row(trial, groups, varying) for trial in trials))
 
@@ -254,8 +271,15 @@ def _trial_row(trial: Trial, groups: tuple[Group, ...], varying: bool) -> tuple[
         number(trial.test_loss, 4),
         ", ".join(mark.name for mark in trial.marks) or (NONE if not judged else "none"),
         duration(trial.train_seconds),
+        duration(_rested(trial)),
         rate(trial.samples_per_second),
+        count(None if trial.peak_bytes is None else round(trial.peak_bytes / 2**20)),
     )
+
+
+def _rested(trial: Trial) -> float | None:
+    known = [seconds for seconds in (trial.held_seconds, trial.throttled_seconds) if seconds is not None]
+    return sum(known) if known else None
 
 
 def _events_note(n: int) -> str:

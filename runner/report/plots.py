@@ -95,7 +95,7 @@ def _panel(axis: Axes, trials: tuple[Trial, ...], colours: dict[int | None, str]
         if trial.status == "diverged" and trial.n_params is not None:
             axis.plot(trial.n_params, limits[1], "X", color=colours[trial.seed], ms=9, clip_on=False, zorder=6)
     axis.set_ylim(*limits)
-    _size_axis(axis, sorted({trial.n_params for trial in trials if trial.n_params}))
+    size_axis(axis, sorted({trial.n_params for trial in trials if trial.n_params}))
 
 
 def _point(axis: Axes, trial: Trial, colour: str, rank: int, limits: tuple[float, float]) -> None:
@@ -130,8 +130,8 @@ def _means(axis: Axes, finished: list[Trial]) -> None:
     axis.plot(sizes, means, **MEAN_LINE, zorder=4)
 
 
-def _size_axis(axis: Axes, sizes: list[int]) -> None:
-    """A log axis labelled at the sizes themselves, leaving out labels that would touch."""
+def size_axis(axis: Axes, sizes: list[int]) -> None:
+    """Make x a log axis labelled at the sizes themselves, leaving out labels that would touch."""
     axis.set_xscale("log")
     low, high = sizes[0] / 2, sizes[-1] * 2
     axis.set_xlim(low, high)

@@ -3,11 +3,13 @@
 import base64
 import hashlib
 import re
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from runner.report.page import Page
+from runner.report.specs import Link
 from runner.report.tables import Table
 
 _LOADER = PackageLoader("runner.report", "templates")
@@ -18,6 +20,7 @@ _MARKDOWN_ESCAPES = str.maketrans(
 )
 # What would open a list, a rule or an underlined heading at the start of a line.
 _BLOCK_START = re.compile(r"^(?:([-+=])(?=[\s=-]|$)|(\d+)([.)])(?=\s|$))")
+_URL_CHARACTERS = ":/?#[]@!$&'*+,;=%~"
 _LINK = re.compile(r"(?<=[A-Za-z]):(?=//)|(?<=www)\.", re.IGNORECASE)
 
 
@@ -26,15 +29,19 @@ class Markdown(str):
 
 
 def html(page: Page) -> str:
-    """The whole report as one HTML document: styles and figures inside, no script, nothing fetched."""
+    """The whole report as one HTML document: styles, script and figures inside, nothing fetched."""
     environment = Environment(
         loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    styles = _source("report.css")
-    digest = base64.b64encode(hashlib.sha256(styles.encode()).digest()).decode()
+    styles, script = _source("report.css"), _source("report.js")
     pictures = {plot.name: base64.b64encode(plot.png).decode() for plot in page.figures}
     return environment.get_template("report.html.j2").render(
-        page=page, styles=Markup(styles), styles_sha256=digest, pictures=pictures
+        page=page,
+        styles=Markup(styles),
+        styles_sha256=_digest(styles),
+        script=Markup(script),
+        script_sha256=_digest(script),
+        pictures=pictures,
     )
 
 
@@ -43,7 +50,7 @@ def markdown(page: Page, figures_folder: str) -> str:
     environment = Environment(
         loader=_LOADER, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
     )  # autoescape is for HTML; here `finalize` sees every expression instead
-    environment.filters.update(table=_table, fence=_fence, raw=Markdown)
+    environment.filters.update(table=_table, fence=_fence, code=markdown_code, runs=_runs, raw=Markdown)
     text = environment.get_template("report.md.j2").render(page=page, figures=Markdown(figures_folder))
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
@@ -65,9 +72,24 @@ def markdown_code(text: str) -> Markdown:
     return Markdown(f"{fence}{pad}{flat}{pad}{fence}")
 
 
+def _digest(source: str) -> str:
+    """What a content security policy knows an inline source by."""
+    return base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
+
+
+def _runs(links: tuple[Link, ...]) -> Markdown:
+    """A trial's runs in trackers, with an address where there is one."""
+    shown = []
+    for link in links:
+        text = f"{link.tracker} {markdown_code(link.run)}"
+        # quoted, nothing in an address can end the link or the table cell
+        shown.append(f"[{text}](<{quote(link.url, safe=_URL_CHARACTERS)}>)" if link.url else text)
+    return Markdown(", ".join(shown))
+
+
 def _table(table: Table) -> Markdown:
     kinds = [column.kind for column in table.columns]
-    cell = {"code": markdown_code, "text": markdown_text, "number": markdown_text}
+    cell = {"code": markdown_code, "key": markdown_code, "text": markdown_text, "number": markdown_text}
     rows = [
         [markdown_text(column.name) for column in table.columns],
         ["---:" if kind == "number" else "---" for kind in kinds],

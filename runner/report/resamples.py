@@ -4,9 +4,12 @@ Array names: N windows of a split, R resamples, K trials.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from runner.ledger import LedgerView
 from runner.paths import RunPaths
@@ -27,7 +30,7 @@ def loss_resamples(paths: RunPaths, view: LedgerView, keys: Sequence[str], split
     task = TaskSpec.model_validate(view.cells[keys[0]].cell.spec["task"]) if keys else None
     if task is None or task.kind == "regression":
         return None
-    frames = [_predictions(paths, key, split) for key in keys]
+    frames = [predictions(paths, key, split) for key in keys]
     first = frames[0]
     if first is None or not len(first):
         return None
@@ -42,12 +45,18 @@ def loss_resamples(paths: RunPaths, view: LedgerView, keys: Sequence[str], split
     return scorer.loss_resamples(logits, count=COUNT)
 
 
-def _predictions(paths: RunPaths, key: str, split: str) -> pd.DataFrame | None:
+def predictions(paths: RunPaths, key: str, split: str) -> pd.DataFrame | None:
+    """Date, asset, label and logit of a trial's windows of one split, in order; None where there are none on disk."""
     path = paths.prediction(key)
-    if not path.exists():
-        return None
     try:
-        frame = pd.read_parquet(path, columns=[*_PLACE, "split", "label", "logit"])
-    except (OSError, ValueError):  # damaged: the report is made from what there is
+        frame = _read(path, path.stat().st_mtime_ns)
+    except (OSError, ValueError):  # missing or damaged: the report is made from what there is
         return None
     return frame[frame["split"] == split].sort_values(_PLACE, ignore_index=True)
+
+
+@lru_cache(maxsize=64)  # the trials of one series, as a rule: both splits and the calibration need them
+def _read(path: Path, changed_ns: int) -> pd.DataFrame:
+    table = pq.read_table(path, columns=[*_PLACE, "split", "label", "logit"], use_threads=False)
+    frame: pd.DataFrame = table.to_pandas(use_threads=False)
+    return frame

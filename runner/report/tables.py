@@ -6,10 +6,10 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Column:
-    """A table column; numbers are aligned to the right, code is shown as it is."""
+    """A table column; numbers are aligned to the right, code is shown as it is, a key leads to its specification."""
 
     name: str
-    kind: Literal["text", "number", "code"] = "text"
+    kind: Literal["text", "number", "code", "key"] = "text"
 
 
 @dataclass(frozen=True)

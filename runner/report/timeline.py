@@ -1,6 +1,6 @@
 """Temperature over time: readings, limits, levels, and the trials that ran."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -24,7 +24,7 @@ MAX_BARS = 24  # trials named along the bottom; more could not be read
 _Span = tuple[str, datetime, datetime]
 
 
-def timeline_figures(paths: RunPaths, read: Callable[[], LedgerView]) -> Iterator[Plot]:
+def timeline_figures(paths: RunPaths, view: LedgerView) -> Iterator[Plot]:
     """One figure of all devices (split where there are more than six), if temperatures were recorded."""
     if not paths.thermal_parquet.exists():
         return
@@ -32,7 +32,7 @@ def timeline_figures(paths: RunPaths, read: Callable[[], LedgerView]) -> Iterato
     if table.empty:
         return
     start = table["time"].min()
-    spans = list(_spans(read()))
+    spans = list(_spans(view))
     places = list(table.groupby(["node", "device", "part"], sort=True))
     for part, first in enumerate(range(0, len(places), MAX_PANELS), 1):
         yield _figure(part, places[first : first + MAX_PANELS], spans, start)

@@ -94,7 +94,11 @@ class Trial:
     test_skill: float | None
     collapsed: bool
     train_seconds: float | None
+    held_seconds: float | None
+    throttled_seconds: float | None
     samples_per_second: float | None
+    peak_bytes: int | None
+    predicted_peak_bytes: int | None
     data_sha256: str
     code_version: str
     device: str
@@ -178,7 +182,11 @@ def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
         test_skill=_number(row.get("test_skill")),
         collapsed=_number(row.get("collapsed")) == 1,
         train_seconds=_number(row.get("train_seconds")),
+        held_seconds=_number(row.get("held_seconds")),
+        throttled_seconds=_number(row.get("throttled_seconds")),
         samples_per_second=_number(row.get("samples_per_second")),
+        peak_bytes=_integer(row.get("peak_bytes")),
+        predicted_peak_bytes=_integer(row.get("predicted_peak_bytes")),
         data_sha256=clean(state.cell.spec.get("data", {}).get("content_sha256")),
         code_version=clean(row.get("code_version")),
         device=clean(state.attempts[-1].device_name) if state.attempts else "",

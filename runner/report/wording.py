@@ -15,7 +15,8 @@ def number(value: float | None, decimals: int, *, signed: bool = False) -> str:
     """Fixed decimals with a true minus sign; a dash where unknown."""
     if value is None:
         return NONE
-    return f"{value:{'+' if signed else ''}.{decimals}f}".replace("-", _MINUS)
+    rounded = round(value, decimals) + 0.0  # no minus before a zero
+    return f"{rounded:{'+' if signed else ''}.{decimals}f}".replace("-", _MINUS)
 
 
 def estimate(value: Estimate, decimals: int, *, signed: bool = False, scale: float = 1.0) -> str:

@@ -100,6 +100,11 @@ class MlflowStore:
         run = self._client.create_run(self._experiment_id, _milliseconds(start), tags, name)
         return Run(run.info.run_id, run.info.status, dict(tags))
 
+    def address(self, run: Run) -> str | None:
+        """Where a browser shows a run; None for a database."""
+        web = self.uri.startswith(("http://", "https://"))
+        return f"{self.uri.rstrip('/')}/#/experiments/{self._experiment_id}/runs/{run.run_id}" if web else None
+
     @property
     def _client(self) -> Any:
         """MLflow's client; the database's tables are created at its first use."""

@@ -27,6 +27,7 @@ from runner.tracking.mlflow_store import (
     Point,
     Run,
 )
+from runner.tracking.runs_file import RunsFile
 from runner.tracking.tracker import Target, Tracker, key_of, ledger_id
 from trainables.errors import Problem
 
@@ -79,6 +80,7 @@ class MlflowTracker:
         self._store = MlflowStore(target.uri, target.experiment, paths.mlflow_db)
         self._parent: Run | None = None
         self._trials: dict[str, Run] = {}
+        self._runs = RunsFile(paths.tracker_runs(self.name))
 
     def consume(self, records: Sequence[AnyRecord], view: LedgerView) -> None:
         """Bring the run of one key, or the parent, level with the ledger."""
@@ -119,6 +121,7 @@ class MlflowTracker:
     def _level_trial(self, state: CellState, records: Sequence[AnyRecord], view: LedgerView) -> None:
         parent = self._open(view)
         run = self._trials.get(state.cell.key) or self._create(parent, state, view)
+        self._runs.note(state.cell.key, run.run_id, self._store.address(run))
         fresh = [record for record in records if record.seq > run.through]
         if not fresh:
             return

@@ -20,6 +20,7 @@ from pydantic import SecretStr
 from runner.ledger import FINAL, AnyRecord, AttemptStarted, CellEnded, CellState, LedgerView, MetricsRecorded
 from runner.paths import RunPaths
 from runner.tracking import fields
+from runner.tracking.runs_file import RunsFile
 from runner.tracking.tracker import Target, Tracker, UnusableError, key_of, ledger_id
 from trainables.errors import Problem
 from trainables.files import replace_text
@@ -86,6 +87,7 @@ class WandbTracker:
         self._paths = paths
         self._trials: dict[str, _Trial] = {}
         self._delivered = _Delivered(paths.wandb / "delivered.json", target)
+        self._runs = RunsFile(paths.tracker_runs(self.name))
 
     def consume(self, records: Sequence[AnyRecord], view: LedgerView) -> None:
         """Bring the W&B run of one key level with the ledger."""
@@ -135,6 +137,7 @@ class WandbTracker:
         if trial.run is None:
             trial.run = self._open(trial, state, view)
             trial.sent = trial.run.starting_step
+            self._runs.note(state.cell.key, trial.run_id, trial.run.url if self._target.online else None)
         for row in trial.rows[trial.sent :]:
             trial.run.log(row)
             trial.sent += 1

@@ -44,6 +44,7 @@ class Cell:
     name: str = ""
     reason: str = ""
     loss: float | None = None
+    threshold: float = 0.01
     code_version: str = "0.1.0+g3f2a9c1"
 
     @property
@@ -125,7 +126,10 @@ def _recorded(cell: Cell) -> CellRecorded:
                 "splits": {"train": 0.7, "validation": 0.15, "test": 0.15, "embargo": 0, "folds": 1, "fold": 0},
                 "fraction": cell.fraction,
             },
-            "task": {"kind": "threshold", "threshold": 0.01, "price": "high", "context": 60, "horizon": cell.horizon},
+            "task": {
+                "kind": "threshold", "threshold": cell.threshold, "price": "high",
+                "context": 60, "horizon": cell.horizon,
+            },
             "training": {"global_batch": 128, "lr": 1e-3, "weight_decay": 0.01},
         },
     )  # fmt: skip
@@ -230,6 +234,10 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    def at(self, name: str, cells: Sequence[Cell]) -> RunPaths:
+        """A run in a folder of this name."""
+        return write(self.folder / "named" / name, cells)
 
     def __call__(self, cells: Sequence[Cell], **how: Any) -> RunPaths:
         return write(self.folder / "runs" / "made", cells, **how)

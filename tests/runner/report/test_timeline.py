@@ -51,16 +51,16 @@ def view() -> LedgerView:
 
 def test_there_is_no_figure_without_readings(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
-    assert not list(timeline_figures(paths, LedgerView))
+    assert not list(timeline_figures(paths, LedgerView()))
     table(1).iloc[:0].to_parquet(paths.thermal_parquet)
-    assert not list(timeline_figures(paths, LedgerView))
+    assert not list(timeline_figures(paths, LedgerView()))
 
 
 def test_every_device_has_a_panel(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
     for devices, figures in ((1, ["temperature"]), (2, ["temperature"]), (8, ["temperature", "temperature_2"])):
         table(devices).to_parquet(paths.thermal_parquet)
-        plots = list(timeline_figures(paths, view))
+        plots = list(timeline_figures(paths, view()))
         assert [plot.name for plot in plots] == figures
         assert all(plot.png.startswith(b"\x89PNG") for plot in plots)
         assert "70 Celsius" in plots[0].alt
@@ -69,7 +69,7 @@ def test_every_device_has_a_panel(tmp_path: Path) -> None:
 def test_readings_that_are_all_missing_are_drawn_as_levels(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path)
     table(1, rows=20, celsius=None).astype({"celsius": "float64"}).to_parquet(paths.thermal_parquet)
-    [plot] = timeline_figures(paths, view)
+    [plot] = timeline_figures(paths, view())
     assert "nan" not in plot.alt
     table(1, rows=1).to_parquet(paths.thermal_parquet)
-    assert len(list(timeline_figures(paths, view))) == 1
+    assert len(list(timeline_figures(paths, view()))) == 1

@@ -49,6 +49,14 @@ def test_parameters_tags_and_artifacts_of_a_trial(mlflow_bench: Any, story: Any)
     assert mlflow_bench.paths.root.parent / "mlartifacts" in Path(urlparse(run.info.artifact_uri).path).parents
 
 
+def test_each_trials_run_is_noted_in_the_run_directory(mlflow_bench: Any, story: Any) -> None:
+    story.whole()
+    mlflow_bench.deliver()
+    noted = json.loads(mlflow_bench.paths.tracker_runs("mlflow").read_text())
+    assert {key: one["run"] for key, one in noted.items()} == {key: one.id for key, one in mlflow_bench.shown().items()}
+    assert {one["url"] for one in noted.values()} == {None}  # a database has no address
+
+
 def test_times_are_those_of_the_ledger(mlflow_bench: Any, story: Any) -> None:
     story.sweep(A)
     story.cell(A)
