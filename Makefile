@@ -17,7 +17,7 @@ BIN   := .venv/bin
 STAMP := .venv/lock.sha256
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock sweep plan debug probe thermal-demo report status doctor verify image docker-sweep docker-plan docker-debug docker-shell lint format typecheck test test-slow check chaos clean
+.PHONY: help setup setup-storage lock sweep plan debug probe thermal-demo report status doctor verify image docker-sweep docker-plan docker-debug docker-shell lint format typecheck test test-slow check chaos clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -32,6 +32,13 @@ setup: ## virtual environment, locked dependencies, the package (skipped while n
 	  $(PYTHON) -m venv .venv && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]' && \
 	  echo "$$wanted" > $(STAMP); \
+	fi
+
+setup-storage: ## the S3 server of the tests, in .venv-s3: its libraries would hold some of ours back
+	@if ! cmp -s tests/s3-server.lock .venv-s3/s3-server.lock; then \
+	  $(PYTHON) -m venv --clear .venv-s3 && \
+	  .venv-s3/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/s3-server.lock && \
+	  cp tests/s3-server.lock .venv-s3/s3-server.lock; \
 	fi
 
 lock: ## resolve requirements.lock anew (needs the tool uv)
@@ -95,14 +102,14 @@ typecheck: setup ## static types, strict
 test: setup ## the tests, without the slow ones
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-test-slow: setup ## the tests that take long
+test-slow: setup setup-storage ## the tests that take long
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: lint typecheck test test-slow ## all that CI runs
 
-chaos: setup ## sweeps through kills, full disks, hung workers, lost servers; half an hour
+chaos: setup setup-storage ## sweeps through kills, full disks, hung workers, lost servers; half an hour
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
 clean: ## remove .venv and caches; runs/ and data/ stay
-	@rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .venv-s3 build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find runner trainables tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -64,6 +64,8 @@ def published(noise: float, outliers: int) -> Callable[..., Any]:
 
 SCENARIOS = {
     "5 sizes x 1 seed, noise 0.3 %": sizes(5, 1, 0.003),
+    "5 sizes x 1 seed, noise 1 %": sizes(5, 1, 0.01),
+    "5 sizes x 3 seeds, noise 3 %": sizes(5, 3, 0.03),
     "5 sizes x 3 seeds, noise 0.3 %": sizes(5, 3, 0.003),
     "5 sizes x 3 seeds, noise 1 %": sizes(5, 3, 0.01),
     "6 sizes x 1 seed, noise 0.3 %": sizes(6, 1, 0.003),

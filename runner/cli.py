@@ -111,8 +111,11 @@ def plan(
     """
     from runner import plan as planning
     from runner import resources, sweepfile
+    from runner.paths import DATA, RUNS
+    from runner.storage import restore
 
     loaded = sweepfile.load(sweep, set_ or ())
+    restore.bring(loaded.settings, RUNS, DATA, Console(stderr=True))
     folder = resources.cache_folder(use=not no_cache, clear=clear_cache)
     with resources.make_prober(loaded.settings, cache_folder=folder, say=_say) as prober:
         built = planning.build(loaded, prober=prober)
@@ -287,7 +290,7 @@ def doctor(
         from runner.tune import cluster
 
         execution = place.execution if settings is None else settings.execution
-        findings += cluster.check(cluster.survey(execution, place.thermal, (place.runs, place.data)))
+        findings += cluster.check(cluster.survey(execution, place.thermal, place.shared))
         environment.stop()
     if as_json:
         _print_json(doctors.as_dict(findings))

@@ -30,7 +30,8 @@ from trainables.schema import (
 
 DEFAULT_MICRO_BATCH = 32  # where nothing is measured (debug mode): small enough to fit nearly anywhere
 # Weights, two moments of AdamW and the best weights so far, in fp32; two checkpoints are kept at a time.
-CHECKPOINT_BYTES_PER_PARAMETER = 4 * 4
+WEIGHT_BYTES = 4
+CHECKPOINT_BYTES_PER_PARAMETER = 4 * WEIGHT_BYTES
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class Cell:
     def checkpoint_bytes(self) -> int:
         """Size of one checkpoint on disk, about."""
         return self.counts.total * CHECKPOINT_BYTES_PER_PARAMETER
+
+    @property
+    def best_bytes(self) -> int:
+        """Size of the weights that stay when the trial is over, about."""
+        return self.counts.total * WEIGHT_BYTES
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,17 @@ from trainables.errors import ConfigError, Problem
 from trainables.files import replace_text
 
 
+class HeldError(ConfigError):
+    """Another process writes to the run."""
+
+
 @contextmanager
 def held(paths: RunPaths) -> Iterator[None]:
     """Hold a run's lock. The operating system lets go of it when the process dies, however it dies.
 
     Raises:
-        ConfigError: another process holds it; it is named. Or the run directory cannot be written.
+        HeldError: another process holds it; it is named.
+        ConfigError: the run directory cannot be written.
     """
     lock = FileLock(paths.lock, timeout=0)
     try:
@@ -28,7 +33,7 @@ def held(paths: RunPaths) -> Iterator[None]:
         replace_text(paths.owner, json.dumps({"pid": os.getpid(), "since": now}))
     except Timeout:
         first = json.loads(paths.owner.read_text()) if paths.owner.exists() else {}
-        raise ConfigError(
+        raise HeldError(
             Problem(
                 place=str(paths.root),
                 message=f"another sweep writes here: process {first.get('pid', '?')}, since {first.get('since', '?')}",

@@ -42,8 +42,11 @@ class Plan:
 
     @property
     def disk_bytes(self) -> int:
-        """Disk that the checkpoints of the cells to run will take, about."""
-        return sum(CHECKPOINTS_KEPT * cell.checkpoint_bytes for cell in self.to_run)
+        """Disk that the cells to run will take, about: checkpoints while they run, afterwards their best weights."""
+        running = resources.at_once(self.to_run, self.grid.device)
+        return CHECKPOINTS_KEPT * sum(cell.checkpoint_bytes for cell in running) + sum(
+            cell.best_bytes for cell in self.to_run
+        )
 
     @property
     def seconds(self) -> float | None:
@@ -203,7 +206,7 @@ def show(plan: Plan, console: Console) -> None:
     _show_periods(plan, console)
     if plan.seconds is not None:
         console.print(f"time for the cells to run: about {_duration(plan.seconds)}", highlight=False)
-    console.print(f"disk for checkpoints: about {decimal(plan.disk_bytes)}", highlight=False)
+    console.print(f"disk for checkpoints and best weights: about {decimal(plan.disk_bytes)}", highlight=False)
     console.print(_ending(plan.ending), highlight=False)
     show_findings(plan, console)
 

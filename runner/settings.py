@@ -29,6 +29,10 @@ PREFIX = "ISOTHERM_"
 USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]+@", re.IGNORECASE)
 
 
+# Names of query parameters that carry credentials in the URIs of one filesystem or another.
+_SECRET_QUERY = re.compile(r"[?&][^=&]*(key|secret|token|password|sig|credential)[^=&]*=", re.IGNORECASE)
+
+
 class ProbeSpec(Spec):
     """The resource probe, which measures what fits before a trial starts."""
 
@@ -134,6 +138,11 @@ class SweepSettings(BaseSettings):
     probe: ProbeSpec = ProbeSpec()
     thermal: ThermalSpec = ThermalSpec()
     tracking: TrackingSpec = TrackingSpec()
+    storage_path: str | None = Field(
+        None,
+        min_length=1,
+        description="a folder that exists, or a URI such as s3://bucket/folder, that another machine can go on from",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -158,6 +167,19 @@ class SweepSettings(BaseSettings):
     def _plain_name(cls, value: str) -> str:
         if not RUN_NAME.fullmatch(value):
             raise ValueError(f"{value!r} is no run name: letters, digits, '.', '_', '-', 64 at most, no path")
+        return value
+
+    @field_validator("storage_path")
+    @classmethod
+    def _no_credentials(cls, value: str | None) -> str | None:
+        if value is None or "://" not in value:
+            return value
+        if "@" in value.partition("?")[0] or _SECRET_QUERY.search(value):
+            # The value itself is not repeated: messages end up in logs.
+            raise ValueError(
+                "a storage URI must not hold user information or credentials, it would be written to files; "
+                "pyarrow reads them from the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
         return value
 
     @field_validator("grid")

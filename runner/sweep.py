@@ -17,6 +17,10 @@ from runner.ledger import CellEnded, CellRecorded, SweepEnded, SweepStarted
 from runner.paths import DATA, RUNS, RunPaths
 from runner.plan import Plan
 from runner.recorder import Recorder
+from runner.storage import place_of, restore
+from runner.storage.checkpoints import Pruner
+from runner.storage.mirror import Mirror, NoMirror
+from runner.storage.mirror import begin as begin_mirror
 from runner.sweepfile import Sweep
 from runner.thermal import TEMPERATURE
 from runner.tune import environment
@@ -27,6 +31,9 @@ from trainables.files import is_storage_trouble, replace_text
 log = logging.getLogger(__name__)
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
+
+STORAGE_BEHIND = "a storage that does not answer"
+STORAGE_MEND = "lacks a part of this run, which is whole here: run the sweep again here to bring it there"
 
 
 def run(
@@ -46,6 +53,7 @@ def run(
             started.
     """
     _examine(sweep, console, runs, data_root, cluster=address is not None)
+    restore.bring(sweep.settings, runs, data_root, console)
     environment.prepare(cluster=address is not None)
     try:
         plan = _plan(sweep, runs, data_root, address, console)
@@ -86,7 +94,8 @@ def _plan(sweep: Sweep, runs: Path, data_root: Path, address: str | None, consol
     from runner.tune import cluster
 
     settings = sweep.settings
-    nodes = cluster.survey(settings.execution, settings.thermal, (runs, data_root))
+    place = doctor.Place.of(settings, runs, data_root, cluster=True)
+    nodes = cluster.survey(settings.execution, settings.thermal, place.shared)
     findings = list(cluster.check(nodes))
     doctor.refuse(findings)
     doctor.show(findings, console)
@@ -177,28 +186,44 @@ def _run_cells(
     tracking = trackers.make(sweep.settings.tracking, plan.paths)
     for callback in tracking:
         recorder.listen(callback.on_record)
+    recorder.listen(Pruner(plan.paths, recorder.view).on_record)
+    mirror = begin_mirror(sweep.settings, plan.paths, data_root, recorder)
+    patience_s = trackers.STOPPED_TIMEOUT_S
     try:
         with draining.begun(plan.paths.running, plan.ending.save_s) as drain:
             recorder.wait_unless(lambda: drain.requested)
+            mirror.on_conflict = drain.request
             _write_down(sweep, plan, recorder)
             baselines.run(plan, recorder, data_root)
             if plan.to_run and not drain.requested:
                 _run_under_tune(sweep, plan, recorder, tracking, drain, console, data_root, cluster=cluster)
-        stopped = drain.reason
+            behind = _behind(mirror, drain, sweep, console)
+        stopped = drain.reason or (STORAGE_BEHIND if behind else "")
         if not plan.to_run:
             console.print("nothing to run: every cell is done", highlight=False)
         table = results.write(recorder.view, plan.paths)
         counts = Counter(str(status) for status in table.loc[table["kind"] == "model", "status"])
         code = _exit_code(counts, stopped)
         recorder.record(SweepEnded(exit_code=code, counts=dict(counts)))
-        trackers.order_close(tracking, trackers.STOPPED_TIMEOUT_S if stopped else trackers.END_TIMEOUT_S)
+        patience_s = trackers.STOPPED_TIMEOUT_S if stopped else trackers.END_TIMEOUT_S
+        trackers.order_close(tracking, patience_s)
         _show_end(plan, counts, stopped, console)
     finally:
+        if not mirror.close(patience_s):
+            console.print(f"storage  {sweep.settings.storage_path} {STORAGE_MEND}", highlight=False, markup=False)
         reports = trackers.close(tracking, trackers.STOPPED_TIMEOUT_S)
     trackers.show(reports, sweep.settings.tracking, plan.paths, console)
     if code == STOPPED:
         _show_resume(sweep, console)
     return code
+
+
+def _behind(mirror: Mirror | NoMirror, drain: Any, sweep: Sweep, console: Console) -> bool:
+    """Whether the storage does not let itself be brought level; a signal ends the wait for it."""
+    if drain.requested or isinstance(mirror, NoMirror):
+        return False
+    console.print(f"storage  {sweep.settings.storage_path}: bringing it level", highlight=False, markup=False)
+    return not mirror.settle(lambda: drain.requested) and not drain.requested
 
 
 def _show_resume(sweep: Sweep, console: Console) -> None:
@@ -244,6 +269,7 @@ def _run_under_tune(
                     callbacks=tuple(tracking),
                     execution=settings.execution,
                     make_gate=protection.make_gate(drain.flag),
+                    storage=place_of(settings, plan.paths),
                     cluster=cluster,
                 )
             )
@@ -264,7 +290,7 @@ def _show_end(plan: Plan, counts: Counter[str], stopped: str, console: Console) 
     summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     console.print(f"{paths.name}: {summary}" + (f"; stopped by {stopped}" if stopped else ""), highlight=False)
     console.print(f"results  {paths.results_parquet}", highlight=False)
-    if stopped in ("", TEMPERATURE):
+    if stopped in ("", TEMPERATURE, STORAGE_BEHIND):
         from runner import report
 
         report.build(paths)

@@ -58,6 +58,12 @@ def replace_text(path: Path, text: str) -> None:
         aside.write_text(text, encoding="utf-8")
 
 
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Replace a file atomically."""
+    with replacing(path) as aside:
+        aside.write_bytes(data)
+
+
 def sha256_of(path: Path) -> str:
     """Hex digest of a file's bytes, read in pieces."""
     with path.open("rb") as handle:

@@ -20,8 +20,8 @@ from ray import tune
 from trainables.data import catalog, windows
 from trainables.files import is_storage_trouble, replacing
 from trainables.schema import ExecutionRecord, Spec, TrialSpec
-from trainables.training import memory
-from trainables.training.checkpoint import FileCheckpointStore
+from trainables.storage import StoragePlace
+from trainables.training import memory, stores
 from trainables.training.gate import Action, StepGate
 from trainables.training.loop import HEARTBEAT_S, Trainer
 from trainables.training.progress import Waits
@@ -48,6 +48,7 @@ class TrialJob(Spec):
     predictions: Path
     checkpoints: Path
     log_file: Path
+    storage: StoragePlace | None = None
 
     def config(self, name: str) -> dict[str, Any]:
         """The job as a Tune config: plain values for the driver's callbacks, and the whole as text for the worker."""
@@ -99,6 +100,8 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         self._gate: TrialGate | None = None
         self._waited_s: float | None = None  # before the start; None until the trial has come to its gate
         self._trainer: Trainer | None = None
+        self._store: stores.TrialStore | None = None
+        self._ending: dict[str, Any] | None = None  # the last answer, which waits until all files have arrived
         self._blocked = False  # whether something could not be written
         self._unsent: list[dict[str, Any]] = []  # rows of metrics that no answer has carried yet
         self._saved: dict[str, Any] | None = None  # the last answer of a trial that has saved and waits for its end
@@ -117,10 +120,14 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         if self._saved is not None:
             time.sleep(SAVED_WAIT_S)
             return self._saved
+        if self._ending is not None:
+            return self._at_end(self._ending)
         gate = self._gate = self._gate or self._make_gate()
         if self._trainer is None and (answer := self._at_gate(gate)) is not None:
             return answer
         try:
+            if self._trainer is None and (answer := self._at_storage()) is not None:
+                return answer
             result = self._advance(gate)
         except OSError as error:
             if not is_storage_trouble(error):
@@ -130,7 +137,10 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
             time.sleep(BLOCKED_WAIT_S)
             return _idle("blocked", gate.check()) | {"reason": str(error)}
         result["rows"], self._unsent = self._unsent, []
-        return result
+        over = self._trainer is not None and self._trainer.done
+        if over and self._store is not None and self._store.deliver(self._job.predictions):
+            return self._at_end(result)
+        return self._telling(result)
 
     def _advance(self, gate: TrialGate) -> dict[str, Any]:
         """Train for a slice of time, and write what is due.
@@ -152,6 +162,8 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
             outcome = trainer.result()
             with replacing(self._job.predictions) as aside:
                 trainer.predictions().to_parquet(aside, index=False)
+            if self._store is not None and trainer.best_weights is not None:
+                self._store.keep_best(trainer.best_weights, step=outcome.steps, spec=self._job.spec)
             result |= {"kind": "ended", "status": outcome.status, "outcome": _plain(outcome.columns()), "done": True}
         elif report.action is Action.STOP and report.saved:
             result |= {
@@ -183,12 +195,37 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         self._waited_s += gate.wait(HEARTBEAT_S)
         return answer
 
+    def _at_storage(self) -> dict[str, Any] | None:
+        """Before the start: None where everything that the trial needs is here, else wait a while and answer so."""
+        job = self._job
+        if self._store is None:
+            self._handler = self._handler or _log_to(job.log_file)
+            self._store = stores.open_store(
+                job.checkpoints, job.attempt, job.spec.key, job.storage, job.data_root / job.entry.path, job.entry
+            )
+        if self._store.wait_until_ready(HEARTBEAT_S):
+            return None
+        return self._telling(_idle("waiting", Action.HOLD))
+
+    def _at_end(self, ending: dict[str, Any]) -> dict[str, Any]:
+        """The last answer, once all files have arrived where the driver can see them; heartbeats until then."""
+        assert self._store is not None
+        self._ending = ending
+        if self._store.wait_until_level(HEARTBEAT_S):
+            return self._telling(ending)
+        return self._telling(ending | {"kind": "heartbeat", "rows": [], "done": False})
+
+    def _telling(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """An answer, with what is to be told of the storage."""
+        words = self._store.words() if self._store is not None else []
+        return answer | {"storage": words} if words else answer
+
     def _start(self, gate: TrialGate) -> Trainer:
         job = self._job
-        self._handler = self._handler or _log_to(job.log_file)
         self._guard(job.checkpoints)
         memory.cap_device(torch.device(job.record.device), job.record.gpu_share)
-        store = FileCheckpointStore(job.checkpoints, attempt=job.attempt, key=job.spec.key)
+        assert self._store is not None
+        store = self._store.checkpoints
         if self._waited_s:
             books = asdict(Waits()) | store.noted()
             store.note(books | {"held_seconds": books["held_seconds"] + self._waited_s})
@@ -197,8 +234,11 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         return self._trainer
 
     def _release(self) -> None:
-        self._trainer = self._saved = self._waited_s = None
+        self._trainer = self._saved = self._waited_s = self._ending = None
         self._blocked, self._unsent = False, []
+        if self._store is not None:
+            self._store.close()
+            self._store = None
         if self._handler is not None:
             logging.getLogger().removeHandler(self._handler)
             self._handler.close()

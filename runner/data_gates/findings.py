@@ -64,7 +64,8 @@ def _finding(rule: Rule, level: str, found: list[tuple[Cell, Breach]], places: l
 
 def _where(cell: Cell, places: list[Cell]) -> str:
     """What tells a data set and task from the others of the grid."""
-    labels = ("horizon", "tier", "timescale", "data_fraction")
+    labels = {"horizon": "task.horizon", "tier": "data.tier", "timescale": "data.timescale"}
+    labels["data_fraction"] = "data.fraction"
     told = [
         f"{name.replace('_', ' ')} {cell.labels[name]}"
         for name in labels
@@ -73,6 +74,8 @@ def _where(cell: Cell, places: list[Cell]) -> str:
     told += [
         f"{axis} {value}"
         for axis, value in cell.axes.items()
-        if axis.startswith(("data.", "task.")) and len({str(place.axes.get(axis)) for place in places}) > 1
+        if axis.startswith(("data.", "task."))
+        and axis not in labels.values()
+        and len({str(place.axes.get(axis)) for place in places}) > 1
     ]
     return ", ".join(told)

@@ -25,6 +25,7 @@ class Place:
     probe: ProbeSpec = field(default_factory=ProbeSpec)
     thermal: ThermalSpec = field(default_factory=ThermalSpec)
     tracking: TrackingSpec = field(default_factory=TrackingSpec)
+    storage: str | None = None
     runs: Path = RUNS
     data: Path = DATA
     cache: Path = field(default_factory=lambda: UserSettings().cache_dir)
@@ -48,9 +49,15 @@ class Place:
             probe=settings.probe,
             thermal=settings.thermal,
             tracking=settings.tracking,
+            storage=settings.storage_path,
             runs=runs,
             data=data,
         )
+
+    @property
+    def shared(self) -> tuple[Path, ...]:
+        """Folders that every node of a cluster must see: none where a storage serves nodes with disks of their own."""
+        return (self.runs, self.data) if self.storage is None else ()
 
     @property
     def gpu_nodes(self) -> list[Path]:

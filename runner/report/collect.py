@@ -138,12 +138,13 @@ def _progress(view: LedgerView) -> Progress:
         closed=closed,
         # between rounds a failed cell may be tried again, so failures count as over only once the driver has closed
         complete=bool(states) and (ended if closed else final) == len(states),
-        earlier=len(view.cells) - sum(state is not None for state in states),
+        earlier=sum(state.cell.cell_kind == "model" for state in view.cells.values())
+        - sum(state is not None for state in states),
     )
 
 
 def _gate(found: dict[str, Any]) -> str:
-    return f"{clean(found['gate'])}: {clean(found['message'])}. Mend: {clean(found['mend'])}."
+    return f"{clean(found.get('gate'))}: {clean(found.get('message'))}. Mend: {clean(found.get('mend'))}."
 
 
 def _task(task: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from runner.scaling.law import Floats
 from runner.scaling.verdict import MIN_SIZES
 
 SPLITS = ("validation", "test")
+FEWER = 50  # resamples of the fits that decide nothing: half of a large report's time would go there
 PARAMETERS, COMPUTE = "parameters", "compute (FLOP)"
 
 
@@ -74,7 +75,10 @@ def by_compute(series: Series) -> Fit | None:
         return None
     flop = np.array([trial.flop for trial in chosen], dtype=np.float64)
     table = Table(n_params=flop, loss=_losses(chosen, "validation"))
-    return scaling.fit(table, _options(chosen), loss_resamples_RN=series.resamples("validation", chosen))
+    resampled = series.resamples("validation", chosen)
+    return scaling.fit(
+        table, _options(chosen, FEWER), loss_resamples_RN=None if resampled is None else resampled[:FEWER]
+    )
 
 
 def pooled(named: Sequence[tuple[str, Series]]) -> Fit | None:
@@ -88,7 +92,7 @@ def pooled(named: Sequence[tuple[str, Series]]) -> Fit | None:
     if len(parts) < 2 or len({trial.n_params for trial in chosen}) < MIN_SIZES:
         return None
     resampled = [series.resamples("validation", trials) for _, series, trials in parts]
-    known = [one for one in resampled if one is not None]
+    known = [one[:FEWER] for one in resampled if one is not None]
     table = Table(
         n_params=_sizes(chosen),
         loss=_losses(chosen, "validation"),
@@ -96,13 +100,13 @@ def pooled(named: Sequence[tuple[str, Series]]) -> Fit | None:
         group=np.array([name for name, _, trials in parts for _ in trials], dtype=np.str_),
     )
     return scaling.fit(
-        table, _options(chosen), loss_resamples_RN=np.hstack(known) if len(known) == len(parts) else None
+        table, _options(chosen, FEWER), loss_resamples_RN=np.hstack(known) if len(known) == len(parts) else None
     )
 
 
-def _options(trials: Sequence[Trial]) -> Options:
+def _options(trials: Sequence[Trial], count: int = COUNT) -> Options:
     priors = [trial.prior_loss for trial in trials if trial.prior_loss is not None]
-    return Options(bootstraps=COUNT, sparing=True, reference_loss=float(np.mean(priors)) if priors else None)
+    return Options(bootstraps=count, sparing=True, reference_loss=float(np.mean(priors)) if priors else None)
 
 
 def _sizes(trials: Sequence[Trial]) -> Floats:

@@ -231,7 +231,7 @@ def _trial_table(trials: tuple[Trial, ...]) -> Table:
         Column("horizon (bars)", "number"), Column("seed", "number"), Column("status"),
         Column("validation loss (nats) [95 %]", "number"), Column("prior loss (nats)", "number"),
         Column("skill (%) [95 %]", "number"), Column("AUC [95 %]", "number"), Column("test loss (nats)", "number"),
-        Column("collapsed"), Column("training time", "number"), Column("samples/s", "number"),
+        Column("marks"), Column("training time", "number"), Column("samples/s", "number"),
     )  # fmt: skip
     return Table("All trials", columns, tuple(_trial_row(trial, groups, varying) for trial in trials))
 
@@ -252,7 +252,7 @@ def _trial_row(trial: Trial, groups: tuple[Group, ...], varying: bool) -> tuple[
         estimate(trial.skill, 1, signed=True, scale=100.0),
         estimate(trial.auc, 3),
         number(trial.test_loss, 4),
-        ("yes" if trial.collapsed else "no") if judged else NONE,
+        ", ".join(mark.name for mark in trial.marks) or (NONE if not judged else "none"),
         duration(trial.train_seconds),
         rate(trial.samples_per_second),
     )

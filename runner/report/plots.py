@@ -154,7 +154,7 @@ def _legend(trials: tuple[Trial, ...], colours: dict[int | None, str]) -> list[L
         handles = [mark(colour, "o", f"seed {seed}") for seed, colour in colours.items()]
     else:
         handles = [mark(COLOURS[0], "o", "one trial")]
-    handles.append(Line2D([], [], **MEAN_LINE, label="mean over seeds"))
+    handles.append(Line2D([], [], **{**MEAN_LINE, "ms": 7}, label="mean over seeds"))
     if any(trial.prior_loss is not None for trial in trials):
         handles.append(drawing.prior_handle())
     if any(trial.status == "finished" and trial.collapsed for trial in trials):

@@ -7,7 +7,7 @@ from typing import Any
 
 from ray.tune import Callback
 
-from runner.ledger import AnyRecord, AttemptStarted, CellEnded, MetricsRecorded, Status
+from runner.ledger import AnyRecord, AttemptStarted, CellEnded, EventRecorded, MetricsRecorded, Status
 
 log = logging.getLogger(__name__)
 LOG_LINES = 50
@@ -66,6 +66,8 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         job = trial.config["job"]
         for row in result.get("rows", ()):
             self._try(MetricsRecorded(key=job["key"], attempt=job["attempt"], **row))
+        for words in result.get("storage", ()):
+            self._try(EventRecorded(what="storage", message=words, key=job["key"]))
         if result.get("kind") == "saved":
             self._on_saved(job["key"])
         if result.get("kind") == "ended":
@@ -104,6 +106,8 @@ def _error(trial: Any) -> str:
 
 
 def _last_words(error: str) -> str:
-    """The last line of a worker's traceback."""
+    """The last line of a worker's traceback; of a death, what there is to say in a line."""
     lines = [line.strip() for line in error.splitlines() if line.strip()]
-    return lines[-1][:500] if lines else "the worker process died"
+    if not lines or "ActorDiedError" in error:
+        return "its worker process died: it was killed, or crashed outside of Python"
+    return lines[-1][:500]

@@ -116,10 +116,21 @@ class DrainStopper(tune.Stopper):  # type: ignore[misc]
 
 
 class FlagGate:
-    """A `StepGate` that drains when the flag file is gone. A thread watches; the check reads a local flag."""
+    """A `StepGate` that drains when the flag file is gone. A thread watches; the check reads a local flag.
 
-    def __init__(self, flag: Path) -> None:
+    On a node that has another disk than the driver's there is nothing to watch: such a trial ends with its sweep, and
+    goes on from the last checkpoint that reached the storage.
+    """
+
+    def __init__(self, flag: Path, owner: Path) -> None:
+        """Begin to watch.
+
+        Args:
+            flag: stands while trials are to run.
+            owner: stands, too, while there is a driver: where neither does, this is not the driver's disk.
+        """
         self._flag = flag
+        self._on_drivers_disk = flag.exists() or owner.exists()
         self._action = Action.RUN
         threading.Thread(target=self._watch, name="drain-flag", daemon=True).start()
 
@@ -148,6 +159,6 @@ class FlagGate:
 
     def _stands(self) -> bool:
         try:
-            return self._flag.exists()
+            return self._flag.exists() or not self._on_drivers_disk
         except OSError:  # a file system that does not answer says nothing about the flag
             return True

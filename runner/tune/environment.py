@@ -145,5 +145,5 @@ def _own_token() -> None:
 
 
 def _quiet() -> None:
-    for name in ("ray", "ray.tune"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("ray", "ray.tune"):  # a worker's death is told by us, in a line; its traceback is in the ledger
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -19,6 +19,7 @@ from runner.grid import Cell
 from runner.ledger import CellEnded, Status
 from runner.paths import RunPaths
 from runner.recorder import Recorder
+from runner.storage.checkpoints import next_attempt
 from runner.tracking.ledger_callback import LOG_LINES, LedgerCallback
 from runner.tune import memory
 from runner.tune.disk import DiskWatch
@@ -27,6 +28,7 @@ from runner.tune.stall import StallWatch
 from runner.tune.thermal import StuckWatch
 from runner.versions import code_version
 from trainables.schema import ExecutionSpec
+from trainables.storage import StoragePlace
 from trainables.tune_trainable import IsothermTrial, TrialGate, TrialJob
 
 ANY_OF_A_KIND = 0.001  # each node has 1 of its accelerator's type; a share only says 'on such a node'
@@ -47,6 +49,7 @@ class Launch:
     callbacks: tuple[tune.Callback, ...]
     execution: ExecutionSpec
     make_gate: Callable[[], TrialGate]
+    storage: StoragePlace | None = None
     cluster: bool = False
 
 
@@ -133,12 +136,13 @@ def _job(launch: Launch, cell: Cell) -> TrialJob:
     return TrialJob(
         spec=cell.spec,
         record=memory.next_record(cell.record, state, cell.spec.training.global_batch),
-        attempt=max((attempt.attempt for attempt in state.attempts), default=0) + 1,
+        attempt=next_attempt(launch.paths.checkpoint(cell.key), state),
         entry=cell.entry,
         data_root=launch.data_root.resolve(),
         predictions=launch.paths.prediction(cell.key).resolve(),
         checkpoints=launch.paths.checkpoint(cell.key).resolve(),
         log_file=launch.paths.trial_log(cell.key).resolve(),
+        storage=launch.storage,
     )
 
 

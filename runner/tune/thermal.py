@@ -67,8 +67,8 @@ class SweepGate:
         return min(waited_s, max_seconds)
 
 
-def _make_gate(flag: Path, run: str, spec: ThermalSpec) -> SweepGate:
-    return SweepGate(FlagGate(flag), RayGate(run, spec))
+def _make_gate(flag: Path, owner: Path, run: str, spec: ThermalSpec) -> SweepGate:
+    return SweepGate(FlagGate(flag, owner), RayGate(run, spec))
 
 
 class Protection:
@@ -87,6 +87,7 @@ class Protection:
             cluster: trials run on other hosts, whose governors know whether there are sensors.
         """
         self._spec, self._run, self._recorder = spec, paths.name, recorder
+        self._owner = paths.owner.absolute()  # nodes of a cluster have other current directories
         self._telemetry: Telemetry | None = None
         self._governors: Governors | None = None
         if cluster or not check(spec, device, cuda_visible_devices()):
@@ -110,8 +111,8 @@ class Protection:
     def make_gate(self, flag: Path) -> Callable[[], TrialGate]:
         """What makes a trial's gate, in its worker."""
         if self._governors is None:
-            return functools.partial(FlagGate, flag)
-        return functools.partial(_make_gate, flag, self._run, self._spec)
+            return functools.partial(FlagGate, flag.absolute(), self._owner)
+        return functools.partial(_make_gate, flag.absolute(), self._owner, self._run, self._spec)
 
     def line(self) -> str:
         """The state of the devices, for the live progress."""

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.integration.workplace import Workplace
+from tests.integration.workplace import Workplace, same
+from tests.s3 import CREDENTIALS, S3Server
 from tests.servers import MlflowServer, free_port
 
 UNTIL_LOADED_S = 60.0
@@ -173,6 +174,36 @@ class MlflowIsCutOff(MlflowDies):
         self.proxy.close()
 
 
+class StorageDies(Fault):
+    name, what = "storage", "an S3 server that is killed, and comes back empty"
+    lasts_s = (1.0, 5.0)
+
+    def prepare(self) -> None:
+        os.environ.update(CREDENTIALS)
+        self.server = S3Server(self.place.folder.parent)
+        self.options = ("--no-tracking", "--set", f"storage_path={self.server.uri}")
+
+    def strike(self, driver: psutil.Process) -> bool:
+        self.server.kill()
+        return True
+
+    def heal(self) -> None:
+        self.server.start()
+
+    def finish(self) -> None:
+        """A machine that has nothing but the sweep file and the storage knows everything."""
+        other = Workplace(self.place.folder.parent / "other")
+        other.folder.mkdir()
+        other.write((self.place.folder / "sweep.yaml").read_text())
+        command = self.place.started[-1].args
+        assert isinstance(command, list)
+        assert "nothing to run" in other.run(*command[3:]).stdout
+        same(self.place.results(), other.results())
+
+    def clean_up(self) -> None:
+        self.server.kill()
+
+
 class Proxy:
     """A TCP proxy on a free port that passes bytes on, delays every connection by 10 s, or drops them all."""
 
@@ -218,7 +249,7 @@ class Proxy:
 
 
 FAULTS: dict[str, type[Fault]] = {
-    fault.name: fault for fault in (Kill, Signal, Stall, Tear, FullDisk, MlflowDies, MlflowIsCutOff)
+    fault.name: fault for fault in (Kill, Signal, Stall, Tear, FullDisk, MlflowDies, MlflowIsCutOff, StorageDies)
 }
 
 

@@ -21,6 +21,7 @@ MUST_NOT: dict[str, tuple[str, ...]] = {
     "trainables.baselines": ("runner", "ray", "trainables.models", "trainables.training"),
     "trainables.errors": ("runner", "ray", "torch", "pandas"),
     "trainables.schema": ("runner", "ray", "torch", "pandas"),
+    "trainables.storage": ("runner", "ray", "torch", "pandas"),
     "trainables.files": ("runner", "ray", "torch", "pandas"),
     "runner.cli": (),  # everything, lazily: see the tests on a fresh interpreter
     "runner.__main__": (),
@@ -42,6 +43,7 @@ MUST_NOT: dict[str, tuple[str, ...]] = {
     "runner.thermal.governor": ("runner.probe", "runner.tune"),
     "runner.thermal.ray_gate": ("runner.probe", "runner.tune"),
     "runner.tracking": ("runner.thermal", "runner.probe", "runner.tune"),
+    "runner.storage": ("ray", "runner.tune", "runner.report", "runner.tracking", "runner.thermal", "runner.probe"),
     "runner.scaling": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking", "runner.grid"),
     "runner.baselines": ("ray", "runner.tune", "runner.report", "runner.tracking"),
     "runner.report": ("ray", "torch", "runner.tune", "runner.tracking", "runner.grid", "runner.settings"),

@@ -73,9 +73,13 @@ def test_four_sizes_cannot_identify_a_law_and_the_plan_says_so(folder: Path) -> 
 
 
 def test_disk_is_what_the_cells_to_run_will_write(sweep_file: Write) -> None:
-    one, three = build(sweep_file()), build(sweep_file(("seed: [0]", "seed: [0, 1, 2]")))
-    assert three.disk_bytes == 3 * one.disk_bytes
-    assert one.disk_bytes == 2 * 16 * one.grid.cells[0].counts.total
+    """Two checkpoints of 16 bytes a parameter for each trial that runs, at last 4 bytes a parameter of every trial."""
+    seeds = ", ".join(map(str, range(500)))
+    one, many = build(sweep_file()), build(sweep_file(("seed: [0]", f"seed: [{seeds}]")))
+    parameters = one.grid.cells[0].counts.total
+    assert one.disk_bytes == (2 * 16 + 4) * parameters
+    running = many.grid.device.count // (many.grid.cells[0].record.reserved_cores or many.grid.cells[0].record.threads)
+    assert many.disk_bytes == (2 * 16 * min(500, max(1, running)) + 4 * 500) * parameters
 
 
 def test_cells_of_two_code_versions_are_told_apart(sweep_file: Write, folder: Path) -> None:

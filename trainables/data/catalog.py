@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
@@ -26,7 +27,7 @@ from trainables.data.fingerprint import content_sha256, file_sha256, write_atomi
 from trainables.errors import DataError, Problem
 from trainables.schema import DataSpec
 
-__all__ = ["CatalogEntry", "Dataset", "Verification", "entries", "load", "name_of", "prepare", "verify"]
+__all__ = ["CatalogEntry", "Dataset", "Verification", "adopt", "entries", "load", "name_of", "prepare", "verify"]
 
 logger = logging.getLogger(__name__)
 
@@ -117,16 +118,36 @@ def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntr
                 return entry
             entry, data = _build(spec, name)
             write_atomically(root / entry.path, data)
-            document = {"format": _FORMAT, "entries": {}}
-            for key, item in sorted((known | {name: entry}).items()):
-                document["entries"][key] = item.model_dump(mode="json")  # type: ignore[index]
-            write_atomically(root / CATALOG, (json.dumps(document, indent=2) + "\n").encode())
+            _write_entries(known | {name: entry}, root)
             return entry
     except OSError as exc:
         message = f"cannot be used as the data folder: {exc.strerror or exc}"
         raise DataError(
             Problem(place=str(root), message=message, mend="check the path, space and permissions")
         ) from exc
+
+
+def adopt(entry: CatalogEntry, root: Path, fetch: Callable[[Path], None]) -> None:
+    """Enter a dataset that was built elsewhere, unless one of its name stands here.
+
+    Args:
+        entry: its entry there.
+        root: the data folder; made if missing.
+        fetch: writes its file to the path that it is given.
+
+    Raises:
+        DataError: the entry's path leads out of the data folder.
+        OSError: it cannot be fetched or written; nothing was entered.
+    """
+    path = root / entry.path
+    if Path(entry.path).name != entry.path:
+        raise DataError(Problem(place=entry.name, message=f"{entry.path!r} is no plain file name", mend=_PREPARE))
+    root.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(root / ".catalog.lock"):
+        known = entries(root)
+        if entry.name not in known and not path.exists():
+            fetch(path)
+            _write_entries(known | {entry.name: entry}, root)
 
 
 def verify(root: Path) -> list[Verification]:
@@ -169,6 +190,11 @@ def _verified_bytes(entry: CatalogEntry, root: Path) -> bytes:
         message = f"the file has changed since {entry.created_at:%Y-%m-%d %H:%M} UTC, when it was built"
         raise DataError(Problem(place=str(path), message=message, mend=_PREPARE))
     return data
+
+
+def _write_entries(known: dict[str, CatalogEntry], root: Path) -> None:
+    listed = {name: entry.model_dump(mode="json") for name, entry in sorted(known.items())}
+    write_atomically(root / CATALOG, (json.dumps({"format": _FORMAT, "entries": listed}, indent=2) + "\n").encode())
 
 
 def _refuse_changed(entry: CatalogEntry, root: Path) -> None:

@@ -4,6 +4,7 @@
     <folder>/checkpoint-0002-000007/         attempt and number of the save; the highest pair is the newest
         state.pt                             tensors and plain values, read with weights_only
         manifest.json                        hash and size of state.pt, key, attempt, step, the full spec
+    <folder>/best/                           the same two files of a trial that is over: the best weights alone
 
 A checkpoint is written to a hidden folder, synced, read back against its hash, and renamed into place; only then are
 older ones pruned. No name is shared by two attempts, so two processes need no lock: a worker left over from an older
@@ -28,6 +29,7 @@ from trainables.files import replace_text, sha256_of, sync_folder
 from trainables.schema import TrialSpec
 
 KEEP = 2
+BEST = "best"
 FORMAT = 1
 State = dict[str, Any]  # nested dicts and lists of tensors, numbers, strings, booleans and None
 _NAME = re.compile(r"checkpoint-(\d+)-(\d+)")
@@ -103,6 +105,23 @@ class FileCheckpointStore:
             raise
         sync_folder(self.folder)
         self._prune()
+
+    def keep_best(self, weights: State, *, step: int, spec: TrialSpec) -> None:
+        """Keep the best weights of a trial that is over: what stays when its checkpoints are removed.
+
+        Raises:
+            FencedError, OSError: as of `save`.
+        """
+        self._check_fence()
+        aside = self.folder / f".{BEST}"
+        try:
+            self._write(aside, {"weights": weights}, step, spec)
+            shutil.rmtree(self.folder / BEST, ignore_errors=True)  # left by an attempt whose end was not recorded
+            aside.rename(self.folder / BEST)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        sync_folder(self.folder)
 
     def load(self) -> State | None:
         """Read the newest complete checkpoint; see `CheckpointStore.load`. Damaged ones are skipped with a warning."""
@@ -255,6 +274,13 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"    mend: resume with the isotherm that wrote it, or remove the trial's checkpoints"
         )
     return body
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove a trial's checkpoints; its best weights and the marks of its attempts stay."""
+    for pattern in ("checkpoint-*", ".checkpoint-*"):
+        for path in folder.glob(pattern):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _digest(body: dict[str, Any]) -> str:

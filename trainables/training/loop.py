@@ -138,6 +138,11 @@ class Trainer:
         assert self._result is not None, "the trial is not over"
         return self._result
 
+    @property
+    def best_weights(self) -> dict[str, torch.Tensor] | None:
+        """The model's state after the best epoch, on the CPU; None before the end of the first epoch."""
+        return self._best.weights if self._best is not None else None
+
     def predictions(self) -> pd.DataFrame:
         """Predictions of the best weights, for validation and (unless diverged) test; call it when `done`.
 

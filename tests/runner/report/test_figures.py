@@ -41,6 +41,12 @@ def test_a_loss_axis_is_not_stretched_by_an_outlier() -> None:
     assert drawing.loss_range([0.50, 0.55, 40.0], [0.56]) == drawing.loss_range([0.50, 0.55], [0.56])
 
 
+def test_the_law_and_the_mean_over_seeds_are_told_apart_without_colour() -> None:
+    assert drawing.LAW_LINE["linestyle"] != drawing.MEAN_LINE["linestyle"]
+    assert drawing.LAW_LINE["linewidth"] > 1.5 * drawing.MEAN_LINE["linewidth"]
+    assert "marker" not in drawing.LAW_LINE
+
+
 def test_one_figure_a_horizon_in_ascending_order(run) -> None:
     cells = [*run.grid(["50k", "1m"], [5, 1, 10]), *run.grid(["50k"], [30], fate="infeasible")]
     plots = list(loss_figures(collect(run(cells)).trials))

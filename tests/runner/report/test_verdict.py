@@ -243,6 +243,7 @@ def test_the_report_opens_with_the_verdict_and_lists_baselines(tmp_path: Path) -
     first = page.index("Horizon 1: power law.")
     assert first < page.index("trials finished")
     assert "boosted_trees" in page
+    assert "earlier grid" not in page  # baselines are no cells of one
     assert "the shaded band" in page
     assert "power law" in report.markdown.read_text(encoding="utf-8")[:400]
 

@@ -26,14 +26,15 @@ from trainables.training.gate import Action  # noqa: E402
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[[Level, bool], SweepGate]:
     def build(level: Level, draining: bool) -> SweepGate:
-        flag = tmp_path / "drain"
+        flag, owner = tmp_path / "running", tmp_path / "driver"
+        owner.touch()
         if draining:
             flag.unlink(missing_ok=True)
         else:
             flag.touch()
         governed = ThermalGate(ThermalSpec(unknown_hold_s=60, unknown_stop_s=120))
         governed.take(Published(time.monotonic(), level, 0.5, 1e6, 50.0, "because"))
-        drain = FlagGate(flag)
+        drain = FlagGate(flag, owner)
         while draining and drain.check() is not Action.DRAIN:
             time.sleep(0.01)
         return SweepGate(drain, governed)
@@ -97,3 +98,9 @@ def test_the_sweep_ends_when_all_that_run_wait_for_a_stopped_device(
     assert not report("a", STUCK)
     assert not report("a", STUCK, thermal.STUCK_S / 2), "the next trial may be about to start on another device"
     assert report("a", STUCK, thermal.STUCK_S) == TEMPERATURE
+
+
+def test_a_node_with_another_disk_is_not_drained_by_what_it_cannot_see(tmp_path: Path) -> None:
+    gate = FlagGate(tmp_path / "running", tmp_path / "driver")
+    gate.wait(0.5)  # the watch has looked twice
+    assert gate.check() is Action.RUN

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trainables.errors import CheckpointError, FencedError
-from trainables.training.checkpoint import FileCheckpointStore
+from trainables.training.checkpoint import FileCheckpointStore, remove_checkpoints
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ FULL = """
 import resource, sys, torch
 from pathlib import Path
 from trainables.schema import TrialSpec
-from trainables.training.checkpoint import FileCheckpointStore
+from trainables.training.checkpoint import FileCheckpointStore, remove_checkpoints
 folder, spec = Path(sys.argv[1]), TrialSpec.model_validate_json(sys.argv[2])
 store = FileCheckpointStore(folder, 1, spec.key)
 store.save({"w": torch.zeros(1000)}, step=1, spec=spec)
@@ -256,3 +256,23 @@ def test_torn_notes_fall_back_to_those_of_the_attempt_before(folder, spec, caplo
     (folder / "attempt-0002.json").write_text('{"held_s')
     assert second.noted() == {"held_seconds": 2.5}
     assert "attempt-0002.json" in caplog.text
+
+
+def test_the_best_weights_of_a_trial_that_is_over_outlive_its_checkpoints(folder, spec, save):
+    store = FileCheckpointStore(folder, 1, spec.key)
+    save(store, 1)
+    save(store, 2)
+    weights = {"w": torch.full((50,), 4.0)}
+    for value in (3.0, 4.0):  # the second attempt of an end that was not recorded
+        store.keep_best({"w": torch.full((50,), value)}, step=9, spec=spec)
+    assert value_of(store) == 2, "still a trial that could be resumed"
+    remove_checkpoints(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["attempt-0001.json", "best"]
+    kept = torch.load(folder / "best" / "state.pt", weights_only=True)
+    assert torch.equal(kept["weights"]["w"], weights["w"])
+    manifest = json.loads((folder / "best" / "manifest.json").read_text())["manifest"]
+    assert (manifest["key"], manifest["step"]) == (spec.key, 9)
+    assert type(spec).model_validate(manifest["spec"]) == spec
+    FileCheckpointStore(folder, 2, spec.key)
+    with pytest.raises(FencedError):
+        store.keep_best(weights, step=9, spec=spec)

@@ -1,0 +1,39 @@
+"""Storages for tests: a folder, and (slow) a bucket of a real S3 server."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.s3 import CREDENTIALS, S3Server
+from trainables.storage import Storage, StoragePlace
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    server = S3Server(tmp_path_factory.mktemp("s3"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["folder", pytest.param("s3", marks=pytest.mark.slow)])
+def storage_uri(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A storage path of each kind."""
+    if request.param == "folder":
+        (tmp_path / "storage").mkdir()
+        return str(tmp_path / "storage")
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    server: S3Server = request.getfixturevalue("s3_server")
+    return server.uri.replace("/sweeps", f"/{tmp_path.name}")
+
+
+@pytest.fixture
+def open_storage(storage_uri: str) -> Callable[[], Storage]:
+    """Another process's view of one run's storage."""
+    return lambda: Storage(StoragePlace(uri=storage_uri, run="run"))
+
+
+@pytest.fixture
+def storage(open_storage: Callable[[], Storage]) -> Storage:
+    return open_storage()

@@ -1,0 +1,22 @@
+"""What simulations measured, against what the project promises: a worse result cannot be committed unnoticed."""
+
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
+
+
+def test_no_interval_covers_less_than_85_of_100() -> None:
+    scenarios = json.loads((RESULTS / "fit_coverage.json").read_text())["scenarios"]
+    assert len(scenarios) >= 9
+    for name, found in scenarios.items():
+        for coverage in (found["coverage"], found.get("coverage_as_power_law") or {}):
+            assert all(share >= 0.85 for share in coverage.values()), name
+
+
+def test_a_sweep_without_a_law_is_called_one_in_less_than_1_of_100() -> None:
+    scenarios = json.loads((RESULTS / "false_laws.json").read_text())["scenarios"]
+    tables = sum(found["tables"] for found in scenarios.values())
+    false = sum(found["sweep"].get("power law", 0) for found in scenarios.values())
+    assert false <= 0.01 * tables
+    assert all(found["sweep"].get("power law", 0) <= 0.02 * found["tables"] for found in scenarios.values())

@@ -1,0 +1,139 @@
+"""A trial's worker without Ray: what it answers, and what it needs and leaves where, on nodes that share nothing."""
+
+import hashlib
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from runner import plan as planning
+from runner import sweepfile
+from runner.plan import Plan
+from trainables.storage import Storage, data_name
+from trainables.training.gate import Action
+from trainables.tune_trainable import IsothermTrial, TrialJob
+
+SWEEP = """\
+name: one
+data: {source: sp500}
+training: {epochs: 3, global_batch: 128, lr: 1.0e-3}
+grid: {budget: [20k], horizon: [1], seed: [0]}
+execution: {device: cpu, micro_batch: 64, threads: 1, checkpoint_interval_s: 0.1}
+thermal: {require_sensors: false}
+"""
+CHANGING = ("seconds", "per_second", "bytes")
+
+
+class Gate:
+    """Open for so many units of work, then a drain."""
+
+    reason = ""
+
+    def __init__(self, units: float) -> None:
+        self.units = units
+
+    def begin(self) -> None:
+        pass
+
+    def readings(self) -> dict[str, float]:
+        return {}
+
+    def check(self) -> Action:
+        self.units -= 1
+        return Action.RUN if self.units >= 0 else Action.DRAIN
+
+    def wait(self, max_seconds: float) -> float:
+        return 0.0
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    folder = tmp_path_factory.mktemp("plan")
+    (folder / "sweep.yaml").write_text(SWEEP)
+    return planning.build(sweepfile.load(folder / "sweep.yaml", tracking=False), folder / "runs", folder / "data")
+
+
+@pytest.fixture
+def data_root(plan: Plan) -> Path:
+    return plan.paths.root.parent.parent / "data"
+
+
+@pytest.fixture
+def make_job(plan: Plan, data_root: Path) -> Callable[..., TrialJob]:
+    def make(node: Path, attempt: int, **given: Any) -> TrialJob:
+        [cell] = plan.grid.cells
+        return TrialJob(
+            spec=cell.spec,
+            record=cell.record,
+            attempt=attempt,
+            entry=cell.entry,
+            predictions=node / "predictions.parquet",
+            checkpoints=node / "checkpoints" / cell.key,
+            log_file=node / "trial.log",
+            **({"data_root": data_root} | given),
+        )
+
+    return make
+
+
+def begin(job: TrialJob, units: float = math.inf) -> IsothermTrial:
+    trial = IsothermTrial.__new__(IsothermTrial)  # Tune's own constructor does nothing that matters here
+    trial.setup({"job": job.config("one")}, make_gate=lambda: Gate(units), make_guard=lambda: lambda folder: None)
+    return trial
+
+
+def until(trial: IsothermTrial, over: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+    for _ in range(600):
+        answer = trial.step()
+        if over(answer):
+            return answer
+    raise AssertionError(f"in vain: {answer}")
+
+
+def outcome(answer: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in answer["outcome"].items()
+        if not any(part in name for part in CHANGING) and name != "max_celsius"
+    }
+
+
+@pytest.mark.slow
+def test_a_trial_goes_on_where_there_is_nothing_but_the_storage(
+    make_job: Callable[..., TrialJob], data_root: Path, storage: Storage, tmp_path: Path
+) -> None:
+    trial = begin(make_job(tmp_path / "calm", 1))
+    calm = until(trial, lambda answer: answer["done"])
+    trial.cleanup()
+    kept = sorted(path.name for path in (tmp_path / "calm" / "checkpoints").glob("*/*"))
+    assert "best" in kept
+
+    place = storage.place.model_copy(update={"owner": tmp_path / "driver.json", "owner_text": "not on this disk"})
+    first = make_job(tmp_path / "first", 1, storage=place)
+    storage.put(data_root / first.entry.path, data_name(first.entry.path, first.entry.file_sha256))
+    trial = begin(first, units=40)
+    saved = until(trial, lambda answer: answer["kind"] == "saved")
+    assert 0 < saved["step"] < saved["total_steps"]
+    assert trial._store is not None
+    assert trial._store.wait_until_level(60)
+    trial.cleanup()
+    shutil.rmtree(tmp_path / "first")
+
+    second = make_job(tmp_path / "second", 2, storage=place, data_root=tmp_path / "second" / "data")
+    trial = begin(second)
+    ended = until(trial, lambda answer: answer["done"])
+    assert "brought checkpoint-0001-" in second.log_file.read_text()
+    assert outcome(ended) == outcome(calm)
+    prefix = f"predictions/{second.spec.key}."
+    [name] = storage.sizes("predictions")
+    assert name == f"{prefix}{hashlib.sha256(second.predictions.read_bytes()).hexdigest()[:16]}.parquet"
+    storage.fetch(name, tmp_path / "here.parquet", name.split(".")[1])
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "here.parquet"), pd.read_parquet(tmp_path / "calm" / "predictions.parquet")
+    )
+    assert f"checkpoints/{second.spec.key}/best/manifest.json" in storage.sizes()
+    trial.cleanup()
