@@ -67,9 +67,7 @@ def build(folder: Path) -> None:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_text(CANARY)
     around |= {"BASE_IMAGE": BASE, "TORCH_INDEX": "", "VARIANT": "cpu"}
-    # Layers are worth keeping where they are used again; writing each of them takes as long as making them.
-    layers = ("--layers=false",) if "CI" in os.environ else ()
-    call(source / "docker" / "build", "--quiet", *layers, *_package_settings(folder), env=around, timeout=600)
+    call(source / "docker" / "build", "--quiet", *_package_settings(folder), env=around, timeout=600)
 
 
 def _make_base(folder: Path) -> None:
