@@ -92,7 +92,7 @@ def start_mlflow(place: Bench, port: int) -> str:
 
 def test_stopped_killed_and_without_its_tracker_nothing_is_lost(place: Bench) -> None:
     uri = start_mlflow(place, free_port())
-    write(place, SWEEP.replace("epochs: 2", "epochs: 25") + f"tracking: {{mlflow: {{uri: '{uri}'}}, wandb: null}}\n")
+    write(place, SWEEP.replace("epochs: 2", "epochs: 15") + f"tracking: {{mlflow: {{uri: '{uri}'}}, wandb: null}}\n")
 
     def checkpoints() -> set[Path]:
         return set(place.folder.glob("runs/small/checkpoints/*/*"))
@@ -120,7 +120,9 @@ def test_stopped_killed_and_without_its_tracker_nothing_is_lost(place: Bench) ->
     assert third.wait(timeout=200) == 0, (place.folder / "isotherm-test-3.log").read_text()[-4000:]
     records = place.ledger("small")
     ends = {record["key"]: record for record in records if record["kind"] == "ended"}
-    models = {record["key"] for record in records if record["kind"] == "attempt"}
+    cells = [record for record in records if record["kind"] == "cell"]
+    models = {record["key"] for record in cells if record["cell_kind"] == "model"}
+    assert len(models) == 2
     assert {ends[key]["status"] for key in models} == {"finished"}
     assert max(record["attempt"] for record in records if record["kind"] == "attempt") == 3
     validated = {key: {one["step"] for one in records if one.get("key") == key and _validates(one)} for key in models}
@@ -169,5 +171,5 @@ def test_what_the_image_says_of_itself(place: Bench) -> None:
     assert config["Labels"]["org.opencontainers.image.version"].startswith("0.")
     assert config["Labels"]["isotherm.variant"] == "cpu"
     assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in config["Env"]
-    assert config["Healthcheck"]["Test"] == ["CMD", "isotherm", "doctor", "--fast"]
+    assert document["Healthcheck"]["Test"] == ["CMD", "isotherm", "doctor", "--fast"]
     assert not [line for line in config["Env"] if any(word in line for word in ("KEY", "TOKEN", "PASSWORD"))]
