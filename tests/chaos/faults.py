@@ -111,6 +111,8 @@ class FullDisk(Fault):
         self.place.write()
 
     def strike(self, driver: psutil.Process) -> bool:
+        if not (self.place.folder / "runs" / "small" / ".running").exists():
+            return False  # at a start it is refused, rightly
         fill(self._ballast)
         return True
 
