@@ -46,5 +46,7 @@ def _irreducible(fit: Fit) -> str:
 
 
 def _parameter(fit: Fit, name: str, decimals: int) -> str:
-    value = fit.parameters.get(name)
-    return estimate(Estimate(value, *fit.intervals.get(name, (None, None))), decimals)
+    """A parameter with its interval. Where the data do not settle one, the best guess says nothing and is left out."""
+    if name not in fit.intervals:
+        return NONE
+    return estimate(Estimate(fit.parameters.get(name), *fit.intervals[name]), decimals)

@@ -27,6 +27,7 @@ from runner.report.wording import (
     plural,
     rate,
     summary,
+    true_minus,
 )
 
 MAX_NAMED = 8  # trials named in one finding; the table of all trials has the rest
@@ -141,7 +142,9 @@ def make(collected: Collected, figures: tuple[Plot, ...]) -> Page:
 
 def _verdicts(collected: Collected) -> tuple[str, ...]:
     groups = tuple({trial.group for trial in collected.trials})
-    return tuple(sentence(one, groups) for one in collected.verdicts) or ((NO_VERDICT,) if collected.trials else ())
+    return tuple(true_minus(sentence(one, groups)) for one in collected.verdicts) or (
+        (NO_VERDICT,) if collected.trials else ()
+    )
 
 
 def _facts(collected: Collected) -> Iterable[tuple[str, str]]:

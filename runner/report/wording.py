@@ -1,5 +1,6 @@
 """Numbers and counts in words: sensible digits, units, singular and plural."""
 
+import re
 from collections import Counter
 from datetime import datetime
 
@@ -17,6 +18,11 @@ def number(value: float | None, decimals: int, *, signed: bool = False) -> str:
         return NONE
     rounded = round(value, decimals) + 0.0  # no minus before a zero
     return f"{rounded:{'+' if signed else ''}.{decimals}f}".replace("-", _MINUS)
+
+
+def true_minus(text: str) -> str:
+    """A sentence with minus signs where hyphens stand before digits, as in ``[-0.02``."""
+    return re.sub(r"(?<![\w-])-(?=\d)", _MINUS, text)
 
 
 def estimate(value: Estimate, decimals: int, *, signed: bool = False, scale: float = 1.0) -> str:

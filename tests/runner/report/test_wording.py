@@ -51,6 +51,12 @@ def summary_of(run, cells) -> str:
     return " ".join(wording.summary(collected.trials, collected.progress.cells))
 
 
+def test_hyphens_before_numbers_become_minus_signs_and_names_stay() -> None:
+    assert wording.true_minus("20k-h5 changes by -0.02 [-0.1, +0.03] since 2013-03-27") == (
+        "20k-h5 changes by \N{MINUS SIGN}0.02 [\N{MINUS SIGN}0.1, +0.03] since 2013-03-27"
+    )
+
+
 def test_the_summary_counts_what_finished_and_what_has_skill(run) -> None:
     cells = [
         run.cell("50k", 1, 0, loss=0.50),
