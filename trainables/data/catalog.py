@@ -23,8 +23,9 @@ from pydantic import ValidationError
 from trainables.data import features, ohlcv, sources
 from trainables.data.columns import NUMBERS
 from trainables.data.dataset import CatalogEntry, Dataset
-from trainables.data.fingerprint import content_sha256, file_sha256, write_atomically
+from trainables.data.fingerprint import content_sha256
 from trainables.errors import DataError, Problem
+from trainables.files import replace_bytes
 from trainables.schema import DataSpec
 
 __all__ = ["CatalogEntry", "Dataset", "Verification", "adopt", "entries", "load", "name_of", "prepare", "verify"]
@@ -117,7 +118,7 @@ def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntr
                 _refuse_changed(entry, root)
                 return entry
             entry, data = _build(spec, name)
-            write_atomically(root / entry.path, data)
+            replace_bytes(root / entry.path, data)
             _write_entries(known | {name: entry}, root)
             return entry
     except OSError as exc:
@@ -186,7 +187,7 @@ def _verified_bytes(entry: CatalogEntry, root: Path) -> bytes:
     except OSError as exc:
         message = f"cannot be read: {exc.strerror or exc}"
         raise DataError(Problem(place=str(path), message=message, mend="check its permissions")) from exc
-    if file_sha256(data) != entry.file_sha256:
+    if hashlib.sha256(data).hexdigest() != entry.file_sha256:
         message = f"the file has changed since {entry.created_at:%Y-%m-%d %H:%M} UTC, when it was built"
         raise DataError(Problem(place=str(path), message=message, mend=_PREPARE))
     return data
@@ -194,7 +195,7 @@ def _verified_bytes(entry: CatalogEntry, root: Path) -> bytes:
 
 def _write_entries(known: dict[str, CatalogEntry], root: Path) -> None:
     listed = {name: entry.model_dump(mode="json") for name, entry in sorted(known.items())}
-    write_atomically(root / CATALOG, (json.dumps({"format": _FORMAT, "entries": listed}, indent=2) + "\n").encode())
+    replace_bytes(root / CATALOG, (json.dumps({"format": _FORMAT, "entries": listed}, indent=2) + "\n").encode())
 
 
 def _refuse_changed(entry: CatalogEntry, root: Path) -> None:
@@ -252,7 +253,7 @@ def _build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
         first_date=long["date"].min().date(),
         last_date=long["date"].max().date(),
         content_sha256=content_sha256(resampled, bars.frames, tier, features.FEATURES_VERSION),
-        file_sha256=file_sha256(data),
+        file_sha256=hashlib.sha256(data).hexdigest(),
         created_at=datetime.now(UTC),
     )
     return entry, data

@@ -1,10 +1,7 @@
-"""Hashes of datasets by content, and files written so that a reader never sees half of one."""
+"""Hashes of datasets by content."""
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -41,28 +38,3 @@ def content_sha256(
                 digest.update(f"\n{name}\n".encode())
                 digest.update("\n".join([_FORMAT % value for value in values.tolist()]).encode())
     return digest.hexdigest()
-
-
-def file_sha256(data: bytes) -> str:
-    """Hash of a file's bytes."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file: written aside in the same folder, synced, then renamed over the old one."""
-    handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(aside, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(aside, path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -1,9 +1,6 @@
-import os
-
 import numpy as np
-import pytest
 
-from trainables.data.fingerprint import content_sha256, write_atomically
+from trainables.data.fingerprint import content_sha256
 
 
 def digest(bars, daily=None, features=("a", "b"), version=1):
@@ -50,19 +47,3 @@ def test_the_order_of_assets_does_not_matter(make_bars):
     one, two = make_bars(n=100, seed=1), make_bars(n=100, seed=2)
     here, there = {"one": one, "two": two}, {"two": two, "one": one}
     assert content_sha256(here, here, (), 1) == content_sha256(there, there, (), 1)
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "catalog.json"
-    write_atomically(path, b"old")
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-
-    def fail(handle):
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="no space"):
-        write_atomically(path, b"newer")
-    assert path.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [path]  # nothing is left lying about
