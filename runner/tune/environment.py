@@ -11,6 +11,7 @@ from pathlib import Path
 from runner.device import Device
 from runner.needs import LONGEST_TEMP, OBJECT_STORE_BYTES
 from runner.settings import RayEnvironment
+from runner.tune.scratch import PREFIX, Scratch
 from trainables.errors import ConfigError, Problem
 
 SMALLEST_STORE_BYTES = 78 * 2**20  # Ray refuses less than 75 MiB
@@ -37,7 +38,7 @@ _ON_ONE_HOST = {
 }
 # What workers on other nodes must have, too: they do not inherit the driver's environment.
 _ON_EVERY_NODE = ("RAY_CHDIR_TO_TRIAL_DIR", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "MLFLOW_DISABLE_TELEMETRY")
-_temp: Path | None = None  # this sweep's own folder of Ray's sessions
+_scratch: Scratch | None = None  # this sweep's own folder of Ray's sessions
 
 
 def prepare(*, cluster: bool = False) -> None:
@@ -53,10 +54,10 @@ def prepare(*, cluster: bool = False) -> None:
 
 def start(device: Device) -> None:
     """Start Ray on this host, listening on the loopback address only, with a token and a folder of its own."""
-    global _temp
+    global _scratch
     import ray
 
-    _temp = None if RayEnvironment().tmpdir else Path(tempfile.mkdtemp(prefix="isotherm-ray-", dir=temp_base()))
+    _scratch = None if RayEnvironment().tmpdir else Scratch(temp_base())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         ray.init(
@@ -68,7 +69,7 @@ def start(device: Device) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             _node_ip_address="127.0.0.1",
-            _temp_dir=str(_temp) if _temp else None,
+            _temp_dir=str(_scratch.path) if _scratch else None,
         )
     _quiet()
 
@@ -114,14 +115,14 @@ def stop() -> None:
     import ray
 
     ray.shutdown()
-    if _temp is not None:
-        shutil.rmtree(_temp, ignore_errors=True)
+    if _scratch is not None:
+        _scratch.close()
 
 
 def temp_base() -> Path:
     """Where Ray's sessions go: the folder for temporary files, or /tmp where that path is too long for sockets."""
     base = Path(tempfile.gettempdir())
-    return base if len(f"{base}/isotherm-ray-12345678") <= LONGEST_TEMP else Path("/tmp")
+    return base if len(f"{base}/{PREFIX}12345678") <= LONGEST_TEMP else Path("/tmp")
 
 
 def object_store_bytes(shm: Path = Path("/dev/shm")) -> int:

@@ -1,0 +1,39 @@
+"""A sweep's own folder for temporary files. A driver that is killed leaves one behind; the next one removes it."""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+PREFIX = "isotherm-ray-"
+YOUNG_S = 60.0  # a folder is locked right after it was made, and not at once
+_IN_USE = "in-use"
+
+
+class Scratch:
+    """A folder that lasts until it is closed. The lock in it is the operating system's and ends with its process."""
+
+    def __init__(self, base: Path) -> None:
+        """Remove what dead drivers left below `base`, and make a folder there."""
+        for left in base.glob(f"{PREFIX}*"):
+            _remove_if_left(left)
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        self._lock = FileLock(self.path / _IN_USE)
+        self._lock.acquire()
+
+    def close(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        self._lock.release()
+
+
+def _remove_if_left(folder: Path) -> None:
+    try:
+        if time.time() - folder.stat().st_mtime < YOUNG_S:
+            return
+        with FileLock(folder / _IN_USE, timeout=0):
+            shutil.rmtree(folder, ignore_errors=True)
+    except (OSError, Timeout):  # another user's, or in use
+        return
