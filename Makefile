@@ -102,8 +102,12 @@ typecheck: setup ## static types, strict
 test: setup ## the tests, without the slow ones
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
+# Containers and the README's commands run beside the rest: they mostly wait, and end no process but their own.
+ASIDE := tests/docker tests/contracts
 test-slow: setup setup-storage ## the tests that take long
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -m slow $(ARGS) $(ASIDE) > .test-slow-aside.log 2>&1 & aside=$$!; \
+	$(BIN)/python -m pytest -m slow $(ARGS) $(ASIDE:%=--ignore=%); rest=$$?; \
+	wait $$aside; aside=$$?; cat .test-slow-aside.log; rm -f .test-slow-aside.log; [ $$rest = 0 ] && [ $$aside = 0 ]
 
 check: lint typecheck test test-slow ## all that CI runs
 

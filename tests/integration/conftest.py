@@ -1,12 +1,13 @@
 """Real sweeps, through the command."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.integration.workplace import LONGER, Workplace
+from tests.integration.workplace import LONGER, Descendants, Workplace, wait_for
 
 
 @pytest.fixture
@@ -25,3 +26,15 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     place.write()
     place.run("sweep", "sweep.yaml", *LONGER)
     return place.results()
+
+
+@pytest.fixture(scope="session")
+def orphans() -> Iterator[list[tuple[float, Descendants]]]:
+    """What killed drivers had started, with the moment of the kill: 90 s later nothing of it may be left.
+
+    That is looked at when all tests are over, so that none waits for it.
+    """
+    noted: list[tuple[float, Descendants]] = []
+    yield noted
+    for killed_at, started in noted:
+        wait_for(lambda: not started.alive, timeout=max(1.0, killed_at + 90 - time.monotonic()))  # noqa: B023

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
 
 from tests.chaos.faults import fill
@@ -140,41 +139,3 @@ def test_a_second_signal_ends_the_driver_at_once(workplace: Workplace) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=10) == 128 + signal.SIGTERM
     wait_for(lambda: not workplace.workers())
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
-def test_no_process_is_left_behind(workplace: Workplace, number: signal.Signals) -> None:
-    process = workplace.start("sweep", "sweep.yaml", *LONGER[:-1])
-    wait_for(workplace.has_checkpoint)
-    started = descendants(process.pid)
-    assert len(started) > 5
-    process.send_signal(number)
-    process.wait(timeout=60)
-    if number is signal.SIGTERM:
-        wait_for(lambda: not alive(started), timeout=10)
-    else:
-        wait_for(lambda: not workplace.workers(), timeout=30)
-        wait_for(lambda: not alive(started), timeout=90)
-
-
-def descendants(pid: int) -> list[tuple[int, str]]:
-    """Processes that a process has started, with their start times, which tell them from later users of a number."""
-    found = []
-    for child in psutil.Process(pid).children(recursive=True):
-        try:
-            found.append((child.pid, str(child.create_time())))
-        except psutil.Error:
-            continue
-    return found
-
-
-def alive(started: list[tuple[int, str]]) -> list[str]:
-    left = []
-    for pid, since in started:
-        try:
-            process = psutil.Process(pid)
-            if str(process.create_time()) == since and process.status() != psutil.STATUS_ZOMBIE:
-                left.append(" ".join(process.cmdline())[:100])
-        except psutil.Error:
-            continue
-    return left

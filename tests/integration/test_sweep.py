@@ -2,13 +2,14 @@
 
 import json
 import signal
+import time
 
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
 from runner.results import COLUMNS
-from tests.integration.workplace import LONGER, SWEEP, Workplace, same, wait_for
+from tests.integration.workplace import LONGER, SWEEP, Descendants, Workplace, same, wait_for
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -53,16 +54,23 @@ def test_a_sweep_from_start_to_end_again_and_grown(workplace: Workplace) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_an_interrupted_sweep_ends_with_the_same_bits(
-    number: signal.Signals, workplace: Workplace, calm: pd.DataFrame
+    number: signal.Signals,
+    workplace: Workplace,
+    calm: pd.DataFrame,
+    orphans: list[tuple[float, Descendants]],
 ) -> None:
     process = workplace.start("sweep", "sweep.yaml", *LONGER)
     wait_for(workplace.has_checkpoint)
+    started = Descendants.of(process.pid)
+    assert len(started.found) > 5
     process.send_signal(number)
     code = process.wait(timeout=30)
     if number is signal.SIGKILL:
         assert code == -signal.SIGKILL
+        orphans.append((time.monotonic(), started))
     else:
         assert code == 3
+        wait_for(lambda: not started.alive, timeout=10)
         status = json.loads(workplace.run("status", "small", "--json").stdout)
         assert "interrupted" in status["counts"]
         assert "resume with" in (workplace.folder / "started-0.log").read_text()

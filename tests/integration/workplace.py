@@ -49,6 +49,35 @@ def wait_for(condition: Callable[[], Any], timeout: float = 90) -> None:
 
 
 @dataclass
+class Descendants:
+    """Processes that a process had started at some moment, with their start times, which tell them from later users."""
+
+    found: list[tuple[int, float]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, pid: int) -> "Descendants":
+        found = []
+        for child in psutil.Process(pid).children(recursive=True):
+            try:
+                found.append((child.pid, child.create_time()))
+            except psutil.Error:
+                continue
+        return cls(found)
+
+    @property
+    def alive(self) -> list[str]:
+        left = []
+        for pid, since in self.found:
+            try:
+                process = psutil.Process(pid)
+                if process.create_time() == since and process.status() != psutil.STATUS_ZOMBIE:
+                    left.append(" ".join(process.cmdline())[:100])
+            except psutil.Error:
+                continue
+        return left
+
+
+@dataclass
 class Workplace:
     """A folder with a sweep file, and the command `isotherm` in it."""
 
