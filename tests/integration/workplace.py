@@ -123,7 +123,7 @@ class Workplace:
 
     def ledger(self, run: str = "small") -> list[dict[str, Any]]:
         path = self.folder / "runs" / run / "ledger.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []  # the last one may be torn
         return [json.loads(line) for line in lines]
 
     def log(self, number: int = 0) -> str:
