@@ -12,13 +12,13 @@ from typing import Any, Literal
 from runner.device import Site
 from runner.grid import Cell
 from runner.ledger import LedgerView
+from runner.scaling.verdict import MIN_SIZES
 from runner.settings import GatesSpec, cuda_visible_devices
 from runner.thermal import sensors
 from runner.thermal.spec import ThermalSpec
 from runner.versions import code_version
 
 # Below this many distinct sizes a power law, a constant and a log-linear law cannot be told apart (design, Fits).
-MIN_SIZES = 5
 
 
 @dataclass(frozen=True)

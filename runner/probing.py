@@ -80,7 +80,7 @@ def as_dict(decision: Decision) -> dict[str, Any]:
         "feasible": decision.feasible,
         "reason": decision.reason,
         "micro_batch": chosen.micro_batch if chosen else None,
-        "accumulation": -(-question.batch // chosen.micro_batch) if chosen else None,
+        "accumulation": decision.accumulation if chosen else None,
         "global_batch": question.spec.training.global_batch,
         "activation_checkpointing": decision.activation_checkpointing,
         "peak_bytes": chosen.peak_bytes if chosen else None,
@@ -119,9 +119,8 @@ def show(decision: Decision, console: Console) -> None:
     if decision.chosen is None:
         console.print(f"does not fit: {decision.reason}", markup=False, highlight=False)
         return
-    size = decision.chosen.micro_batch
     console.print(
-        f"micro-batch {size} x accumulation {-(-question.batch // size)}"
+        f"micro-batch {decision.chosen.micro_batch} x accumulation {decision.accumulation}"
         + (", with activation checkpointing" if decision.activation_checkpointing else "")
         + f": {STOPS[decision.stopped]}",
         highlight=False,

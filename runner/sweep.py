@@ -257,6 +257,7 @@ def _run_under_tune(
     from runner.tune.thermal import Protection
 
     settings = sweep.settings
+    storage = place_of(settings, plan.paths)
     try:
         if not cluster:
             environment.start(plan.grid.device)
@@ -278,8 +279,8 @@ def _run_under_tune(
                     drain=drain,
                     callbacks=tuple(tracking),
                     execution=settings.execution,
-                    make_gate=protection.make_gate(drain.flag),
-                    storage=place_of(settings, plan.paths),
+                    make_gate=protection.make_gate(drain.flag, other_disks=cluster and storage is not None),
+                    storage=storage,
                     cluster=cluster,
                 )
             )

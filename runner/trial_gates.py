@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from runner.ledger import CellState
-from trainables.schema import parse_budget
+from trainables.schema import BUDGET_TOLERANCE, COLLAPSED_SPREAD, parse_budget
 
 MarkName = Literal[
     "collapsed", "squashed outputs", "diverged", "under-trained", "over-fitted", "off budget", "throughput distorted"
 ]
 
-MIN_SPREAD = 0.01  # the trainer's own limit (`trainables.training.metrics.COLLAPSED_SPREAD`), for the reason's words
-BUDGET_TOLERANCE = 0.02  # design: within 2 % of the budget
 # Over-fitting shows in two ways, and both limits are our choice. At the best weights: skill on training windows less
 # skill on validation windows (in the quickstart it is below 0). Past them: what validation lost again until the last
 # epoch, as a share of the prior's loss (in the quickstart up to 0.02 at horizon 1, up to 0.08 at horizon 5).
@@ -59,8 +57,8 @@ def _marks(state: CellState) -> Iterator[Mark]:
 
 def _why_collapsed(result: dict[str, Any]) -> str:
     spread, low, high = (result.get(name) for name in ("val_spread", "skill_low", "skill_high"))
-    if spread is not None and spread < MIN_SPREAD:
-        return f"the predictions' standard deviation is {spread:.4f}, below {MIN_SPREAD:g}"
+    if spread is not None and spread < COLLAPSED_SPREAD:
+        return f"the predictions' standard deviation is {spread:.4f}, below {COLLAPSED_SPREAD:g}"
     if low is not None and high is not None and high < 0:
         return f"the interval of the skill, [{low:+.3f}, {high:+.3f}], is wholly below 0"
     return ""

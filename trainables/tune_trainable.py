@@ -118,8 +118,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Train for a slice of time, or wait at the gate or for the disk, about a second at most."""
         if self._saved is not None:
-            time.sleep(SAVED_WAIT_S)
-            return self._saved
+            return self._at_save(self._saved)
         if self._ending is not None:
             return self._at_end(self._ending)
         gate = self._gate = self._gate or self._make_gate()
@@ -140,6 +139,8 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         over = self._trainer is not None and self._trainer.done
         if over and self._store is not None and self._store.deliver(self._job.predictions):
             return self._at_end(result)
+        if self._saved is not None and not self._is_safe(max_seconds=0.0):
+            result["kind"] = "heartbeat"
         return self._telling(result)
 
     def _advance(self, gate: TrialGate) -> dict[str, Any]:
@@ -206,6 +207,16 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         if self._store.wait_until_ready(HEARTBEAT_S):
             return None
         return self._telling(_idle("waiting", Action.HOLD))
+
+    def _at_save(self, saved: dict[str, Any]) -> dict[str, Any]:
+        """The answer of a trial that waits for its end; a heartbeat until its checkpoint is where a resume finds it."""
+        if not self._is_safe(HEARTBEAT_S):
+            return self._telling(saved | {"kind": "heartbeat"})
+        time.sleep(SAVED_WAIT_S)
+        return saved
+
+    def _is_safe(self, max_seconds: float) -> bool:
+        return self._store is None or self._store.wait_until_safe(max_seconds)
 
     def _at_end(self, ending: dict[str, Any]) -> dict[str, Any]:
         """The last answer, once all files have arrived where the driver can see them; heartbeats until then."""

@@ -67,12 +67,7 @@ def device_limit() -> Limit:
 
 def cgroups(root: Path = ROOT) -> Iterator[Cgroup]:
     """Memory groups of this process, from its own up to the root of what can be seen."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
+    for controllers, path in _memberships(root):
         if controllers == "":
             for mount in (root / "sys/fs/cgroup", root / "sys/fs/cgroup/unified"):
                 yield from (_v2(folder) for folder in _upwards(mount, path, "memory.current"))
@@ -94,13 +89,19 @@ def cpu_quota(root: Path = ROOT) -> float | None:
     return min(quotas, default=None)
 
 
-def _cpu_folders(root: Path) -> Iterator[Path]:
+def _memberships(root: Path) -> Iterator[tuple[str, str]]:
+    """The groups of this process: version 1's controllers, separated by commas ('' for version 2), and the path."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, path = line.split(":", 2)
+        yield controllers, path
+
+
+def _cpu_folders(root: Path) -> Iterator[Path]:
+    for controllers, path in _memberships(root):
         if controllers == "":
             yield from _upwards(root / "sys/fs/cgroup", path, "cpu.max")
         elif "cpu" in controllers.split(","):

@@ -140,12 +140,18 @@ class Decision:
         """Whether it can be run."""
         return self.chosen is not None
 
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches to a global batch, the last one perhaps smaller; only where it is feasible."""
+        assert self.chosen is not None
+        return -(-self.question.batch // self.chosen.micro_batch)
+
     def record(self, checkpoint_interval_s: float) -> ExecutionRecord:
         """The execution record of a trial that runs as decided."""
         assert self.chosen is not None
         return ExecutionRecord(
             micro_batch=self.chosen.micro_batch,
-            accumulation=-(-self.question.batch // self.chosen.micro_batch),
+            accumulation=self.accumulation,
             threads=self.threads,
             device=self.question.device,
             activation_checkpointing=self.activation_checkpointing,

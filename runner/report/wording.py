@@ -6,9 +6,9 @@ from datetime import datetime
 
 from runner.report.collect import Progress
 from runner.report.trials import Estimate, Group, Trial
+from runner.scaling.verdict import MIN_SIZES
 
 NONE = "\N{EN DASH}"
-MIN_SIZES = 5  # the design's rule: fewer distinct sizes never identify a power law
 _MINUS = "\N{MINUS SIGN}"
 
 

@@ -110,7 +110,7 @@ class Governors:
         """Prepare; `start` begins.
 
         Args:
-            run: the sweep's name; governors of different sweeps do not share a name.
+            run: names the governors; different from that of any other driver on the cluster.
             spec: limits and times.
             device: what trials run on, ``cuda`` or ``cpu``.
             on_samples: takes telemetry in.

@@ -129,14 +129,6 @@ class Station:
                 self._present.setdefault(watched, {})[trial] = self._clock()
             return self._published(watched)
 
-    def reset(self) -> None:
-        """Let stopped devices go on, from a hold."""
-        with self._lock:
-            now = self._clock()
-            for channel, state in self._states.items():
-                if state.level is Level.STOP:
-                    self._states[channel] = policy.begin(now)
-
     def samples_after(self, seq: int) -> list[Sample]:
         """Telemetry with a higher number."""
         with self._lock:

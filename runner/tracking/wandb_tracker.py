@@ -238,9 +238,8 @@ class _Delivered:
         self._place = f"{target.entity or ''}/{target.project}" if target.online else "offline"
         self._through: dict[str, dict[str, int]] = {}
         try:
-            self._through = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            pass
+            if path.exists():
+                self._through = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             log.warning("%s is damaged; W&B is brought level from the ledger", path)
 

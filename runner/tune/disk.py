@@ -38,7 +38,7 @@ class DiskWatch(tune.Callback):  # type: ignore[misc]
         reason = str(result.get("reason"))
         if key not in self._since_s:
             self._since_s[key] = time.monotonic()
-            self._say("disk", f"cannot write: {reason}; the trial waits for up to {self._timeout_s:.0f} s", key)
+            self._say(f"cannot write: {reason}; the trial waits for up to {self._timeout_s:.0f} s", key)
         if self._drain is not None and time.monotonic() - self._since_s[key] > self._timeout_s:
             self._drain.request(f"the disk: {reason}")
 
@@ -52,12 +52,12 @@ class DiskWatch(tune.Callback):  # type: ignore[misc]
 
     def _let_go(self, key: str) -> None:
         if (since_s := self._since_s.pop(key, None)) is not None:
-            self._say("disk", f"can write again, after {time.monotonic() - since_s:.0f} s", key)
+            self._say(f"can write again, after {time.monotonic() - since_s:.0f} s", key)
 
-    def _say(self, what: str, message: str, key: str) -> None:
+    def _say(self, message: str, key: str) -> None:
         if self._recorder is None or self._drain is None:
             return
         try:
-            self._recorder.record(EventRecorded(what=what, message=message, key=key))
+            self._recorder.record(EventRecorded(what="disk", message=message, key=key))
         except OSError as error:  # an exception in a Tune callback would end the sweep without a word
             self._drain.request(f"the disk: {error}")

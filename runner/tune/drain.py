@@ -16,12 +16,17 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import ray
 from ray import tune
+from ray.actor import ActorHandle
+from ray.exceptions import ActorDiedError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from runner.ending import SAVE_S
 from trainables.training.gate import Action
 
 POLL_S = 0.2
+ASK_TIMEOUT_S = 2.0
 
 log = logging.getLogger(__name__)
 
@@ -53,9 +58,9 @@ class Drain:
         if not self.requested:
             self.reason = reason
             self._deadline = time.monotonic() + self.budget_s
-            self._raise()
+            self._tell_trials()
 
-    def _raise(self) -> None:
+    def _tell_trials(self) -> None:
         try:
             self.flag.unlink(missing_ok=True)
         except OSError as error:  # the sweep ends all the same; its trials resume from their last checkpoints
@@ -118,18 +123,18 @@ class DrainStopper(tune.Stopper):  # type: ignore[misc]
 class FlagGate:
     """A `StepGate` that drains when the flag file is gone. A thread watches; the check reads a local flag.
 
-    On a node that has another disk than the driver's there is nothing to watch: such a trial ends with its sweep, and
-    goes on from the last checkpoint that reached the storage.
+    On a node that has another disk than the driver's there is nothing to watch: there the watch asks a `Lookout`.
     """
 
-    def __init__(self, flag: Path, owner: Path) -> None:
+    def __init__(self, flag: Path, owner: Path, lookout: ActorHandle | None = None) -> None:
         """Begin to watch.
 
         Args:
             flag: stands while trials are to run.
             owner: stands, too, while there is a driver: where neither does, this is not the driver's disk.
+            lookout: a `Lookout` where that disk is; None where all trials see it.
         """
-        self._flag = flag
+        self._flag, self._lookout = flag, lookout
         self._on_drivers_disk = flag.exists() or owner.exists()
         self._action = Action.RUN
         threading.Thread(target=self._watch, name="drain-flag", daemon=True).start()
@@ -159,6 +164,28 @@ class FlagGate:
 
     def _stands(self) -> bool:
         try:
-            return self._flag.exists() or not self._on_drivers_disk
-        except OSError:  # a file system that does not answer says nothing about the flag
+            if self._on_drivers_disk:
+                return self._flag.exists()
+            return self._lookout is None or bool(ray.get(self._lookout.stands.remote(), timeout=ASK_TIMEOUT_S))
+        except ActorDiedError:  # with the driver's node, and no more to be heard from it
+            self._lookout = None
             return True
+        except (OSError, RayError):  # a file system or a node that does not answer says nothing about the flag
+            return True
+
+
+class Lookout:
+    """An actor on the driver's node: it says whether the flag stands to trials that have another disk."""
+
+    def __init__(self, flag: Path, owner: Path) -> None:
+        self._gate = FlagGate(flag, owner)
+
+    def stands(self) -> bool:
+        """Whether trials are to run."""
+        return self._gate.check() is Action.RUN
+
+
+def post_lookout(flag: Path, owner: Path) -> ActorHandle:
+    """Start a `Lookout` on this node; it ends with the driver. Paths as for `FlagGate`."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0)(Lookout).options(scheduling_strategy=here).remote(flag, owner)

@@ -3,6 +3,7 @@
 import logging
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 
 import psutil
@@ -78,9 +79,7 @@ class StallWatch(tune.Callback):  # type: ignore[misc]
 
 def _kill(pid: int) -> None:
     """End a Ray worker by SIGKILL, if that is what the number still stands for."""
-    try:
+    with suppress(psutil.Error):  # it is gone
         process = psutil.Process(pid)
         if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::"):
             process.kill()
-    except psutil.Error:
-        pass  # it is gone

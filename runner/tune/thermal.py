@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import secrets
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,7 +22,7 @@ from runner.thermal.sensors import check
 from runner.thermal.spec import ThermalSpec
 from runner.thermal.station import Sample
 from runner.thermal.telemetry import Telemetry
-from runner.tune.drain import Drain, FlagGate
+from runner.tune.drain import Drain, FlagGate, post_lookout
 from trainables.training.gate import Action
 from trainables.tune_trainable import TrialGate
 
@@ -67,8 +68,8 @@ class SweepGate:
         return min(waited_s, max_seconds)
 
 
-def _make_gate(flag: Path, owner: Path, run: str, spec: ThermalSpec) -> SweepGate:
-    return SweepGate(FlagGate(flag, owner), RayGate(run, spec))
+def _make_gate(make_drain: Callable[[], FlagGate], run: str, spec: ThermalSpec) -> SweepGate:
+    return SweepGate(make_drain(), RayGate(run, spec))
 
 
 class Protection:
@@ -86,7 +87,9 @@ class Protection:
             recorder: takes events.
             cluster: trials run on other hosts, whose governors know whether there are sensors.
         """
-        self._spec, self._run, self._recorder = spec, paths.name, recorder
+        self._spec, self._recorder = spec, recorder
+        # A driver killed on a shared cluster leaves governors for a while: the next one must not take up their limits.
+        self._run = f"{paths.name}-{secrets.token_hex(4)}"
         self._owner = paths.owner.absolute()  # nodes of a cluster have other current directories
         self._telemetry: Telemetry | None = None
         self._governors: Governors | None = None
@@ -108,11 +111,18 @@ class Protection:
         except OSError:
             log.exception("the telemetry could not be written")
 
-    def make_gate(self, flag: Path) -> Callable[[], TrialGate]:
-        """What makes a trial's gate, in its worker."""
+    def make_gate(self, flag: Path, *, other_disks: bool) -> Callable[[], TrialGate]:
+        """What makes a trial's gate, in its worker.
+
+        Args:
+            flag: of the drain.
+            other_disks: there may be nodes that do not see the flag.
+        """
+        lookout = post_lookout(flag.absolute(), self._owner) if other_disks else None
+        make_drain = functools.partial(FlagGate, flag.absolute(), self._owner, lookout)
         if self._governors is None:
-            return functools.partial(FlagGate, flag.absolute(), self._owner)
-        return functools.partial(_make_gate, flag.absolute(), self._owner, self._run, self._spec)
+            return make_drain
+        return functools.partial(_make_gate, make_drain, self._run, self._spec)
 
     def line(self) -> str:
         """The state of the devices, for the live progress."""

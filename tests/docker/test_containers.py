@@ -11,21 +11,10 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tests.docker.bench import CANARY, IMAGE, USER, Bench, call
+from tests.integration.workplace import SWEEP
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-SWEEP = """\
-name: small
-data: {source: sp500}
-task: {kind: threshold, context: 60}
-training: {epochs: 2, global_batch: 128, lr: 1.0e-3}
-grid:
-  budget: [20k, 60k]
-  horizon: [1]
-  seed: [0]
-execution: {device: cpu, micro_batch: 64, threads: 1, checkpoint_interval_s: 0.5}
-thermal: {require_sensors: false}
-"""
 SHELL = """\
 id -u
 stat -c %U%G%a /opt/isotherm/bin/isotherm

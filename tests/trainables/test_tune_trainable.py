@@ -13,7 +13,7 @@ import pytest
 from runner import plan as planning
 from runner import sweepfile
 from runner.plan import Plan
-from trainables.storage import Storage, data_name
+from trainables.storage import Storage, StoragePlace, data_name
 from trainables.training.gate import Action
 from trainables.tune_trainable import IsothermTrial, TrialJob
 
@@ -118,8 +118,6 @@ def test_a_trial_goes_on_where_there_is_nothing_but_the_storage(
     trial = begin(first, units=40)
     saved = until(trial, lambda answer: answer["kind"] == "saved")
     assert 0 < saved["step"] < saved["total_steps"]
-    assert trial._store is not None
-    assert trial._store.wait_until_level(60)
     trial.cleanup()
     shutil.rmtree(tmp_path / "first")
 
@@ -136,4 +134,22 @@ def test_a_trial_goes_on_where_there_is_nothing_but_the_storage(
         pd.read_parquet(tmp_path / "here.parquet"), pd.read_parquet(tmp_path / "calm" / "predictions.parquet")
     )
     assert f"checkpoints/{second.spec.key}/best/manifest.json" in storage.sizes()
+    trial.cleanup()
+
+
+def test_a_trial_whose_disk_the_driver_cannot_see_has_saved_when_the_storage_has_it(
+    make_job: Callable[..., TrialJob], tmp_path: Path
+) -> None:
+    bucket = tmp_path / "bucket"
+    bucket.mkdir()
+    place = StoragePlace(uri=str(bucket), run="one", owner=tmp_path / "driver.json", owner_text="not on this disk")
+    trial = begin(make_job(tmp_path / "node", 1, storage=place), units=20)
+    until(trial, lambda answer: answer["gate"] == "run" and answer["step"] > 0)
+    bucket.rename(tmp_path / "away")
+    for _ in range(3):
+        answer = until(trial, lambda answer: answer["gate"] == "drain")
+        assert answer["kind"] == "heartbeat"
+    (tmp_path / "away").rename(bucket)
+    until(trial, lambda answer: answer["kind"] == "saved")
+    assert list(bucket.glob("one/checkpoints/*/checkpoint-*/manifest.json"))
     trial.cleanup()

@@ -8,9 +8,7 @@ from trainables.models import shape_files
 from trainables.models.ladder import handover, rungs
 from trainables.models.param_count import count
 from trainables.models.validity import require_valid
-from trainables.schema import ModelShape, ModelSpec, parse_budget
-
-TOLERANCE = 0.02  # of the requested number of parameters
+from trainables.schema import BUDGET_TOLERANCE, ModelShape, ModelSpec, parse_budget
 
 
 def solve(target: int, *, spec: ModelSpec, n_features: int, n_window_stats: int, context: int) -> ModelShape:
@@ -32,7 +30,7 @@ def solve(target: int, *, spec: ModelSpec, n_features: int, n_window_stats: int,
     """
     base = _base(spec, n_features=n_features, n_window_stats=n_window_stats, context=context)
     smallest = next(rungs(base, spec.aspect)).smallest
-    if smallest > target * (1 + TOLERANCE):
+    if smallest > target * (1 + BUDGET_TOLERANCE):
         raise BudgetError(_too_small(target, spec, smallest))
     for rung, above in pairwise(rungs(base, spec.aspect)):
         high, low = handover(rung, above)
@@ -53,20 +51,21 @@ def check(shape: ModelShape, target: int, *, place: str = "") -> None:
 
     Raises:
         ConfigError: no model can be built from the shape.
-        BudgetError: the shape is more than `TOLERANCE` off, with the numbers and a feed-forward width that is not.
+        BudgetError: the shape is more than `BUDGET_TOLERANCE` off; with the numbers, and a feed-forward width
+            that is not.
     """
     actual = count(shape).total
     off = actual / target - 1
-    if abs(off) <= TOLERANCE:
+    if abs(off) <= BUDGET_TOLERANCE:
         return
     slope = count(shape.model_copy(update={"feed_forward": shape.feed_forward + 1})).total - actual
     feed_forward = shape.feed_forward + round((target - actual) / slope)
     reached = actual + (feed_forward - shape.feed_forward) * slope
-    fits = feed_forward >= 1 and abs(reached / target - 1) <= TOLERANCE
+    fits = feed_forward >= 1 and abs(reached / target - 1) <= BUDGET_TOLERANCE
     mend = f"set feed_forward to {feed_forward}" if fits else f"make it {'narrower' if off > 0 else 'wider'}"
     message = (
         f"{shape.name} of width {shape.width}, depth {shape.depth}, feed_forward {shape.feed_forward} has {actual:,} "
-        f"parameters; {target:,} were requested ({off:+.2%}, allowed is {TOLERANCE:.0%})"
+        f"parameters; {target:,} were requested ({off:+.2%}, allowed is {BUDGET_TOLERANCE:.0%})"
     )
     raise BudgetError(Problem(place=place, message=message, mend=mend))
 

@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, xlog1py, xlogy
 
-from trainables.schema import TaskSpec
+from trainables.schema import COLLAPSED_SPREAD, TaskSpec
 from trainables.training.bootstrap import BlockBootstrap, Floats, interval
 
-COLLAPSED_SPREAD = 0.01  # design: standard deviation of the probability; in regression, over that of the target
 # Of the mean probability from a rate. A sigmoid of probabilities moves the mean by 0.12 at a rate of 0.5, by 0.05 at
 # 0.6, and by more below; an honest model is nearer than this to one of the two rates.
 SQUASHED_LEVEL = 0.04

@@ -31,6 +31,10 @@ class TrialStore:
         remote = self._remote
         return remote is None or _wait(lambda: remote.level, max_seconds)
 
+    def wait_until_safe(self, max_seconds: float) -> bool:
+        """Whether another start would find what was saved, wherever it runs, waited for at most that long."""
+        return self._on_drivers_disk or self.wait_until_level(max_seconds)
+
     def keep_best(self, weights: State, *, step: int, spec: TrialSpec) -> None:
         """See `FileCheckpointStore.keep_best`."""
         self.checkpoints.keep_best(weights, step=step, spec=spec)

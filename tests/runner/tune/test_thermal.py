@@ -1,7 +1,7 @@
 """A trial's gate under Tune, and the end of a sweep in which nothing can work."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,13 +12,15 @@ from runner.tune import environment
 
 environment.prepare()  # before Ray is imported
 
+import ray  # noqa: E402
+
 from runner.thermal import TEMPERATURE  # noqa: E402
 from runner.thermal.gate import ThermalGate  # noqa: E402
 from runner.thermal.policy import Level  # noqa: E402
 from runner.thermal.spec import ThermalSpec  # noqa: E402
 from runner.thermal.station import Published  # noqa: E402
 from runner.tune import thermal  # noqa: E402
-from runner.tune.drain import Drain, FlagGate  # noqa: E402
+from runner.tune.drain import Drain, FlagGate, post_lookout  # noqa: E402
 from runner.tune.thermal import StuckWatch, SweepGate  # noqa: E402
 from trainables.training.gate import Action  # noqa: E402
 
@@ -103,4 +105,42 @@ def test_the_sweep_ends_when_all_that_run_wait_for_a_stopped_device(
 def test_a_node_with_another_disk_is_not_drained_by_what_it_cannot_see(tmp_path: Path) -> None:
     gate = FlagGate(tmp_path / "running", tmp_path / "driver")
     gate.wait(0.5)  # the watch has looked twice
+    assert gate.check() is Action.RUN
+
+
+@pytest.fixture(scope="module")
+def own_ray() -> Iterator[None]:
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+@pytest.mark.usefixtures("own_ray")
+def test_a_node_with_another_disk_is_drained_by_who_sees_the_flag(tmp_path: Path) -> None:
+    flag, owner = tmp_path / "running", tmp_path / "driver"
+    flag.touch()
+    owner.touch()
+    lookout = post_lookout(flag, owner)
+    gate = FlagGate(tmp_path / "elsewhere" / "running", tmp_path / "elsewhere" / "driver", lookout)
+    assert ray.get(lookout.stands.remote(), timeout=60)
+    gate.wait(0.5)
+    assert gate.check() is Action.RUN
+    flag.unlink()
+    deadline = time.monotonic() + 10
+    while gate.check() is Action.RUN:
+        assert time.monotonic() < deadline, "the trial never heard of it"
+        gate.wait(0.05)
+    assert gate.check() is Action.DRAIN
+
+
+@pytest.mark.usefixtures("own_ray")
+def test_a_lookout_that_is_lost_drains_nobody(tmp_path: Path) -> None:
+    flag, owner = tmp_path / "running", tmp_path / "driver"
+    flag.touch()
+    owner.touch()
+    lookout = post_lookout(flag, owner)
+    assert ray.get(lookout.stands.remote(), timeout=60)
+    gate = FlagGate(tmp_path / "elsewhere" / "running", tmp_path / "elsewhere" / "driver", lookout)
+    ray.kill(lookout)
+    gate.wait(1.0)
     assert gate.check() is Action.RUN

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from trainables.errors import BudgetError, ConfigError
 from trainables.models import budget, registry
 from trainables.models.param_count import built, count
-from trainables.schema import ModelSpec, parse_budget
+from trainables.schema import BUDGET_TOLERANCE, ModelSpec, parse_budget
 
 SHIPPED = Path(__file__).parents[3] / "configs" / "budgets"
 LABELS = ("10k", "20k", "50k", "123457", "200k", "1m", "2m", "6m", "20m", "60m", "200m", "600m", "1234567890", "2b")
@@ -63,7 +63,7 @@ def test_the_built_model_has_the_solved_number_of_parameters(name, channels, lab
     with torch.device("meta"):
         model = registry.build(shape)
     assert built(model) == count(shape)
-    assert abs(built(model).total / parse_budget(label) - 1) <= budget.TOLERANCE
+    assert abs(built(model).total / parse_budget(label) - 1) <= BUDGET_TOLERANCE
 
 
 @settings(deadline=None, max_examples=200)
@@ -84,7 +84,7 @@ def test_sizes_suit_the_hardware(spec, target):
     shape, _ = solved(target, spec, A20)
     if shape is None:
         return
-    assert abs(count(shape).total / target - 1) <= budget.TOLERANCE
+    assert abs(count(shape).total / target - 1) <= BUDGET_TOLERANCE
     if shape.name == "mlp":
         assert (shape.heads, shape.patch, shape.channels) == (1, 1, "mixed")
     else:

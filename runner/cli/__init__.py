@@ -1,0 +1,61 @@
+"""The command `isotherm`. Every command imports what it needs when it runs: `--help` must stay instant."""
+
+import logging
+import sys
+import traceback
+
+import typer
+
+from runner.cli import data, host, runs, sweeps, tables, thermal
+from runner.cli.common import BAD_INPUT, INTERNAL_ERROR
+from trainables.errors import InfeasibleError, InputError, IsothermError, LedgerError
+from trainables.files import is_storage_trouble
+
+app = typer.Typer(
+    help="Parameter-budget grids of time-series transformers: does the loss follow a power law, and how sure are we?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+for command in (
+    *(sweeps.plan, sweeps.sweep, sweeps.probe, sweeps.debug),
+    *(runs.status, runs.report, runs.compare, runs.sync),
+    *(host.doctor, tables.fit),
+):
+    app.command()(command)
+app.add_typer(data.app, name="data")
+app.add_typer(thermal.app, name="thermal")
+
+
+def main() -> None:
+    """Run the command line; the exit codes are those of the design."""
+    try:
+        app()
+    except Exception as error:
+        sys.exit(_explain(error))
+
+
+def _explain(error: Exception) -> int:
+    if isinstance(error, InputError):
+        noun = "problem" if len(error.problems) == 1 else "problems"
+        print(f"isotherm: {len(error.problems)} {noun}; nothing was started", file=sys.stderr)
+        print("\n".join(f"  {line}" for line in str(error).splitlines()), file=sys.stderr)
+        return BAD_INPUT
+    if isinstance(error, LedgerError | InfeasibleError):
+        print(f"isotherm: {error}", file=sys.stderr)
+        return BAD_INPUT
+    if is_storage_trouble(error):
+        print(f"isotherm: {error}\n    mend: make room there, or make it writable for this user", file=sys.stderr)
+        return BAD_INPUT
+    if isinstance(error, IsothermError):
+        print(f"isotherm: {error}", file=sys.stderr)
+        return INTERNAL_ERROR
+    traceback.print_exception(error)
+    print("isotherm: internal error; please report the lines above", file=sys.stderr)
+    return INTERNAL_ERROR
+
+
+@app.callback()
+def _set_up() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)

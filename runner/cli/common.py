@@ -1,0 +1,45 @@
+"""What the commands share: their common options, the exit codes, and how they print."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+FAILED, BAD_INPUT, INTERNAL_ERROR = 1, 2, 4
+QUICKSTART = Path("configs/sweeps/quickstart.yaml")
+
+SweepFile = Annotated[
+    Path, typer.Argument(metavar="SWEEP", help="a sweep file, such as configs/sweeps/quickstart.yaml")
+]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, or its folder")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="override a key of the sweep file")]
+NoTracking = Annotated[bool, typer.Option("--no-tracking", help="turn MLflow and W&B off")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="measure anew, and keep nothing")]
+ClearCache = Annotated[bool, typer.Option("--clear-cache", help="forget what was measured before")]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="auto|HOST:PORT", help="run on the Ray cluster that this host is a node of"),
+]
+Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout; logs go to stderr")]
+
+
+def console() -> Console:
+    """The user's terminal; where the output goes to a file, wide enough for every table."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=140)
+
+
+def say(text: str) -> None:
+    """Progress of the probe; a terminal's line is overwritten by the next one, at last by an empty one."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text and 'probing '}{text}", end="", file=sys.stderr, flush=True)
+    elif text:
+        print(f"probing {text}", file=sys.stderr, flush=True)
+
+
+def print_json(document: Any) -> None:
+    """One document on stdout; a NaN is refused, since it is no JSON."""
+    print(json.dumps(document, indent=2, allow_nan=False, default=str))

@@ -1,0 +1,39 @@
+"""The commands `data prepare` and `data verify`."""
+
+import typer
+
+from runner.cli.common import BAD_INPUT, Json, Set, SweepFile, console, print_json
+
+app = typer.Typer(help="Build and verify datasets.", no_args_is_help=True)
+
+
+@app.command("prepare")
+def data_prepare(sweep: SweepFile, set_: Set = None, as_json: Json = False) -> None:
+    """Build the sweep's datasets anew and enter them in data/catalog.json.
+
+    Example: `isotherm data prepare configs/sweeps/quickstart.yaml`
+    """
+    from runner import datasets, sweepfile
+
+    entries = datasets.prepare(sweepfile.load(sweep, set_ or ()))
+    if as_json:
+        print_json(datasets.as_dict(entries))
+    else:
+        datasets.show(entries, console())
+
+
+@app.command("verify")
+def data_verify(as_json: Json = False) -> None:
+    """Check every catalog entry against its file on disk; exit code 2 where one differs.
+
+    Example: `isotherm data verify`
+    """
+    from runner import datasets
+
+    checked = datasets.verify()
+    if as_json:
+        print_json(checked)
+    else:
+        datasets.show_verification(checked, console())
+    if not checked["ok"]:
+        raise typer.Exit(BAD_INPUT)

@@ -1,0 +1,45 @@
+"""The command `doctor`: what this host lacks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from runner.cli.common import FAILED, Address, Json, Set, console, print_json
+
+
+def doctor(
+    sweep: Annotated[Path | None, typer.Argument(metavar="[SWEEP]", help="a sweep file, for what it asks")] = None,
+    set_: Set = None,
+    fast: Annotated[bool, typer.Option("--fast", help="only what is looked at before each sweep")] = False,
+    address: Address = None,
+    as_json: Json = False,
+) -> None:
+    """Check this host or container for what a sweep needs; each finding comes with what mends it.
+
+    Example: `isotherm doctor configs/sweeps/quickstart.yaml`
+
+    Exit codes: 0 nothing would stop a sweep; 1 something would; 2 bad input.
+    """
+    from runner import doctor as doctors
+    from runner import sweepfile
+
+    settings = None if sweep is None else sweepfile.load(sweep, set_ or ()).settings
+    place = doctors.Place.of(settings, cluster=address is not None)
+    findings = doctors.examine(place, fast=fast)
+    if address is not None:
+        from runner.tune import environment
+
+        environment.prepare(cluster=True)
+        environment.join(address)
+        from runner.tune import cluster
+
+        execution = place.execution if settings is None else settings.execution
+        findings += cluster.check(cluster.survey(execution, place.thermal, place.shared))
+        environment.stop()
+    if as_json:
+        print_json(doctors.as_dict(findings))
+    else:
+        doctors.show(findings, console())
+    if not doctors.as_dict(findings)["ok"]:
+        raise typer.Exit(FAILED)

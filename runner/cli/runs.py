@@ -1,0 +1,77 @@
+"""Commands on a run that exists: status, report, compare, sync."""
+
+from typing import Annotated
+
+import typer
+
+from runner.cli.common import FAILED, Json, RunName, console, print_json
+
+
+def status(run: RunName, as_json: Json = False) -> None:
+    """Show the progress of a running or ended sweep, from its ledger alone.
+
+    Example: `isotherm status quickstart`
+    """
+    from runner import status as statuses
+    from runner.paths import existing_run
+
+    collected = statuses.collect(existing_run(run))
+    if as_json:
+        print_json(collected)
+    else:
+        statuses.show(collected, console())
+
+
+def report(run: RunName, as_json: Json = False) -> None:
+    """Build the report again, from the run directory alone, offline.
+
+    Example: `isotherm report quickstart`
+    """
+    from runner import report as reporting
+    from runner.paths import existing_run
+
+    built = reporting.build(existing_run(run))
+    if as_json:
+        print_json(built.as_dict())
+    else:
+        console().print(f"report   {built.html}\n         {built.markdown}", highlight=False)
+
+
+def compare(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="names of runs, or their folders")],
+    as_json: Json = False,
+) -> None:
+    """Show runs side by side: verdicts, losses by size, what differs. Losses of different data or tasks stand apart.
+
+    Example: `isotherm compare quickstart more_epochs`
+    """
+    from runner.paths import existing_run
+    from runner.report import compare as comparing
+    from runner.report.compare_show import show
+
+    compared = comparing.compare([existing_run(run) for run in runs])
+    if as_json:
+        print_json(compared.as_dict())
+    else:
+        show(compared, console())
+
+
+def sync(run: RunName, as_json: Json = False) -> None:
+    """Bring MLflow and W&B level with a run's ledger. Doing it twice changes nothing.
+
+    Example: `isotherm sync quickstart`
+    """
+    from runner import trackers
+    from runner.paths import existing_run
+
+    paths = existing_run(run)
+    reports = trackers.sync(paths)
+    if as_json:
+        print_json(trackers.as_dict(reports))
+    else:
+        if not reports:
+            console().print("this run was started without trackers")
+        for one in reports:
+            console().print(f"{one.name}: {one.delivered} records are there, {one.pending} are not", highlight=False)
+    if any(one.pending for one in reports):
+        raise typer.Exit(FAILED)

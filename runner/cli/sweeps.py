@@ -1,0 +1,129 @@
+"""Commands on a sweep file: plan, sweep, probe, debug."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from runner.cli.common import (
+    BAD_INPUT,
+    QUICKSTART,
+    Address,
+    ClearCache,
+    Json,
+    NoCache,
+    NoTracking,
+    Set,
+    SweepFile,
+    console,
+    print_json,
+    say,
+)
+
+
+def plan(
+    sweep: SweepFile,
+    set_: Set = None,
+    no_cache: NoCache = False,
+    clear_cache: ClearCache = False,
+    as_json: Json = False,
+) -> None:
+    """Show the grid as it would run: actual parameters, micro-batches, what is new, done or infeasible, and the gates.
+
+    Example: `isotherm plan configs/sweeps/budget_grid.yaml --set training.epochs=3`
+    """
+    from runner import plan as planning
+    from runner import resources, sweepfile
+    from runner.paths import DATA, RUNS
+    from runner.storage import restore
+
+    loaded = sweepfile.load(sweep, set_ or ())
+    restore.bring(loaded.settings, RUNS, DATA, Console(stderr=True))
+    folder = resources.cache_folder(use=not no_cache, clear=clear_cache)
+    with resources.make_prober(loaded.settings, cache_folder=folder, say=say) as prober:
+        built = planning.build(loaded, prober=prober)
+    say("")
+    if as_json:
+        print_json(built.as_dict())
+    else:
+        planning.show(built, console())
+    if built.errors:
+        raise typer.Exit(BAD_INPUT)
+
+
+def sweep(sweep: SweepFile, set_: Set = None, no_tracking: NoTracking = False, address: Address = None) -> None:
+    """Run a sweep. Run again, it resumes, and runs only cells that are new or unfinished.
+
+    Example: `isotherm sweep configs/sweeps/quickstart.yaml --set "grid.seed=[0, 1, 2]"`
+
+    Exit codes: 0 done; 1 a cell failed; 2 bad input, nothing was started; 3 stopped early, run it again to resume;
+    4 internal error.
+    """
+    from runner import sweep as sweeping
+    from runner import sweepfile
+
+    loaded = sweepfile.load(sweep, set_ or (), tracking=not no_tracking)
+    raise typer.Exit(sweeping.run(loaded, console(), address=address))
+
+
+def probe(
+    budget: Annotated[str, typer.Option("--budget", "-b", help="parameter budget, such as 20m")],
+    config: Annotated[Path, typer.Option("--config", metavar="SWEEP", help="a sweep file")] = QUICKSTART,
+    dtype: Annotated[str | None, typer.Option(help="bf16 or fp32; default: as the sweep file says")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: as the sweep file says")] = None,
+    memory_limit: Annotated[str | None, typer.Option(help="such as 3GB or 3GiB; default: what the device has")] = None,
+    set_: Set = None,
+    no_cache: NoCache = False,
+    clear_cache: ClearCache = False,
+    as_json: Json = False,
+) -> None:
+    """Measure one cell: which micro-batch fits and is fastest. Whatever the file pins, the micro-batch is free here.
+
+    Example: `isotherm probe --budget 20m --memory-limit 3GB --set training.global_batch=4096`
+
+    Exit codes: 0 it fits; 2 bad input, or nothing fits.
+    """
+    from runner import probing, resources, sweepfile
+
+    given = {"execution.dtype": dtype, "execution.device": device, "probe.memory_limit": memory_limit}
+    options = [f"{key}={value}" for key, value in given.items() if value is not None]
+    loaded = sweepfile.load(config, [*(set_ or ()), *options], tracking=False)
+    folder = resources.cache_folder(use=not no_cache, clear=clear_cache)
+    decision = probing.run(loaded, budget, cache_folder=folder, say=say)
+    say("")
+    if as_json:
+        print_json(probing.as_dict(decision))
+    else:
+        probing.show(decision, console())
+    if not decision.feasible:
+        raise typer.Exit(BAD_INPUT)
+
+
+def debug(
+    budget: Annotated[str, typer.Option("--budget", "-b", help="parameter budget, such as 2m")],
+    sweep: Annotated[Path, typer.Argument(metavar="[SWEEP]", help="a sweep file")] = QUICKSTART,
+    set_: Set = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="stop after this many optimizer steps")] = None,
+    overfit_batch: Annotated[
+        bool, typer.Option("--overfit-batch", help="train on one batch: the loss must vanish")
+    ] = False,
+    detect_anomaly: Annotated[
+        bool, typer.Option("--detect-anomaly", help="find the operation that makes a NaN")
+    ] = False,
+    profile: Annotated[
+        bool, typer.Option("--profile", help="write a torch profiler trace and print its table")
+    ] = False,
+) -> None:
+    """Run one trial in this process: no Ray, no ledger, breakpoints work. Grid axes take their first value.
+
+    Example: `isotherm debug --budget 2m --steps 20 --set task.horizon=5`
+    """
+    from runner import debug as debugging
+    from runner import sweepfile
+
+    loaded = sweepfile.load(sweep, set_ or (), tracking=False)
+    options = debugging.Options(
+        steps=steps, overfit_batch=overfit_batch, detect_anomaly=detect_anomaly, profile=profile
+    )
+    raise typer.Exit(debugging.run(loaded, budget, options, console()))
