@@ -57,8 +57,8 @@ def seed_resamples(design: Design, log_loss_RN: Floats, random: np.random.Genera
 
 
 def refit(design: Design, log_loss_RN: Floats, law: Law, delta: float) -> list[Law]:
-    """The law of each resample, from a warm start."""
-    return [Problem(design, log_loss_N, delta).fit([law.theta_P]) for log_loss_N in log_loss_RN]
+    """The law of each resample."""
+    return [Problem(design, log_loss_N, delta).refit(law.theta_P) for log_loss_N in log_loss_RN]
 
 
 def interval(values: Floats) -> tuple[float, float]:

@@ -12,7 +12,6 @@ Array names: N points, P parameters (e of each group, then a and alpha of each t
 
 import itertools
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +26,7 @@ MAX_EXPONENT = 4.0
 # The grid of starts: exponents here, and for each the best E and A by non-negative least squares of relative errors.
 # So starts fit any unit and any range of sizes, which a fixed grid of log A and log E does not.
 START_EXPONENTS = (0.03, 0.1, 0.2, 0.35, 0.5, 0.75, 1.1, 1.7, 2.5)
-FEW_EXPONENTS = (0.1, 0.35, 1.1)  # beside a warm start
+FEW_EXPONENTS = (0.1, 0.35, 1.1)  # beside the fit that a resample was drawn about
 _KEPT_STARTS = 6
 _LOWEST = 12.0  # a part this many nats of log below the smallest loss is zero: 6e-6 of it
 
@@ -115,25 +114,35 @@ class Problem:
         """The sum of weighted Huber terms."""
         return self._value(theta_P, self.delta)[0]
 
-    def fit(self, warm: Iterable[Floats] = ()) -> Law:
-        """The best of several descents: from `warm` and one start if given, else from the best of the grid of starts.
+    def fit(self) -> Law:
+        """The best of several descents, from the best of the grid of starts.
 
         The width of the Huber terms shrinks in steps: at 1e-3 the objective is nearly a sum of absolute values, whose
         kinks can stop a descent early.
         """
-        warm = list(warm)
-        starts = sorted(self._starts(FEW_EXPONENTS if warm else START_EXPONENTS), key=self.objective)
-        starts = [*warm, *starts[:1]] if warm else starts[:_KEPT_STARTS]
-        widths = (10 * self.delta, self.delta) if warm else (100 * self.delta, 10 * self.delta, self.delta)
-        precise = not warm
-        best = min((self._descend(start, widths, precise=precise) for start in starts), key=self.objective)
-        if not warm:
-            best = min((best, self._descend(best, (self.delta,)), self._descend(best, widths[1:])), key=self.objective)
-        return Law(best, self.centres, self.design.n_groups, self.objective(best))
+        starts = sorted(self._starts(START_EXPONENTS), key=self.objective)[:_KEPT_STARTS]
+        widths = (100 * self.delta, 10 * self.delta, self.delta)
+        best = min((self._descend(start, widths) for start in starts), key=self.objective)
+        best = min((best, self._descend(best, (self.delta,)), self._descend(best, widths[1:])), key=self.objective)
+        return self._law(best)
 
-    def _descend(self, theta_P: Floats, widths: tuple[float, ...], *, precise: bool = True) -> Floats:
-        # a resample needs no digits beyond its noise, and where nothing is identified they would take most of the time
-        iterations, gain = (400, 1e-13) if precise else (150, 1e-11)
+    def refit(self, near_P: Floats) -> Law:
+        """The fit of a resample, from the fit that it was drawn about and from one start of its own.
+
+        A resample needs no digits beyond its noise, and where nothing is identified they would take most of the time:
+        of two coarse descents the better is followed further.
+        """
+        start_P = min(self._starts(FEW_EXPONENTS), key=self.objective)
+        coarse = [self._descend(start, (10 * self.delta,), iterations=150, gain=1e-8) for start in (near_P, start_P)]
+        best = min(coarse, key=self.objective)
+        return self._law(self._descend(best, (self.delta,), iterations=150, gain=1e-11))
+
+    def _law(self, theta_P: Floats) -> Law:
+        return Law(theta_P, self.centres, self.design.n_groups, self.objective(theta_P))
+
+    def _descend(
+        self, theta_P: Floats, widths: tuple[float, ...], *, iterations: int = 400, gain: float = 1e-13
+    ) -> Floats:
         for width in widths:
             found = minimize(
                 self._scaled,

@@ -1,4 +1,4 @@
-"""Two Ray nodes with addresses of their own, in two network namespaces; one is cut off while it trains."""
+"""Two Ray nodes with addresses of their own, in two network namespaces; one is cut off or gets hot while it trains."""
 
 import json
 import os
@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 
 from tests.integration.workplace import SWEEP, Workplace
@@ -26,7 +28,12 @@ PATIENCE = {
     "RAY_health_check_timeout_ms": "1000",
     "RAY_health_check_failure_threshold": "4",
 }
+UNWATCHED = "thermal: {require_sensors: false}\n"
 PLANT = "thermal: {sensor: plant, plant: {ambient_celsius: 30}}\n"
+HWMON = "thermal: {sensor: hwmon, interval_s: 0.3, min_hold_s: 0, hold_timeout_s: 3}\n"
+COOL, HOT = 45.0, 90.0  # hold is at 88, stop at 95
+# The kernel's monitors as a node sees them: `ip netns exec` gives it a /sys of its own.
+MONITORED = 'mount -t tmpfs none /sys/class && ln -s "$0" /sys/class/hwmon && exec "$@"'
 
 
 @dataclass
@@ -56,6 +63,15 @@ class Network:
         """Pull the cable."""
         self.ip("-n", f"{self.name}a", "link", "set", f"{self.name}a", "down")
 
+    def heat(self, end: str, celsius: float) -> None:
+        """What the CPU's sensor of a node reads from now on."""
+        chip = self.folder / f"hwmon-{end}" / "hwmon0"
+        chip.mkdir(parents=True, exist_ok=True)
+        (chip / "name").write_text("coretemp\n")
+        aside = chip / "aside"
+        aside.write_text(f"{celsius * 1000:.0f}\n")
+        aside.rename(chip / "temp1_input")
+
     def inside(self, end: str, *command: str) -> list[str]:
         return ["ip", "netns", "exec", f"{self.name}{end}", *command]
 
@@ -75,9 +91,16 @@ class Network:
             "RAY_USAGE_STATS_ENABLED": "0",
         }
 
+    @property
+    def log(self) -> Path:
+        """What the sweep has said."""
+        return self.folder / "sweep.log"
+
     def start_ray(self, end: str, *options: str) -> None:
         ray = str(Path(sys.executable).parent / "ray")
         command = [ray, "start", "--block", "--num-cpus=1", "--object-store-memory=100000000", *options]
+        self.heat(end, COOL)
+        command = ["sh", "-c", MONITORED, str(self.folder / f"hwmon-{end}"), *command]
         with (self.folder / f"ray-{end}.log").open("w") as log:
             self.nodes.append(
                 subprocess.Popen(self.inside(end, *command), env=self.environment(), stdout=log, stderr=log)
@@ -125,10 +148,8 @@ def wait(what: str, condition: Callable[[], bool], logs: Path, timeout_s: float 
         time.sleep(0.2)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(400)
-def test_a_node_is_cut_off_and_everything_finishes(network: Network, workplace: Workplace) -> None:
-    workplace.write(SWEEP.replace("epochs: 2", "epochs: 20").replace("thermal: {require_sensors: false}\n", PLANT))
+def start(network: Network, workplace: Workplace) -> subprocess.Popen[bytes]:
+    """A sweep over both nodes, once each of its two trials has a checkpoint."""
     network.start_ray(
         "a",
         "--head",
@@ -154,8 +175,7 @@ def test_a_node_is_cut_off_and_everything_finishes(network: Network, workplace: 
     wait("two good nodes", both_are_good, network.folder)
 
     command = [*workplace.command("sweep", "sweep.yaml"), "--address", f"{HEAD}:{PORT}", "--no-tracking"]
-    log = network.folder / "sweep.log"
-    with log.open("w") as output:
+    with network.log.open("w") as output:
         sweep = subprocess.Popen(
             network.inside("a", *command), cwd=workplace.folder, env=network.environment(), stdout=output, stderr=output
         )
@@ -165,9 +185,17 @@ def test_a_node_is_cut_off_and_everything_finishes(network: Network, workplace: 
         return sweep.poll() is not None or len(folders) == 2
 
     wait("a checkpoint on each node", both_train, network.folder)
-    assert sweep.poll() is None, log.read_text()
+    assert sweep.poll() is None, network.log.read_text()
+    return sweep
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_a_node_is_cut_off_and_everything_finishes(network: Network, workplace: Workplace) -> None:
+    workplace.write(SWEEP.replace("epochs: 2", "epochs: 20").replace(UNWATCHED, PLANT))
+    sweep = start(network, workplace)
     network.cut()
-    assert sweep.wait(timeout=200) == 0, log.read_text()[-4000:]
+    assert sweep.wait(timeout=200) == 0, network.log.read_text()[-4000:]
     results = workplace.results()
     assert list(results["status"]) == ["finished", "finished"]
     assert sorted(results["attempts"]) == [1, 2], (
@@ -175,3 +203,44 @@ def test_a_node_is_cut_off_and_everything_finishes(network: Network, workplace: 
     )
     thermal = pd.read_parquet(workplace.folder / "runs/small/thermal.parquet")
     assert thermal["node"].nunique() == 2, "each node has a governor of its own"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_heat_on_one_node_holds_its_trial_alone_whatever_happens_to_the_governor(
+    network: Network, workplace: Workplace
+) -> None:
+    workplace.write(SWEEP.replace("epochs: 2", "epochs: 30").replace(UNWATCHED, HWMON))
+    sweep = start(network, workplace)
+    network.heat("b", HOT)
+
+    def records(kind: str) -> list[dict[str, Any]]:
+        return [record for record in workplace.ledger() if record["kind"] == kind]
+
+    def ended() -> list[str]:
+        models = {record["key"] for record in records("cell") if record["cell_kind"] == "model"}
+        return [record["key"] for record in records("ended") if record["key"] in models]
+
+    def told(words: str) -> bool:
+        return any(words in record["message"] for record in records("event") if record["what"] == "thermal")
+
+    wait("the end of the trial on the cool node", lambda: len(ended()) == 1, network.folder)
+    assert told("hold")
+    steps = len(records("metrics"))
+    [governor] = [pid for pid in network.processes("b") if "Governor" in " ".join(psutil.Process(pid).cmdline())]
+    os.kill(governor, signal.SIGKILL)
+    wait("another governor", lambda: told("is replaced"), network.folder)
+    time.sleep(3)
+    assert len(records("metrics")) == steps, "the trial on the hot node waits, with a new governor, too"
+    assert len(ended()) == 1
+
+    network.heat("b", COOL)
+    assert sweep.wait(timeout=200) == 0, network.log.read_text()[-4000:]
+    results = workplace.results()
+    assert list(results["status"]) == ["finished", "finished"]
+    assert list(results["attempts"]) == [1, 1]
+    cool, hot = sorted(results["held_seconds"])
+    assert cool == 0
+    assert hot > 3
+    hottest = pd.read_parquet(workplace.folder / "runs/small/thermal.parquet").groupby("node")["celsius"].max()
+    assert sorted(hottest) == [COOL, HOT]
