@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from mlflow.tracking import MlflowClient
 
 from tests.docker.bench import CANARY, IMAGE, USER, Bench, call
 from tests.integration.workplace import SWEEP
+from tests.servers import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -55,12 +55,6 @@ def test_a_shell_a_trial_and_the_doctor_inside(place: Bench) -> None:
     write(place, SWEEP)
     done = place.make("docker-debug", "SWEEP=sweep.yaml", "BUDGET=20k", "ARGS=--steps 3")
     assert "step 3/50" in done.stdout
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def start_mlflow(place: Bench, port: int) -> str:
