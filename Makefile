@@ -102,12 +102,19 @@ typecheck: setup ## static types, strict
 test: setup ## the tests, without the slow ones
 	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
 
-# Containers and the README's commands run beside the rest: they mostly wait, and end no process but their own.
-ASIDE := tests/docker tests/contracts
+# In three groups side by side, as they mostly wait; each ends no process but its own. Ray's clusters for tests, which
+# share a port, are all in the second one.
+SLOW_1 := tests/docker tests/contracts
+SLOW_2 := tests/runner tests/trainables tests/integration/test_nodes.py tests/integration/test_storage.py
+SLOW_3 := tests $(SLOW_1:%=--ignore=%) $(SLOW_2:%=--ignore=%)
 test-slow: setup setup-storage ## the tests that take long
-	@$(BIN)/python -m pytest -m slow $(ARGS) $(ASIDE) > .test-slow-aside.log 2>&1 & aside=$$!; \
-	$(BIN)/python -m pytest -m slow $(ARGS) $(ASIDE:%=--ignore=%); rest=$$?; \
-	wait $$aside; aside=$$?; cat .test-slow-aside.log; rm -f .test-slow-aside.log; [ $$rest = 0 ] && [ $$aside = 0 ]
+	@one() { $(BIN)/python -m pytest -m slow $(ARGS) "$$@"; }; \
+	one $(SLOW_1) > .test-slow-1.log 2>&1 & first=$$!; \
+	one $(SLOW_2) > .test-slow-2.log 2>&1 & second=$$!; \
+	trap 'kill $$first $$second; exit 130' INT TERM; \
+	one $(SLOW_3); failed=$$?; \
+	wait $$first || failed=1; wait $$second || failed=1; \
+	cat .test-slow-1.log .test-slow-2.log; rm -f .test-slow-1.log .test-slow-2.log; [ $$failed = 0 ]
 
 check: lint typecheck test test-slow ## all that CI runs
 
