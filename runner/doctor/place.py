@@ -18,7 +18,8 @@ from trainables.schema import ExecutionSpec
 class Place:
     """A host and a sweep's wishes. The defaults are this host and a sweep without settings of its own.
 
-    `root` is where ``proc``, ``sys`` and ``dev`` are; `nvml` gives a library with the functions of `pynvml`.
+    `root` is where ``proc``, ``sys`` and ``dev`` are; `nvml` gives a library with the functions of `pynvml`; `cluster`
+    says that trials run on a cluster that was named.
     """
 
     execution: ExecutionSpec = field(default_factory=ExecutionSpec)
@@ -35,6 +36,7 @@ class Place:
     ray: RayEnvironment = field(default_factory=RayEnvironment)
     secrets: Secrets = field(default_factory=Secrets)
     nvml: Callable[[], Any] = load_library
+    cluster: bool = False
 
     @classmethod
     def of(
@@ -42,7 +44,7 @@ class Place:
     ) -> "Place":
         """This host, for a sweep; on a cluster it only drives, and trials' devices and cores are elsewhere."""
         if settings is None:
-            return cls(runs=runs, data=data)
+            return cls(runs=runs, data=data, cluster=cluster)
         elsewhere = {"device": "auto", "threads": "auto"} if cluster else {}
         return cls(
             execution=settings.execution.model_copy(update=elsewhere),
@@ -52,6 +54,7 @@ class Place:
             storage=settings.storage_path,
             runs=runs,
             data=data,
+            cluster=cluster,
         )
 
     @property

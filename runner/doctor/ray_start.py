@@ -18,7 +18,7 @@ def check(place: Place) -> Iterator[Finding]:
     yield _ports(place)
     yield _temp(place)
     yield _token(place)
-    if place.ray.address:
+    if place.ray.address and not place.cluster:
         yield Finding(
             check="Ray's address",
             level="warn",

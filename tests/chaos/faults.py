@@ -18,6 +18,7 @@ from tests.s3 import CREDENTIALS, S3Server
 from tests.servers import MlflowServer, free_port
 
 UNTIL_LOADED_S = 60.0
+EARLY = 0.1  # share of the looks at a sweep that does not train yet that strike it
 
 
 class Fault(ABC):
@@ -48,12 +49,16 @@ class Fault(ABC):
     def clean_up(self) -> None:
         """End what was started."""
 
+    def _trains(self) -> list[psutil.Process]:
+        """Processes in which trials run."""
+        return [one for one in self.place.workers() if "Trainable" in _name(one)]
+
 
 class Kill(Fault):
     name, what = "kill", "SIGKILL of the driver or of a worker"
 
     def strike(self, driver: psutil.Process) -> bool:
-        workers = [one for one in self.place.workers() if "Trainable" in _name(one)]
+        workers = self._trains()
         if not workers:
             return False  # a start that never gets to training would repeat nothing
         self.rng.choice([driver, self.rng.choice(workers)]).kill()
@@ -61,10 +66,12 @@ class Kill(Fault):
 
 
 class Signal(Fault):
-    name, what = "signal", "SIGTERM or SIGINT to the driver"
+    name, what = "signal", "SIGTERM or SIGINT to the driver, some before anything trains"
 
     def strike(self, driver: psutil.Process) -> bool:
         if not (self.place.folder / "runs" / "small" / ".running").exists():
+            return False
+        if not self._trains() and self.rng.random() > EARLY:
             return False
         driver.send_signal(self.rng.choice([signal.SIGTERM, signal.SIGINT]))
         return True
@@ -75,7 +82,7 @@ class Stall(Fault):
     options = (*Fault.options, "--set", "execution.stall_timeout_s=6", "--set", "execution.max_attempts=99")
 
     def strike(self, driver: psutil.Process) -> bool:
-        workers = [one for one in self.place.workers() if "Trainable" in _name(one)]
+        workers = self._trains()
         if not workers:
             return False
         self.rng.choice(workers).suspend()

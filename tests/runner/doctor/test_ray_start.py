@@ -1,6 +1,7 @@
 """What Ray needs: paths, the token's file, the range of ports."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,12 @@ def test_few_ports(place: Any, one: Any) -> None:
 def test_an_address_that_is_not_followed(one: Any) -> None:
     found = one(ray_start.check, "Ray's address", ray=RayEnvironment(address="10.0.0.1:6379"))
     assert "--address 10.0.0.1:6379" in found.mend
+
+
+def test_on_a_cluster_that_was_named_the_address_is_not_at_issue(place: Any) -> None:
+    """Ray sets the variable in every job that it runs."""
+    on_cluster = replace(place, ray=RayEnvironment(address="10.0.0.1:6379"), cluster=True)
+    assert not [found for found in ray_start.check(on_cluster) if found.check == "Ray's address"]
 
 
 def test_the_variables_are_read_from_the_environment(monkeypatch: Any) -> None:
