@@ -1,0 +1,123 @@
+"""What trackers cost the driver's loop while their servers answer, are slow, out of order or away.
+
+    .venv/bin/python benchmarks/tracker_cost.py             # prints; two minutes
+    .venv/bin/python benchmarks/tracker_cost.py --write     # and writes results/tracker_cost.json
+
+A loop records metrics as a sweep of a dozen trials does, eight rows a second, into a real ledger, with the sweep's own
+tracker callbacks as listeners. Measured is the time inside the callbacks: each call's, and their share of the loop's
+time with the waits between rows left out, so that it is a share of the driver's work.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' servers
+
+from runner import trackers
+from runner.ledger import AnyRecord, AttemptStarted, CellRecorded, LedgerView, MetricsRecorded, SweepStarted
+from runner.paths import RunPaths
+from runner.recorder import Recorder
+from runner.settings import MlflowSpec, TrackingSpec, WandbSpec
+from tests.servers import HttpServer
+
+RESULTS = Path(__file__).parent / "results" / "tracker_cost.json"
+KEY = "a" * 12
+SECONDS, EVERY_S = 20.0, 0.125
+AWAY = "http://127.0.0.1:9"  # nothing listens there
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
+    options = parser.parse_args()
+    found: dict[str, Any] = {}
+    for name, place in states():
+        with place as (spec, variables), patch.dict(os.environ, variables):
+            found[name] = measure(spec)
+        print(name, json.dumps(found[name]))
+    if options.write:
+        machine = f"{os.cpu_count()} cores, {platform.machine()}, shared with other work"
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        RESULTS.write_text(json.dumps({"states": found, "machine": machine, "date": date}, indent=1) + "\n")
+
+
+def states() -> Iterator[tuple[str, Any]]:
+    """Each state of the servers, with the settings and the environment that lead there."""
+    yield "MLflow's own store", fixed(TrackingSpec(mlflow=MlflowSpec(), wandb=None))
+    yield "MLflow away", fixed(TrackingSpec(mlflow=MlflowSpec(uri=AWAY), wandb=None))
+    yield "MLflow takes 10 s a call", served(200, delay_s=10.0)
+    yield "MLflow answers 500", served(500)
+    online = TrackingSpec(mlflow=None, wandb=WandbSpec(mode="online"))
+    yield "W&B away", fixed(online, WANDB_API_KEY="x" * 40, WANDB_BASE_URL=AWAY)
+
+
+@contextmanager
+def fixed(spec: TrackingSpec, **variables: str) -> Iterator[tuple[TrackingSpec, dict[str, str]]]:
+    yield spec, variables
+
+
+@contextmanager
+def served(status: int, delay_s: float = 0.0) -> Iterator[tuple[TrackingSpec, dict[str, str]]]:
+    def answer(*_: object) -> tuple[int, bytes]:
+        time.sleep(delay_s)
+        return status, b"{}"
+
+    server = HttpServer(answer)
+    try:
+        yield TrackingSpec(mlflow=MlflowSpec(uri=server.url), wandb=None), {}
+    finally:
+        server.close()
+
+
+def measure(spec: TrackingSpec) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = RunPaths(Path(folder) / "runs" / "measured")
+        paths.root.mkdir(parents=True)
+        recorder = Recorder(paths)
+        callbacks = trackers.make(spec, paths)
+        spent: list[float] = []
+
+        def listen(record: AnyRecord, view: LedgerView) -> None:
+            started = time.perf_counter()
+            for callback in callbacks:
+                callback.on_record(record, view)
+            spent.append(time.perf_counter() - started)
+
+        recorder.listen(listen)
+        recorder.record(SweepStarted(run="measured", keys=(KEY,), config={}, code_version="x", versions={}))
+        recorder.record(CellRecorded(key=KEY, name="20k", labels={"budget": "20k"}, n_params=20_000, sizes={}, spec={}))
+        recorder.record(AttemptStarted(key=KEY, attempt=1, execution={}))
+        spent.clear()
+        worked_s, step, began = 0.0, 0, time.perf_counter()
+        while time.perf_counter() - began < SECONDS:
+            step += 1
+            values = {"step_loss": 0.5, "samples_per_second": 9000.0}
+            started = time.perf_counter()
+            recorder.record(MetricsRecorded(key=KEY, attempt=1, step=step, epoch=1, values=values))
+            worked_s += time.perf_counter() - started
+            time.sleep(EVERY_S)
+        trackers.close(callbacks, 0.5)
+        recorder.close()
+        return {
+            "rows": len(spent),
+            "median_microseconds": round(1e6 * statistics.median(spent), 1),
+            "worst_microseconds": round(1e6 * max(spent), 1),
+            "share_of_recording": round(sum(spent) / worked_s, 4),
+            "share_of_the_loop": round(sum(spent) / SECONDS, 7),
+        }
+
+
+if __name__ == "__main__":
+    main()
