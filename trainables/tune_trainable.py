@@ -7,7 +7,6 @@ slices of seconds; while the gate holds the trial, `step` answers with heartbeat
 
 import json
 import logging
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from ray import tune
 
+from trainables import answers
 from trainables.data import catalog, windows
 from trainables.files import is_storage_trouble, replacing
 from trainables.schema import ExecutionRecord, Spec, TrialSpec
@@ -25,7 +25,6 @@ from trainables.training import memory, stores
 from trainables.training.gate import Action, StepGate
 from trainables.training.loop import HEARTBEAT_S, Trainer
 from trainables.training.progress import Waits
-from trainables.training.result import Report
 
 FIRST_SLICE_S = 1.5  # a report costs Tune 3-5 ms: 0.3 % of this
 LONGEST_SLICE_S = 30.0
@@ -134,7 +133,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
             self._blocked = True
             log.warning("%s; tried again", error)
             time.sleep(BLOCKED_WAIT_S)
-            return _idle("blocked", gate.check()) | {"reason": str(error)}
+            return answers.idle("blocked", gate.check()) | {"reason": str(error)}
         result["rows"], self._unsent = self._unsent, []
         over = self._trainer is not None and self._trainer.done
         if over and self._store is not None and self._store.deliver(self._job.predictions):
@@ -155,8 +154,8 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
             self._blocked = False
         age = time.monotonic() - self._began
         report = trainer.advance(min(LONGEST_SLICE_S, max(FIRST_SLICE_S, SLICE_GROWTH * age)))
-        result = _answer(report)
-        self._unsent += _rows(report, gate.readings())
+        result = answers.of(report)
+        self._unsent += answers.rows(report, gate.readings())
         if result["kind"] == "saved":
             self._saved = dict(result)
         if report.done:
@@ -165,14 +164,9 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
                 trainer.predictions().to_parquet(aside, index=False)
             if self._store is not None and trainer.best_weights is not None:
                 self._store.keep_best(trainer.best_weights, step=outcome.steps, spec=self._job.spec)
-            result |= {"kind": "ended", "status": outcome.status, "outcome": _plain(outcome.columns()), "done": True}
+            result |= answers.ended(outcome.status, outcome.columns())
         elif report.action is Action.STOP and report.saved:
-            result |= {
-                "kind": "ended",
-                "status": "thermal_stop",
-                "outcome": _stopped(report, gate.reason),
-                "done": True,
-            }
+            result |= answers.ended("thermal_stop", answers.stopped(report, gate.reason))
         if result["kind"] == "ended":
             result["outcome"]["max_celsius"] = gate.readings().get("max_celsius")
         return result
@@ -189,7 +183,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         action = gate.check()
         if action in (Action.RUN, Action.THROTTLE):
             return None
-        answer = _idle("waiting", action)
+        answer = answers.idle("waiting", action)
         if action is Action.DRAIN:
             self._saved = answer | {"kind": "saved"}  # there is nothing to save yet
             return self._saved
@@ -206,7 +200,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
             )
         if self._store.wait_until_ready(HEARTBEAT_S):
             return None
-        return self._telling(_idle("waiting", Action.HOLD))
+        return self._telling(answers.idle("waiting", Action.HOLD))
 
     def _at_save(self, saved: dict[str, Any]) -> dict[str, Any]:
         """The answer of a trial that waits for its end; a heartbeat until its checkpoint is where a resume finds it."""
@@ -270,52 +264,6 @@ def _trial_data(job: TrialJob) -> windows.TrialData:
         dataset = catalog.load(job.entry, job.data_root)
         _datasets[identity] = windows.build(dataset, job.spec.data, job.spec.task, torch.device(job.record.device))
     return _datasets[identity]
-
-
-def _rows(report: Report, readings: dict[str, float]) -> list[dict[str, Any]]:
-    """Metrics by step."""
-    rows = [{"step": row.step, "epoch": row.epoch, "values": _plain(row.values)} for row in report.rows]
-    if report.kind == "progress" and report.loss is not None:
-        rows.append(
-            {"step": report.step, "epoch": report.epoch, "values": _plain({"step_loss": report.loss, **readings})}
-        )
-    return rows
-
-
-def _idle(kind: str, action: Action) -> dict[str, Any]:
-    """The answer of a trial that does nothing now."""
-    return {"kind": kind, "gate": action.value, "step": 0, "total_steps": 0, "epoch": 0, "rows": [], "done": False}
-
-
-def _answer(report: Report) -> dict[str, Any]:
-    return {
-        "kind": "saved" if report.saved and report.action is Action.DRAIN else report.kind,
-        "gate": report.action.value,
-        "step": report.step,
-        "total_steps": report.total_steps,
-        "epoch": report.epoch,
-        "rows": [],
-        "done": False,
-    }
-
-
-def _stopped(report: Report, reason: str) -> dict[str, Any]:
-    """What is known of a trial that ends early."""
-    return {
-        "reason": f"{reason}; resumes from its checkpoint",
-        "steps": report.step,
-        "epochs": report.epoch,
-        "train_seconds": report.train_s,
-        "held_seconds": report.held_s,
-        "throttled_seconds": report.throttled_s,
-    }
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """NaN and infinity as None: JSON has no words for them."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
-    }
 
 
 def _log_to(path: Path) -> logging.Handler:

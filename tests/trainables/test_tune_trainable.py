@@ -33,8 +33,8 @@ class Gate:
 
     reason = ""
 
-    def __init__(self, units: float) -> None:
-        self.units = units
+    def __init__(self, units: float, on_drain: Callable[[], object]) -> None:
+        self.units, self.on_drain = units, on_drain
 
     def begin(self) -> None:
         pass
@@ -44,6 +44,8 @@ class Gate:
 
     def check(self) -> Action:
         self.units -= 1
+        if self.units == -1:
+            self.on_drain()
         return Action.RUN if self.units >= 0 else Action.DRAIN
 
     def wait(self, max_seconds: float) -> float:
@@ -80,9 +82,10 @@ def make_job(plan: Plan, data_root: Path) -> Callable[..., TrialJob]:
     return make
 
 
-def begin(job: TrialJob, units: float = math.inf) -> IsothermTrial:
+def begin(job: TrialJob, units: float = math.inf, on_drain: Callable[[], object] = lambda: None) -> IsothermTrial:
     trial = IsothermTrial.__new__(IsothermTrial)  # Tune's own constructor does nothing that matters here
-    trial.setup({"job": job.config("one")}, make_gate=lambda: Gate(units), make_guard=lambda: lambda folder: None)
+    gate = Gate(units, on_drain)
+    trial.setup({"job": job.config("one")}, make_gate=lambda: gate, make_guard=lambda: lambda folder: None)
     return trial
 
 
@@ -143,13 +146,12 @@ def test_a_trial_whose_disk_the_driver_cannot_see_has_saved_when_the_storage_has
     bucket = tmp_path / "bucket"
     bucket.mkdir()
     place = StoragePlace(uri=str(bucket), run="one", owner=tmp_path / "driver.json", owner_text="not on this disk")
-    trial = begin(make_job(tmp_path / "node", 1, storage=place), units=20)
-    until(trial, lambda answer: answer["gate"] == "run" and answer["step"] > 0)
-    bucket.rename(tmp_path / "away")
+    away = tmp_path / "away"
+    trial = begin(make_job(tmp_path / "node", 1, storage=place), units=20, on_drain=lambda: bucket.rename(away))
     for _ in range(3):
         answer = until(trial, lambda answer: answer["gate"] == "drain")
         assert answer["kind"] == "heartbeat"
-    (tmp_path / "away").rename(bucket)
+    away.rename(bucket)
     until(trial, lambda answer: answer["kind"] == "saved")
     assert list(bucket.glob("one/checkpoints/*/checkpoint-*/manifest.json"))
     trial.cleanup()
