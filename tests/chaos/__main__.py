@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results" / "chaos.json"
 # Six trials of some seconds each; saved twice a second, so that there is something to resume.
 STORMY = ("--set", "grid.budget=[100k, 300k]", "--set", "grid.seed=[0, 1, 2]", "--set", "training.epochs=6")
-LONG = (*STORMY[:-1], "training.epochs=24")  # for faults that the sweep outlasts: it must not be over before the last
+LONG = (*STORMY[:-1], "training.epochs=36")  # for faults that the sweep outlasts: it must not be over before the last
 
 
 def main() -> int:

@@ -95,7 +95,7 @@ class Tear(Fault):
     def strike(self, driver: psutil.Process) -> bool:
         run = self.place.folder / "runs" / "small"
         states = sorted(run.glob("checkpoints/*/checkpoint-*/state.pt"), key=lambda path: path.stat().st_mtime)
-        if not states:
+        if not states or not self._trains():
             return False
         driver.kill()
         _gone(self.place)
