@@ -1,7 +1,7 @@
 """What a trial costs beside its own work: time, the driver's memory, bytes in the ledger, at growing numbers of trials.
 
-    .venv/bin/python benchmarks/trial_cost.py 50 500           # prints a table; about five minutes on two cores
-    .venv/bin/python benchmarks/trial_cost.py 2000 --write     # and writes results/trial_cost.json; about 20 minutes
+    .venv/bin/python benchmarks/trial_cost.py 50 500               # prints a table; a minute on two cores
+    .venv/bin/python benchmarks/trial_cost.py 50 500 2000 --write  # and writes results/trial_cost.json; three minutes
 
 Each number is a sweep of its own, in a process and a folder of its own, from the plan to the report, whose trials end
 with their first answer: no data, no training. Reported are the rounds of Tune alone (`tune_s`), the whole sweep

@@ -136,6 +136,7 @@ class FullDisk(Fault):
 
 class MlflowDies(Fault):
     name, what = "mlflow", "an MLflow server that is not there at the start, then killed and started again"
+    pause_s = (1.0, 4.0)  # its own start takes some seconds more
     lasts_s = (1.0, 5.0)
 
     def prepare(self) -> None:
