@@ -115,6 +115,7 @@ def own_ray() -> Iterator[None]:
     ray.shutdown()
 
 
+@pytest.mark.slow  # a Ray in this process, beside tests that only set what Ray would read
 @pytest.mark.usefixtures("own_ray")
 def test_a_node_with_another_disk_is_drained_by_who_sees_the_flag(tmp_path: Path) -> None:
     flag, owner = tmp_path / "running", tmp_path / "driver"
@@ -133,6 +134,7 @@ def test_a_node_with_another_disk_is_drained_by_who_sees_the_flag(tmp_path: Path
     assert gate.check() is Action.DRAIN
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("own_ray")
 def test_a_lookout_that_is_lost_drains_nobody(tmp_path: Path) -> None:
     flag, owner = tmp_path / "running", tmp_path / "driver"
