@@ -46,7 +46,9 @@ def main() -> int:
     cool = ThermalGate(ThermalSpec(unknown_hold_s=3600, unknown_stop_s=7200))
     cool.take(Published(time.monotonic(), Level.NORMAL, 1.0, 1.0, 50.0, ""))
     with tempfile.TemporaryDirectory() as folder:
-        sweep = SweepGate(FlagGate(Path(folder) / "running", Path(folder) / "driver"), cool)
+        flag = Path(folder) / "running"
+        flag.touch()
+        sweep = SweepGate(FlagGate(flag), cool)
         measured = {name: cost_ns(gate) for name, gate in (("null", NullGate()), ("debug", cool), ("sweep", sweep))}
     document = {
         "what": "nanoseconds a check while cool, the smallest of 30 rounds of 100,000",

@@ -4,8 +4,8 @@
     .venv/bin/python benchmarks/tracker_cost.py --write     # and writes results/tracker_cost.json
 
 A loop records metrics as a sweep of a dozen trials does, eight rows a second, into a real ledger, with the sweep's own
-tracker callbacks as listeners. Measured is the time inside the callbacks: each call's, and their share of the loop's
-time with the waits between rows left out, so that it is a share of the driver's work.
+tracker callbacks as listeners. Measured is the time inside the callbacks once their processes are being started:
+each call's, their share of the loop's time, and their share of recording alone, the waits between rows left out.
 """
 
 import argparse

@@ -18,8 +18,6 @@ from runner.thermal import sensors
 from runner.thermal.spec import ThermalSpec
 from runner.versions import code_version
 
-# Below this many distinct sizes a power law, a constant and a log-linear law cannot be told apart (design, Fits).
-
 
 @dataclass(frozen=True)
 class Finding:

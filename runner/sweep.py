@@ -279,7 +279,7 @@ def _run_under_tune(
                     drain=drain,
                     callbacks=tuple(tracking),
                     execution=settings.execution,
-                    make_gate=protection.make_gate(drain.flag, other_disks=cluster and storage is not None),
+                    make_gate=protection.make_gate(drain.flag, elsewhere=storage if cluster else None),
                     storage=storage,
                     cluster=cluster,
                 )

@@ -45,6 +45,14 @@ class StoragePlace(Spec):
     owner: Path | None = None
     owner_text: str = ""
 
+    @property
+    def shares_disk(self) -> bool:
+        """Whether the driver's own file can be read here: two disks may well have folders of one name."""
+        try:
+            return self.owner is not None and self.owner.read_text() == self.owner_text
+        except OSError:
+            return False
+
 
 class DamagedObjectError(OSError):
     """An object that does not have the bytes that it should."""

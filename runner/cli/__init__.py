@@ -6,7 +6,7 @@ import traceback
 
 import typer
 
-from runner.cli import data, host, runs, sweeps, tables, thermal
+from runner.cli import data, fits, host, runs, sweeps, thermal
 from runner.cli.common import BAD_INPUT, INTERNAL_ERROR
 from trainables.errors import InfeasibleError, InputError, IsothermError, LedgerError
 from trainables.files import is_storage_trouble
@@ -21,7 +21,7 @@ app = typer.Typer(
 for command in (
     *(sweeps.plan, sweeps.sweep, sweeps.probe, sweeps.debug),
     *(runs.status, runs.report, runs.compare, runs.sync),
-    *(host.doctor, tables.fit),
+    *(host.doctor, fits.fit),
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")

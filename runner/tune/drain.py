@@ -23,6 +23,7 @@ from ray.exceptions import ActorDiedError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from runner.ending import SAVE_S
+from trainables.storage import StoragePlace
 from trainables.training.gate import Action
 
 POLL_S = 0.2
@@ -126,16 +127,16 @@ class FlagGate:
     On a node that has another disk than the driver's there is nothing to watch: there the watch asks a `Lookout`.
     """
 
-    def __init__(self, flag: Path, owner: Path, lookout: ActorHandle | None = None) -> None:
+    def __init__(self, flag: Path, place: StoragePlace | None = None, lookout: ActorHandle | None = None) -> None:
         """Begin to watch.
 
         Args:
             flag: stands while trials are to run.
-            owner: stands, too, while there is a driver: where neither does, this is not the driver's disk.
-            lookout: a `Lookout` where that disk is; None where all trials see it.
+            place: tells the driver's disk from others; None where all trials see it.
+            lookout: a `Lookout` where that disk is.
         """
         self._flag, self._lookout = flag, lookout
-        self._on_drivers_disk = flag.exists() or owner.exists()
+        self._on_drivers_disk = place is None or place.shares_disk
         self._action = Action.RUN
         threading.Thread(target=self._watch, name="drain-flag", daemon=True).start()
 
@@ -177,15 +178,15 @@ class FlagGate:
 class Lookout:
     """An actor on the driver's node: it says whether the flag stands to trials that have another disk."""
 
-    def __init__(self, flag: Path, owner: Path) -> None:
-        self._gate = FlagGate(flag, owner)
+    def __init__(self, flag: Path) -> None:
+        self._gate = FlagGate(flag)
 
     def stands(self) -> bool:
         """Whether trials are to run."""
         return self._gate.check() is Action.RUN
 
 
-def post_lookout(flag: Path, owner: Path) -> ActorHandle:
-    """Start a `Lookout` on this node; it ends with the driver. Paths as for `FlagGate`."""
+def post_lookout(flag: Path) -> ActorHandle:
+    """Start a `Lookout` on this node; it ends with the driver."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0)(Lookout).options(scheduling_strategy=here).remote(flag, owner)
+    return ray.remote(num_cpus=0)(Lookout).options(scheduling_strategy=here).remote(flag)

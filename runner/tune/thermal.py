@@ -23,6 +23,7 @@ from runner.thermal.spec import ThermalSpec
 from runner.thermal.station import Sample
 from runner.thermal.telemetry import Telemetry
 from runner.tune.drain import Drain, FlagGate, post_lookout
+from trainables.storage import StoragePlace
 from trainables.training.gate import Action
 from trainables.tune_trainable import TrialGate
 
@@ -90,7 +91,6 @@ class Protection:
         self._spec, self._recorder = spec, recorder
         # A driver killed on a shared cluster leaves governors for a while: the next one must not take up their limits.
         self._run = f"{paths.name}-{secrets.token_hex(4)}"
-        self._owner = paths.owner.absolute()  # nodes of a cluster have other current directories
         self._telemetry: Telemetry | None = None
         self._governors: Governors | None = None
         if cluster or not check(spec, device, cuda_visible_devices()):
@@ -111,15 +111,16 @@ class Protection:
         except OSError:
             log.exception("the telemetry could not be written")
 
-    def make_gate(self, flag: Path, *, other_disks: bool) -> Callable[[], TrialGate]:
+    def make_gate(self, flag: Path, elsewhere: StoragePlace | None) -> Callable[[], TrialGate]:
         """What makes a trial's gate, in its worker.
 
         Args:
             flag: of the drain.
-            other_disks: there may be nodes that do not see the flag.
+            elsewhere: the storage that serves nodes which may not see the flag; None where all do.
         """
-        lookout = post_lookout(flag.absolute(), self._owner) if other_disks else None
-        make_drain = functools.partial(FlagGate, flag.absolute(), self._owner, lookout)
+        flag = flag.absolute()  # nodes of a cluster have other current directories
+        lookout = post_lookout(flag) if elsewhere is not None else None
+        make_drain = functools.partial(FlagGate, flag, elsewhere, lookout)
         if self._governors is None:
             return make_drain
         return functools.partial(_make_gate, make_drain, self._run, self._spec)

@@ -41,16 +41,15 @@ def main() -> int:
         )
         undisturbed = {}
         for name in options.faults:
-            kind, text, arguments = ("small", SWEEP, LONG if FAULTS[name].lasts_s[1] else STORMY)
-            if name == "kill":
-                kind, text, arguments = "quickstart", quickstart, ()
-            if (kind, arguments) not in undisturbed:
-                console.print(f"an undisturbed sweep first ({kind})")
-                undisturbed[kind, arguments] = calm(make_place(base / f"calm-{len(undisturbed)}", text), arguments)
+            asked = (SWEEP, LONG if FAULTS[name].lasts_s[1] else STORMY) if name != "kill" else (quickstart, ())
+            text, arguments = asked
+            if asked not in undisturbed:
+                console.print("an undisturbed sweep first")
+                undisturbed[asked] = calm(make_place(base / f"calm-{len(undisturbed)}", text), arguments)
             fault = FAULTS[name](make_place(base / name / "place", text), seeded(options.seed, name))
             count = options.kills if name == "kill" else options.count
             console.print(f"{count} x {fault.what}")
-            outcomes.append(through(fault, count, arguments, undisturbed[kind, arguments]))
+            outcomes.append(through(fault, count, arguments, undisturbed[asked]))
     console.print(_table(outcomes))
     if options.write:
         _write(outcomes, options.seed)

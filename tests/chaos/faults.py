@@ -49,7 +49,7 @@ class Fault(ABC):
     def clean_up(self) -> None:
         """End what was started."""
 
-    def _trains(self) -> list[psutil.Process]:
+    def _training(self) -> list[psutil.Process]:
         """Processes in which trials run."""
         return [one for one in self.place.workers() if "Trainable" in _name(one)]
 
@@ -58,7 +58,7 @@ class Kill(Fault):
     name, what = "kill", "SIGKILL of the driver or of a worker"
 
     def strike(self, driver: psutil.Process) -> bool:
-        workers = self._trains()
+        workers = self._training()
         if not workers:
             return False  # a start that never gets to training would repeat nothing
         self.rng.choice([driver, self.rng.choice(workers)]).kill()
@@ -71,7 +71,7 @@ class Signal(Fault):
     def strike(self, driver: psutil.Process) -> bool:
         if not (self.place.folder / "runs" / "small" / ".running").exists():
             return False
-        if not self._trains() and self.rng.random() > EARLY:
+        if not self._training() and self.rng.random() > EARLY:
             return False
         driver.send_signal(self.rng.choice([signal.SIGTERM, signal.SIGINT]))
         return True
@@ -82,7 +82,7 @@ class Stall(Fault):
     options = (*Fault.options, "--set", "execution.stall_timeout_s=6", "--set", "execution.max_attempts=99")
 
     def strike(self, driver: psutil.Process) -> bool:
-        workers = self._trains()
+        workers = self._training()
         if not workers:
             return False
         self.rng.choice(workers).suspend()
@@ -95,7 +95,7 @@ class Tear(Fault):
     def strike(self, driver: psutil.Process) -> bool:
         run = self.place.folder / "runs" / "small"
         states = sorted(run.glob("checkpoints/*/checkpoint-*/state.pt"), key=lambda path: path.stat().st_mtime)
-        if not states or not self._trains():
+        if not states or not self._training():
             return False
         driver.kill()
         _gone(self.place)

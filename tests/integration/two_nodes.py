@@ -55,7 +55,7 @@ def main(*overrides: str) -> None:
                 drain=drain,
                 callbacks=(),
                 execution=loaded.settings.execution,
-                make_gate=functools.partial(draining.FlagGate, drain.flag.absolute(), plan.paths.owner.absolute()),
+                make_gate=functools.partial(draining.FlagGate, drain.flag.absolute()),
             )
         )
         results.write(recorder.view, plan.paths)

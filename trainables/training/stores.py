@@ -82,17 +82,9 @@ def open_store(
         if not dataset.exists():
             storage.fetch(data_name(entry.path, entry.file_sha256), dataset, entry.file_sha256)
 
-    shared = _shares_disk(place)
+    shared = place.shares_disk
     store = MirroredCheckpointStore(folder, attempt, key, storage, on_drivers_disk=shared, bring=bring)
     return TrialStore(store, shared)
-
-
-def _shares_disk(place: StoragePlace) -> bool:
-    """Whether the driver's own file can be read here: two disks may well have folders of one name."""
-    try:
-        return place.owner is not None and place.owner.read_text() == place.owner_text
-    except OSError:
-        return False
 
 
 def _wait(condition: Callable[[], bool], max_seconds: float) -> bool:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,21 +23,21 @@ from runner.thermal.station import Published  # noqa: E402
 from runner.tune import thermal  # noqa: E402
 from runner.tune.drain import Drain, FlagGate, post_lookout  # noqa: E402
 from runner.tune.thermal import StuckWatch, SweepGate  # noqa: E402
+from trainables.storage import StoragePlace  # noqa: E402
 from trainables.training.gate import Action  # noqa: E402
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Callable[[Level, bool], SweepGate]:
     def build(level: Level, draining: bool) -> SweepGate:
-        flag, owner = tmp_path / "running", tmp_path / "driver"
-        owner.touch()
+        flag = tmp_path / "running"
         if draining:
             flag.unlink(missing_ok=True)
         else:
             flag.touch()
         governed = ThermalGate(ThermalSpec(unknown_hold_s=60, unknown_stop_s=120))
         governed.take(Published(time.monotonic(), level, 0.5, 1e6, 50.0, "because"))
-        drain = FlagGate(flag, owner)
+        drain = FlagGate(flag)
         while draining and drain.check() is not Action.DRAIN:
             time.sleep(0.01)
         return SweepGate(drain, governed)
@@ -102,8 +103,18 @@ def test_the_sweep_ends_when_all_that_run_wait_for_a_stopped_device(
     assert report("a", STUCK, thermal.STUCK_S) == TEMPERATURE
 
 
-def test_a_node_with_another_disk_is_not_drained_by_what_it_cannot_see(tmp_path: Path) -> None:
-    gate = FlagGate(tmp_path / "running", tmp_path / "driver")
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> StoragePlace:
+    """What a node knows that has a disk of its own, with an older driver's files at the same place."""
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("running", "driver"):
+        (tmp_path / "elsewhere" / name).write_text("of an older driver")
+    return StoragePlace(uri="s3://x/y", run="z", owner=tmp_path / "elsewhere" / "driver", owner_text="this driver")
+
+
+def test_a_node_with_another_disk_is_not_drained_by_what_it_cannot_see(elsewhere: StoragePlace) -> None:
+    assert elsewhere.owner is not None
+    gate = FlagGate(elsewhere.owner.with_name("nothing"), elsewhere)
     gate.wait(0.5)  # the watch has looked twice
     assert gate.check() is Action.RUN
 
@@ -115,34 +126,40 @@ def own_ray() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.mark.slow  # a Ray in this process, beside tests that only set what Ray would read
-@pytest.mark.usefixtures("own_ray")
-def test_a_node_with_another_disk_is_drained_by_who_sees_the_flag(tmp_path: Path) -> None:
-    flag, owner = tmp_path / "running", tmp_path / "driver"
+@dataclass
+class Far:
+    """A trial's gate on a node with a disk of its own, the flag that it follows, and who tells it."""
+
+    flag: Path
+    lookout: Any
+    gate: FlagGate
+
+
+@pytest.fixture
+def far(own_ray: None, tmp_path: Path, elsewhere: StoragePlace) -> Far:
+    assert elsewhere.owner is not None
+    flag = tmp_path / "running"
     flag.touch()
-    owner.touch()
-    lookout = post_lookout(flag, owner)
-    gate = FlagGate(tmp_path / "elsewhere" / "running", tmp_path / "elsewhere" / "driver", lookout)
+    lookout = post_lookout(flag)
     assert ray.get(lookout.stands.remote(), timeout=60)
-    gate.wait(0.5)
-    assert gate.check() is Action.RUN
-    flag.unlink()
+    return Far(flag, lookout, FlagGate(elsewhere.owner.with_name("running"), elsewhere, lookout))
+
+
+# Slow, as all tests with a Ray in their own process: others there only set what Ray would read.
+@pytest.mark.slow
+def test_a_node_with_another_disk_is_drained_by_who_sees_the_flag(far: Far) -> None:
+    far.gate.wait(0.5)
+    assert far.gate.check() is Action.RUN
+    far.flag.unlink()
     deadline = time.monotonic() + 10
-    while gate.check() is Action.RUN:
+    while far.gate.check() is Action.RUN:
         assert time.monotonic() < deadline, "the trial never heard of it"
-        gate.wait(0.05)
-    assert gate.check() is Action.DRAIN
+        far.gate.wait(0.05)
+    assert far.gate.check() is Action.DRAIN
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("own_ray")
-def test_a_lookout_that_is_lost_drains_nobody(tmp_path: Path) -> None:
-    flag, owner = tmp_path / "running", tmp_path / "driver"
-    flag.touch()
-    owner.touch()
-    lookout = post_lookout(flag, owner)
-    assert ray.get(lookout.stands.remote(), timeout=60)
-    gate = FlagGate(tmp_path / "elsewhere" / "running", tmp_path / "elsewhere" / "driver", lookout)
-    ray.kill(lookout)
-    gate.wait(1.0)
-    assert gate.check() is Action.RUN
+def test_a_lookout_that_is_lost_drains_nobody(far: Far) -> None:
+    ray.kill(far.lookout)
+    far.gate.wait(1.0)
+    assert far.gate.check() is Action.RUN
