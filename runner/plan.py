@@ -99,6 +99,7 @@ class Plan:
             "needed_bytes": decision.needed_bytes if decision else None,
             "usable_bytes": decision.usable_bytes if decision else None,
             "n_measured_now": decision.n_new if decision else 0,
+            "disturbed": bool(decision and decision.disturbed),
             "dtype": cell.spec.dtype,
             **cell.sizes,
             "periods": {name: [part.first, part.last] for name, part in cell.facts.splits.items()},
@@ -205,10 +206,16 @@ def show(plan: Plan, console: Console) -> None:
         )
     _show_periods(plan, console)
     if plan.seconds is not None:
-        console.print(f"time for the cells to run: about {_duration(plan.seconds)}", highlight=False)
+        console.print(f"time for the cells to run: about {_duration(plan.seconds)}{_disturbed(plan)}", highlight=False)
     console.print(f"disk for checkpoints and best weights: about {decimal(plan.disk_bytes)}", highlight=False)
     console.print(_ending(plan.ending), highlight=False)
     show_findings(plan, console)
+
+
+def _disturbed(plan: Plan) -> str:
+    count = sum(1 for cell in plan.grid.cells if cell.decision and cell.decision.disturbed)
+    why = f"other programs kept the processors busy while the probe measured {gates.plural(count, 'cell')}"
+    return f", perhaps less: {why}" if count else ""
 
 
 def _show_periods(plan: Plan, console: Console) -> None:

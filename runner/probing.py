@@ -97,6 +97,7 @@ def as_dict(decision: Decision) -> dict[str, Any]:
         "threads": decision.threads,
         "trials_at_once": decision.copies,
         "samples_per_second_at_once": decision.samples_per_second,
+        "disturbed": decision.disturbed,
         "seconds": decision.seconds,
         "stopped": decision.stopped,
         "measured": [dataclasses.asdict(one) for one in sorted(decision.measured, key=lambda one: one.micro_batch)],
@@ -136,6 +137,12 @@ def show(decision: Decision, console: Console) -> None:
         f"{decision.seconds:.1f} s",
         highlight=False,
     )
+    if decision.disturbed:
+        console.print(
+            "Other programs kept the processors busy meanwhile: it may run faster. Measured anew after an hour, or "
+            "with --no-cache.",
+            highlight=False,
+        )
 
 
 def _table(decision: Decision) -> Table:

@@ -32,6 +32,8 @@ class Measurement:
         seconds_per_step: one optimizer step over the whole global batch.
         samples_per_second: windows a second.
         limit_bytes: the limit that a size failed under.
+        others_cores: processors that other processes kept busy meanwhile.
+        disturbed: those were missing to it, so it may run faster without them.
         detail: what ended a size that failed.
     """
 
@@ -41,6 +43,8 @@ class Measurement:
     seconds_per_step: float = 0.0
     samples_per_second: float = 0.0
     limit_bytes: int = 0
+    others_cores: float = 0.0
+    disturbed: bool = False
     detail: str = ""
 
     @property

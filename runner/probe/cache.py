@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 from runner.probe.batch_size import Measurement, Search, Stop, choose
 from trainables.files import replace_text
 
-FORMAT = 1  # raise it when a measurement is made in another way
+FORMAT = 2  # raise it when a measurement is made in another way
+DISTURBED_FOR_S = 3600.0  # what was measured beside other work holds so long: that work may have ended
 NEAR = 1.1  # a limit that grew by less than this does not reopen a search that memory had ended
 
 log = logging.getLogger(__name__)
@@ -39,11 +41,19 @@ class Curve:
 
     Attributes:
         seconds: spent on it in all.
+        stored_at: seconds since 1970.
     """
 
     measured: list[Measurement] = field(default_factory=list)
     searches: list[Ended] = field(default_factory=list)
     seconds: float = 0.0
+    stored_at: float = field(default=0.0, compare=False)
+
+    @property
+    def holds(self) -> bool:
+        """Whether it may still be used: times that other work disturbed are not kept for long."""
+        disturbed = any(one.disturbed for one in self.measured)
+        return not disturbed or 0 <= time.time() - self.stored_at < DISTURBED_FOR_S
 
     def known(self, size: int, limit_bytes: int) -> Measurement | None:
         """A size's measurement. What ran out of memory counts under limits no higher than it had then."""
@@ -88,7 +98,8 @@ class Cache:
         if path is None or not path.exists():
             return Curve()
         try:
-            return _CURVE.validate_python(json.loads(path.read_text())["curve"])
+            curve = _CURVE.validate_python(json.loads(path.read_text())["curve"])
+            return curve if curve.holds else Curve()
         except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
             log.warning("%s cannot be read and is measured anew: %s", path, error)
             return Curve()
@@ -98,6 +109,7 @@ class Cache:
         path = self._path(question)
         if path is None:
             return
+        curve.stored_at = time.time()
         document = {"question": question, "curve": _CURVE.dump_python(curve, mode="json")}
         try:
             replace_text(path, json.dumps(document, indent=1) + "\n")

@@ -161,6 +161,7 @@ class Worker:
             peak_bytes=answer.peak_bytes,
             seconds_per_step=answer.seconds_per_step,
             samples_per_second=batch / answer.seconds_per_step if answer.seconds_per_step else 0.0,
+            others_cores=answer.others_cores,
             detail=answer.detail,
         )
 

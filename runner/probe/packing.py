@@ -12,6 +12,9 @@ from runner.probe.batch_size import GAIN
 MAX_COPIES = 8  # more trials on one GPU than this were never seen to help, and each costs a CUDA context
 
 
+SPARE_CORES = 0.25  # a resting host takes less
+
+
 @dataclass(frozen=True)
 class Threads:
     """CPU threads of a trial, how many such trials at once, and the windows a second of all of them."""
@@ -71,6 +74,20 @@ def reserved_cores(threads: int, cores: int, fit: int) -> int:
     """
     copies = max(1, min(cores // threads, fit)) if threads <= cores else 1
     return min(max(threads, -(-cores // copies)), max(cores, threads))
+
+
+def disturbed(others_cores: float, threads: int, copies: int = 1, *, cores: int) -> bool:
+    """Whether copies that were measured together wanted for processors because of other programs.
+
+    Args:
+        others_cores: processors that all but one copy kept busy.
+        threads: of each copy.
+        copies: at once. More of them than there are processors disturb each other on purpose.
+        cores: of the host.
+    """
+    own = copies * threads
+    others = others_cores - (copies - 1) * threads
+    return others > SPARE_CORES + max(0, cores - own)
 
 
 def makespan(seconds: Sequence[float], shares: Sequence[float], capacity: float) -> float:

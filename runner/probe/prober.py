@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import psutil
+
 from runner.probe import batch_size, packing
 from runner.probe.batch_size import Measurement, Search
 from runner.probe.cache import Cache
@@ -15,6 +17,7 @@ from runner.probe.worker import Request
 
 MEASURE_S = 0.3  # timed steps of one size
 PIECES = 7  # micro-batches that measuring a size takes, about: two warm up, some are timed, and evaluation
+HOST_CORES = psutil.cpu_count() or 1  # also those that this process may not use
 GIGA = 1e9
 PACKED_TIMEOUT_S, TOO_SLOW = 5.0, 3
 
@@ -64,6 +67,7 @@ class _Probe:
     say: Callable[[str], None]
     n_new: int = 0
     n_oom: int = 0
+    disturbed: bool = False
     spent: float = 0.0
     started: float = field(default_factory=time.monotonic)
 
@@ -141,6 +145,7 @@ class _Probe:
         one = self.pool(1)[0].ask(request, timeout_s=self.options.timeout_s, guard=self._guard(1))
         self.n_new += 1
         self.n_oom += one.outcome == "out_of_memory"
+        one = replace(one, disturbed=packing.disturbed(one.others_cores, self.threads, cores=HOST_CORES))
         return one if one.ok else replace(one, limit_bytes=self.limit.bytes)
 
     def _request(self, size: int, threads: int, activation_checkpointing: bool, copies: int = 1) -> Request:
@@ -235,6 +240,7 @@ class _Probe:
             known = self._run_together(one, threads, copies, activation_checkpointing)
             curve.add(known)
             self.cache.store(identity, curve)
+        self.disturbed = self.disturbed or known.disturbed
         return known.samples_per_second * copies if known.ok else None
 
     def _run_together(
@@ -253,7 +259,12 @@ class _Probe:
         if failed := [answer for answer in answers if not answer.ok]:
             return replace(failed[0], limit_bytes=self.limit.bytes)
         rate = sum(answer.samples_per_second for answer in answers) / copies
-        return replace(answers[0], samples_per_second=rate, seconds_per_step=self.question.batch / rate)
+        return replace(
+            answers[0],
+            samples_per_second=rate,
+            seconds_per_step=self.question.batch / rate,
+            disturbed=any(packing.disturbed(one.others_cores, threads, copies, cores=HOST_CORES) for one in answers),
+        )
 
     # ---- answers -------------------------------------------------------------------------------------------------
 
@@ -284,6 +295,7 @@ class _Probe:
             limit=self.limit,
             usable_bytes=self.usable,
             extra_bytes=self.extra,
+            disturbed=self.disturbed or any(one.disturbed for one in found.measured),
             needed_bytes=smallest + self.extra if needed is None else needed,
             samples_per_second=rate,
             seconds_per_step=self.question.batch / rate if rate else 0.0,

@@ -111,6 +111,7 @@ class Decision:
         usable_bytes: the limit less margin and reserve.
         measured: every size that the answer rests on, from the cache or not.
         n_new: sizes measured now.
+        disturbed: other programs took processors while it was measured; it may be faster.
         copies: trials at once that throughput and times below hold for.
         samples_per_second, seconds_per_step: of one trial beside `copies - 1` like it.
     """
@@ -126,6 +127,7 @@ class Decision:
     usable_bytes: int
     needed_bytes: int
     extra_bytes: int = 0
+    disturbed: bool = False
     activation_checkpointing: bool = False
     threads: int = 1
     copies: int = 1

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
 import numpy as np
+import psutil
 import torch
 
 from runner.probe.devices import cuda_memory
@@ -71,6 +72,7 @@ class Answer(Spec):
         allocated_bytes, reserved_bytes: peaks of the CUDA allocator; 0 on a CPU.
         seconds_per_step: one optimizer step over the global batch.
         idle_bytes: resident size of this process once everything was freed.
+        others_cores: processors of the host that other processes kept busy while steps were timed.
     """
 
     outcome: Literal["ok", "out_of_memory"]
@@ -79,6 +81,7 @@ class Answer(Spec):
     reserved_bytes: int = 0
     seconds_per_step: float = 0.0
     idle_bytes: int = 0
+    others_cores: float = 0.0
     detail: str = ""
 
 
@@ -106,7 +109,7 @@ def run(request: Request) -> Answer:
     memory.cap_device(device, request.device_share)
     memory.reset_peak(device)
     try:
-        seconds = _Trial(request, device).measure()
+        seconds, others_cores = _Trial(request, device).measure()
     except (RuntimeError, MemoryError) as error:
         if not memory.is_out_of_memory(error):
             raise
@@ -121,6 +124,7 @@ def run(request: Request) -> Answer:
         allocated_bytes=torch.cuda.max_memory_allocated(device) if on_cuda else 0,
         reserved_bytes=torch.cuda.max_memory_reserved(device) if on_cuda else 0,
         seconds_per_step=seconds,
+        others_cores=others_cores,
     )
     return answer.model_copy(update={"idle_bytes": _free(device)})
 
@@ -134,6 +138,24 @@ class _Seconds(NamedTuple):
     @property
     def total(self) -> float:
         return self.pieces + self.optimizer
+
+
+class _Others:
+    """Processor time of the host that other processes take, from now on; what a hypervisor withholds is counted."""
+
+    def __init__(self) -> None:
+        self._since, self._busy, self._own = time.monotonic(), self._host_busy(), time.process_time()
+
+    def cores(self) -> float:
+        """Processors that others kept busy, on average."""
+        others_s = self._host_busy() - self._busy - (time.process_time() - self._own)
+        return max(0.0, others_s / max(time.monotonic() - self._since, 1e-3))
+
+    @staticmethod
+    def _host_busy() -> float:
+        # A guest's time is part of user's.
+        resting = {"idle", "iowait", "guest", "guest_nice"}
+        return float(sum(value for name, value in psutil.cpu_times()._asdict().items() if name not in resting))
 
 
 class _Trial:
@@ -161,24 +183,29 @@ class _Trial:
         self._at_optimizer: list[float] = []
         self._learner.optimizer.register_step_pre_hook(lambda *_: self._at_optimizer.append(time.perf_counter()))
 
-    def measure(self) -> float:
-        """Seconds of a step over the global batch, from steps over as many pieces as there is time for."""
+    def measure(self) -> tuple[float, float]:
+        """Seconds of a step over the global batch, and processors that others kept busy meanwhile.
+
+        The seconds are taken from steps over as many pieces as there is time for.
+        """
         if self._request.steps is not None:
-            return [self._timed(self._accumulation) for _ in range(self._request.steps)][-1].total
+            return [self._timed(self._accumulation) for _ in range(self._request.steps)][-1].total, 0.0
         pieces = min(2, self._accumulation)  # gradients stand beside activations from the second piece on
         first = self._timed(pieces)
         best = self._learner.weights()  # the best weights so far are kept beside the live ones
         if self._accumulation > 2:
             affordable = int(self._request.measure_s * pieces / first.total)
             pieces = max(2, min(affordable, self._accumulation, MAX_PIECES))
+        others = _Others()
         steps = self._repeat(pieces)
+        others_cores = others.cores()
         # What else runs on a host only ever slows a step, so sizes are compared by their fastest; what runs beside a
         # trial on purpose is part of what is asked.
         typical = statistics.median if self._request.crowded else min
         self._evaluate()
         del best
         pieces_s = typical(step.pieces for step in steps) / pieces
-        return pieces_s * self._accumulation + typical(step.optimizer for step in steps)
+        return pieces_s * self._accumulation + typical(step.optimizer for step in steps), others_cores
 
     def _repeat(self, pieces: int) -> list["_Seconds"]:
         steps = [self._timed(pieces)]

@@ -1,5 +1,8 @@
 """The cache: limits applied when looked up, damage survived."""
 
+import dataclasses
+import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,20 @@ def test_what_was_stored_is_found_and_only_for_the_same_question(tmp_path: Path)
     assert cache.load({**QUESTION, "torch": "3"}) == Curve()
     assert cache.clear() == 1
     assert cache.load(QUESTION) == Curve()
+
+
+def test_what_other_work_disturbed_holds_for_an_hour(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    disturbed = curve()
+    disturbed.add(dataclasses.replace(ok(8, 2 * GB), disturbed=True))
+    cache.store(QUESTION, disturbed)
+    assert cache.load(QUESTION) == disturbed
+    [path] = (tmp_path / "probe-2").glob("*.json")
+    for hours in (2, -2):  # a clock that was set back is no reason to keep it
+        document = json.loads(path.read_text())
+        document["curve"]["stored_at"] = time.time() - hours * 3600
+        path.write_text(json.dumps(document))
+        assert cache.load(QUESTION) == Curve()
 
 
 def test_limits_are_applied_when_looked_up() -> None:

@@ -1,9 +1,10 @@
 """How many trials at once."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.probe.packing import copies_on_gpu, copies_that_fit, makespan, reserved_cores, threads_on_cpu
+from runner.probe.packing import copies_on_gpu, copies_that_fit, disturbed, makespan, reserved_cores, threads_on_cpu
 
 
 def saturating(knee: float):
@@ -32,6 +33,25 @@ def test_threads_that_raise_the_total_of_all_trials() -> None:
     assert (chosen.threads, chosen.copies) == (4, 2)
     # What could not be measured is not chosen.
     assert threads_on_cpu(lambda threads, copies: 10.0 if threads == 1 else None, 8, fit=1).threads == 1
+
+
+@pytest.mark.parametrize(
+    ("others", "threads", "copies", "expected"),
+    [
+        (0.1, 1, 1, False),
+        (3.2, 1, 1, False),  # there was a processor for each
+        (3.3, 1, 1, True),
+        (0.2, 4, 1, False),
+        (0.3, 4, 1, True),
+        (2.1, 2, 2, False),  # the other copy
+        (2.3, 2, 2, True),
+        (7.2, 1, 8, False),  # more copies than processors, on purpose
+    ],
+)
+def test_what_disturbs_is_what_leaves_too_few_processors(
+    others: float, threads: int, copies: int, expected: bool
+) -> None:
+    assert disturbed(others, threads, copies, cores=4) is expected
 
 
 @given(st.integers(1, 64), st.integers(1, 128), st.integers(1, 64))

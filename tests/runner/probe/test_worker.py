@@ -3,6 +3,8 @@
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -140,6 +142,28 @@ def test_a_decision_and_its_cache(tmp_path: object) -> None:
     assert pinned.chosen == again.measured[0]
     assert limited.limit.bytes == GB
     assert limited.n_new == 0
+
+
+def test_other_work_on_the_host_is_noticed(tmp_path: object) -> None:
+    loop = "print(flush=True)\nwhile True: pass"
+    others = [
+        subprocess.Popen([sys.executable, "-c", loop], stdout=subprocess.PIPE) for _ in range(2 * (os.cpu_count() or 1))
+    ]
+    try:
+        for other in others:
+            assert other.stdout is not None
+            other.stdout.readline()  # it runs
+        with Prober(Options(cache_folder=tmp_path, cores=1)) as prober:  # type: ignore[arg-type]
+            decision = prober.decide(question(micro_batch=32))
+    finally:
+        for other in others:
+            other.kill()
+            other.communicate()
+    assert decision.disturbed
+    with Prober(Options(cache_folder=tmp_path, cores=1)) as prober:  # type: ignore[arg-type]
+        again = prober.decide(question(micro_batch=32))
+    assert again.n_new == 0
+    assert again.disturbed, "remembered with the measurement"
 
 
 def test_what_cannot_fit_is_refused_without_a_child() -> None:
