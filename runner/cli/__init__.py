@@ -3,6 +3,7 @@
 import logging
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
@@ -56,6 +57,18 @@ def _explain(error: Exception) -> int:
     return INTERNAL_ERROR
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from runner.versions import code_version
+
+        print(f"isotherm {code_version()}")
+        raise typer.Exit
+
+
 @app.callback()
-def _set_up() -> None:
+def _set_up(
+    version: Annotated[
+        bool, typer.Option("--version", help="show the version, with its commit", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)

@@ -10,9 +10,11 @@ import pytest
 
 from runner.cli import main
 from runner.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, MetricsRecorded, SweepEnded, SweepStarted
+from runner.versions import code_version
 
 Write = Callable[..., Path]
-COMMANDS = ["plan", "sweep", "debug", "doctor", "status", "report", "sync", "data prepare", "data verify"]
+ALONE = ["plan", "sweep", "probe", "debug", "doctor", "status", "report", "compare", "sync", "fit"]
+COMMANDS = [*ALONE, "data prepare", "data verify", "thermal watch", "thermal simulate"]
 
 
 @pytest.fixture
@@ -32,6 +34,12 @@ def test_every_command_has_help_with_an_example(command: str, isotherm: Any) -> 
     code, text = isotherm(*command.split(), "--help")
     assert code == 0
     assert f"Example: isotherm {command}" in " ".join(text.split())
+
+
+def test_the_version_names_the_commit(isotherm: Any) -> None:
+    code, text = isotherm("--version")
+    assert code == 0
+    assert text.strip() == f"isotherm {code_version()}"
 
 
 def test_data_prepare_and_verify(sweep_file: Write, folder: Path, isotherm: Any) -> None:
