@@ -99,22 +99,14 @@ format: setup ## put the code in order
 typecheck: setup ## static types, strict
 	@$(BIN)/mypy
 
+# Files of tests are shared out among processes. The slow ones start processes of their own and mostly wait for these.
+# One thread each: more would wait for each other's turn on few cores.
+test test-slow: export OMP_NUM_THREADS = 1
 test: setup ## the tests, without the slow ones
-	@$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n logical --maxprocesses 8 --dist loadfile $(ARGS)
 
-# In three groups side by side, as they mostly wait; each ends no process but its own. Ray's clusters for tests, which
-# share a port, are all in the second one.
-SLOW_1 := tests/docker tests/contracts
-SLOW_2 := tests/runner tests/trainables tests/integration/test_nodes.py tests/integration/test_storage.py
-SLOW_3 := tests $(SLOW_1:%=--ignore=%) $(SLOW_2:%=--ignore=%)
 test-slow: setup setup-storage ## the tests that take long
-	@one() { $(BIN)/python -m pytest -m slow $(ARGS) "$$@"; }; \
-	one $(SLOW_1) > .test-slow-1.log 2>&1 & first=$$!; \
-	one $(SLOW_2) > .test-slow-2.log 2>&1 & second=$$!; \
-	trap 'kill $$first $$second; exit 130' INT TERM; \
-	one $(SLOW_3); failed=$$?; \
-	wait $$first || failed=1; wait $$second || failed=1; \
-	cat .test-slow-1.log .test-slow-2.log; rm -f .test-slow-1.log .test-slow-2.log; [ $$failed = 0 ]
+	@$(BIN)/python -m pytest -m slow -n 3 --dist loadfile $(ARGS)
 
 check: lint typecheck test test-slow ## all that CI runs
 

@@ -9,6 +9,7 @@ import pytest
 
 from tests.docker import bench
 from tests.docker.bench import Bench
+from tests.once import made_once
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +17,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The image's name. Its layers stay in podman's store, so that a second run of the tests builds in seconds."""
     if why := bench.missing():
         pytest.skip(why)
-    bench.build(tmp_path_factory.mktemp("image"))
+    made_once(tmp_path_factory, "image", bench.build)
     return bench.IMAGE
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from tests.integration.workplace import LONGER, Descendants, Workplace, wait_for
+from tests.once import made_once
 
 
 @pytest.fixture
@@ -22,10 +23,13 @@ def workplace(tmp_path: Path) -> Iterator[Workplace]:
 @pytest.fixture(scope="session")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """Results of the undisturbed sweep, once for all the disturbed ones."""
-    place = Workplace(tmp_path_factory.mktemp("calm"))
-    place.write()
-    place.run("sweep", "sweep.yaml", *LONGER)
-    return place.results()
+
+    def sweep(folder: Path) -> None:
+        place = Workplace(folder)
+        place.write()
+        place.run("sweep", "sweep.yaml", *LONGER)
+
+    return Workplace(made_once(tmp_path_factory, "calm", sweep)).results()
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The child process, for real: small models, real kills."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -144,24 +145,30 @@ def test_a_decision_and_its_cache(tmp_path: object) -> None:
     assert limited.n_new == 0
 
 
-def test_other_work_on_the_host_is_noticed(tmp_path: object) -> None:
-    loop = "print(flush=True)\nwhile True: pass"
-    others = [
-        subprocess.Popen([sys.executable, "-c", loop], stdout=subprocess.PIPE) for _ in range(2 * (os.cpu_count() or 1))
-    ]
+@contextlib.contextmanager
+def busy_host() -> Iterator[None]:
+    """Two programs a processor that never rest."""
+    command = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
+    others = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(2 * (os.cpu_count() or 1))]
     try:
         for other in others:
             assert other.stdout is not None
             other.stdout.readline()  # it runs
-        with Prober(Options(cache_folder=tmp_path, cores=1)) as prober:  # type: ignore[arg-type]
-            decision = prober.decide(question(micro_batch=32))
+        yield
     finally:
         for other in others:
             other.kill()
             other.communicate()
-    assert decision.disturbed
-    with Prober(Options(cache_folder=tmp_path, cores=1)) as prober:  # type: ignore[arg-type]
+
+
+def test_other_work_on_the_host_is_noticed(tmp_path: object) -> None:
+    options = Options(cache_folder=tmp_path, cores=1)  # type: ignore[arg-type]
+    with Prober(options) as prober:
+        prober.decide(question(micro_batch=16))  # starts the worker
+        with busy_host():
+            decision = prober.decide(question(micro_batch=32))
         again = prober.decide(question(micro_batch=32))
+    assert decision.disturbed
     assert again.n_new == 0
     assert again.disturbed, "remembered with the measurement"
 
