@@ -1,0 +1,44 @@
+"""The ledger: append-only JSON lines, one record a line, the truth about a run.
+
+Written by the driver alone and flushed to disk per record. Everything else in a run directory can be rebuilt from it
+and the predictions. `Ledger` writes, `read` folds a file into a `LedgerView`.
+"""
+
+from runner.ledger.kinds import (
+    FINAL,
+    SCHEMA_VERSION,
+    AnyRecord,
+    AttemptStarted,
+    CellEnded,
+    CellRecorded,
+    EventRecorded,
+    MetricsRecorded,
+    Record,
+    Status,
+    SweepEnded,
+    SweepStarted,
+)
+from runner.ledger.reading import read, records
+from runner.ledger.view import CellState, LedgerView, fold
+from runner.ledger.writing import Ledger
+
+__all__ = [
+    "FINAL",
+    "SCHEMA_VERSION",
+    "AnyRecord",
+    "AttemptStarted",
+    "CellEnded",
+    "CellRecorded",
+    "CellState",
+    "EventRecorded",
+    "Ledger",
+    "LedgerView",
+    "MetricsRecorded",
+    "Record",
+    "Status",
+    "SweepEnded",
+    "SweepStarted",
+    "fold",
+    "read",
+    "records",
+]

@@ -1,0 +1,66 @@
+"""A ledger file as its records, in order. What is damaged is refused, a torn last line is left out."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Discriminator, TypeAdapter, ValidationError
+
+from runner.ledger.kinds import SCHEMA_VERSION, AnyRecord
+from runner.ledger.view import LedgerView, fold
+from trainables.errors import LedgerError
+
+log = logging.getLogger(__name__)
+
+_ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Discriminator("kind")])
+
+
+def whole_lines(path: Path) -> Iterator[bytes]:
+    """Complete lines; an unfinished last one is left out, with a warning."""
+    with path.open("rb") as handle:
+        for line in handle:
+            if not line.endswith(b"\n"):
+                log.warning("%s: the last line is unfinished (%d bytes) and is left out", path, len(line))
+                return
+            yield line
+
+
+def records(path: Path) -> Iterator[AnyRecord]:
+    """The records of a ledger file, in order.
+
+    Raises:
+        LedgerError: a line in the middle is damaged, or the schema is another version's.
+    """
+    for number, line in enumerate(whole_lines(path), 1):
+        try:
+            yield _ADAPTER.validate_json(line)
+        except ValidationError as error:
+            raise LedgerError(_explain(path, number, line, error)) from error
+
+
+def _explain(path: Path, number: int, line: bytes, error: ValidationError) -> str:
+    try:
+        version = json.loads(line).get("v")
+    except (ValueError, AttributeError):
+        version = SCHEMA_VERSION
+    if version != SCHEMA_VERSION:
+        return (
+            f"{path}:{number}: ledger schema {version!r}, this isotherm reads schema {SCHEMA_VERSION}\n"
+            f"    mend: use the isotherm that wrote it, or start a new run under another name"
+        )
+    first = error.errors(include_url=False)[0]
+    return (
+        f"{path}:{number}: damaged record ({first['msg']})\n"
+        f"    mend: restore the file from a copy; the ledger is append-only and must not be edited"
+    )
+
+
+def read(path: Path) -> LedgerView:
+    """Read and fold a ledger file; an absent file is an empty ledger.
+
+    Raises:
+        LedgerError: a damaged record or another schema version.
+    """
+    return fold(records(path)) if path.exists() else LedgerView()
