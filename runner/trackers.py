@@ -10,10 +10,8 @@ from rich.console import Console
 from runner import lock
 from runner.paths import RunPaths
 from runner.settings import Secrets, TrackingSpec
-from runner.tracking.mlflow_callback import MlflowCallback
 from runner.tracking.tracker import TrackerReport, close_all
 from runner.tracking.tracker_callback import TrackerCallback
-from runner.tracking.wandb_callback import WandbCallback
 from trainables.errors import LedgerError
 
 END_TIMEOUT_S = 10.0  # what a sweep that ended in good order waits for its trackers
@@ -25,9 +23,14 @@ def make(spec: TrackingSpec, paths: RunPaths) -> list[TrackerCallback]:
     """A callback for each tracker that is not turned off."""
     secrets = Secrets()
     callbacks: list[TrackerCallback] = []
+    # Each loads its tracker's library, about half a second.
     if spec.mlflow is not None:
+        from runner.tracking.mlflow_callback import MlflowCallback
+
         callbacks.append(MlflowCallback(spec.mlflow, secrets, paths))
     if spec.wandb is not None:
+        from runner.tracking.wandb_callback import WandbCallback
+
         callbacks.append(WandbCallback(spec.wandb, secrets, paths))
     return callbacks
 

@@ -1,12 +1,15 @@
-"""Storages for tests: a folder, and (slow) a bucket of a real S3 server."""
+"""Ray's variables for all tests, and storages: a folder, and (slow) a bucket of a real S3 server."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from runner.tune import environment
 from tests.s3 import CREDENTIALS, S3Server
 from trainables.storage import Storage, StoragePlace
+
+environment.prepare()  # before any test file imports Ray, which reads them once
 
 
 @pytest.fixture(scope="session")

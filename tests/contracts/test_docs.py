@@ -70,8 +70,8 @@ def test_the_commands_of_the_readme_run(copy: Path) -> None:
     commands = [command.strip() for block in blocks for command in MAKE.findall(block)]
     assert "make sweep" in commands
     assert "make test" in commands
-    # MAKEFLAGS would pass on the variables of the make that runs these tests.
-    ours = ("ISOTHERM_", "WANDB_", "MAKE", "MFLAGS")
+    # MAKEFLAGS and ARGS would pass on the variables of the make that runs these tests.
+    ours = ("ISOTHERM_", "WANDB_", "MAKE", "MFLAGS", "ARGS")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     for command in commands:
         # The whole test suite inside a test of it would never end: here it is only collected.

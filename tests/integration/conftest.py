@@ -11,6 +11,12 @@ from tests.integration.workplace import LONGER, Descendants, Workplace, wait_for
 from tests.once import made_once
 
 
+@pytest.fixture(scope="session", autouse=True)
+def probe_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What the probe found out is kept for all tests: most of them train the same shapes."""
+    Workplace.probe_cache = made_once(tmp_path_factory, "probe-cache", lambda folder: None)
+
+
 @pytest.fixture
 def workplace(tmp_path: Path) -> Iterator[Workplace]:
     """A folder with a small sweep file; whatever was started in it and still runs is ended."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 import psutil
@@ -81,6 +81,7 @@ class Descendants:
 class Workplace:
     """A folder with a sweep file, and the command `isotherm` in it."""
 
+    probe_cache: ClassVar[Path | None] = None
     folder: Path
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
@@ -91,9 +92,9 @@ class Workplace:
         return [sys.executable, "-m", "runner", *arguments]
 
     def environment(self) -> dict[str, str]:
-        """The caller's, without its settings; the probe's cache is this test run's own."""
+        """The caller's, without its settings; the probe's cache is one that all tests share, or this test's own."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ISOTHERM_", "WANDB_"))}
-        return {**kept, "ISOTHERM_CACHE_DIR": str(self.folder.parent / "probe-cache")}
+        return {**kept, "ISOTHERM_CACHE_DIR": str(self.probe_cache or self.folder.parent / "probe-cache")}
 
     def run(self, *arguments: str, expect: int = 0, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(

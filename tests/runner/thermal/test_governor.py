@@ -9,20 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray.cluster_utils import Cluster
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from runner.tune import environment
-
-environment.prepare()  # before Ray is imported
-
-import ray  # noqa: E402
-from ray.cluster_utils import Cluster  # noqa: E402
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
-
-from runner.thermal.governor import NAMESPACE, Governors, governor_name  # noqa: E402
-from runner.thermal.ray_gate import RayGate  # noqa: E402
-from runner.thermal.spec import GpuLimits, PlantSpec, ThermalSpec  # noqa: E402
-from runner.thermal.station import Sample  # noqa: E402
-from trainables.training.gate import Action  # noqa: E402
+from runner.thermal.governor import NAMESPACE, Governors, governor_name
+from runner.thermal.ray_gate import RayGate
+from runner.thermal.spec import GpuLimits, PlantSpec, ThermalSpec
+from runner.thermal.station import Sample
+from trainables.training.gate import Action
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 

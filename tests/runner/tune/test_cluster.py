@@ -6,24 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
+from ray.cluster_utils import Cluster
 
-from runner.tune import environment
-
-environment.prepare()  # before Ray is imported
-
-import ray  # noqa: E402
-from ray.cluster_utils import Cluster  # noqa: E402
-
-from runner import resources, sweepfile  # noqa: E402
-from runner.device import Device  # noqa: E402
-from runner.grid import expand  # noqa: E402
-from runner.tune import cluster  # noqa: E402
-from runner.tune.cluster import Node  # noqa: E402
-from runner.tune.launch import _cluster_resources  # noqa: E402
-from runner.versions import code_version  # noqa: E402
-from tests.runner.conftest import MINIMAL  # noqa: E402
-from trainables.errors import ConfigError  # noqa: E402
-from trainables.schema import ExecutionRecord, Measured  # noqa: E402
+from runner import resources, sweepfile
+from runner.device import Device
+from runner.grid import expand
+from runner.tune import cluster, environment
+from runner.tune.cluster import Node
+from runner.tune.launch import _cluster_resources
+from runner.versions import code_version
+from tests.runner.conftest import MINIMAL
+from trainables.errors import ConfigError
+from trainables.schema import ExecutionRecord, Measured
 
 
 def node(**changes: Any) -> Node:

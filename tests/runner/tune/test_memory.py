@@ -11,7 +11,6 @@ import ray
 from ray import tune
 
 from runner.ledger import AttemptStarted, CellEnded, CellRecorded, CellState
-from runner.tune import environment
 from runner.tune.launch import _resources
 from runner.tune.memory import Autopsy, HostGuard, at_the_floor, next_record, word_of
 from trainables.schema import ExecutionRecord
@@ -96,7 +95,6 @@ def test_what_a_trial_asks_for() -> None:
 
 @pytest.fixture(scope="module")
 def logical_gpu() -> Iterator[None]:
-    environment.prepare()
     ray.init(num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()

@@ -8,23 +8,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 
-from runner.tune import environment
-
-environment.prepare()  # before Ray is imported
-
-import ray  # noqa: E402
-
-from runner.thermal import TEMPERATURE  # noqa: E402
-from runner.thermal.gate import ThermalGate  # noqa: E402
-from runner.thermal.policy import Level  # noqa: E402
-from runner.thermal.spec import ThermalSpec  # noqa: E402
-from runner.thermal.station import Published  # noqa: E402
-from runner.tune import thermal  # noqa: E402
-from runner.tune.drain import Drain, FlagGate, post_lookout  # noqa: E402
-from runner.tune.thermal import StuckWatch, SweepGate  # noqa: E402
-from trainables.storage import StoragePlace  # noqa: E402
-from trainables.training.gate import Action  # noqa: E402
+from runner.thermal import TEMPERATURE
+from runner.thermal.gate import ThermalGate
+from runner.thermal.policy import Level
+from runner.thermal.spec import ThermalSpec
+from runner.thermal.station import Published
+from runner.tune import thermal
+from runner.tune.drain import Drain, FlagGate, post_lookout
+from runner.tune.thermal import StuckWatch, SweepGate
+from trainables.storage import StoragePlace
+from trainables.training.gate import Action
 
 
 @pytest.fixture
