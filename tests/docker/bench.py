@@ -150,7 +150,7 @@ class Bench:
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line) for line in lines]
 
-    def wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 120) -> None:
+    def wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 240) -> None:
         """Wait until something holds; what a started process has said is shown where it does not."""
         deadline = time.monotonic() + timeout_s
         while not condition():

@@ -17,6 +17,7 @@ import pandas as pd
 import psutil
 import pytest
 
+from tests.integration.monitors import MONITORED, heat
 from tests.integration.workplace import SWEEP, Workplace
 
 PORT = 6399
@@ -32,8 +33,6 @@ UNWATCHED = "thermal: {require_sensors: false}\n"
 PLANT = "thermal: {sensor: plant, plant: {ambient_celsius: 30}}\n"
 HWMON = "thermal: {sensor: hwmon, interval_s: 0.3, min_hold_s: 0, hold_timeout_s: 3}\n"
 COOL, HOT = 45.0, 90.0  # hold is at 88, stop at 95
-# The kernel's monitors as a node sees them: `ip netns exec` gives it a /sys of its own.
-MONITORED = 'mount -t tmpfs none /sys/class && ln -s "$0" /sys/class/hwmon && exec "$@"'
 
 
 @dataclass
@@ -65,12 +64,7 @@ class Network:
 
     def heat(self, end: str, celsius: float) -> None:
         """What the CPU's sensor of a node reads from now on."""
-        chip = self.folder / f"hwmon-{end}" / "hwmon0"
-        chip.mkdir(parents=True, exist_ok=True)
-        (chip / "name").write_text("coretemp\n")
-        aside = chip / "aside"
-        aside.write_text(f"{celsius * 1000:.0f}\n")
-        aside.rename(chip / "temp1_input")
+        heat(self.folder / f"hwmon-{end}", celsius)
 
     def inside(self, end: str, *command: str) -> list[str]:
         return ["ip", "netns", "exec", f"{self.name}{end}", *command]
@@ -100,6 +94,7 @@ class Network:
         ray = str(Path(sys.executable).parent / "ray")
         command = [ray, "start", "--block", "--num-cpus=1", "--object-store-memory=100000000", *options]
         self.heat(end, COOL)
+        # `ip netns exec` gives a node a /sys of its own.
         command = ["sh", "-c", MONITORED, str(self.folder / f"hwmon-{end}"), *command]
         with (self.folder / f"ray-{end}.log").open("w") as log:
             self.nodes.append(

@@ -106,7 +106,7 @@ def test_a_read_only_disk_is_refused_before_anything_starts(disk: SmallDisk, pla
 
 
 def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(workplace: Workplace, calm: pd.DataFrame) -> None:
-    process = workplace.start("sweep", "sweep.yaml", *LONGER, "--set", "execution.stall_timeout_s=8")
+    process = workplace.start("sweep", "sweep.yaml", *LONGER, "--set", "execution.stall_timeout_s=20")
     wait_for(workplace.has_checkpoint)
     workplace.trial_worker().suspend()
     assert process.wait(timeout=240) == 0, workplace.log()

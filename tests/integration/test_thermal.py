@@ -1,6 +1,9 @@
-"""Temperature under real sweeps: a replayed heat wave, a stop and its resume, and a host without sensors."""
+"""Temperature under real sweeps: a heat wave, a stop and its resume, and a host without sensors."""
 
 import json
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -8,36 +11,37 @@ import pytest
 
 from runner.thermal import sensors
 from runner.thermal.spec import ThermalSpec
-from tests.integration.workplace import SWEEP, Workplace, same
+from tests.integration.monitors import MONITORED, heat
+from tests.integration.workplace import LONGER, SWEEP, Workplace, same, wait_for
 
 pytestmark = pytest.mark.timeout(400)
 
-REPLAYED = SWEEP.replace(
-    "thermal: {require_sensors: false}",
-    "thermal: {sensor: replay, replay: trace.csv, interval_s: 0.5, min_hold_s: 0, hold_timeout_s: 3}",
-)
-LONG = ("--set", "training.epochs=8", "--set", "grid.budget=[300k]", "--set", "grid.seed=[0, 1, 2]", "--no-tracking")
+WATCHED = "thermal: {sensor: hwmon, interval_s: 0.3, min_hold_s: 0, hold_timeout_s: 3}"
+COOL, HOT, AT_ONCE, TOO_HOT = 50.0, 90.0, 92.0, 96.0  # hold is at 88, one reading of 91.5 is enough, stop is at 95
 SMALL = ("--set", "grid.budget=[20k]", "--set", "training.epochs=1", "--no-tracking")
 SLICE_S = 3.0  # a slice of training that was under way is reported after the hold began
 SENSORLESS = bool(sensors.check(ThermalSpec(), "cpu"))
 
 
-def trace(place: Workplace, rows: str) -> None:
-    (place.folder / "trace.csv").write_text("time_s,celsius\n" + rows.replace(" ", "\n") + "\n")
+class MonitoredPlace(Workplace):
+    """A workplace on a host whose CPU temperature can be set."""
+
+    def command(self, *arguments: str) -> list[str]:
+        monitors = str(self.folder / "hwmon")
+        return ["unshare", "--mount", "sh", "-c", MONITORED, monitors, *super().command(*arguments)]
+
+    def heat(self, celsius: float) -> None:
+        heat(self.folder / "hwmon", celsius)
 
 
-def run(place: Workplace, rows: str, expect: int = 0) -> str:
-    place.write(REPLAYED)
-    trace(place, rows)
-    return place.run("sweep", "sweep.yaml", *LONG, expect=expect).stdout
-
-
-@pytest.fixture(scope="module")
-def cool(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """Results of the sweep while nothing happens."""
-    place = Workplace(tmp_path_factory.mktemp("cool"))
-    run(place, "0,50")
-    return place.results()
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[MonitoredPlace]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: the command gets a /sys of its own")
+    one = MonitoredPlace(tmp_path)
+    one.write(SWEEP.replace("thermal: {require_sensors: false}", WATCHED))
+    yield one
+    one.stop()
 
 
 def events(place: Workplace) -> list[str]:
@@ -54,52 +58,64 @@ def metric_times(place: Workplace) -> pd.Series:
 
 
 @pytest.mark.slow
-def test_a_heat_wave_changes_no_result(workplace: Workplace, cool: pd.DataFrame) -> None:
-    """Hot from the start for some seconds, and again in the middle: three readings, then one halfway to stop."""
-    run(workplace, "0,84 5,50 10,86.5 17,50")
-    table = workplace.results()
-    same(cool.drop(columns="marks"), table.drop(columns="marks"))
-    assert table.loc[table["held_seconds"] > 5, "marks"].str.contains("throughput distorted").all()
-    assert (cool["held_seconds"] == 0).all()
+def test_a_heat_wave_changes_no_result(place: MonitoredPlace, calm: pd.DataFrame) -> None:
+    """Hot from the start, and again while both trials train: for so long that they give their memory back."""
+    place.heat(HOT)
+    process = place.start("sweep", "sweep.yaml", *LONGER)
+    wait_for(lambda: place.attempts() == 2)
+    time.sleep(SLICE_S)
+    assert not [one for one in place.ledger() if one["kind"] == "metrics"], "no trial starts while the device is hot"
+    place.heat(COOL)
+    wait_for(place.has_checkpoint)
+    told = len(events(place))
+    place.heat(AT_ONCE)
+    wait_for(lambda: any("release" in message for message in events(place)[told:]))
+    time.sleep(SLICE_S)
+    place.heat(COOL)
+    assert process.wait(timeout=120) == 0, place.log()
+
+    table = place.results()
+    same(calm.drop(columns="marks"), table.drop(columns="marks"))
     assert table["held_seconds"].max() > 5
-    assert table["max_celsius"].max() == 86.5
-    assert cool["max_celsius"].max() == 50.0
+    assert table.loc[table["held_seconds"] > 5, "marks"].str.contains("throughput distorted").all()
+    assert (calm["held_seconds"] == 0).all()
+    assert table["max_celsius"].max() == AT_ONCE
     spent = (table["ended_at"] - table["started_at"]).dt.total_seconds()
     assert (table["train_seconds"] < spent - table["held_seconds"]).all(), "held time is not training time"
 
-    rows = telemetry(workplace)
+    rows = telemetry(place)
     assert {"normal", "hold", "release"} <= set(rows["state"])
-    times = metric_times(workplace)
+    times = metric_times(place)
     changes = rows["state"].isin(["hold", "release"]).astype(int).diff().fillna(0)
     starts, ends = rows["time"][changes == 1], rows["time"][changes == -1]
-    assert times.min() > ends.min(), "no trial starts while the device is hot"
-    for start, end in zip(starts[-1:], ends[-1:], strict=True):
-        during = times[(times > start + pd.Timedelta(seconds=SLICE_S)) & (times < end)]
-        assert during.empty, "trials wait"
-    told = " ".join(events(workplace))
-    assert "hold" in told
-    assert "release" in told
-    report = workplace.folder / "runs" / "small"
+    during = times[(times > starts.iloc[-1] + pd.Timedelta(seconds=SLICE_S)) & (times < ends.iloc[-1])]
+    assert during.empty, "trials wait"
+    report = place.folder / "runs" / "small"
     assert (report / "figures" / "temperature.png").stat().st_size > 10_000
     assert "Temperature" in (report / "report.md").read_text()
 
 
 @pytest.mark.slow
-def test_a_stop_ends_the_sweep_resumably(workplace: Workplace, cool: pd.DataFrame) -> None:
-    text = run(workplace, "0,50 10,95", expect=3)
-    assert "resume with: isotherm sweep sweep.yaml" in text
-    table = workplace.results()
+def test_a_stop_ends_the_sweep_resumably(place: MonitoredPlace, calm: pd.DataFrame) -> None:
+    place.heat(COOL)
+    process = place.start("sweep", "sweep.yaml", *LONGER)
+    wait_for(place.has_checkpoint)
+    place.heat(TOO_HOT)
+    assert process.wait(timeout=120) == 3, place.log()
+    assert "resume with: isotherm sweep sweep.yaml" in place.log()
+    table = place.results()
     assert "thermal_stop" in set(table["status"])
     assert set(table["status"]) <= {"thermal_stop", "interrupted", "finished"}
-    assert "stop is 89" in table.loc[table["status"] == "thermal_stop", "reason"].iloc[0]
-    assert any("stop" in message for message in events(workplace))
-    assert "stopped" in (workplace.folder / "runs" / "small" / "report.md").read_text()
+    assert "stop is 95" in table.loc[table["status"] == "thermal_stop", "reason"].iloc[0]
+    assert any("stop" in message for message in events(place))
+    assert "stopped" in (place.folder / "runs" / "small" / "report.md").read_text()
 
-    run(workplace, "0,50")
-    resumed = workplace.results()
-    same(cool, resumed)
+    place.heat(COOL)
+    place.run("sweep", "sweep.yaml", *LONGER)
+    resumed = place.results()
+    same(calm, resumed)
     assert resumed["attempts"].max() > 1
-    assert resumed["max_celsius"].max() == 95.0, "over all attempts"
+    assert resumed["max_celsius"].max() == TOO_HOT, "over all attempts"
 
 
 @pytest.mark.skipif(not SENSORLESS, reason="this host has sensors")
