@@ -99,8 +99,8 @@ format: setup ## put the code in order
 typecheck: setup ## static types, strict
 	@$(BIN)/mypy
 
-# Files of tests are shared out among processes. The slow ones start processes of their own and mostly wait for these.
-# One thread each: more would wait for each other's turn on few cores.
+# Files of tests are shared out among processes, one thread each: more would wait for each other's turn on few cores.
+# The slow ones start processes of their own, which keep the cores busy; with more than 3 they run into their limits.
 test test-slow: export OMP_NUM_THREADS = 1
 test: setup ## the tests, without the slow ones
 	@$(BIN)/python -m pytest -m "not slow" -n logical --maxprocesses 8 --dist loadfile $(ARGS)

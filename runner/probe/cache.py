@@ -41,19 +41,22 @@ class Curve:
 
     Attributes:
         seconds: spent on it in all.
-        stored_at: seconds since 1970.
+        begun_at: seconds since 1970.
     """
 
     measured: list[Measurement] = field(default_factory=list)
     searches: list[Ended] = field(default_factory=list)
     seconds: float = 0.0
-    stored_at: float = field(default=0.0, compare=False)
+    begun_at: float = field(default_factory=time.time, compare=False)
 
     @property
     def holds(self) -> bool:
-        """Whether it may still be used: times that other work disturbed are not kept for long."""
-        disturbed = any(one.disturbed for one in self.measured)
-        return not disturbed or 0 <= time.time() - self.stored_at < DISTURBED_FOR_S
+        """Whether it may still be used: times that other work disturbed are not kept for long.
+
+        A size that took too long was never timed, so it may have been disturbed.
+        """
+        disturbed = any(one.disturbed or one.outcome == "timeout" for one in self.measured)
+        return not disturbed or 0 <= time.time() - self.begun_at < DISTURBED_FOR_S
 
     def known(self, size: int, limit_bytes: int) -> Measurement | None:
         """A size's measurement. What ran out of memory counts under limits no higher than it had then."""
@@ -109,7 +112,6 @@ class Cache:
         path = self._path(question)
         if path is None:
             return
-        curve.stored_at = time.time()
         document = {"question": question, "curve": _CURVE.dump_python(curve, mode="json")}
         try:
             replace_text(path, json.dumps(document, indent=1) + "\n")

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from runner.probe.batch_size import GAIN
 
 MAX_COPIES = 8  # more trials on one GPU than this were never seen to help, and each costs a CUDA context
-
-
 SPARE_CORES = 0.25  # a resting host takes less
 
 

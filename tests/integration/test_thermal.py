@@ -83,6 +83,7 @@ def test_a_heat_wave_changes_no_result(place: MonitoredPlace, calm: pd.DataFrame
     spent = (table["ended_at"] - table["started_at"]).dt.total_seconds()
     assert (table["train_seconds"] < spent - table["held_seconds"]).all(), "held time is not training time"
 
+    assert any("hold" in message for message in events(place))
     rows = telemetry(place)
     assert {"normal", "hold", "release"} <= set(rows["state"])
     times = metric_times(place)

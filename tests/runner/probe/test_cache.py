@@ -37,18 +37,25 @@ def test_what_was_stored_is_found_and_only_for_the_same_question(tmp_path: Path)
     assert cache.load(QUESTION) == Curve()
 
 
-def test_what_other_work_disturbed_holds_for_an_hour(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changes", "kept"), [({}, True), ({"disturbed": True}, False), ({"outcome": "timeout"}, False)]
+)
+def test_what_other_work_may_have_disturbed_holds_for_an_hour(
+    changes: dict[str, Any], kept: bool, tmp_path: Path
+) -> None:
     cache = Cache(tmp_path)
-    disturbed = curve()
-    disturbed.add(dataclasses.replace(ok(8, 2 * GB), disturbed=True))
-    cache.store(QUESTION, disturbed)
-    assert cache.load(QUESTION) == disturbed
+    stored = curve()
+    stored.add(dataclasses.replace(ok(8, 2 * GB), **changes))
+    cache.store(QUESTION, stored)
+    cache.store(QUESTION, cache.load(QUESTION))
+    assert cache.load(QUESTION) == stored
+    assert cache.load(QUESTION).begun_at == stored.begun_at, "storing again makes nothing younger"
     [path] = (tmp_path / "probe-2").glob("*.json")
     for hours in (2, -2):  # a clock that was set back is no reason to keep it
         document = json.loads(path.read_text())
-        document["curve"]["stored_at"] = time.time() - hours * 3600
+        document["curve"]["begun_at"] = time.time() - hours * 3600
         path.write_text(json.dumps(document))
-        assert cache.load(QUESTION) == Curve()
+        assert cache.load(QUESTION) == (stored if kept else Curve())
 
 
 def test_limits_are_applied_when_looked_up() -> None:
