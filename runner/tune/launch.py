@@ -29,7 +29,8 @@ from runner.tune.thermal import StuckWatch
 from runner.versions import code_version
 from trainables.schema import ExecutionSpec
 from trainables.storage import StoragePlace
-from trainables.tune_trainable import IsothermTrial, TrialGate, TrialJob
+from trainables.trial_life import TrialGate, TrialJob
+from trainables.tune_trainable import IsothermTrial
 
 ANY_OF_A_KIND = 0.001  # each node has 1 of its accelerator's type; a share only says 'on such a node'
 

@@ -25,7 +25,7 @@ from runner.thermal.telemetry import Telemetry
 from runner.tune.drain import Drain, FlagGate, post_lookout
 from trainables.storage import StoragePlace
 from trainables.training.gate import Action
-from trainables.tune_trainable import TrialGate
+from trainables.trial_life import TrialGate
 
 STUCK_S = 10.0  # longer than Ray takes to start the next trial on a device that is free
 DRAIN_LOOK_S = 0.2

@@ -15,7 +15,8 @@ from runner import sweepfile
 from runner.plan import Plan
 from trainables.storage import Storage, StoragePlace, data_name
 from trainables.training.gate import Action
-from trainables.tune_trainable import IsothermTrial, TrialJob
+from trainables.trial_life import TrialJob
+from trainables.tune_trainable import IsothermTrial
 
 SWEEP = """\
 name: one

@@ -1,0 +1,267 @@
+"""The life of one trial as a generator: wait at the gate, open the store, train in slices, deliver, end.
+
+It yields what the trial reports, a plain dictionary at least about once a second, and holds no state but its own
+position. It knows nothing of Ray; `trainables.tune_trainable` hands its reports to Tune.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from trainables import answers
+from trainables.data import catalog, windows
+from trainables.files import is_storage_trouble, replacing
+from trainables.schema import ExecutionRecord, Spec, TrialSpec
+from trainables.storage import StoragePlace
+from trainables.training import memory, stores
+from trainables.training.gate import Action, StepGate
+from trainables.training.loop import HEARTBEAT_S, Trainer
+from trainables.training.progress import Waits
+
+FIRST_SLICE_S = 1.5  # a report costs Tune 3-5 ms: 0.3 % of this
+LONGEST_SLICE_S = 30.0
+SLICE_GROWTH = 0.02  # slices grow with a trial's age, so that a trial of days does not write a million rows
+SAVED_WAIT_S = 0.5  # between the reports of a trial that only waits for its end
+BLOCKED_WAIT_S = 1.0  # between attempts to write on a disk that is full
+KEPT_DATASETS = 4  # the same windows serve every budget and seed of a horizon
+
+log = logging.getLogger(__name__)
+Report = dict[str, Any]
+T = TypeVar("T")
+Waiting = Generator[Report, None, T]  # yields reports until it can return its value
+
+
+class TrialJob(Spec):
+    """All that a worker needs to run one attempt of a trial."""
+
+    spec: TrialSpec
+    record: ExecutionRecord
+    attempt: int
+    entry: catalog.CatalogEntry
+    data_root: Path
+    predictions: Path
+    checkpoints: Path
+    log_file: Path
+    storage: StoragePlace | None = None
+
+    def config(self, name: str) -> dict[str, Any]:
+        """The job as a Tune config: plain values for the driver's callbacks, and the whole as text for the worker."""
+        return {
+            "key": self.spec.key,
+            "name": name,
+            "attempt": self.attempt,
+            "execution": self.record.model_dump(mode="json"),
+            "payload": self.model_dump_json(),
+        }
+
+
+class TrialGate(StepGate, Protocol):
+    """A gate that serves one trial after the other."""
+
+    @property
+    def reason(self) -> str:
+        """Why it does not simply say RUN."""
+        ...
+
+    def begin(self) -> None:
+        """Another trial comes to the gate."""
+        ...
+
+    def readings(self) -> dict[str, float]:
+        """``celsius`` now and ``max_celsius`` of this trial, as far as known."""
+        ...
+
+
+def life(job: TrialJob, gate: TrialGate, guard: Callable[[Path], None]) -> Iterator[Report]:
+    """One attempt of a trial, as its reports.
+
+    A report has ``kind`` (progress, heartbeat, waiting, blocked, saved or ended), ``gate`` (what the gate said),
+    ``step``, ``total_steps``, ``epoch``, ``rows`` (metrics by step) and, at the end, ``status`` and ``outcome``. A
+    trial that has not begun is ``waiting`` while its gate is not open: nothing touches the device before. A trial that
+    cannot write is ``blocked``, gives the ``reason``, and trains no further until its state is written.
+
+    Args:
+        job: what to run.
+        gate: asked before each unit of work.
+        guard: called once with the checkpoint folder, before the trial takes memory.
+
+    Yields:
+        Reports without end after ``saved``, and none after ``ended``. Closing the generator gives everything back.
+    """
+    waited_s = yield from _wait_at_gate(gate)
+    with _log_to(job.log_file), _given_back():
+        store = yield from _retried(lambda: _open_store(job), gate)
+        try:
+            while not (yield from _retried(lambda: store.wait_until_ready(HEARTBEAT_S), gate)):
+                yield _with_messages(answers.idle("waiting", Action.HOLD), store)
+            trainer = yield from _retried(lambda: _start(job, gate, guard, store, waited_s), gate)
+            yield from _train(job, gate, store, trainer)
+        finally:
+            store.close()
+
+
+def _wait_at_gate(gate: TrialGate) -> Waiting[float]:
+    """Wait until the trial may begin; returns the seconds waited. During a drain there is nothing to save yet."""
+    gate.begin()
+    waited_s = 0.0
+    while (action := gate.check()) not in (Action.RUN, Action.THROTTLE):
+        report = answers.idle("waiting", action)
+        while action is Action.DRAIN:
+            yield report | {"kind": "saved"}
+            time.sleep(SAVED_WAIT_S)
+        waited_s += gate.wait(HEARTBEAT_S)
+        yield report
+    return waited_s
+
+
+def _retried(action: Callable[[], T], gate: TrialGate) -> Waiting[T]:
+    """Run something that writes or reads, again and again while the disk or the storage refuses it."""
+    while True:
+        try:
+            return action()
+        except OSError as error:
+            if not is_storage_trouble(error):
+                raise
+            log.warning("%s; tried again", error)
+            time.sleep(BLOCKED_WAIT_S)
+            yield answers.idle("blocked", gate.check()) | {"reason": str(error)}
+
+
+def _train(job: TrialJob, gate: TrialGate, store: stores.TrialStore, trainer: Trainer) -> Iterator[Report]:
+    """Train in slices of seconds until the trial ends, or has saved during a drain."""
+    began = time.monotonic()
+    rows: list[dict[str, Any]] = []  # metrics that no report has carried yet
+    unsaved = False  # whether a write failed: its state is written before anything else
+
+    def advance() -> Report:
+        nonlocal unsaved
+        if unsaved:
+            trainer.save()
+        unsaved = True
+        slice_s = min(LONGEST_SLICE_S, max(FIRST_SLICE_S, SLICE_GROWTH * (time.monotonic() - began)))
+        done = trainer.advance(slice_s)
+        rows.extend(answers.rows(done, gate.readings()))
+        report = answers.of(done)
+        if done.done:
+            report |= _finish(job, store, trainer)
+        elif done.action is Action.STOP and done.saved:
+            report |= answers.ended("thermal_stop", answers.stopped(done, gate.reason))
+        unsaved = False
+        return report
+
+    while True:
+        report = yield from _retried(advance, gate)
+        report["rows"], rows = rows, []
+        if report["kind"] == "saved":
+            yield from _stay_saved(report, store)
+        if report["kind"] == "ended":
+            report["outcome"]["max_celsius"] = gate.readings().get("max_celsius")
+            yield from _arrive(report, job, store, delivers=trainer.done)
+            return
+        yield _with_messages(report, store)
+
+
+def _finish(job: TrialJob, store: stores.TrialStore, trainer: Trainer) -> Report:
+    """Write what a trial leaves behind, and report its outcome.
+
+    Raises:
+        OSError: it could not be written; call again.
+    """
+    outcome = trainer.result()
+    with replacing(job.predictions) as aside:
+        trainer.predictions().to_parquet(aside, index=False)
+    if trainer.best_weights is not None:
+        store.keep_best(trainer.best_weights, step=outcome.steps, spec=job.spec)
+    return answers.ended(outcome.status, outcome.columns())
+
+
+def _stay_saved(report: Report, store: stores.TrialStore) -> Iterator[Report]:
+    """``saved`` for ever; heartbeats until the checkpoint is where another attempt finds it."""
+    wait_s = 0.0
+    while not store.wait_until_safe(wait_s):
+        yield _with_messages(report | {"kind": "heartbeat"}, store)
+        report, wait_s = report | {"rows": []}, HEARTBEAT_S
+    while True:
+        yield _with_messages(report, store)
+        report = report | {"rows": []}
+        time.sleep(SAVED_WAIT_S)
+
+
+def _arrive(report: Report, job: TrialJob, store: stores.TrialStore, *, delivers: bool) -> Iterator[Report]:
+    """The last report, once all files are where the driver can see them; heartbeats until then."""
+    if delivers and store.deliver(job.predictions):
+        while not store.wait_until_level(HEARTBEAT_S):
+            yield _with_messages(report | {"kind": "heartbeat", "rows": [], "done": False}, store)
+    yield _with_messages(report, store)
+
+
+def _with_messages(report: Report, store: stores.TrialStore) -> Report:
+    """A report, with what the storage has to say."""
+    words = store.words()
+    return report | {"storage": words} if words else report
+
+
+# ---- what a trial opens -----------------------------------------------------------------------------------------
+
+
+def _open_store(job: TrialJob) -> stores.TrialStore:
+    return stores.open_store(
+        job.checkpoints, job.attempt, job.spec.key, job.storage, job.data_root / job.entry.path, job.entry
+    )
+
+
+def _start(
+    job: TrialJob, gate: TrialGate, guard: Callable[[Path], None], store: stores.TrialStore, waited_s: float
+) -> Trainer:
+    guard(job.checkpoints)
+    memory.cap_device(torch.device(job.record.device), job.record.gpu_share)
+    if waited_s:
+        books = asdict(Waits()) | store.checkpoints.noted()
+        store.checkpoints.note(books | {"held_seconds": books["held_seconds"] + waited_s})
+    return Trainer(job.spec, job.record, _trial_data(job), gate=gate, store=store.checkpoints)
+
+
+_datasets: dict[str, windows.TrialData] = {}
+
+
+def _trial_data(job: TrialJob) -> windows.TrialData:
+    """The trial's windows, kept between the trials of one process."""
+    identity = json.dumps([job.spec.data.model_dump(mode="json"), job.spec.task.model_dump(mode="json")])
+    if identity not in _datasets:
+        while len(_datasets) >= KEPT_DATASETS:
+            _datasets.pop(next(iter(_datasets)))
+        dataset = catalog.load(job.entry, job.data_root)
+        _datasets[identity] = windows.build(dataset, job.spec.data, job.spec.task, torch.device(job.record.device))
+    return _datasets[identity]
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """This process's log goes to the trial's file, too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("trainables").setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+@contextmanager
+def _given_back() -> Iterator[None]:
+    """Unused device memory is given back at the end: the process goes on with other trials."""
+    try:
+        yield
+    finally:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
