@@ -194,8 +194,6 @@ def _run_cells(
     from runner.tune import drain as draining
 
     tracking = trackers.make(sweep.settings.tracking, plan.paths)
-    for callback in tracking:
-        recorder.listen(callback.on_record)
     recorder.listen(Pruner(plan.paths, recorder.view).on_record)
     mirror = begin_mirror(sweep.settings, plan.paths, data_root, recorder)
     patience_s = trackers.STOPPED_TIMEOUT_S
@@ -204,6 +202,7 @@ def _run_cells(
             recorder.wait_unless(lambda: drain.requested)
             mirror.on_conflict = drain.request
             _write_down(sweep, plan, recorder)
+            trackers.start(tracking)
             baselines.run(plan, recorder, data_root)
             if plan.to_run and not drain.requested:
                 _run_under_tune(sweep, plan, recorder, tracking, drain, console, data_root, cluster=cluster)

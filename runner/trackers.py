@@ -10,8 +10,8 @@ from rich.console import Console
 from runner import lock
 from runner.paths import RunPaths
 from runner.settings import Secrets, TrackingSpec
+from runner.tracking.callbacks import MlflowCallback, TrackerCallback, WandbCallback
 from runner.tracking.tracker import TrackerReport, close_all
-from runner.tracking.tracker_callback import TrackerCallback
 from trainables.errors import LedgerError
 
 END_TIMEOUT_S = 10.0  # what a sweep that ended in good order waits for its trackers
@@ -20,19 +20,22 @@ SYNC_TIMEOUT_S = 300.0  # what has not arrived by then is said, and the command 
 
 
 def make(spec: TrackingSpec, paths: RunPaths) -> list[TrackerCallback]:
-    """A callback for each tracker that is not turned off."""
+    """A callback for each tracker that is not turned off. It delivers once it is started, or Tune runs a trial."""
     secrets = Secrets()
     callbacks: list[TrackerCallback] = []
-    # Each loads its tracker's library, about half a second.
     if spec.mlflow is not None:
-        from runner.tracking.mlflow_callback import MlflowCallback
-
-        callbacks.append(MlflowCallback(spec.mlflow, secrets, paths))
+        callbacks.append(MlflowCallback(spec.mlflow.uri, spec.mlflow.experiment).of_sweep(secrets, paths))
     if spec.wandb is not None:
-        from runner.tracking.wandb_callback import WandbCallback
-
-        callbacks.append(WandbCallback(spec.wandb, secrets, paths))
+        wandb = spec.wandb
+        callbacks.append(WandbCallback(wandb.project, wandb.entity, wandb.mode).of_sweep(secrets, paths))
     return callbacks
+
+
+def start(callbacks: Sequence[TrackerCallback]) -> None:
+    """Begin to deliver."""
+    for callback in callbacks:
+        if callback.queue is not None:
+            callback.queue.start()
 
 
 def order_close(callbacks: Sequence[TrackerCallback], timeout_s: float) -> None:
@@ -60,9 +63,7 @@ def sync(paths: RunPaths) -> tuple[TrackerReport, ...]:
         raise LedgerError(f"{paths.resolved}: cannot be read ({error})\n    mend: run the sweep again") from error
     with lock.held(paths):  # a live driver delivers by itself, and two would deliver twice
         callbacks = make(spec, paths)
-        for callback in callbacks:
-            if callback.queue is not None:
-                callback.queue.start()
+        start(callbacks)
         return close(callbacks, SYNC_TIMEOUT_S)
 
 

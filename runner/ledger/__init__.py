@@ -18,7 +18,7 @@ from runner.ledger.kinds import (
     SweepEnded,
     SweepStarted,
 )
-from runner.ledger.reading import read, records
+from runner.ledger.reading import last_seq, read, records
 from runner.ledger.view import CellState, LedgerView, fold
 from runner.ledger.writing import Ledger
 
@@ -39,6 +39,7 @@ __all__ = [
     "SweepEnded",
     "SweepStarted",
     "fold",
+    "last_seq",
     "read",
     "records",
 ]

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +15,7 @@ from trainables.errors import LedgerError
 
 log = logging.getLogger(__name__)
 
+_TAIL_BYTES = 2**20  # the last record lies within this
 _ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Discriminator("kind")])
 
 
@@ -64,3 +66,14 @@ def read(path: Path) -> LedgerView:
         LedgerError: a damaged record or another schema version.
     """
     return fold(records(path)) if path.exists() else LedgerView()
+
+
+def last_seq(path: Path) -> int:
+    """Number of the last complete record of a ledger file; -1 where there is none that can be read."""
+    try:
+        with path.open("rb") as handle:
+            handle.seek(max(0, handle.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = handle.read().split(b"\n")[:-1]
+        return int(json.loads(lines[-1])["seq"]) if lines else -1
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1

@@ -20,7 +20,7 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from runner.ledger import AnyRecord, LedgerView
+from runner.ledger import AnyRecord, LedgerView, last_seq
 from runner.paths import RunPaths
 from trainables.errors import Problem
 
@@ -143,18 +143,12 @@ class TrackerQueue:
         self._process: subprocess.Popen[str] | None = None
         self._closing = threading.Event()
         self._deadline = float("inf")
-        self._last_seq = -1
         self._status = Status(delivered=0, known=0)
         self._errors: list[str] = []
         self._restart_s = RESTART_FIRST_S
 
-    def put(self, record: AnyRecord) -> None:
-        """Take note of a record that is in the ledger. Never blocks, never raises."""
-        self._last_seq = max(self._last_seq, record.seq)
-        self.start()
-
     def start(self) -> None:
-        """Begin to deliver, if that has not begun: all that the ledger holds, and what is added to it."""
+        """Begin to deliver, if that has not begun: all that the ledger holds, and what is added to it. Never blocks."""
         if self._thread is not None or self._closing.is_set():
             return
         thread = threading.Thread(target=self._supervise, name=f"tracker-{self.name}", daemon=True)
@@ -174,7 +168,7 @@ class TrackerQueue:
                 if self._process is not None and self._process.poll() is None:
                     self._process.kill()
             self._thread.join(KILL_MARGIN_S)
-        known = max(self._status.known, self._last_seq + 1)
+        known = max(self._status.known, last_seq(self._paths.ledger) + 1)
         pending = known - self._status.delivered
         if pending:
             log.warning(

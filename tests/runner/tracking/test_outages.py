@@ -55,19 +55,24 @@ def test_an_mlflow_server_that_starts_late_and_is_killed(story: Any, mlflow_serv
     for key in (A, B):
         story.cell(key)
         story.attempt(key)
-        queue.put(story.metrics(key, 10))
+        story.metrics(key, 10)
+        queue.start()
     wait_until(lambda: queue._errors)  # down at start
     mlflow_server.start()
     wait_until(lambda: queue._status.delivered == 7)
     mlflow_server.kill()  # in mid-sweep
-    queue.put(story.metrics(A, 20))
-    queue.put(story.end(A))
+    story.metrics(A, 20)
+    queue.start()
+    story.end(A)
+    queue.start()
     time.sleep(3)
-    queue.put(story.metrics(B, 20))
+    story.metrics(B, 20)
+    queue.start()
     mlflow_server.start()
     wait_until(lambda: queue._status.delivered == 10)
     story.end(B, "interrupted")
-    queue.put(story.sweep_end(3))
+    story.sweep_end(3)
+    queue.start()
     report = queue.close(30)
     assert (report.delivered, report.pending) == (12, 0)
     assert shown_by(mlflow_server.url) == {
@@ -81,7 +86,8 @@ def test_an_mlflow_server_that_starts_late_and_is_killed(story: Any, mlflow_serv
     story.metrics(B, 30, 2)
     story.end(B, attempt=2)
     later = TrackerQueue(MlflowTarget(uri=mlflow_server.url), story.paths)
-    later.put(story.sweep_end())
+    story.sweep_end()
+    later.start()
     assert later.close(60).pending == 0
     assert shown_by(mlflow_server.url) == {
         "sweep": ("FINISHED", [], ["sweep.json"]),
@@ -110,17 +116,19 @@ def test_a_slow_mlflow_server_gets_everything_once(
     queue = TrackerQueue(MlflowTarget(uri=http_server(slowly).url), story.paths)
     story.sweep(A)
     story.cell(A)
-    queue.put(story.attempt(A))
+    story.attempt(A)
+    queue.start()
     slowest = 0.0
     for step in range(100):
-        record = story.metrics(A, step)
+        story.metrics(A, step)
         began = time.perf_counter()
-        queue.put(record)
+        queue.start()
         slowest = max(slowest, time.perf_counter() - began)
         time.sleep(0.05)
     assert slowest < 0.1
     story.end(A)
-    queue.put(story.sweep_end())
+    story.sweep_end()
+    queue.start()
     report = queue.close(90)
     assert report.pending == 0
     assert len(calls) < 60  # metrics that piled up went together
@@ -140,7 +148,8 @@ def test_a_server_out_of_order_holds_up_nobody(
 
     queue = TrackerQueue(MlflowTarget(uri=http_server(answer).url), story.paths)
     story.whole()
-    queue.put(story.sweep_end())
+    story.sweep_end()
+    queue.start()
     wait_until(lambda: queue._process is not None)
     if said:
         wait_until(lambda: queue._errors)
@@ -166,7 +175,8 @@ def test_wandb_online_then_away_then_back(story: Any, wandb_server: Callable[...
     story.attempt(A)
     story.metrics(A, 10)
     story.metrics(A, 20)
-    queue.put(story.end(A, "interrupted"))
+    story.end(A, "interrupted")
+    queue.start()
     wait_until(lambda: queue._status.delivered == 7)
     run_id = next(iter(server.runs))
     assert run_id.endswith(A)
@@ -174,14 +184,16 @@ def test_wandb_online_then_away_then_back(story: Any, wandb_server: Callable[...
     server.http.close()  # unreachable
     story.attempt(A, 2)
     story.metrics(A, 20, 2)
-    queue.put(story.metrics(A, 30, 2))
+    story.metrics(A, 30, 2)
+    queue.start()
     wait_until(lambda: queue._errors)
     assert "it does not answer" in queue._errors[0]
     runs = server.runs
     server = wandb_server(port)
     server.runs = runs
     story.end(A, attempt=2)
-    queue.put(story.sweep_end())
+    story.sweep_end()
+    queue.start()
     report = queue.close(60)
     assert report.pending == 0
     assert list(server.runs) == [run_id]
@@ -235,12 +247,15 @@ def test_wandb_that_never_answers_does_not_hold_up_the_end(story: Any, wandb_ser
     story.sweep(A)
     story.cell(A)
     story.attempt(A)
-    queue.put(story.metrics(A, 10))
+    story.metrics(A, 10)
+    queue.start()
     wait_until(lambda: queue._status.delivered == 4)
     server.http.close()  # with a run open
-    queue.put(story.metrics(A, 20))
+    story.metrics(A, 20)
+    queue.start()
     story.end(A)
-    queue.put(story.sweep_end())
+    story.sweep_end()
+    queue.start()
     report = queue.close(4)
     assert report.pending > 0
     wait_until(lambda: not wandb_processes(queue._process.pid), 10)
@@ -306,13 +321,15 @@ def test_signals_for_the_driver_leave_the_tracker_alone(story: Any, wandb_bench:
     story.sweep(A)
     story.cell(A)
     story.attempt(A)
-    queue.put(story.metrics(A, 10))
+    story.metrics(A, 10)
+    queue.start()
     wait_until(lambda: queue._status.delivered == 4)
     assert queue._process is not None
     for number in (signal.SIGTERM, signal.SIGINT):
         queue._process.send_signal(number)
     story.metrics(A, 20)
-    queue.put(story.end(A, "interrupted"))
+    story.end(A, "interrupted")
+    queue.start()
     report = queue.close(20)
     assert (report.pending, report.errors) == (0, ())
     assert [step for step, _ in wandb_bench.shown()[A].metrics["val_loss"]] == [10, 20]
@@ -320,12 +337,14 @@ def test_signals_for_the_driver_leave_the_tracker_alone(story: Any, wandb_bench:
 
 def test_a_process_that_hangs_is_ended_in_time(story: Any) -> None:
     queue = TrackerQueue(WandbTarget(), story.paths)
-    queue.put(story.sweep(A))
+    story.sweep(A)
+    queue.start()
     wait_until(lambda: queue._status.delivered == 1)
     assert queue._process is not None
     queue._process.send_signal(signal.SIGSTOP)
     story.cell(A)
-    queue.put(story.attempt(A))
+    story.attempt(A)
+    queue.start()
     report = queue.close(2)
     assert report.pending == 2
     wait_until(lambda: queue._process.poll() is not None, 5)

@@ -12,11 +12,10 @@ import pytest
 from pydantic import SecretStr
 
 from runner.paths import RunPaths
-from runner.settings import MlflowSpec, Secrets, WandbSpec
-from runner.tracking.mlflow_callback import MlflowCallback
+from runner.settings import Secrets
+from runner.tracking.callbacks import MlflowCallback, WandbCallback
 from runner.tracking.mlflow_tracker import MlflowTarget
 from runner.tracking.tracker import TrackerQueue, close_all
-from runner.tracking.wandb_callback import WandbCallback
 from runner.tracking.wandb_tracker import WandbTarget
 
 A, B = "a" * 12, "b" * 12
@@ -39,13 +38,13 @@ def test_both_trackers_from_records_to_report(
     queues = [TrackerQueue(MlflowTarget(), story.paths), TrackerQueue(WandbTarget(), story.paths)]
     appended = story.ledger.append
 
-    def append_and_put(record: Any) -> Any:
+    def append_and_start(record: Any) -> Any:
         numbered = appended(record)
         for queue in queues:
-            queue.put(numbered)
+            queue.start()
         return numbered
 
-    story.ledger.append = append_and_put
+    story.ledger.append = append_and_start
     story.whole()
     reports = close_all(queues, 60)
     assert [(report.name, report.delivered, report.pending, report.errors) for report in reports] == [
@@ -65,9 +64,10 @@ def test_both_trackers_from_records_to_report(
 def test_a_dead_server_delays_nobody(story: Any, caplog: pytest.LogCaptureFixture) -> None:
     queue = TrackerQueue(MlflowTarget(uri="http://127.0.0.1:9"), story.paths)
     story.whole()
-    records = [story.event("x") for _ in range(3)]
+    for _ in range(3):
+        story.event("x")
     for _ in range(10_000):
-        queue.put(records[0])
+        queue.start()
     deadline = time.monotonic() + 60
     while not queue._errors and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -91,14 +91,17 @@ def test_a_killed_process_is_replaced(story: Any, wandb_bench: Any) -> None:
     story.sweep(A)
     story.cell(A)
     story.attempt(A)
-    queue.put(story.metrics(A, 10))
+    story.metrics(A, 10)
+    queue.start()
     deadline = time.monotonic() + 60
     while queue._status.delivered < 4 and time.monotonic() < deadline:
         time.sleep(0.05)
     process_of(queue).kill()
-    queue.put(story.metrics(A, 20))
+    story.metrics(A, 20)
+    queue.start()
     story.end(A)
-    queue.put(story.sweep_end())
+    story.sweep_end()
+    queue.start()
     report = queue.close(60)
     assert (report.delivered, report.pending) == (7, 0)
     assert len(report.errors) == 1
@@ -116,7 +119,8 @@ def test_without_records_there_is_no_process(paths: RunPaths) -> None:
 def test_after_closing_nothing_is_taken(story: Any) -> None:
     queue = TrackerQueue(WandbTarget(), story.paths)
     queue.close(1)
-    queue.put(story.sweep(A))
+    story.sweep(A)
+    queue.start()
     assert queue.close(1).pending == 1
 
 
@@ -130,23 +134,22 @@ def callbacks(paths: RunPaths, uri: str | None = None) -> list[Any]:
         mlflow_tracking_password=SecretStr(SECRET),
         mlflow_tracking_token=None,
     )
-    return [MlflowCallback(MlflowSpec(uri=uri), secrets, paths), WandbCallback(WandbSpec(), secrets, paths)]
+    return [MlflowCallback(uri).of_sweep(secrets, paths), WandbCallback().of_sweep(secrets, paths)]
 
 
-def test_a_pickled_callback_is_empty_and_harmless(story: Any) -> None:
+def test_a_pickled_callback_holds_no_secret_and_is_harmless(story: Any) -> None:
     for callback in callbacks(story.paths):
         dumped = pickle.dumps(callback)
         assert SECRET.encode() not in dumped
         copy = pickle.loads(dumped)
-        copy.on_record(story.sweep(A))
-        copy.on_trial_result(1, [], None, {})
+        copy.on_trial_result(1, [], None, {})  # a callback that raises ends the experiment
         assert copy.queue is None
 
 
-def test_a_callback_that_fails_does_not_raise(paths: RunPaths, caplog: pytest.LogCaptureFixture) -> None:
-    callback = callbacks(paths)[0]
-    callback.on_record(None)
-    assert "a tracker failed; the sweep goes on" in caplog.text
+def test_a_callback_that_fails_does_not_raise(caplog: pytest.LogCaptureFixture) -> None:
+    callback = MlflowCallback()
+    callback.on_trial_start(1, [], None)
+    assert "MlflowCallback failed and does nothing more; the experiment goes on" in caplog.text
 
 
 def test_secrets_are_in_no_repr(paths: RunPaths) -> None:
@@ -175,9 +178,9 @@ def test_secrets_reach_the_server_and_no_file(
     story.sweep(A)
     story.cell(A)
     story.attempt(A)
-    last = story.metrics(A, 10)
+    story.metrics(A, 10)
     for callback in (mlflow, wandb):
-        callback.on_record(last)
+        callback.on_trial_result(1, [], None, {})
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (mlflow.queue._errors and wandb.queue._status.delivered == 4):
         time.sleep(0.1)
