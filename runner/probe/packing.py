@@ -27,21 +27,23 @@ def copies_that_fit(peak_bytes: int, usable_bytes: int) -> int:
     return usable_bytes // max(1, peak_bytes)
 
 
-def copies_on_gpu(total: Callable[[int], float | None], single: float, fit: int) -> int:
-    """Most trials on one GPU that still raise total throughput: 1, 2, 4 or 8.
+def gains_on_gpu(total: Callable[[int], float | None], single: float, most: int) -> dict[int, float]:
+    """Windows a second of 2, 4 and 8 trials on one GPU, for as long as each doubling raises the total.
 
     Args:
-        total: windows a second of k copies at once; None where one of them failed.
+        total: windows a second of k copies at once; None or 0 where that is not known or does not work.
         single: windows a second of one copy.
-        fit: how many fit into memory.
+        most: how many can run at once.
     """
-    best, copies = single, 1
-    while copies * 2 <= min(fit, MAX_COPIES):
-        raised = total(copies * 2)
+    gains: dict[int, float] = {}
+    best, copies = single, 2
+    while copies <= min(most, MAX_COPIES):
+        raised = total(copies)
         if raised is None or raised < GAIN * best:
             break
-        best, copies = raised, copies * 2
-    return copies
+        best = gains[copies] = raised
+        copies *= 2
+    return gains
 
 
 def threads_on_cpu(total: Callable[[int, int], float | None], cores: int, fit: int) -> Threads:

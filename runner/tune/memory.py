@@ -16,13 +16,12 @@ from runner.ledger import CellState
 from runner.probe.limits import host_limit, oom_kills
 from runner.probe.retry import after_out_of_memory
 from trainables.schema import ExecutionRecord
+from trainables.training.memory import says_out_of_memory
 
 POLL_S = 0.1  # a look takes 0.2 ms
 FLOOR_BYTES = 256_000_000  # less than this left, and the largest trial ends before the kernel chooses a process
 WORKER_NAME = "IsothermTrial"
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: it can be tried again
-# What torch says on CUDA, and its CPU allocator; a Python MemoryError.
-_WORDS = ("OutOfMemoryError", "can't allocate memory", "not enough memory", "MemoryError", "CUBLAS_STATUS_ALLOC_FAILED")
 _DEATHS = ("ActorDied", "RayActorError", "actor died", "worker process has died", "WorkerCrashed")
 
 
@@ -106,7 +105,7 @@ class Autopsy:
             word.unlink()
             return f"ended by the host-memory guard: {reason}"
         lines = [line.strip() for line in error.splitlines() if line.strip()]
-        if said := [line for line in lines if any(words in line for words in _WORDS)]:
+        if said := [line for line in lines if says_out_of_memory(line)]:
             return said[-1][:500]
         if any(words in error for words in _DEATHS) and self._kills() > self._seen:
             self._seen += 1

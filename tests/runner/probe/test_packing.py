@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.probe.packing import copies_on_gpu, copies_that_fit, disturbed, makespan, reserved_cores, threads_on_cpu
+from runner.probe.packing import copies_that_fit, disturbed, gains_on_gpu, makespan, reserved_cores, threads_on_cpu
 
 
 def saturating(knee: float):
@@ -13,11 +13,12 @@ def saturating(knee: float):
 
 
 def test_copies_go_up_while_the_total_does_and_memory_allows() -> None:
-    assert copies_on_gpu(saturating(1), 100, fit=8) == 1
-    assert copies_on_gpu(saturating(4), 100, fit=8) == 4
-    assert copies_on_gpu(saturating(100), 100, fit=100) == 8
-    assert copies_on_gpu(saturating(100), 100, fit=3) == 2
-    assert copies_on_gpu(lambda copies: None, 100, fit=8) == 1, "copies that fail are no gain"
+    assert gains_on_gpu(saturating(1), 100, most=8) == {}
+    assert gains_on_gpu(saturating(4), 100, most=8) == {2: 200, 4: 400}
+    assert max(gains_on_gpu(saturating(100), 100, most=100)) == 8
+    assert max(gains_on_gpu(saturating(100), 100, most=3)) == 2
+    assert gains_on_gpu(lambda copies: None, 100, most=8) == {}, "what is not known is no gain"
+    assert gains_on_gpu(lambda copies: 0.0, 100, most=8) == {}, "nor are copies that fail"
 
 
 def test_copies_that_fit() -> None:
