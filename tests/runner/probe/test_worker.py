@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from runner.probe.child import ProbeError, Worker
+from runner.probe.messages import Request
 from runner.probe.prober import Prober
 from runner.probe.question import Options, Question
 from runner.probe.together import run_together
-from runner.probe.messages import Request
+from runner.probe.worker import CudaMeter
 from trainables.schema import ModelShape, ResolvedData, ResolvedTraining, SplitSpec, TaskSpec, TrialSpec
 
 GB = 10**9
@@ -249,3 +250,16 @@ def test_activation_checkpointing_is_tried_before_giving_up(worker: Worker) -> N
         refused = prober.decide(question(spec=deep))
     assert not refused.feasible
     assert "with activation checkpointing" in refused.reason
+
+
+def test_the_context_is_part_of_every_size_that_one_process_measures() -> None:
+    used = [5 * GB]  # others' memory
+    meter = CudaMeter(lambda: used[0])
+    meter.begin()
+    used[0] += int(0.5 * GB) + 2 * GB  # a context, and what the allocator took from the device
+    assert meter.peak(2 * GB, 2 * GB, alone=True) == int(2.5 * GB)
+    meter.begin()
+    used[0] -= GB  # the next size, once the cache was emptied
+    assert meter.peak(int(1.5 * GB), GB, alone=True) == 2 * GB, "the context was there before"
+    used[0] += 9 * GB  # copies of it
+    assert meter.peak(GB, GB, alone=False) == int(1.5 * GB)
