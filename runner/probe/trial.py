@@ -116,7 +116,7 @@ class ProbedTrial:
         others, began = _Others(), time.monotonic()
         steps = self._repeat()
         span, others_cores = (began, time.monotonic()), others.cores()
-        self._evaluate()
+        self.evaluate()
         del best
         # What else runs on a host only ever slows a step, so sizes are compared by their fastest; what runs at the same
         # time on purpose is part of what is asked, and its throughput is steps over time.
@@ -165,7 +165,8 @@ class ProbedTrial:
             step=0,
         )
 
-    def _evaluate(self) -> None:
+    def evaluate(self) -> None:
+        """Outputs of one micro-batch."""
         index_B = torch.arange(self._request.micro_batch, device=self._device) % len(self._windows)
         eval_step(self._learner.model, self._windows, index_B, dtype=self._request.spec.dtype)
 
