@@ -98,7 +98,7 @@ def run(command: list[str], folder: Path, limit: Limiter = limited) -> dict[str,
 
 def request(micro_batch: int, batch: int = GLOBAL_BATCH) -> Any:
     """What the probe's worker is asked for this model."""
-    from runner.probe.worker import Request
+    from runner.probe.messages import Request
     from trainables.models import budget
     from trainables.schema import (
         ModelSpec,

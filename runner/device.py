@@ -1,13 +1,16 @@
 """The device that a sweep's trials run on, and the dtype that follows from it."""
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from runner.probe.devices import gpu_nodes, hidden, needed_driver
 from runner.probe.limits import usable_cores
+from runner.settings import cuda_visible_devices
 from trainables.errors import ConfigError, Problem
 from trainables.schema import Dtype, ExecutionSpec
 
@@ -23,6 +26,19 @@ class Device:
     name: str
     count: int
     accelerators: tuple[str, ...] = ()
+
+
+def unused_gpus(execution: ExecutionSpec, nodes: Sequence[Path] | None = None) -> str:
+    """Why trials run on the CPU of a host that has GPUs; empty where it has none, they are used, or that is meant.
+
+    `nodes` are the device files of its GPUs; None = look for them.
+    """
+    nodes = gpu_nodes() if nodes is None else nodes
+    if not nodes or execution.device != "auto" or hidden(cuda_visible_devices()) or torch.cuda.is_available():
+        return ""
+    cuda = torch.version.cuda
+    why = needed_driver(cuda) if cuda else "this PyTorch is a build for the CPU"
+    return f"this host has {len(nodes)} NVIDIA GPU(s), and PyTorch {torch.__version__} sees none: {why}"
 
 
 @dataclass(frozen=True)
@@ -73,4 +89,6 @@ def resolve(execution: ExecutionSpec, elsewhere: Device | None = None) -> tuple[
             )
         return elsewhere or Device("cpu", _cpu_name(), usable_cores()), "fp32"
     device = elsewhere or Device("cuda", torch.cuda.get_device_name(0), torch.cuda.device_count())
-    return device, "fp32" if execution.dtype == "fp32" else "bf16"
+    # Cards before Ampere emulate bf16, which is slower than fp32. A cluster's cards are not here to ask.
+    emulated = elsewhere is None and not torch.cuda.is_bf16_supported(including_emulation=False)
+    return device, "fp32" if execution.dtype == "fp32" or (execution.dtype == "auto" and emulated) else "bf16"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from runner.device import Site
+from runner.device import Site, unused_gpus
 from runner.grid import Cell
 from runner.ledger import LedgerView
 from runner.scaling.verdict import MIN_SIZES
@@ -17,6 +17,7 @@ from runner.settings import GatesSpec, cuda_visible_devices
 from runner.thermal import sensors
 from runner.thermal.spec import ThermalSpec
 from runner.versions import code_version
+from trainables.schema import ExecutionSpec
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,19 @@ def memory(cells: tuple[Cell, ...]) -> Iterator[Finding]:
 def plural(number: int, noun: str) -> str:
     """``1 cell``, ``2 cells``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def idle_gpus(execution: ExecutionSpec) -> Iterator[Finding]:
+    """A host whose GPUs PyTorch does not see: trials would train on its CPU, many times slower."""
+    if why := unused_gpus(execution):
+        yield Finding(
+            gate="GPU",
+            level="warn",
+            number=0,
+            limit=1,
+            message=f"trials run on the CPU: {why}",
+            mend="isotherm doctor says what the driver lacks; or set execution.device: cpu to train there on purpose",
+        )
 
 
 def _thermal(cells: tuple[Cell, ...], thermal: ThermalSpec, site: Site | None) -> Iterator[Finding]:

@@ -135,6 +135,7 @@ def build(
     findings = [
         *gates.check(asked.cells, view, settings.gates, settings.thermal, site),
         *data_findings.check(asked.cells, settings.gates),
+        *(gates.idle_gpus(settings.execution) if site is None else ()),
     ]
     if any(finding.level == "error" for finding in findings):
         prober = None  # nothing will start, so that nothing need be measured

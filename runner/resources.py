@@ -1,6 +1,7 @@
 """What each cell of a grid is given: its execution record, from the ledger or the probe, and what that will take."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from runner.ledger import LedgerView
 from runner.needs import SWEEP_BYTES
 from runner.probe.cache import Cache
 from runner.probe.limits import usable_cores
-from runner.probe.packing import makespan
+from runner.probe.packing import Kind, gpu_share, makespan, spread
 from runner.probe.prober import Prober
 from runner.probe.question import Decides, Decision, Options, Question
 from runner.settings import SweepSettings, UserSettings
@@ -63,8 +64,10 @@ def make_prober(
     return Prober(options, say)
 
 
-def question(cell: Cell, execution: ExecutionSpec, device: Device) -> Question:
-    """What the probe is asked about a cell."""
+def question(
+    cell: Cell, execution: ExecutionSpec, device: Device, n_trials: int | None = None, n_alike: int = 1
+) -> Question:
+    """What the probe is asked about a cell, of so many trials that are to run, and so many that run as this one."""
     assert cell.sizes["n_train"] is not None
     return Question(
         label=f"{cell.labels['budget']} ({cell.counts.total:,} parameters)",
@@ -76,6 +79,8 @@ def question(cell: Cell, execution: ExecutionSpec, device: Device) -> Question:
         micro_batch=None if execution.micro_batch == "auto" else int(execution.micro_batch),
         threads=_threads(execution, device),
         gpu_share=None if execution.gpu_share == "auto" else float(execution.gpu_share),
+        n_trials=n_trials,
+        n_alike=n_alike,
     )
 
 
@@ -93,22 +98,79 @@ def assign(grid: Grid, view: LedgerView, settings: SweepSettings, prober: Decide
     Raises:
         ProbeError: a measurement failed for a reason that is neither memory nor time.
     """
-    return dataclasses.replace(
-        grid, cells=tuple(_assigned(cell, view, settings.execution, grid.device, prober) for cell in grid.cells)
-    )
+    pinned = [_pinned(cell, view, grid.device) for cell in grid.cells]
+    to_run = [cell for cell in grid.cells if not cell.infeasible and not _is_final(cell, view)]
+    alike = Counter(_shape(cell) for cell in to_run)
+
+    def assigned(cell: Cell, record: ExecutionRecord | None) -> Cell:
+        if record is not None:
+            return dataclasses.replace(cell, record=record)
+        if prober is None or cell.infeasible:
+            return cell
+        decision = prober.decide(question(cell, settings.execution, grid.device, len(to_run), alike[_shape(cell)]))
+        if not decision.feasible:
+            return dataclasses.replace(cell, decision=decision, infeasible=_refusal(cell, decision))
+        return _decided(cell, decision, settings.execution)
+
+    cells = [assigned(cell, record) for cell, record in zip(grid.cells, pinned, strict=True)]
+    return dataclasses.replace(grid, cells=tuple(_spread(cells, grid.device, settings.execution)))
 
 
-def _assigned(cell: Cell, view: LedgerView, execution: ExecutionSpec, device: Device, prober: Decides | None) -> Cell:
+def _pinned(cell: Cell, view: LedgerView, device: Device) -> ExecutionRecord | None:
     known = view.cells.get(cell.key)
-    if known is not None and known.execution and _is_here(known.execution, device):
-        return dataclasses.replace(cell, record=ExecutionRecord.model_validate(known.execution))
-    if prober is None or cell.infeasible:
-        return cell
-    decision = prober.decide(question(cell, execution, device))
-    if not decision.feasible:
-        return dataclasses.replace(cell, decision=decision, infeasible=_refusal(cell, decision))
-    record = decision.record(execution.checkpoint_interval_s)
-    return dataclasses.replace(cell, record=record, decision=decision)
+    if known is None or not known.execution or not _is_here(known.execution, device):
+        return None
+    return ExecutionRecord.model_validate(known.execution)
+
+
+def _is_final(cell: Cell, view: LedgerView) -> bool:
+    return cell.key in view.cells and view.cells[cell.key].final
+
+
+def _shape(cell: Cell) -> tuple[Any, ...]:
+    """Cells of one shape are answered by one measurement, or nearly the same."""
+    return cell.spec.model, cell.spec.training.global_batch, cell.spec.training.epochs
+
+
+def _decided(cell: Cell, decision: Decision, execution: ExecutionSpec) -> Cell:
+    return dataclasses.replace(cell, record=decision.record(execution.checkpoint_interval_s), decision=decision)
+
+
+def _spread(cells: list[Cell], device: Device, execution: ExecutionSpec) -> list[Cell]:
+    """Larger shares of the GPUs where there are fewer trials than could be packed: all GPUs get their part.
+
+    Shares that are pinned stay. So do those in a cluster with several kinds of GPU, where each trial has its kind.
+    """
+    packed = [cell for cell in cells if cell.decision is not None and cell.decision.totals and not cell.infeasible]
+    if device.kind != "cuda" or len(device.accelerators) > 1 or not packed:
+        return cells
+    packed.sort(key=lambda cell: cell.counts.total, reverse=True)  # as they are started
+    kinds = [_kind(cell) for cell in packed]
+    cores = device.count * kinds[0].cores * kinds[0].most if device.accelerators else usable_cores()
+    copies = dict(zip((cell.key for cell in packed), spread(kinds, device.count, cores), strict=True))
+    return [_shared(cell, copies[cell.key], execution) if cell.key in copies else cell for cell in cells]
+
+
+def _kind(cell: Cell) -> Kind:
+    decision = cell.decision
+    assert decision is not None
+    one = decision.question
+    windows = one.spec.training.epochs * (one.n_windows // one.batch) * one.batch
+    return Kind(1, windows, dict(decision.totals), decision.reserved_cores)
+
+
+def _shared(cell: Cell, copies: int, execution: ExecutionSpec) -> Cell:
+    decision = cell.decision
+    assert decision is not None
+    rate = _kind(cell).total(copies) / copies
+    changed = dataclasses.replace(
+        decision,
+        copies=copies,
+        gpu_share=gpu_share(copies),
+        samples_per_second=rate,
+        seconds_per_step=decision.question.batch / rate,
+    )
+    return _decided(cell, changed, execution)
 
 
 def _is_here(execution: dict[str, Any], device: Device) -> bool:

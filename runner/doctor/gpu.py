@@ -7,6 +7,8 @@ from typing import Any
 
 from runner.doctor.finding import Finding, Level, ok
 from runner.doctor.place import Place
+from runner.probe.devices import hidden, needed_driver
+from runner.settings import cuda_visible_devices
 
 WHY_NVML = "the governor reads temperatures through it, and holds every trial that it cannot read"
 WHY_NODES = "a container can lose its GPUs in mid-life, when systemd reloads or the driver is updated below it"
@@ -57,13 +59,17 @@ def check_torch(place: Place, build: TorchBuild | None = None) -> Iterator[Findi
     build = build or torch_build()
     said = f"PyTorch {build.version}, built for {'CUDA ' + build.cuda if build.cuda else 'the CPU'}"
     asked = place.execution.device == "cuda"
-    level: Level = "error" if asked else "warn"
+    # A host with GPUs that trains on its CPU is not fit, unless it is meant to; a cluster's driver trains nothing.
+    meant = place.execution.device == "cpu" or hidden(cuda_visible_devices())
+    level: Level = "error" if asked or not place.cluster else "warn"
     if (build.available and not build.too_old) or not (place.gpu_nodes or asked):
         yield ok("PyTorch", said + (", sees the GPU" if build.available else ""))
+    elif meant and not asked:
+        yield ok("PyTorch", f"{said}; GPUs are not to be used (execution.device: cpu, or CUDA_VISIBLE_DEVICES)")
     elif build.too_old:
         yield Finding(
             check="PyTorch",
-            level=level,
+            level="error" if asked else "warn",
             what=f"{said}, has no code for {', '.join(build.too_old)}",
             why="the first operation on such a GPU fails",
             mend="install a build of PyTorch for that GPU, or hide it with CUDA_VISIBLE_DEVICES",
@@ -80,9 +86,9 @@ def check_torch(place: Place, build: TorchBuild | None = None) -> Iterator[Findi
         yield Finding(
             check="PyTorch",
             level=level,
-            what=f"{said}, sees no GPU; the driver supports CUDA up to {_driver_cuda(place) or 'an unknown version'}",
+            what=f"{said}, sees no GPU; {needed_driver(build.cuda)}; {_driver(place)}",
             why="trials would run on the CPU",
-            mend="update the driver to one that supports that CUDA, and look at CUDA_VISIBLE_DEVICES",
+            mend="update the driver, look at CUDA_VISIBLE_DEVICES, or set execution.device: cpu to train there",
         )
 
 
@@ -149,15 +155,15 @@ def _nvml(place: Place) -> Finding:
     return ok("NVML", f"driver {driver}, {count} GPU(s)")
 
 
-def _driver_cuda(place: Place) -> str:
-    """The newest CUDA that the driver supports, such as 12.8; empty where it does not say."""
+def _driver(place: Place) -> str:
+    """The driver that is here, and the newest CUDA that it supports."""
     library = place.nvml()
     try:
         library.nvmlInit()
         try:
-            number = int(library.nvmlSystemGetCudaDriverVersion())
+            number, driver = int(library.nvmlSystemGetCudaDriverVersion()), library.nvmlSystemGetDriverVersion()
         finally:
             library.nvmlShutdown()
     except (library.NVMLError, OSError):
-        return ""
-    return f"{number // 1000}.{number % 1000 // 10}"
+        return "the driver does not say its version"
+    return f"the driver is {driver}, for CUDA up to {number // 1000}.{number % 1000 // 10}"

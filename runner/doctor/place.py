@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.paths import DATA, RUNS
+from runner.probe.devices import gpu_nodes
 from runner.settings import ProbeSpec, RayEnvironment, Secrets, SweepSettings, TrackingSpec, UserSettings
 from runner.thermal.sensors.nvml import load_library
 from runner.thermal.spec import ThermalSpec
@@ -64,6 +65,5 @@ class Place:
 
     @property
     def gpu_nodes(self) -> list[Path]:
-        """Device files of NVIDIA GPUs: the sign that this host or container was given some. WSL has one for all."""
-        devices = self.root / "dev"
-        return sorted(devices.glob("nvidia[0-9]*")) or sorted(devices.glob("dxg"))
+        """Device files of NVIDIA GPUs."""
+        return gpu_nodes(self.root)

@@ -19,7 +19,8 @@ GAIN = 1.05  # a doubling that gains less is on the plateau; two of them end the
 FIRST_JUMP = 8  # the second size, where it is sure to fit
 JUMP = 4  # two doublings
 
-Outcome = Literal["ok", "out_of_memory", "timeout"]
+# `killed` is a death without a lack of memory: it says nothing of the size, which is measured again.
+Outcome = Literal["ok", "out_of_memory", "timeout", "killed"]
 Stop = Literal["cap", "plateau", "memory", "out_of_memory", "time", "measurements", "infeasible"]
 
 
@@ -31,6 +32,8 @@ class Measurement:
         peak_bytes: at the peak of a step or an evaluation; of a size that failed, what it had when it was last seen.
         seconds_per_step: one optimizer step over the whole global batch.
         samples_per_second: windows a second.
+        seconds: that timing it took, the start of its process and the first step left out.
+        span: when its steps were timed, from and to, in seconds of the host's monotonic clock.
         limit_bytes: the limit that a size failed under.
         others_cores: processors that other processes kept busy meanwhile.
         disturbed: those were missing to it, so it may run faster without them.
@@ -42,6 +45,8 @@ class Measurement:
     peak_bytes: int
     seconds_per_step: float = 0.0
     samples_per_second: float = 0.0
+    seconds: float = 0.0
+    span: tuple[float, float] = (0.0, 0.0)
     limit_bytes: int = 0
     others_cores: float = 0.0
     disturbed: bool = False

@@ -19,34 +19,41 @@ from pydantic import TypeAdapter, ValidationError
 from runner.probe.batch_size import Measurement, Search, Stop, choose
 from trainables.files import replace_text
 
-FORMAT = 2  # raise it when a measurement is made in another way
-DISTURBED_FOR_S = 3600.0  # what was measured beside other work holds so long: that work may have ended
-NEAR = 1.1  # a limit that grew by less than this does not reopen a search that memory had ended
+FORMAT = 3  # raise it when a measurement is made in another way
+SHORT_S = 3600.0  # what other work disturbed, or time cut short, holds so long: that work may have ended
+NEAR = 1.1  # a limit that grew by less than this does not reopen a search that it had ended
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A search that was made: among which sizes, under which limit, and why it ended."""
+    """A search that was made: among which sizes, under which limits of memory and time, when, and why it ended."""
 
     candidates: tuple[int, ...]
     usable_bytes: int
     stopped: Stop
+    budget_s: float
+    at: float = field(default_factory=time.time, compare=False)
+
+    def holds(self, usable_bytes: int, budget_s: float) -> bool:
+        """Whether it would end in the same way under other limits."""
+        if self.stopped in ("memory", "out_of_memory"):
+            return usable_bytes <= NEAR * self.usable_bytes
+        if self.stopped == "time":
+            return budget_s <= NEAR * self.budget_s and 0 <= time.time() - self.at < SHORT_S
+        return True
 
 
 @dataclass
 class Curve:
     """All that is known of one question.
 
-    Attributes:
-        seconds: spent on it in all.
-        begun_at: seconds since 1970.
+    `begun_at` is in seconds since 1970.
     """
 
     measured: list[Measurement] = field(default_factory=list)
     searches: list[Ended] = field(default_factory=list)
-    seconds: float = 0.0
     begun_at: float = field(default_factory=time.time, compare=False)
 
     @property
@@ -56,7 +63,7 @@ class Curve:
         A size that took too long was never timed, so it may have been disturbed.
         """
         disturbed = any(one.disturbed or one.outcome == "timeout" for one in self.measured)
-        return not disturbed or 0 <= time.time() - self.begun_at < DISTURBED_FOR_S
+        return not disturbed or 0 <= time.time() - self.begun_at < SHORT_S
 
     def known(self, size: int, limit_bytes: int) -> Measurement | None:
         """A size's measurement. What ran out of memory counts under limits no higher than it had then."""
@@ -69,17 +76,15 @@ class Curve:
         """Remember a measurement in place of an older one."""
         self.measured = [*(old for old in self.measured if old.micro_batch != one.micro_batch), one]
 
-    def ended(self, candidates: tuple[int, ...], usable_bytes: int, stopped: Stop) -> None:
+    def ended(self, candidates: tuple[int, ...], usable_bytes: int, stopped: Stop, budget_s: float) -> None:
         """Remember why a search ended."""
         others = [old for old in self.searches if old.candidates != candidates]
-        self.searches = [*others, Ended(candidates, usable_bytes, stopped)]
+        self.searches = [*others, Ended(candidates, usable_bytes, stopped, budget_s)]
 
-    def search(self, candidates: Sequence[int], usable_bytes: int) -> Search | None:
-        """The answer of a search that was made before, if it still holds under another limit and anything fits."""
+    def search(self, candidates: Sequence[int], usable_bytes: int, budget_s: float) -> Search | None:
+        """The answer of a search that was made before, if it still holds under other limits and anything fits."""
         ended = next((one for one in self.searches if one.candidates == tuple(candidates)), None)
-        if ended is None:
-            return None
-        if ended.stopped in ("memory", "out_of_memory") and usable_bytes > NEAR * ended.usable_bytes:
+        if ended is None or not ended.holds(usable_bytes, budget_s):
             return None
         measured = tuple(one for one in self.measured if one.micro_batch in candidates)
         chosen = choose(measured, usable_bytes)

@@ -3,35 +3,76 @@
 import contextlib
 import json
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
 from runner.probe.batch_size import Measurement, Outcome
-from runner.probe.worker import Answer, Request
+from runner.probe.limits import oom_kills
+from runner.probe.messages import GO, STAGES, Answer, Request
 from trainables.errors import IsothermError
 
-START_TIMEOUT_S = 120.0  # importing torch from a cold disk
+START_TIMEOUT_S = 120.0  # importing torch from a cold disk; then as long for the device's context and the model
 POLL_S = 0.02
 RETAINED_BYTES = 64 * 2**20  # a worker that kept more than this from earlier sizes is replaced by a fresh one
+KILLED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)
+# A process that is killed so near its limit was short of memory, whoever killed it: systemd-oomd and earlyoom, which
+# raise no counter of the kernel, act at about 90 % use, and the size seen here is up to `POLL_S` old.
+NEAR_LIMIT = 0.8
 
 
 class ProbeError(IsothermError):
     """The probe itself broke: the worker could not be started, or raised what is not about memory."""
 
 
-class Worker:
-    """A child process, started when it is first asked. Use as a context manager."""
+class _EndedError(Exception):
+    """The worker is to be ended, or has died (without an outcome)."""
 
-    def __init__(self) -> None:
+    def __init__(self, outcome: Outcome | None = None, detail: str = "") -> None:
+        super().__init__(detail)
+        self.outcome, self.detail = outcome, detail
+
+
+@dataclass
+class _Task:
+    """A size that is being measured.
+
+    Attributes:
+        kills: the kernel's count of out-of-memory kills before it.
+        peak: largest resident size seen.
+        built_at: when the model was built.
+    """
+
+    request: Request
+    timeout_s: float
+    limit_bytes: int | None
+    kills: int
+    peak: int = 0
+    built_at: float | None = None
+
+
+class Worker:
+    """A child process, started when it is first asked. Use as a context manager.
+
+    A size is measured in three calls, so that several workers can be measured at once: `begin`, `ready`, `measure`.
+    `ask` is all of them.
+    """
+
+    def __init__(self, kills: Callable[[], int] = oom_kills) -> None:
+        """`kills` gives the number of processes that the kernel has killed for lack of memory."""
         self._process: subprocess.Popen[str] | None = None
         self._log: Any = None
+        self._kills = kills
+        self._listens = False
         self._fresh_idle = 0
+        self._task: _Task | None = None
 
     def __enter__(self) -> "Worker":
         return self
@@ -44,55 +85,67 @@ class Worker:
         """Of the process, while one runs."""
         return self._process.pid if self._process else None
 
-    def ask(self, request: Request, *, timeout_s: float, guard: Callable[[int], str] | None = None) -> Measurement:
+    def ask(self, request: Request, *, timeout_s: float, limit_bytes: int | None = None) -> Measurement:
         """Run one size.
 
         Args:
             request: what to run.
-            timeout_s: a size that takes longer is a ``timeout``.
-            guard: told the worker's resident bytes about fifty times a second; a text ends the worker as
-                ``out_of_memory`` with that detail.
+            timeout_s: a first step, or a measurement, that takes longer is a ``timeout``. The start of the process and
+                building the model are not part of it.
+            limit_bytes: a resident size above it ends the worker as ``out_of_memory``.
 
         Raises:
-            ProbeError: the worker failed for a reason that is not memory or time.
+            ProbeError: the worker failed for a reason that is not memory, time or a kill.
         """
-        self.send(request)
-        return self.receive(timeout_s=timeout_s, guard=guard)
+        self.begin(request, timeout_s=timeout_s, limit_bytes=limit_bytes)
+        if (failed := self.ready()) is not None:
+            return failed
+        self.go()
+        return self.measure()
 
-    def send(self, request: Request) -> None:
-        """Begin a size; the answer is to be received."""
-        self.start()
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        self._request = request
-        with contextlib.suppress(BrokenPipeError):  # it died; `receive` says of what
-            process.stdin.write(request.model_dump_json() + "\n")
-            process.stdin.flush()
+    def begin(self, request: Request, *, timeout_s: float, limit_bytes: int | None = None) -> None:
+        """Hand a size to the worker, which is started if need be; see `ask`."""
+        self._task = _Task(request, timeout_s, limit_bytes, self._kills())
+        self._spawn()
+        self._write(request.model_dump_json())
 
-    def receive(self, *, timeout_s: float, guard: Callable[[int], str] | None = None) -> Measurement:
-        """Wait for the answer to what was sent; see `ask`."""
-        line, peak, reason, outcome = self._wait(timeout_s, guard)
-        request = self._request
-        if line:
-            document = json.loads(line)
-            if "error" in document:
-                self.stop()
-                raise ProbeError(
-                    f"the probe's worker failed at micro-batch {request.micro_batch}:\n{document['error']}"
-                )
-            return self._measurement(request, Answer.model_validate(document))
-        code = self.stop(kill=True)
-        if outcome is None:
-            if code not in (-9, 137):
-                raise ProbeError(f"the probe's worker ended with code {code}:\n{self._tail}")
-            outcome, reason = "out_of_memory", "killed by the kernel"
-        return Measurement(
-            micro_batch=request.micro_batch,
-            outcome=outcome,
-            peak_bytes=peak,
-            detail=reason,
-        )
+    def ready(self) -> Measurement | None:
+        """Wait until the first step is over; None where the size can now be measured, else how it failed."""
+        task = self._the_task
+        try:
+            self._greet()
+            for stage, timeout_s in zip(STAGES, (START_TIMEOUT_S, task.timeout_s), strict=True):
+                document = self._next(timeout_s)
+                if stage not in document:
+                    return self._answered(document)
+                task.built_at = task.built_at or time.monotonic()
+        except _EndedError as ended:
+            return self._failed(ended)
+        return None
+
+    def go(self) -> None:
+        """Let a size that is ready be measured."""
+        self._write(GO)
+
+    def measure(self) -> Measurement:
+        """Wait for what was measured since `go`."""
+        try:
+            return self._answered(self._next(self._the_task.timeout_s))
+        except _EndedError as ended:
+            return self._failed(ended)
+
+    def start(self) -> None:
+        """Start the process if none runs, and wait until it listens.
+
+        Raises:
+            ProbeError: it did not start.
+        """
+        self._task = None
+        self._spawn()
+        try:
+            self._greet()
+        except _EndedError as ended:
+            raise self._broken(self.stop(kill=True)) from ended
 
     def stop(self, *, kill: bool = False) -> int:
         """End the process; its exit code, negative for a signal."""
@@ -116,10 +169,17 @@ class Worker:
         self._log.close()
         return code
 
-    def start(self) -> None:
-        """Start the process if none runs, and wait until it listens."""
+    # ---- the process ---------------------------------------------------------------------------------------------
+
+    @property
+    def _the_task(self) -> _Task:
+        assert self._task is not None, "nothing was begun"
+        return self._task
+
+    def _spawn(self) -> None:
         if self._process is not None:
             return
+        self._listens = False
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  it lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-m", "runner.probe.worker"],
@@ -128,30 +188,54 @@ class Worker:
             stderr=self._log,
             text=True,
         )
-        line, *_ = self._wait(START_TIMEOUT_S, None)
-        if "ready" not in line:
-            code = self.stop(kill=True)
-            raise ProbeError(f"the probe's worker did not start (code {code}):\n{self._tail}")
-        self._fresh_idle = _resident(self._process.pid)
 
-    def _wait(self, timeout_s: float, guard: Callable[[int], str] | None) -> tuple[str, int, str, Outcome | None]:
-        """The worker's next line (empty if it died or was ended), its largest size seen, and why it was ended."""
-        process = self._process
+    def _greet(self) -> None:
+        if not self._listens:
+            document = self._next(START_TIMEOUT_S)
+            self._listens, self._fresh_idle = True, int(document["idle_bytes"])
+
+    def _write(self, line: str) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it died; whoever waits for it says of what
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+
+    def _next(self, timeout_s: float) -> dict[str, Any]:
+        """The worker's next document.
+
+        Raises:
+            _EndedError: it died, took too long, or grew beyond the limit.
+            ProbeError: it raised what is not about memory.
+        """
+        process, task = self._process, self._task
         assert process is not None
         assert process.stdout is not None
-        deadline, peak = time.monotonic() + timeout_s, 0
+        deadline = time.monotonic() + timeout_s
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             while not selector.select(POLL_S):
                 resident = _resident(process.pid)
-                peak = max(peak, resident)
+                if task is not None:
+                    task.peak = max(task.peak, resident)
+                    if task.limit_bytes is not None and resident > task.limit_bytes:
+                        raise _EndedError("out_of_memory", f"passed {task.limit_bytes / 1e9:.2f} GB")
                 if time.monotonic() > deadline:
-                    return "", peak, f"no answer in {timeout_s:.0f} s", "timeout"
-                if guard is not None and (reason := guard(resident)):
-                    return "", peak, reason, "out_of_memory"
-            return process.stdout.readline(), peak, "", None
+                    raise _EndedError("timeout", f"no answer in {timeout_s:.0f} s")
+        line = process.stdout.readline()
+        if not line:
+            raise _EndedError
+        document: dict[str, Any] = json.loads(line)
+        if "error" in document:
+            self.stop()
+            place = f" at micro-batch {task.request.micro_batch}" if task else ""
+            raise ProbeError(f"the probe's worker failed{place}:\n{document['error']}")
+        return document
 
-    def _measurement(self, request: Request, answer: Answer) -> Measurement:
+    # ---- answers -------------------------------------------------------------------------------------------------
+
+    def _answered(self, document: dict[str, Any]) -> Measurement:
+        answer, request = Answer.model_validate(document), self._the_task.request
         if answer.outcome != "ok" or answer.idle_bytes > self._fresh_idle + RETAINED_BYTES:
             self.stop()
         batch = min(request.spec.training.global_batch, request.n_windows)
@@ -161,9 +245,43 @@ class Worker:
             peak_bytes=answer.peak_bytes,
             seconds_per_step=answer.seconds_per_step,
             samples_per_second=batch / answer.seconds_per_step if answer.seconds_per_step else 0.0,
+            seconds=answer.seconds if answer.outcome == "ok" else self._seconds(),
+            span=answer.span,
             others_cores=answer.others_cores,
             detail=answer.detail,
         )
+
+    def _failed(self, ended: _EndedError) -> Measurement:
+        """What a worker's end says of the size that it was measuring."""
+        task, outcome, detail = self._the_task, ended.outcome, ended.detail
+        code = self.stop(kill=True)
+        if outcome is None:
+            if code not in KILLED:
+                raise self._broken(code)
+            outcome, detail = self._cause(task)
+        return Measurement(
+            micro_batch=task.request.micro_batch,
+            outcome=outcome,
+            peak_bytes=task.peak,
+            seconds=self._seconds(),
+            detail=detail,
+        )
+
+    def _cause(self, task: _Task) -> tuple[Outcome, str]:
+        """Why a worker was killed. For lack of memory only where something says so."""
+        if self._kills() > task.kills:
+            return "out_of_memory", "killed by the kernel for lack of memory"
+        if task.limit_bytes is not None and task.peak >= NEAR_LIMIT * task.limit_bytes:
+            return "out_of_memory", f"killed with {task.peak / 1e9:.2f} of {task.limit_bytes / 1e9:.2f} GB in use"
+        return "killed", f"killed with {task.peak / 1e9:.2f} GB in use, without a lack of memory"
+
+    def _seconds(self) -> float:
+        """Since the model was built."""
+        built_at = self._the_task.built_at
+        return 0.0 if built_at is None else time.monotonic() - built_at
+
+    def _broken(self, code: int) -> ProbeError:
+        return ProbeError(f"the probe's worker ended with code {code}:\n{self._tail}")
 
 
 def _resident(pid: int) -> int:

@@ -1,6 +1,11 @@
-"""What NVML says of the first visible CUDA device: memory in use by anyone, and the driver."""
+"""NVIDIA devices of this host, without a CUDA context: their files, memory in use by anyone, the driver."""
 
 from dataclasses import dataclass
+from pathlib import Path
+
+# Oldest driver for programs built for a major version of CUDA (NVIDIA, 'CUDA Toolkit Release Notes', the table on minor
+# version compatibility).
+OLDEST_DRIVERS = {11: "450", 12: "525", 13: "580"}
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,23 @@ def cuda_memory(index: int = 0) -> CudaMemory:
         return CudaMemory(total=int(info.total), used=int(info.used))
     finally:
         pynvml.nvmlShutdown()
+
+
+def gpu_nodes(root: Path = Path("/")) -> list[Path]:
+    """Device files of NVIDIA GPUs: the sign that this host or container was given some. WSL has one for all."""
+    devices = root / "dev"
+    return sorted(devices.glob("nvidia[0-9]*")) or sorted(devices.glob("dxg"))
+
+
+def hidden(visible: str | None) -> bool:
+    """Whether this value of CUDA_VISIBLE_DEVICES (None = not set) hides every GPU on purpose."""
+    return visible is not None and visible.strip().split(",")[0] in ("", "-1", "NoDevFiles")
+
+
+def needed_driver(cuda: str) -> str:
+    """The oldest driver for PyTorch's CUDA, such as ``CUDA 13.0 needs driver 580 or newer``; empty if not known."""
+    oldest = OLDEST_DRIVERS.get(int(cuda.partition(".")[0])) if cuda else None
+    return f"CUDA {cuda} needs driver {oldest} or newer" if oldest else ""
 
 
 def driver_version() -> str:

@@ -4,6 +4,7 @@ Shares of a GPU are powers of two and cores are whole, so that many trials ask R
 """
 
 import heapq
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -27,21 +28,23 @@ def copies_that_fit(peak_bytes: int, usable_bytes: int) -> int:
     return usable_bytes // max(1, peak_bytes)
 
 
-def copies_on_gpu(total: Callable[[int], float | None], single: float, fit: int) -> int:
-    """Most trials on one GPU that still raise total throughput: 1, 2, 4 or 8.
+def gains_on_gpu(total: Callable[[int], float | None], single: float, most: int) -> dict[int, float]:
+    """Windows a second of 2, 4 and 8 trials on one GPU, for as long as each doubling raises the total.
 
     Args:
-        total: windows a second of k copies at once; None where one of them failed.
+        total: windows a second of k copies at once; None or 0 where that is not known or does not work.
         single: windows a second of one copy.
-        fit: how many fit into memory.
+        most: how many can run at once.
     """
-    best, copies = single, 1
-    while copies * 2 <= min(fit, MAX_COPIES):
-        raised = total(copies * 2)
+    gains: dict[int, float] = {}
+    best, copies = single, 2
+    while copies <= min(most, MAX_COPIES):
+        raised = total(copies)
         if raised is None or raised < GAIN * best:
             break
-        best, copies = raised, copies * 2
-    return copies
+        best = gains[copies] = raised
+        copies *= 2
+    return gains
 
 
 def threads_on_cpu(total: Callable[[int, int], float | None], cores: int, fit: int) -> Threads:
@@ -106,3 +109,82 @@ def makespan(seconds: Sequence[float], shares: Sequence[float], capacity: float)
         heapq.heappush(running, (now + duration, taken))
         free -= taken
     return max((end for end, _ in running), default=0.0)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Trials that are executed alike on GPUs.
+
+    Attributes:
+        count: of such trials.
+        windows: that one of them trains on in all.
+        totals: windows a second of k copies on one GPU, by k; 1 is among them.
+        cores: that each reserves.
+    """
+
+    count: int
+    windows: float
+    totals: dict[int, float]
+    cores: int
+
+    @property
+    def most(self) -> int:
+        """Most copies on one GPU that were measured to gain."""
+        return max(self.totals)
+
+    def total(self, copies: int) -> float:
+        """Windows a second of copies, between measured numbers by a straight line."""
+        low = max(known for known in self.totals if known <= copies)
+        if low == copies:
+            return self.totals[copies]
+        high = min(known for known in self.totals if known > copies)
+        share = (copies - low) / (high - low)
+        return (1 - share) * self.totals[low] + share * self.totals[high]
+
+
+def spread(kinds: Sequence[Kind], gpus: int, cores: int) -> list[int]:
+    """Copies of each kind on one GPU, so that all trials are done soonest: Ray fills one GPU before it takes the next.
+
+    A bound on the copies is chosen for all kinds, from 1 to the most that gained anywhere, by placing the trials as Ray
+    does. Of bounds that are as good, the smallest: fewer trials on a GPU leave each of them more memory.
+
+    Args:
+        kinds: in the order in which their trials start.
+        gpus: of the host, or of all nodes.
+        cores: likewise.
+    """
+    best: tuple[float, list[int]] | None = None
+    for bound in range(1, max((kind.most for kind in kinds), default=0) + 1):
+        copies = [min(kind.most, bound) for kind in kinds]
+        seconds = _placed(kinds, copies, gpus, cores)
+        if best is None or seconds < best[0] * (1 - 1e-9):
+            best = (seconds, copies)
+    return best[1] if best else []
+
+
+def gpu_share(copies: int) -> float:
+    """Share of a GPU for each of k copies: rounded down to what Ray counts, so that all of them fit."""
+    return math.floor(1e4 / copies) / 1e4
+
+
+def _placed(kinds: Sequence[Kind], copies: Sequence[int], gpus: int, cores: int) -> float:
+    """Seconds until all trials are done, each on the first GPU that has room, started in order."""
+    now, ends = 0.0, 0.0
+    free, free_cores = [1.0] * gpus, float(cores)
+    running: list[tuple[float, int, float, int]] = []
+    for kind, k in zip(kinds, copies, strict=True):
+        share, duration = 1 / k, kind.windows * k / kind.total(k)
+        taken = min(kind.cores, cores)
+        for _ in range(kind.count):
+            while True:
+                gpu = next((one for one in range(gpus) if free[one] + 1e-9 >= share), None)
+                if gpu is not None and free_cores + 1e-9 >= taken:
+                    break
+                now, place, released, of_cores = heapq.heappop(running)
+                free[place] += released
+                free_cores += of_cores
+            heapq.heappush(running, (now + duration, gpu, share, taken))
+            free[gpu] -= share
+            free_cores -= taken
+            ends = max(ends, now + duration)
+    return ends

@@ -25,6 +25,8 @@ class Question:
         n_rows: rows of the data's table.
         n_windows: training windows.
         micro_batch, threads, gpu_share: pinned by the user; None where the probe decides.
+        n_trials: trials that could run at the same time as this one, itself included; None = not known.
+        n_alike: trials that will run as decided.
         accelerator: the kind of GPU in a cluster's words; empty on one host. Not part of the measurement.
     """
 
@@ -38,6 +40,13 @@ class Question:
     threads: int | None = None
     gpu_share: float | None = None
     accelerator: str = ""
+    n_trials: int | None = None
+    n_alike: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of all trials that will run as decided."""
+        return self.n_alike * self.spec.training.epochs * (self.n_windows // self.batch)
 
     @property
     def batch(self) -> int:
@@ -84,8 +93,9 @@ class Options:
         reserve_bytes: what else will need memory while trials run (CPU only).
         extra_bytes: what a trial's worker takes beyond the probe's (CPU only).
         cores: of the host.
-        seconds_per_model: no larger size is begun that would not end within this time.
-        timeout_s: of one size.
+        seconds_per_model: no size is begun that would not end within so much measuring time, or within 2 % of the
+            training that follows where that is more, but at most two minutes.
+        timeout_s: of one size: of its first step, and of its measurement.
     """
 
     margin: float = 0.1
@@ -113,7 +123,9 @@ class Decision:
         n_new: sizes measured now.
         disturbed: other programs took processors while it was measured; it may be faster.
         copies: trials at once that throughput and times below hold for.
+        totals: windows a second of all copies on one GPU, by their number; empty where their share is pinned.
         samples_per_second, seconds_per_step: of one trial beside `copies - 1` like it.
+        seconds: that answering took, with the start of processes.
     """
 
     question: Question
@@ -133,6 +145,7 @@ class Decision:
     copies: int = 1
     gpu_share: float = 1.0
     reserved_cores: int = 1
+    totals: tuple[tuple[int, float], ...] = ()
     samples_per_second: float = 0.0
     seconds_per_step: float = 0.0
     seconds: float = 0.0

@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -16,13 +17,13 @@ from runner.ledger import CellState
 from runner.probe.limits import host_limit, oom_kills
 from runner.probe.retry import after_out_of_memory
 from trainables.schema import ExecutionRecord
+from trainables.training.memory import says_out_of_memory
 
 POLL_S = 0.1  # a look takes 0.2 ms
 FLOOR_BYTES = 256_000_000  # less than this left, and the largest trial ends before the kernel chooses a process
 WORKER_NAME = "IsothermTrial"
+PINNED_TRIES = 2  # of a micro-batch that ran out of memory; each costs the work since the last checkpoint
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: it can be tried again
-# What torch says on CUDA, and its CPU allocator; a Python MemoryError.
-_WORDS = ("OutOfMemoryError", "can't allocate memory", "not enough memory", "MemoryError", "CUBLAS_STATUS_ALLOC_FAILED")
 _DEATHS = ("ActorDied", "RayActorError", "actor died", "worker process has died", "WorkerCrashed")
 
 
@@ -106,7 +107,7 @@ class Autopsy:
             word.unlink()
             return f"ended by the host-memory guard: {reason}"
         lines = [line.strip() for line in error.splitlines() if line.strip()]
-        if said := [line for line in lines if any(words in line for words in _WORDS)]:
+        if said := [line for line in lines if says_out_of_memory(line)]:
             return said[-1][:500]
         if any(words in error for words in _DEATHS) and self._kills() > self._seen:
             self._seen += 1
@@ -118,16 +119,27 @@ def next_record(planned: ExecutionRecord, state: CellState, global_batch: int) -
     """How a cell's next attempt is executed.
 
     The ledger's record, where it was made for this kind of device; after an out-of-memory a smaller one, down to the
-    floor; otherwise what was planned.
+    floor; otherwise what was planned. Once an attempt with a smaller one has ended in another way, the pinned one is
+    tried again: whatever else took the memory may be gone.
     """
     if state.execution is None:
         return planned
-    record = ExecutionRecord.model_validate(state.execution)
-    if (record.device, record.accelerator) != (planned.device, planned.accelerator):
+    records = [ExecutionRecord.model_validate(attempt.execution) for attempt in state.attempts]
+    last = records[-1]
+    if (last.device, last.accelerator) != (planned.device, planned.accelerator):
         return planned
     if state.status == "out_of_memory":
-        return after_out_of_memory(record, global_batch) or record
-    return record
+        return after_out_of_memory(last, global_batch) or last
+    return _pinned_again(records) or last
+
+
+def _pinned_again(records: list[ExecutionRecord]) -> ExecutionRecord | None:
+    """The record that the last ones were halved from, unless it ran out of memory as often as it is tried."""
+    last = records[-1]
+    alike = [one for one in records if (one.device, one.accelerator) == (last.device, last.accelerator)]
+    pinned = max(alike, key=lambda one: one.micro_batch)
+    halved = sum(one == pinned and after.micro_batch < one.micro_batch for one, after in pairwise(alike))
+    return pinned if last.micro_batch < pinned.micro_batch and halved < PINNED_TRIES else None
 
 
 def at_the_floor(state: CellState) -> bool:

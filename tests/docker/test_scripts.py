@@ -23,7 +23,7 @@ def tools(tmp_path: Path) -> Path:
     """A folder of commands that goes before all others; the system's own without docker, podman and nvidia-smi."""
     folder = tmp_path / "tools"
     folder.mkdir()
-    for name in ("bash", "sed", "git", "id", "stat", "mkdir", "chown", "paste", "dirname", "ls", "env"):
+    for name in ("bash", "sed", "git", "id", "stat", "mkdir", "chown", "paste", "dirname", "ls", "env", "sort", "wc"):
         (folder / name).symlink_to(str(shutil.which(name)))
     return folder
 
@@ -87,6 +87,40 @@ def test_a_gpu_is_found_and_said(tools: Path, run: Run) -> None:
     assert "--gpus" not in run("run", "isotherm", GPU="none").stdout
     add(tools, "nvidia-smi", "#!/bin/bash\necho 'NVIDIA-SMI has failed'; exit 9\n")
     assert "CPU" in run("run", "isotherm").stderr
+
+
+@pytest.mark.parametrize(
+    ("visible", "gpus"),
+    [
+        ("0", '"device=0"'),
+        ("1, 0", '"device=1,0"'),
+        ("GPU-1a2b,GPU-3c4d", '"device=GPU-1a2b,GPU-3c4d"'),
+        ("1,-1,0", '"device=1"'),
+        ("", None),
+        ("-1", None),
+    ],
+)
+def test_gpus_that_are_hidden_from_the_caller_stay_hidden(
+    visible: str, gpus: str | None, tools: Path, run: Run
+) -> None:
+    engine(tools, "docker")
+    add(tools, "nvidia-smi", "#!/bin/bash\necho NVIDIA H100\necho NVIDIA H100\n")
+    done = run("run", "isotherm", "doctor", CUDA_VISIBLE_DEVICES=visible)
+    assert after(done.stdout, "--gpus") == ([gpus] if gpus else [])
+    assert "localhost/isotherm:cuda" in done.stdout, "the image of this host"
+    assert ("hides every GPU" in done.stderr) == (gpus is None)
+    assert "CUDA_VISIBLE_DEVICES" not in after(done.stdout, "--env"), "all that the container has are visible there"
+
+
+def test_a_number_that_could_mean_two_gpus_is_refused(tools: Path, run: Run) -> None:
+    engine(tools, "docker")
+    add(tools, "nvidia-smi", "#!/bin/bash\necho NVIDIA H100\necho NVIDIA T4\n")
+    refused = run("run", "isotherm", CUDA_VISIBLE_DEVICES="1", expect=2)
+    assert "name them by UUID" in refused.stderr
+    by_order = run("run", "isotherm", CUDA_VISIBLE_DEVICES="1", CUDA_DEVICE_ORDER="PCI_BUS_ID")
+    assert after(by_order.stdout, "--gpus") == ['"device=1"']
+    by_name = run("run", "isotherm", CUDA_VISIBLE_DEVICES="GPU-1a2b")
+    assert after(by_name.stdout, "--gpus") == ['"device=GPU-1a2b"']
 
 
 def test_podman_needs_a_description_of_the_gpus(tools: Path, run: Run) -> None:

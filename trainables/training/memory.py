@@ -8,8 +8,21 @@ from pathlib import Path
 import torch
 
 _STATUS = Path("/proc/self/status")
-# What torch's CPU allocator (c10/core/impl/alloc_cpu.cpp) and the CUDA libraries say where they raise no error class.
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDA out of memory")
+# What is said where memory ran out; the only list of such words, for errors and for the text of a worker's failure.
+_NO_MEMORY = (
+    "MemoryError",  # Python's, numpy's _ArrayMemoryError; as a class name in a traceback's last line
+    "OutOfMemoryError",  # torch's and Ray's
+    *("CUDA out of memory", "HIP out of memory"),  # torch's caching allocators (c10/cuda/CUDACachingAllocator.cpp)
+    *("CUDA error: out of memory", "HIP error: out of memory"),  # torch.AcceleratorError: a call beyond the allocator
+    *("CUDA_ERROR_OUT_OF_MEMORY", "[CUDA]: out of memory"),  # the driver's interface, and Triton's words for it
+    *("can't allocate memory", "not enough memory", "Cannot allocate memory"),  # c10/core/impl/alloc_cpu.cpp; ENOMEM
+    # cuBLAS makes its handle, and cuDNN its workspace, at the first use: with a full device that is where it ends.
+    # Their documentations name a failed allocation as the cause of each.
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"),
+    *("HIPBLAS_STATUS_ALLOC_FAILED", "HIPBLAS_STATUS_NOT_INITIALIZED"),
+    *("CUDNN_STATUS_ALLOC_FAILED", "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+    *("CUSOLVER_STATUS_ALLOC_FAILED", "CUSPARSE_STATUS_ALLOC_FAILED"),
+)
 
 
 def reset_peak(device: torch.device) -> None:
@@ -47,7 +60,15 @@ def cap_device(device: torch.device, share: float) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: CUDA's, the CPU allocator's, Python's."""
+    """Whether an error says that memory ran out: the device's, the CPU allocator's, Python's.
+
+    Words count in errors of the runtime and the system alone: an error of another class may quote them.
+    """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    return isinstance(error, RuntimeError | OSError) and says_out_of_memory(str(error))
+
+
+def says_out_of_memory(text: str) -> bool:
+    """Whether a line of text, such as the last of a traceback, says that memory ran out."""
+    return any(words in text for words in _NO_MEMORY)

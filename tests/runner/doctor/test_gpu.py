@@ -21,7 +21,7 @@ class Driver(Nvml):
     """As `Nvml`, with a driver's version."""
 
     def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
-        return "580.65"
+        return "570.86"
 
     def nvmlSystemGetCudaDriverVersion(self) -> int:  # noqa: N802
         return 12080
@@ -59,7 +59,7 @@ def test_a_driver_that_answers(place: Any, one: Any) -> None:
     library = gpus(0)
     found = one(gpu.check, "NVML", nvml=lambda: library)
     assert found.level == "ok"
-    assert "580.65, 1 GPU" in found.what
+    assert "570.86, 1 GPU" in found.what
     assert library.opened == 0, "it is closed again"
 
 
@@ -116,8 +116,8 @@ def test_a_device_file_that_cannot_be_opened(place: Any, one: Any) -> None:
     ("build", "level", "words"),
     [
         (TorchBuild("2.13.0", "12.8", True), "ok", "sees the GPU"),
-        (CPU_BUILD, "warn", "VARIANT=cuda"),
-        (CUDA_BUILD, "warn", "up to 12.8"),
+        (CPU_BUILD, "error", "VARIANT=cuda"),
+        (CUDA_BUILD, "error", "CUDA 13.0 needs driver 580 or newer; the driver is 570.86, for CUDA up to 12.8"),
         (TorchBuild("2.13.0", "13.0", True, ("Tesla K80 (compute capability 3.7)",)), "warn", "Tesla K80"),
     ],
 )
@@ -129,6 +129,24 @@ def test_pytorch_against_the_driver(place: Any, build: TorchBuild, level: str, w
     assert words in f"{found.what} {found.mend}"
     [found] = gpu.check_torch(dataclasses.replace(here, execution=CUDA), build)
     assert found.level == ("ok" if level == "ok" else "error")
+
+
+@pytest.mark.parametrize("build", [CPU_BUILD, CUDA_BUILD])
+def test_gpus_that_are_not_to_be_used_are_no_fault(
+    build: TorchBuild, place: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node(place.root)
+    here = dataclasses.replace(place, nvml=lambda: gpus(0))
+    [found] = gpu.check_torch(dataclasses.replace(here, execution=ExecutionSpec(device="cpu")), build)
+    assert found.level == "ok"
+    for value in ("", "-1", "-1,0"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert [found.level for found in gpu.check_torch(here, build)] == ["ok"], value
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert [found.level for found in gpu.check_torch(here, build)] == ["error"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    driver = dataclasses.replace(here, cluster=True)
+    assert [found.level for found in gpu.check_torch(driver, build)] == ["warn"], "its nodes train"
 
 
 def test_the_build_that_is_installed(place: Any) -> None:

@@ -20,10 +20,10 @@ def ok(size: int, peak: int) -> Measurement:
 
 
 def curve(stopped: str = "memory") -> Curve:
-    made = Curve(seconds=3.0)
+    made = Curve()
     for one in (ok(1, GB), ok(8, 2 * GB), ok(32, 5 * GB)):
         made.add(one)
-    made.ended((1, 8, 32, 128), 6 * GB, stopped)  # type: ignore[arg-type]
+    made.ended((1, 8, 32, 128), 6 * GB, stopped, 8.0)  # type: ignore[arg-type]
     return made
 
 
@@ -50,7 +50,7 @@ def test_what_other_work_may_have_disturbed_holds_for_an_hour(
     cache.store(QUESTION, cache.load(QUESTION))
     assert cache.load(QUESTION) == stored
     assert cache.load(QUESTION).begun_at == stored.begun_at, "storing again makes nothing younger"
-    [path] = (tmp_path / "probe-2").glob("*.json")
+    [path] = (tmp_path / "probe-3").glob("*.json")
     for hours in (2, -2):  # a clock that was set back is no reason to keep it
         document = json.loads(path.read_text())
         document["curve"]["begun_at"] = time.time() - hours * 3600
@@ -60,18 +60,29 @@ def test_what_other_work_may_have_disturbed_holds_for_an_hour(
 
 def test_limits_are_applied_when_looked_up() -> None:
     sizes = (1, 8, 32, 128)
-    found = curve().search(sizes, 6 * GB)
+    found = curve().search(sizes, 6 * GB, 8.0)
     assert found is not None
     assert found.chosen is not None
     assert found.chosen.micro_batch == 32
-    tighter = curve().search(sizes, 3 * GB)
+    tighter = curve().search(sizes, 3 * GB, 8.0)
     assert tighter is not None
     assert tighter.chosen is not None
     assert tighter.chosen.micro_batch == 8
-    assert curve().search(sizes, 8 * GB) is None, "more memory reopens a search that memory had ended"
-    assert curve("plateau").search(sizes, 8 * GB) is not None
-    assert curve().search(sizes, GB // 2) is None, "nothing of it fits: smaller sizes must be looked at"
-    assert curve().search((1, 2), 6 * GB) is None, "other sizes are another search"
+    assert curve().search(sizes, 8 * GB, 8.0) is None, "more memory reopens a search that memory had ended"
+    assert curve("plateau").search(sizes, 8 * GB, 8.0) is not None
+    assert curve().search(sizes, GB // 2, 8.0) is None, "nothing of it fits: smaller sizes must be looked at"
+    assert curve().search((1, 2), 6 * GB, 8.0) is None, "other sizes are another search"
+
+
+def test_an_answer_that_time_cut_short_ends_with_the_hour_or_with_more_time() -> None:
+    sizes = (1, 8, 32, 128)
+    made = curve("time")
+    assert made.search(sizes, 6 * GB, 8.0) is not None
+    assert made.search(sizes, 6 * GB, 60.0) is None, "there is more time now"
+    for hours in (2, -2):
+        old = dataclasses.replace(made.searches[0], at=time.time() - hours * 3600)
+        assert dataclasses.replace(made, searches=[old]).search(sizes, 6 * GB, 8.0) is None
+    assert len(made.measured) == 3, "what was measured stays known"
 
 
 def test_an_out_of_memory_counts_under_the_same_limit_or_less() -> None:

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.probe.packing import copies_on_gpu, copies_that_fit, disturbed, makespan, reserved_cores, threads_on_cpu
+from runner.probe.packing import (
+    Kind,
+    copies_that_fit,
+    disturbed,
+    gains_on_gpu,
+    gpu_share,
+    makespan,
+    reserved_cores,
+    spread,
+    threads_on_cpu,
+)
 
 
 def saturating(knee: float):
@@ -13,11 +23,12 @@ def saturating(knee: float):
 
 
 def test_copies_go_up_while_the_total_does_and_memory_allows() -> None:
-    assert copies_on_gpu(saturating(1), 100, fit=8) == 1
-    assert copies_on_gpu(saturating(4), 100, fit=8) == 4
-    assert copies_on_gpu(saturating(100), 100, fit=100) == 8
-    assert copies_on_gpu(saturating(100), 100, fit=3) == 2
-    assert copies_on_gpu(lambda copies: None, 100, fit=8) == 1, "copies that fail are no gain"
+    assert gains_on_gpu(saturating(1), 100, most=8) == {}
+    assert gains_on_gpu(saturating(4), 100, most=8) == {2: 200, 4: 400}
+    assert max(gains_on_gpu(saturating(100), 100, most=100)) == 8
+    assert max(gains_on_gpu(saturating(100), 100, most=3)) == 2
+    assert gains_on_gpu(lambda copies: None, 100, most=8) == {}, "what is not known is no gain"
+    assert gains_on_gpu(lambda copies: 0.0, 100, most=8) == {}, "nor are copies that fail"
 
 
 def test_copies_that_fit() -> None:
@@ -76,3 +87,44 @@ def test_makespan_of_equal_trials() -> None:
     assert makespan([10.0] * 4, [1.0] * 4, 2.0) == 20.0
     assert makespan([10.0] * 4, [0.5] * 4, 1.0) == 20.0
     assert makespan([], [], 1.0) == 0.0
+
+
+def kind(count: int, most: int = 8, windows: float = 1000.0, cores: int = 1) -> Kind:
+    """Copies that share a GPU gain a fifth with each doubling."""
+    totals = {1: 100.0, 2: 120.0, 4: 144.0, 8: 172.8}
+    return Kind(count, windows, {copies: total for copies, total in totals.items() if copies <= most}, cores)
+
+
+@pytest.mark.parametrize(
+    ("trials", "gpus", "cores", "copies"),
+    [
+        (8, 4, 64, 2),  # two on each, where Ray would put all eight on the first
+        (8, 1, 64, 8),
+        (3, 4, 64, 1),
+        (9, 4, 64, 3),  # with shares of a half the ninth would wait for a whole trial
+        (32, 4, 64, 8),
+        (64, 4, 64, 8),
+        (8, 4, 4, 1),  # cores for four at once: one on each
+    ],
+)
+def test_trials_are_spread_over_all_gpus(trials: int, gpus: int, cores: int, copies: int) -> None:
+    assert spread([kind(trials)], gpus, cores) == [copies]
+
+
+def test_kinds_share_the_gpus() -> None:
+    # Four large trials take the four GPUs first; the eight small ones then find one GPU each two.
+    assert spread([kind(4, most=1, windows=10_000), kind(8)], 4, 64) == [1, 2]
+    assert spread([], 4, 64) == []
+
+
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 64), st.sampled_from([1, 2, 4, 8]))
+def test_shares_never_pack_more_than_was_measured_to_gain(trials: int, gpus: int, cores: int, most: int) -> None:
+    [copies] = spread([kind(trials, most)], gpus, cores)
+    assert 1 <= copies <= most
+    assert copies * gpu_share(copies) <= 1
+    assert 1 / gpu_share(copies) < copies + 1, "no more copies than that find room"
+
+
+def test_between_measured_numbers_of_copies_the_total_is_a_straight_line() -> None:
+    assert kind(1).total(4) == 144.0
+    assert kind(1).total(3) == pytest.approx(132.0)

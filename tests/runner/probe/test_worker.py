@@ -7,15 +7,18 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from runner.probe.child import ProbeError, Worker
+from runner.probe.messages import Request
 from runner.probe.prober import Prober
 from runner.probe.question import Options, Question
-from runner.probe.worker import Request
+from runner.probe.together import run_together
+from runner.probe.worker import CudaMeter
 from trainables.schema import ModelShape, ResolvedData, ResolvedTraining, SplitSpec, TaskSpec, TrialSpec
 
 GB = 10**9
@@ -92,23 +95,69 @@ def test_other_scalings_and_a_batch_that_does_not_divide(worker: Worker, scaling
     assert worker.ask(request(16, spec=other, activation_checkpointing=True), timeout_s=60).ok
 
 
-def test_a_worker_that_is_killed_is_an_answer_and_the_next_size_gets_a_new_one(worker: Worker) -> None:
-    worker.start()
+def kill(worker: Worker, kills: list[int], raised: int = 0) -> None:
+    """As the kernel does: it counts, then it kills."""
     assert worker.pid is not None
-    threading.Timer(0.3, os.kill, (worker.pid, signal.SIGKILL)).start()
-    killed = worker.ask(request(1, steps=10**9), timeout_s=60)
-    assert killed.outcome == "out_of_memory"
-    assert killed.peak_bytes > 0
-    assert "killed" in killed.detail
-    assert worker.ask(request(8), timeout_s=60).ok
+    kills[0] += raised
+    os.kill(worker.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("raised", "limit_bytes", "outcome"),
+    [(0, None, "killed"), (1, None, "out_of_memory"), (0, 10 * GB, "killed"), (0, "just above", "out_of_memory")],
+)
+def test_a_kill_counts_as_out_of_memory_only_with_evidence(
+    raised: int, limit_bytes: int | str | None, outcome: str
+) -> None:
+    kills = [3]
+    with Worker(lambda: kills[0]) as worker:
+        worker.start()
+        if limit_bytes == "just above":
+            limit_bytes = int(1.2 * worker.ask(request(1), timeout_s=60).peak_bytes)
+            worker.start()
+        threading.Timer(0.5, kill, (worker, kills, raised)).start()
+        killed = worker.ask(request(1, steps=10**9), timeout_s=60, limit_bytes=limit_bytes)  # type: ignore[arg-type]
+        assert killed.outcome == outcome
+        assert killed.peak_bytes > 0
+        assert "killed" in killed.detail
+        assert worker.ask(request(8), timeout_s=60).ok, "the next size gets a new process"
+
+
+def test_a_kill_at_the_start_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Worker(lambda: 0) as worker:
+        worker.begin(request(1), timeout_s=60)
+        kill(worker, [0])
+        failed = worker.ready()
+    assert failed is not None
+    assert failed.outcome == "killed"
+
+
+def test_the_clock_starts_when_the_worker_is_warm() -> None:
+    with Worker() as worker:
+        began = time.monotonic()
+        one = worker.ask(request(8), timeout_s=60)
+        whole = time.monotonic() - began
+    assert one.ok
+    assert 0 < one.seconds < whole / 2, "the start of the process alone takes longer"
+    assert one.span[1] - one.span[0] <= one.seconds
+    assert began < one.span[0] < one.span[1] < began + whole
+
+
+def test_copies_begin_together_however_late_one_of_them_started() -> None:
+    with Worker() as first, Worker() as second:
+        assert first.ask(request(8), timeout_s=60).ok, "the second is yet to be started"
+        both = run_together([first, second], request(8, crowded=True), timeout_s=60, limit_bytes=None)
+    assert both is not None
+    assert both.ok
+    assert both.span[1] - both.span[0] >= 0.05, "all go on for the whole time"
 
 
 def test_time_and_the_guard_end_a_size(worker: Worker) -> None:
     slow = worker.ask(request(1, steps=10**9), timeout_s=0.5)
     assert slow.outcome == "timeout"
-    guarded = worker.ask(request(8), timeout_s=60, guard=lambda resident: "too large" if resident > 10**6 else "")
+    guarded = worker.ask(request(8), timeout_s=60, limit_bytes=10**6)
     assert guarded.outcome == "out_of_memory"
-    assert guarded.detail == "too large"
+    assert guarded.detail == "passed 0.00 GB"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
@@ -201,3 +250,16 @@ def test_activation_checkpointing_is_tried_before_giving_up(worker: Worker) -> N
         refused = prober.decide(question(spec=deep))
     assert not refused.feasible
     assert "with activation checkpointing" in refused.reason
+
+
+def test_the_context_is_part_of_every_size_that_one_process_measures() -> None:
+    used = [5 * GB]  # others' memory
+    meter = CudaMeter(lambda: used[0])
+    meter.begin()
+    used[0] += int(0.5 * GB) + 2 * GB  # a context, and what the allocator took from the device
+    assert meter.peak(2 * GB, 2 * GB, alone=True) == int(2.5 * GB)
+    meter.begin()
+    used[0] -= GB  # the next size, once the cache was emptied
+    assert meter.peak(int(1.5 * GB), GB, alone=True) == 2 * GB, "the context was there before"
+    used[0] += 9 * GB  # copies of it
+    assert meter.peak(GB, GB, alone=False) == int(1.5 * GB)

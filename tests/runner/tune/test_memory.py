@@ -84,6 +84,25 @@ def test_the_ledgers_record_wins_and_only_an_out_of_memory_halves_it() -> None:
     assert next_record(other, state(32, "out_of_memory"), 128) == other, "another device: decided anew"
 
 
+def attempts(*micro_batches: int, status: str) -> CellState:
+    made = state(micro_batches[-1], status)
+    made.attempts = [state(size, None).attempts[0] for size in micro_batches]
+    return made
+
+
+def test_the_pinned_micro_batch_is_tried_again_once_something_else_ended_a_smaller_one() -> None:
+    planned = record(8)  # a plan made while another program took memory
+    for status in ("failed", "interrupted", "thermal_stop"):
+        assert next_record(planned, attempts(64, 32, status=status), 128) == record(64)
+    assert next_record(planned, attempts(64, 32, 16, status="interrupted"), 128) == record(64)
+    assert next_record(planned, attempts(64, 32, status="out_of_memory"), 128) == record(16), "not at once"
+    again = attempts(64, 32, 64, 32, status="interrupted")
+    assert next_record(planned, again, 128) == record(32), "it ran out of memory twice: it stays halved"
+    assert next_record(planned, attempts(64, 64, status="failed"), 128) == record(64)
+    moved = record(128, device="cuda")
+    assert next_record(moved, attempts(64, 32, status="failed"), 128) == moved
+
+
 def test_what_a_trial_asks_for() -> None:
     def asked(**changes: Any) -> dict[str, float]:
         return _resources({"job": {"execution": record(8, **changes).model_dump(mode="json")}}).required_resources

@@ -1,0 +1,192 @@
+"""The trial that a worker measures: the real model, optimizer and step, on random windows of the trial's shapes.
+
+Tensor names: B windows of a batch, T rows of the table, F features, N windows, S window statistics.
+"""
+
+import statistics
+import time
+from typing import NamedTuple
+
+import numpy as np
+import psutil
+import torch
+
+from runner.probe.messages import Request
+from trainables.data.scaling import WindowMoments
+from trainables.data.windows import SplitIndex, Windows
+from trainables.schema import ExecutionRecord, TrialSpec
+from trainables.training.learner import Learner, Schedule
+from trainables.training.losses import make_loss
+from trainables.training.metrics import Prior
+from trainables.training.step import eval_step, train_step
+
+MAX_STEPS = 50  # timed ones; the first step, which allocates the optimizer's state, is not
+MIN_STEPS = 3
+SLOW = 5  # times the measuring time: one step that takes longer must do
+MAX_PIECES = 64
+
+
+class Timing(NamedTuple):
+    """What timing steps gave.
+
+    Attributes:
+        seconds_per_step: one optimizer step over the global batch.
+        others_cores: processors that other processes kept busy meanwhile.
+        span: from the first timed step to the end of the last, in seconds of the host's monotonic clock.
+    """
+
+    seconds_per_step: float
+    others_cores: float
+    span: tuple[float, float]
+
+
+class _Seconds(NamedTuple):
+    """One step: its pieces, and the optimizer."""
+
+    pieces: float
+    optimizer: float
+
+    @property
+    def total(self) -> float:
+        return self.pieces + self.optimizer
+
+
+class _Others:
+    """Processor time of the host that other processes take, from now on; what a hypervisor withholds is counted."""
+
+    def __init__(self) -> None:
+        self._since, self._busy, self._own = time.monotonic(), self._host_busy(), time.process_time()
+
+    def cores(self) -> float:
+        """Processors that others kept busy, on average."""
+        others_s = self._host_busy() - self._busy - (time.process_time() - self._own)
+        return max(0.0, others_s / max(time.monotonic() - self._since, 1e-3))
+
+    @staticmethod
+    def _host_busy() -> float:
+        # A guest's time is part of user's.
+        resting = {"idle", "iowait", "guest", "guest_nice"}
+        return float(sum(value for name, value in psutil.cpu_times()._asdict().items() if name not in resting))
+
+
+class ProbedTrial:
+    """A trial's model, optimizer and windows, and its steps: `warm_up` first, then `measure`."""
+
+    def __init__(self, request: Request, device: torch.device) -> None:
+        spec = request.spec
+        self._request, self._device = request, device
+        torch.manual_seed(spec.training.seed)
+        self._windows = random_windows(spec, request.n_rows, request.n_windows, device)
+        self._schedule = Schedule(spec, request.n_windows)
+        self._batch = self._schedule.batch
+        self._accumulation = -(-self._batch // request.micro_batch)
+        self._loss = make_loss(spec.training, spec.task.kind, Prior(0.5, 0.25))
+        record = ExecutionRecord(
+            micro_batch=request.micro_batch,
+            accumulation=self._accumulation,
+            threads=request.threads,
+            device=request.device,
+            activation_checkpointing=request.activation_checkpointing,
+            checkpoint_interval_s=1.0,
+        )
+        self._learner = Learner(spec, record, self._schedule, self._loss, device)
+        # The step waits for the device before it calls the optimizer (it looks at the gradient's norm): a clear cut.
+        self._at_optimizer: list[float] = []
+        self._learner.optimizer.register_step_pre_hook(lambda *_: self._at_optimizer.append(time.perf_counter()))
+        self._pieces = min(2, self._accumulation)  # gradients exist beside activations from the second piece on
+
+    def warm_up(self) -> None:
+        """Make the first step, which allocates what later ones use, and choose how many pieces later ones take.
+
+        A request for whole steps has no warm-up: its steps are what is asked for.
+        """
+        if self._request.steps is not None:
+            self._pieces = self._accumulation
+            return
+        first = self._timed()
+        if self._accumulation > 2:
+            # Copies at once run for a given time, in several steps; of one alone each step may take the measuring time.
+            step_s = self._request.measure_s / (MIN_STEPS if self._request.crowded else 1)
+            affordable = int(step_s * self._pieces / first.total)
+            self._pieces = max(2, min(affordable, self._accumulation, MAX_PIECES))
+
+    def measure(self) -> Timing:
+        """Time steps, over as many pieces as there is time for, and evaluate a micro-batch."""
+        best = self._learner.weights()  # the best weights so far are kept beside the live ones
+        others, began = _Others(), time.monotonic()
+        steps = self._repeat()
+        span, others_cores = (began, time.monotonic()), others.cores()
+        self.evaluate()
+        del best
+        # What else runs on a host only ever slows a step, so sizes are compared by their fastest; what runs at the same
+        # time on purpose is part of what is asked, and its throughput is steps over time.
+        typical = statistics.fmean if self._request.crowded else min
+        pieces_s = typical([step.pieces for step in steps]) / self._pieces
+        seconds = pieces_s * self._accumulation + typical([step.optimizer for step in steps])
+        return Timing(seconds, others_cores, span)
+
+    def _repeat(self) -> list[_Seconds]:
+        if self._request.steps is not None:
+            return [self._timed() for _ in range(self._request.steps)]
+        steps = [self._timed()]
+        spent, measure_s = steps[0].total, self._request.measure_s
+        # Copies that are measured together all go on for the whole time: one that ends early flatters the others.
+        most = float("inf") if self._request.crowded else MAX_STEPS
+        while spent <= SLOW * measure_s and len(steps) < most:
+            if len(steps) >= MIN_STEPS and spent >= measure_s:
+                break
+            steps.append(self._timed())
+            spent += steps[-1].total
+        return steps
+
+    def _timed(self) -> _Seconds:
+        self._at_optimizer.clear()
+        started = time.perf_counter()
+        self.step()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        ended, [middle] = time.perf_counter(), self._at_optimizer
+        return _Seconds(middle - started, ended - middle)
+
+    def step(self) -> None:
+        """One optimizer step over the pieces that fit into the measuring time."""
+        size = min(self._pieces * self._request.micro_batch, self._batch)
+        index_B = torch.arange(size, device=self._device) % len(self._windows)
+        training = self._request.spec.training
+        train_step(
+            self._learner.model,
+            self._learner.optimizer,
+            self._windows,
+            index_B,
+            micro_batch=self._request.micro_batch,
+            loss=self._loss,
+            clip=training.clip,
+            dtype=self._request.spec.dtype,
+            step=0,
+        )
+
+    def evaluate(self) -> None:
+        """Outputs of one micro-batch."""
+        index_B = torch.arange(self._request.micro_batch, device=self._device) % len(self._windows)
+        eval_step(self._learner.model, self._windows, index_B, dtype=self._request.spec.dtype)
+
+
+def random_windows(spec: TrialSpec, n_rows: int, n_windows: int, device: torch.device) -> Windows:
+    """Windows of the trial's shapes; their values do not matter to time or memory."""
+    shape = spec.model
+    random = np.random.default_rng(0)
+    n_rows = max(n_rows, shape.context + 1)
+    values_TF = torch.from_numpy(random.standard_normal((n_rows, shape.n_features), dtype=np.float32)).to(device)
+    ends_N = np.arange(n_windows) % (n_rows - shape.context + 1) + shape.context - 1
+    index = SplitIndex(
+        ends_N=ends_N,
+        labels_N=(random.random(len(ends_N)) < 0.5).astype(np.float64),
+        dates_N=np.zeros(len(ends_N), dtype="datetime64[ns]"),
+        assets_N=np.full(len(ends_N), "", dtype=np.str_),
+        bars_N=ends_N,
+    )
+    moments = None
+    if spec.data.scaling == "revin":
+        zeros_NF = np.zeros((len(ends_N), shape.n_features))
+        moments = WindowMoments(zeros_NF, zeros_NF + 1, np.zeros((len(ends_N), shape.n_window_stats)))
+    return Windows(values_TF, index, shape.context, moments)
