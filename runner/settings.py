@@ -19,7 +19,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from runner.paths import RUN_NAME
+from runner.paths import wrong_name
 from runner.thermal.spec import ThermalSpec
 from trainables.schema import DataSpec, ExecutionSpec, ModelSpec, Spec, TaskSpec, TrainingSpec
 
@@ -165,8 +165,8 @@ class SweepSettings(BaseSettings):
     @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str) -> str:
-        if not RUN_NAME.fullmatch(value):
-            raise ValueError(f"{value!r} is no run name: letters, digits, '.', '_', '-', 64 at most, no path")
+        if wrong := wrong_name(value):
+            raise ValueError(wrong)
         return value
 
     @field_validator("storage_path")

@@ -26,7 +26,7 @@ from runner.thermal import TEMPERATURE
 from runner.tune import environment
 from runner.versions import code_version, library_versions
 from trainables.errors import ConfigError, Problem
-from trainables.files import is_storage_trouble, replace_text
+from trainables.files import LogFile, is_storage_trouble, real_folder, replace_text
 
 log = logging.getLogger(__name__)
 
@@ -123,8 +123,7 @@ def _refuse(plan: Plan) -> None:
 
 @contextmanager
 def _log_file(paths: RunPaths) -> Iterator[None]:
-    paths.logs.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(paths.logs / "driver.log", encoding="utf-8")
+    handler = LogFile(paths.writable(paths.logs / "driver.log"))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     try:
@@ -139,7 +138,7 @@ def _write_down(sweep: Sweep, plan: Plan, recorder: Recorder) -> None:
     paths = plan.paths
     _close_what_stayed_open(recorder)
     for folder in (paths.predictions, paths.checkpoints, paths.logs):
-        folder.mkdir(parents=True, exist_ok=True)
+        real_folder(folder, paths.root)
     replace_text(paths.sweep_yaml, sweep.file.text)
     config = sweep.settings.model_dump(mode="json")
     replace_text(paths.resolved, json.dumps(config, indent=2) + "\n")

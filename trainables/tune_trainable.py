@@ -18,7 +18,7 @@ from ray import tune
 
 from trainables import answers
 from trainables.data import catalog, windows
-from trainables.files import is_storage_trouble, replacing
+from trainables.files import LogFile, is_storage_trouble, real_folder, replacing
 from trainables.schema import ExecutionRecord, Spec, TrialSpec
 from trainables.storage import StoragePlace
 from trainables.training import memory, stores
@@ -160,6 +160,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
             self._saved = dict(result)
         if report.done:
             outcome = trainer.result()
+            real_folder(self._job.predictions.parent, self._job.predictions.parent.parent)
             with replacing(self._job.predictions) as aside:
                 trainer.predictions().to_parquet(aside, index=False)
             if self._store is not None and trainer.best_weights is not None:
@@ -267,8 +268,8 @@ def _trial_data(job: TrialJob) -> windows.TrialData:
 
 
 def _log_to(path: Path) -> logging.Handler:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    real_folder(path.parent, path.parent.parent)
+    handler = LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger("trainables").setLevel(logging.INFO)

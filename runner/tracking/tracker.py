@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 from runner.ledger import AnyRecord, LedgerView
 from runner.paths import RunPaths
 from trainables.errors import Problem
+from trainables.files import open_appending
 
 log = logging.getLogger(__name__)
 
@@ -213,9 +214,8 @@ class TrackerQueue:
 
     def _run_process(self) -> None:
         """Start the process and listen to it until it ends."""
-        self._paths.logs.mkdir(parents=True, exist_ok=True)
         root = self._paths.root.resolve()
-        with (self._paths.logs / f"{self.name}.log").open("a", encoding="utf-8") as library_log:
+        with open_appending(self._paths.writable(self._paths.logs / f"{self.name}.log")) as library_log:
             process = subprocess.Popen(
                 # -P: the runs folder, which is the working directory, must not become a place to import from
                 [sys.executable, "-P", "-m", "runner.tracking.worker"],
