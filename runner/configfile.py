@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from runner.settings import USER_INFO
+from runner.settings import holds_credentials
 from trainables.errors import ConfigError, Problem
 
 MAX_BYTES = 1_000_000  # a sweep file is a page or two; anything larger is a mistake
@@ -141,11 +141,11 @@ class _Walker:
         except (yaml.YAMLError, ValueError) as error:
             self._problem(node, location, f"cannot be read: {str(error).splitlines()[0]}", "write a plain value")
             return None
-        if isinstance(value, str) and USER_INFO.search(value):
+        if isinstance(value, str) and holds_credentials(value):
             self._problem(
                 node,
                 location,
-                "a URI with user information does not belong in a sweep file",
+                "a URI with user information or credentials does not belong in a sweep file",
                 "put user and password in the environment or in .env",
             )
         return value

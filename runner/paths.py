@@ -46,6 +46,17 @@ class RunPaths:
         """
         refuse_links(self.root, LEVELS, shallow=self.wandb.name)
 
+    def refuse_linked_store(self) -> None:
+        """MLflow's default store is next to the run, in a folder that may be somebody else's as well.
+
+        Raises:
+            ConfigError: a part of it is a link.
+        """
+        for name in (self.mlflow_db.name, f"{self.mlflow_db.name}.lock", "mlartifacts"):
+            if (place := self.root.parent / name).is_symlink():
+                mend = "remove it, or name the store: tracking.mlflow.uri, or isotherm sync --mlflow-uri"
+                raise ConfigError(Problem(place=str(place), message="is a link", mend=mend))
+
     @property
     def sweep_yaml(self) -> Path:
         """The sweep file as given."""

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from runner.device import Device
 from runner.grid import Cell, Grid
 from runner.ledger import LedgerView
@@ -15,6 +17,7 @@ from runner.probe.packing import makespan
 from runner.probe.prober import Prober
 from runner.probe.question import Decides, Decision, Options, Question
 from runner.settings import SweepSettings, UserSettings
+from trainables.errors import LedgerError
 from trainables.schema import ExecutionRecord, ExecutionSpec
 
 # Measured on a quickstart sweep (Ray 2.60, Linux): a trial's process peaks 0.20 to 0.28 GB above the probe's: Ray, and
@@ -101,7 +104,7 @@ def assign(grid: Grid, view: LedgerView, settings: SweepSettings, prober: Decide
 def _assigned(cell: Cell, view: LedgerView, execution: ExecutionSpec, device: Device, prober: Decides | None) -> Cell:
     known = view.cells.get(cell.key)
     if known is not None and known.execution and _is_here(known.execution, device):
-        return dataclasses.replace(cell, record=ExecutionRecord.model_validate(known.execution))
+        return dataclasses.replace(cell, record=pinned(cell.key, known.execution))
     if prober is None or cell.infeasible:
         return cell
     decision = prober.decide(question(cell, execution, device))
@@ -109,6 +112,23 @@ def _assigned(cell: Cell, view: LedgerView, execution: ExecutionSpec, device: De
         return dataclasses.replace(cell, decision=decision, infeasible=_refusal(cell, decision))
     record = decision.record(execution.checkpoint_interval_s)
     return dataclasses.replace(cell, record=record, decision=decision)
+
+
+def pinned(key: str, execution: dict[str, Any]) -> ExecutionRecord:
+    """The execution record that a ledger holds for a key.
+
+    Raises:
+        LedgerError: it is none.
+    """
+    try:
+        return ExecutionRecord.model_validate(execution)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise LedgerError(
+            f"key {key}: the ledger's execution record has a wrong {where} ({first['msg']})\n"
+            "    mend: restore the ledger from a copy, or run the sweep under another name"
+        ) from error
 
 
 def _is_here(execution: dict[str, Any], device: Device) -> bool:

@@ -23,6 +23,7 @@ from runner.storage.mirror import Mirror, NoMirror
 from runner.storage.mirror import begin as begin_mirror
 from runner.sweepfile import Sweep
 from runner.thermal import TEMPERATURE
+from runner.tracking import addresses
 from runner.tune import environment
 from runner.versions import code_version, library_versions
 from trainables.errors import ConfigError, Problem
@@ -52,6 +53,7 @@ def run(
         InputError: anything wrong with the input, an `error` gate, or no cell that can be run honestly; nothing was
             started.
     """
+    addresses.admit(sweep)
     _examine(sweep, console, runs, data_root, cluster=address is not None)
     restore.bring(sweep.settings, runs, data_root, console)
     environment.prepare(cluster=address is not None)
@@ -192,6 +194,9 @@ def _run_cells(
     from runner import trackers  # imports Ray, whose variables are set by now
     from runner.tune import drain as draining
 
+    mlflow = sweep.settings.tracking.mlflow
+    if mlflow is not None and mlflow.uri is not None:
+        addresses.note(mlflow.uri)
     tracking = trackers.make(sweep.settings.tracking, plan.paths)
     for callback in tracking:
         recorder.listen(callback.on_record)

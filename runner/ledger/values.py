@@ -5,6 +5,7 @@ compared, numbers are finite, and what is nested has the shape that its readers 
 """
 
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
@@ -80,7 +81,11 @@ Attempt = Annotated[int, Field(ge=0, le=1_000_000)]
 Plain = Annotated[dict[str, Any], AfterValidator(plain)]
 Numbers = Annotated[dict[str, float | None], AfterValidator(_finite)]
 
-_TEXTS = ("status", "reason")  # of a result
+# Results that are calculated with, or are numbers in `results.parquet`.
+_NUMERIC = re.compile(
+    r"(val|test|train|skill|prior|held|throttled|evaluation|samples|seconds|predicted|peak|max)(_.*)?"
+    r"|epochs|best_epoch|steps|collapsed|diverged|lr|weight_decay|global_batch|micro_batch|accumulation|threads"
+)
 _NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 # ---- nested values, as far as they are read; what else is in them is any JSON value -------------------------------
@@ -177,12 +182,16 @@ def _shaped(shape: type[BaseModel]) -> AfterValidator:
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """Columns of the results: numbers, but for two; a word for what is not finite is no number."""
-    known = {name: None if value in _NOT_FINITE else value for name, value in values.items()}
-    for name, value in known.items():
-        if not (value is None or isinstance(value, str if name in _TEXTS else bool | int | float)):
-            raise ValueError(f"{name}: {'a text' if name in _TEXTS else 'a number'} is needed")
-    return known
+    """Columns of the results: what is calculated with is a number, or unknown where a word says that it is not finite.
+
+    Raises:
+        ValueError: a text for a number, or a nested value.
+    """
+    for name, value in values.items():
+        numeric = _NUMERIC.fullmatch(name) and value not in _NOT_FINITE
+        if not (value is None or isinstance(value, bool | int | float | (bool if numeric else str))):
+            raise ValueError(f"{name}: {'a number' if numeric else 'a number or a text'} is needed")
+    return {name: None if isinstance(value, str) and value in _NOT_FINITE else value for name, value in values.items()}
 
 
 Labels = Annotated[Plain, _shaped(_Labels)]

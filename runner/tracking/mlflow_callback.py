@@ -1,10 +1,14 @@
 """Feeds MLflow."""
 
+import logging
+
 from runner.paths import RunPaths
 from runner.settings import MlflowSpec, Secrets
 from runner.tracking.mlflow_tracker import MlflowTarget
 from runner.tracking.tracker import TrackerQueue
 from runner.tracking.tracker_callback import TrackerCallback
+
+log = logging.getLogger(__name__)
 
 
 class MlflowCallback(TrackerCallback):
@@ -15,7 +19,11 @@ class MlflowCallback(TrackerCallback):
 
 
 def mlflow_target(spec: MlflowSpec, secrets: Secrets) -> MlflowTarget:
-    """Where MLflow is, from the settings."""
+    """Where MLflow is, from the settings. Credentials go to the address that they were set for, and to no database."""
+    if spec.uri is None or not secrets.are_for(spec.uri):
+        if spec.uri is not None and (secrets.mlflow_tracking_token or secrets.mlflow_tracking_password):
+            log.warning("MLflow's credentials are for MLFLOW_TRACKING_URI: they are not sent to %s", spec.uri)
+        return MlflowTarget(uri=spec.uri, experiment=spec.experiment)
     return MlflowTarget(
         uri=spec.uri,
         experiment=spec.experiment,

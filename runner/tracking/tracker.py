@@ -16,12 +16,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from runner.ledger import AnyRecord, LedgerView
 from runner.paths import RunPaths
+from runner.settings import tracker_environment
 from trainables.errors import Problem
 from trainables.files import open_appending
 
@@ -87,6 +89,10 @@ class Target(BaseModel, ABC):
     def environment(self) -> dict[str, str]:
         """Settings that the tracking library takes from the environment alone; for the tracker's own process."""
         return {}
+
+    def working_folder(self, root: Path) -> Path:
+        """Where the tracker's process works; relative addresses start there."""
+        return root.parent
 
     @abstractmethod
     def build(self, paths: RunPaths) -> Tracker:
@@ -223,7 +229,8 @@ class TrackerQueue:
                 stdout=subprocess.PIPE,
                 stderr=library_log,
                 text=True,
-                cwd=root.parent,
+                cwd=self._target.working_folder(root),
+                env=tracker_environment(),
                 start_new_session=True,  # a Ctrl-C is for the driver, which then closes its trackers in good order
             )
         with process:
