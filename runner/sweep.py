@@ -14,7 +14,7 @@ from runner import baselines, doctor, lock, resources, results
 from runner import plan as planning
 from runner.grid import Cell
 from runner.ledger import CellEnded, CellRecorded, SweepEnded, SweepStarted
-from runner.paths import DATA, RUNS, RunPaths
+from runner.paths import DATA, RUNS, RunPaths, run_paths
 from runner.plan import Plan
 from runner.recorder import Recorder
 from runner.storage import place_of, restore
@@ -22,7 +22,7 @@ from runner.storage.checkpoints import Pruner
 from runner.storage.mirror import Mirror, NoMirror
 from runner.storage.mirror import begin as begin_mirror
 from runner.sweepfile import Sweep
-from runner.thermal import TEMPERATURE
+from runner.thermal import TEMPERATURE, telemetry
 from runner.tracking import addresses
 from runner.tune import environment
 from runner.versions import code_version, library_versions
@@ -54,6 +54,7 @@ def run(
             started.
     """
     addresses.admit(sweep)
+    telemetry.read(run_paths(sweep.settings.name, runs).thermal_parquet)  # a damaged one is refused before the start
     _examine(sweep, console, runs, data_root, cluster=address is not None)
     restore.bring(sweep.settings, runs, data_root, console)
     environment.prepare(cluster=address is not None)

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from trainables import tables
 from trainables.data import features, ohlcv, sources
 from trainables.data.columns import NUMBERS
 from trainables.data.dataset import CatalogEntry, Dataset
@@ -209,8 +210,10 @@ def load(entry: CatalogEntry, root: Path) -> Dataset:
     Raises:
         DataError: its file is missing, or a byte of it has changed.
     """
-    table = pq.read_table(BytesIO(_verified_bytes(entry, root)))
-    return Dataset(table.to_pandas(), entry.features, entry)
+    frame = tables.read(
+        _verified_bytes(entry, root), str(root / entry.path), max_bytes=tables.DATA_BYTES, mend=_PREPARE
+    )
+    return Dataset(frame, entry.features, entry)
 
 
 @contextmanager
