@@ -21,6 +21,7 @@ from pydantic_settings import (
 
 from runner.paths import wrong_name
 from runner.thermal.spec import ThermalSpec
+from trainables.errors import ConfigError, Problem
 from trainables.schema import DataSpec, ExecutionSpec, ModelSpec, Spec, TaskSpec, TrainingSpec
 
 PREFIX = "ISOTHERM_"
@@ -121,7 +122,22 @@ class _KnownDotEnv(DotEnvSettingsSource):
         return {name: value for name, value in super().__call__().items() if name in self.settings_cls.model_fields}
 
 
-class SweepSettings(BaseSettings):
+class _Settings(BaseSettings):
+    """Settings that may come from a ``.env`` file, which is a user's own text.
+
+    Raises:
+        ConfigError: it is not UTF-8.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except UnicodeDecodeError as error:
+            message = f"not UTF-8 text (byte {error.start})"
+            raise ConfigError(Problem(place=".env", message=message, mend="save it as UTF-8")) from error
+
+
+class SweepSettings(_Settings):
     """A whole sweep, as asked."""
 
     model_config = SettingsConfigDict(
@@ -201,7 +217,7 @@ class SweepSettings(BaseSettings):
         return grid
 
 
-class UserSettings(BaseSettings):
+class UserSettings(_Settings):
     """What belongs to a user and not to a sweep; from the environment or ``.env`` only."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
@@ -212,7 +228,7 @@ class UserSettings(BaseSettings):
     )
 
 
-class UserMlflow(BaseSettings):
+class UserMlflow(_Settings):
     """The tracking server of this user, as far as the environment or ``.env`` names one."""
 
     model_config = SettingsConfigDict(
@@ -235,7 +251,7 @@ class RayEnvironment(BaseSettings):
     auth_token_path: Path | None = None
 
 
-class Secrets(BaseSettings):
+class Secrets(_Settings):
     """Secrets, from the environment or ``.env`` only. They are shown as stars wherever they are printed."""
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
