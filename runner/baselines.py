@@ -109,7 +109,7 @@ def _run_place(missing: list[Baseline], paths: RunPaths, recorder: Recorder, dat
             AttemptStarted(key=baseline.key, attempt=attempt, execution={"device": "cpu"}, code_version=code_version())
         )
         result = {**_scored(prediction, index, prior), "train_seconds": seconds}
-        with replacing(paths.prediction(baseline.key)) as aside:
+        with replacing(paths.writable(paths.prediction(baseline.key))) as aside:
             _outputs(prediction, index).to_parquet(aside, index=False)
         recorder.record(CellEnded(key=baseline.key, attempt=attempt, status="finished", result=result))
     log.info("baselines of %s: %.1f s", missing[0].recorded().name, time.perf_counter() - started)

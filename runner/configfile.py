@@ -11,10 +11,12 @@ from typing import Any
 
 import yaml
 
-from runner.settings import USER_INFO
+from runner.settings import holds_credentials
 from trainables.errors import ConfigError, Problem
 
 MAX_BYTES = 1_000_000  # a sweep file is a page or two; anything larger is a mistake
+MAX_DEPTH = 20  # of nested values; ours have 4
+_MERGE = "tag:yaml.org,2002:merge"
 Location = tuple[str | int, ...]
 
 _SECRET_KEY = re.compile(r"(api[_-]?key|passw(or)?d|secret|(^|[_-])token$|credential)", re.IGNORECASE)
@@ -75,6 +77,31 @@ def read(path: Path) -> ConfigFile:
     return ConfigFile(path=path, text=text, values=values, lines=walker.lines)
 
 
+def read_value(text: str) -> Any:
+    """A single value as YAML, such as the right side of ``--set a.b=c``.
+
+    Raises:
+        ValueError: it cannot be read, is nested too deeply, or uses an anchor again.
+    """
+    try:
+        _check_nesting(yaml.compose(text, Loader=yaml.SafeLoader), set(), 0)
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError("the value cannot be read") from error
+
+
+def _check_nesting(node: yaml.Node | None, seen: set[int], depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise ValueError(f"the value cannot be read: nested deeper than {MAX_DEPTH} levels")
+    if id(node) in seen:
+        raise ValueError("the value cannot be read: an anchor is used again")
+    seen.add(id(node))
+    if isinstance(node, yaml.CollectionNode):
+        for child in node.value:
+            for one in child if isinstance(child, tuple) else (child,):
+                _check_nesting(one, seen, depth + 1)
+
+
 def _text(path: Path) -> str:
     if not path.is_file():
         near = sorted(str(other) for other in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
@@ -104,6 +131,9 @@ class _Walker:
         self._constructor = yaml.SafeLoader("")
 
     def value(self, node: yaml.Node, location: Location) -> Any:
+        if len(location) > MAX_DEPTH:
+            self._problem(node, location[:1], f"nested deeper than {MAX_DEPTH} levels", "write a plain value")
+            return None
         if id(node) in self._seen:
             self._problem(node, location, "an anchor is used again", "write the value out; anchors are not supported")
             return None
@@ -121,6 +151,9 @@ class _Walker:
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._problem(key_node, location, "a key must be a plain word", "write `key: value`")
+                continue
+            if key_node.tag == _MERGE:
+                self._problem(key_node, location, "merge keys (<<) are not supported", "write the keys out")
                 continue
             key = str(key_node.value)
             here = (*location, key)
@@ -141,11 +174,11 @@ class _Walker:
         except (yaml.YAMLError, ValueError) as error:
             self._problem(node, location, f"cannot be read: {str(error).splitlines()[0]}", "write a plain value")
             return None
-        if isinstance(value, str) and USER_INFO.search(value):
+        if isinstance(value, str) and holds_credentials(value):
             self._problem(
                 node,
                 location,
-                "a URI with user information does not belong in a sweep file",
+                "a URI with user information or credentials does not belong in a sweep file",
                 "put user and password in the environment or in .env",
             )
         return value

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.errors import ConfigError, Problem
+from trainables.files import real_folder, refuse_links
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# What else is kept in the folder of all runs: MLflow's store with its lock and journals, its artifacts, W&B's folder.
+_RESERVED = re.compile(r"mlflow\.db.*|mlartifacts|mlruns|wandb", re.IGNORECASE)
+LEVELS = 4  # checkpoints/<key>/<checkpoint>/state.pt is the deepest file that is ours
 RUNS = Path("runs")
 DATA = Path("data")
 TRACKERS = ("mlflow", "wandb")
@@ -23,6 +27,35 @@ class RunPaths:
     def name(self) -> str:
         """The run's name."""
         return self.root.name
+
+    def writable(self, path: Path) -> Path:
+        """A path of this run that is about to be written: its folders are made where missing, and none is a link.
+
+        Raises:
+            ConfigError: a folder on the way is a link or a file.
+            OSError: a folder cannot be made.
+        """
+        real_folder(path.parent, self.root)
+        return path
+
+    def refuse_links(self) -> None:
+        """Examine the run directory before it is read or written; it may be somebody else's.
+
+        Raises:
+            ConfigError: links, pipes or the like in it, each with its place.
+        """
+        refuse_links(self.root, LEVELS, shallow=self.wandb.name)
+
+    def refuse_linked_store(self) -> None:
+        """MLflow's default store is next to the run, in a folder that may be somebody else's as well.
+
+        Raises:
+            ConfigError: a part of it is a link.
+        """
+        for name in (self.mlflow_db.name, f"{self.mlflow_db.name}.lock", "mlartifacts"):
+            if (place := self.root.parent / name).is_symlink():
+                mend = "remove it, or name the store: tracking.mlflow.uri, or isotherm sync --mlflow-uri"
+                raise ConfigError(Problem(place=str(place), message="is a link", mend=mend))
 
     @property
     def sweep_yaml(self) -> Path:
@@ -126,32 +159,39 @@ class RunPaths:
         return self.root.parent / "mlflow.db"
 
 
+def wrong_name(name: str) -> str:
+    """Why this cannot be a run's name, or an empty text."""
+    if not RUN_NAME.fullmatch(name):
+        return f"{name!r} is no run name: letters, digits, '.', '_', '-', 64 at most, no path"
+    if _RESERVED.fullmatch(name):
+        return f"the name {name!r} is taken: trackers keep their own files under it in the folder of all runs"
+    return ""
+
+
 def run_paths(name: str, runs: Path = RUNS) -> RunPaths:
     """Paths of a run to be written.
 
     Raises:
-        ConfigError: the name could leave the runs directory or is no plain name.
+        ConfigError: the name could leave the runs directory or is not free; or the run directory holds links.
     """
-    if not RUN_NAME.fullmatch(name):
-        raise ConfigError(
-            Problem(
-                place="name",
-                message=f"{name!r} is not a run name",
-                mend="use letters, digits, '.', '_' and '-', starting with a letter or digit, 64 at most",
-            )
-        )
-    return RunPaths(runs / name)
+    if wrong := wrong_name(name):
+        raise ConfigError(Problem(place="name", message=wrong, mend="choose another name"))
+    paths = RunPaths(runs / name)
+    paths.refuse_links()
+    return paths
 
 
 def existing_run(run: str | Path, runs: Path = RUNS) -> RunPaths:
     """Paths of a run that exists, given by name or by folder.
 
     Raises:
-        ConfigError: there is no ledger there.
+        ConfigError: there is no ledger there, or the run directory holds links.
     """
     for root in (Path(run), runs / str(run)):
         if RunPaths(root).ledger.is_file():
-            return RunPaths(root if root.name else root.resolve())
+            paths = RunPaths(root if root.name else root.resolve())
+            paths.refuse_links()
+            return paths
     known = sorted(path.parent.name for path in runs.glob("*/ledger.jsonl"))
     raise ConfigError(
         Problem(

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from runner.device import Device
 from runner.grid import Cell, Grid
 from runner.ledger import LedgerView
@@ -16,6 +18,7 @@ from runner.probe.packing import Kind, gpu_share, makespan, spread
 from runner.probe.prober import Prober
 from runner.probe.question import Decides, Decision, Options, Question
 from runner.settings import SweepSettings, UserSettings
+from trainables.errors import LedgerError
 from trainables.schema import ExecutionRecord, ExecutionSpec
 
 # Measured on a quickstart sweep (Ray 2.60, Linux): a trial's process peaks 0.20 to 0.28 GB above the probe's: Ray, and
@@ -98,7 +101,7 @@ def assign(grid: Grid, view: LedgerView, settings: SweepSettings, prober: Decide
     Raises:
         ProbeError: a measurement failed for a reason that is neither memory nor time.
     """
-    pinned = [_pinned(cell, view, grid.device) for cell in grid.cells]
+    records = [_pinned(cell, view, grid.device) for cell in grid.cells]
     to_run = [cell for cell in grid.cells if not cell.infeasible and not _is_final(cell, view)]
     alike = Counter(_shape(cell) for cell in to_run)
 
@@ -112,7 +115,7 @@ def assign(grid: Grid, view: LedgerView, settings: SweepSettings, prober: Decide
             return dataclasses.replace(cell, decision=decision, infeasible=_refusal(cell, decision))
         return _decided(cell, decision, settings.execution)
 
-    cells = [assigned(cell, record) for cell, record in zip(grid.cells, pinned, strict=True)]
+    cells = [assigned(cell, record) for cell, record in zip(grid.cells, records, strict=True)]
     return dataclasses.replace(grid, cells=tuple(_spread(cells, grid.device, settings.execution)))
 
 
@@ -120,7 +123,7 @@ def _pinned(cell: Cell, view: LedgerView, device: Device) -> ExecutionRecord | N
     known = view.cells.get(cell.key)
     if known is None or not known.execution or not _is_here(known.execution, device):
         return None
-    return ExecutionRecord.model_validate(known.execution)
+    return pinned(cell.key, known.execution)
 
 
 def _is_final(cell: Cell, view: LedgerView) -> bool:
@@ -171,6 +174,23 @@ def _shared(cell: Cell, copies: int, execution: ExecutionSpec) -> Cell:
         seconds_per_step=decision.question.batch / rate,
     )
     return _decided(cell, changed, execution)
+
+
+def pinned(key: str, execution: dict[str, Any]) -> ExecutionRecord:
+    """The execution record that a ledger holds for a key.
+
+    Raises:
+        LedgerError: it is none.
+    """
+    try:
+        return ExecutionRecord.model_validate(execution)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise LedgerError(
+            f"key {key}: the ledger's execution record has a wrong {where} ({first['msg']})\n"
+            "    mend: restore the ledger from a copy, or run the sweep under another name"
+        ) from error
 
 
 def _is_here(execution: dict[str, Any], device: Device) -> bool:

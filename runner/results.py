@@ -8,7 +8,12 @@ import pandas as pd
 from runner.ledger import CellState, LedgerView
 from runner.paths import RunPaths
 from runner.trial_gates import marks
+from trainables.errors import LedgerError
 from trainables.files import replacing
+from trainables.storage import first_line
+
+# Columns that are the ledger's own to fill; a result under such a name is not taken over.
+_OWN = frozenset({"key", "name", "kind", "status", "reason", "attempts", "data_sha256", "code_version"})
 
 # Column and dtype, in the order of the table. A later column is added at the end of its group.
 COLUMNS: dict[str, str] = {
@@ -45,12 +50,21 @@ def frame(view: LedgerView) -> pd.DataFrame:
     """Results of the current grid's started or ended cells and of their baselines.
 
     Columns are `COLUMNS`, and further grid axes as ``axis:<name>``.
+
+    Raises:
+        LedgerError: a value that is none of its column's.
     """
     states = [*view.current.values(), *baseline_states(view)]
     rows = [_row(state) for state in states if state.attempts or state.ended]
     extra = sorted({name for row in rows for name in row} - set(COLUMNS))
     table = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
-    return table.astype(COLUMNS)
+    try:
+        return table.astype(COLUMNS)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise LedgerError(
+            f"a result or label in the ledger does not fit its column ({first_line(error)})\n"
+            "    mend: restore the ledger from a copy; it is append-only and must not be edited"
+        ) from error
 
 
 def baseline_states(view: LedgerView) -> list[CellState]:
@@ -80,6 +94,8 @@ def _row(state: CellState) -> dict[str, Any]:
     axes = labels.pop("axes", {})
     training = cell.spec.get("training", {})
     row: dict[str, Any] = {
+        **labels,  # first: what a ledger calls a label must not replace what follows
+        **cell.sizes,
         "key": cell.key,
         "name": cell.name,
         "kind": cell.cell_kind,
@@ -95,12 +111,10 @@ def _row(state: CellState) -> dict[str, Any]:
         **{name: training.get(name) for name in ("global_batch", "lr", "weight_decay")},
         **{name: (state.execution or {}).get(name) for name in ("micro_batch", "accumulation", "threads")},
         **_execution(state.execution or {}),
-        **labels,
-        **cell.sizes,
         **{f"axis:{name}": str(value) for name, value in axes.items()},
     }
     if ended:
-        row.update({name: value for name, value in ended.result.items() if name in COLUMNS})
+        row.update({name: value for name, value in ended.result.items() if name in COLUMNS and name not in _OWN})
         row["seconds_per_step"] = _seconds_per_step(ended.result)
         row["diverged"] = ended.status == "diverged"
         row["marks"] = ", ".join(mark.name for mark in marks(state))

@@ -19,18 +19,25 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from runner.paths import RUN_NAME
+from runner.paths import wrong_name
 from runner.thermal.spec import ThermalSpec
+from trainables.errors import ConfigError, Problem
 from trainables.schema import DataSpec, ExecutionSpec, ModelSpec, Spec, TaskSpec, TrainingSpec
 
 PREFIX = "ISOTHERM_"
 
 
-USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]+@", re.IGNORECASE)
+# An @ behind a host may as well end a password that holds a slash.
+_USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#][^\s?#]*@", re.IGNORECASE)
+# Names of query parameters that carry credentials in the URIs of one server or filesystem or another.
+_SECRET_QUERY = re.compile(
+    r"://\S*[?&;#][^=&;#\s]*(key|secret|token|passw|pwd|sig|credential|auth)[^=&;#\s]*=", re.IGNORECASE
+)
 
 
-# Names of query parameters that carry credentials in the URIs of one filesystem or another.
-_SECRET_QUERY = re.compile(r"[?&][^=&]*(key|secret|token|password|sig|credential)[^=&]*=", re.IGNORECASE)
+def holds_credentials(text: str) -> bool:
+    """Whether there is a URI in a text with user information or with credentials among its parameters."""
+    return bool(_USER_INFO.search(text) or _SECRET_QUERY.search(text))
 
 
 class ProbeSpec(Spec):
@@ -85,9 +92,9 @@ class MlflowSpec(Spec):
     @field_validator("uri")
     @classmethod
     def _no_user_information(cls, value: str | None) -> str | None:
-        if value is not None and USER_INFO.match(value):
+        if value is not None and holds_credentials(value):
             raise ValueError(
-                "a URI must not hold user information, it would be written to files; "
+                "a URI must not hold user information or credentials, it would be written to files; "
                 "use MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment or in .env"
             )
         return value
@@ -115,7 +122,22 @@ class _KnownDotEnv(DotEnvSettingsSource):
         return {name: value for name, value in super().__call__().items() if name in self.settings_cls.model_fields}
 
 
-class SweepSettings(BaseSettings):
+class _Settings(BaseSettings):
+    """Settings that may come from a ``.env`` file, which is a user's own text.
+
+    Raises:
+        ConfigError: it is not UTF-8.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except UnicodeDecodeError as error:
+            message = f"not UTF-8 text (byte {error.start})"
+            raise ConfigError(Problem(place=".env", message=message, mend="save it as UTF-8")) from error
+
+
+class SweepSettings(_Settings):
     """A whole sweep, as asked."""
 
     model_config = SettingsConfigDict(
@@ -165,8 +187,8 @@ class SweepSettings(BaseSettings):
     @field_validator("name")
     @classmethod
     def _plain_name(cls, value: str) -> str:
-        if not RUN_NAME.fullmatch(value):
-            raise ValueError(f"{value!r} is no run name: letters, digits, '.', '_', '-', 64 at most, no path")
+        if wrong := wrong_name(value):
+            raise ValueError(wrong)
         return value
 
     @field_validator("storage_path")
@@ -174,7 +196,7 @@ class SweepSettings(BaseSettings):
     def _no_credentials(cls, value: str | None) -> str | None:
         if value is None or "://" not in value:
             return value
-        if "@" in value.partition("?")[0] or _SECRET_QUERY.search(value):
+        if "@" in value.partition("?")[0] or holds_credentials(value):
             # The value itself is not repeated: messages end up in logs.
             raise ValueError(
                 "a storage URI must not hold user information or credentials, it would be written to files; "
@@ -195,12 +217,25 @@ class SweepSettings(BaseSettings):
         return grid
 
 
-class UserSettings(BaseSettings):
+class UserSettings(_Settings):
     """What belongs to a user and not to a sweep; from the environment or ``.env`` only."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
 
     cache_dir: Path = Field(Path(platformdirs.user_cache_dir("isotherm")), description="what the probe measured")
+    state_dir: Path = Field(
+        Path(platformdirs.user_state_dir("isotherm")), description="addresses of trackers that this user has named"
+    )
+
+
+class UserMlflow(_Settings):
+    """The tracking server of this user, as far as the environment or ``.env`` names one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX + "TRACKING__MLFLOW__", env_file=".env", extra="ignore", frozen=True
+    )
+
+    uri: str | None = None
 
 
 class RayEnvironment(BaseSettings):
@@ -216,12 +251,13 @@ class RayEnvironment(BaseSettings):
     auth_token_path: Path | None = None
 
 
-class Secrets(BaseSettings):
+class Secrets(_Settings):
     """Secrets, from the environment or ``.env`` only. They are shown as stars wherever they are printed."""
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
 
     wandb_api_key: SecretStr | None = None
+    mlflow_tracking_uri: str | None = None  # no secret: the address that the credentials are for
     mlflow_tracking_username: str | None = None
     mlflow_tracking_password: SecretStr | None = None
     mlflow_tracking_token: SecretStr | None = None
@@ -231,6 +267,19 @@ class Secrets(BaseSettings):
     def _empty_is_absent(cls, value: object) -> object:
         """``WANDB_API_KEY=`` in a compose file means that there is no key."""
         return None if value == "" else value
+
+    def are_for(self, mlflow_uri: str) -> bool:
+        """Whether MLflow's credentials may be sent to an address: they were set for it, or for none in particular."""
+        own = self.mlflow_tracking_uri
+        return own is None or own.rstrip("/") == mlflow_uri.rstrip("/")
+
+
+_TRACKERS_OWN = ("WANDB_API_KEY", *(f"MLFLOW_TRACKING_{one}" for one in ("URI", "USERNAME", "PASSWORD", "TOKEN")))
+
+
+def tracker_environment() -> dict[str, str]:
+    """The environment of a tracker's process: without address and credentials, which it is given where they belong."""
+    return {name: value for name, value in os.environ.items() if name not in _TRACKERS_OWN}
 
 
 def wandb_base_url() -> str:

@@ -14,7 +14,7 @@ from runner import baselines, doctor, lock, resources, results
 from runner import plan as planning
 from runner.grid import Cell
 from runner.ledger import CellEnded, CellRecorded, SweepEnded, SweepStarted
-from runner.paths import DATA, RUNS, RunPaths
+from runner.paths import DATA, RUNS, RunPaths, run_paths
 from runner.plan import Plan
 from runner.recorder import Recorder
 from runner.storage import place_of, restore
@@ -22,11 +22,12 @@ from runner.storage.checkpoints import Pruner
 from runner.storage.mirror import Mirror, NoMirror
 from runner.storage.mirror import begin as begin_mirror
 from runner.sweepfile import Sweep
-from runner.thermal import TEMPERATURE
+from runner.thermal import TEMPERATURE, telemetry
+from runner.tracking import addresses
 from runner.tune import environment
 from runner.versions import code_version, library_versions
 from trainables.errors import ConfigError, Problem
-from trainables.files import is_storage_trouble, replace_text
+from trainables.files import LogFile, is_storage_trouble, real_folder, replace_text
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,8 @@ def run(
         InputError: anything wrong with the input, an `error` gate, or no cell that can be run honestly; nothing was
             started.
     """
+    addresses.admit(sweep)
+    telemetry.read(run_paths(sweep.settings.name, runs).thermal_parquet)  # a damaged one is refused before the start
     _examine(sweep, console, runs, data_root, cluster=address is not None)
     restore.bring(sweep.settings, runs, data_root, console)
     environment.prepare(cluster=address is not None)
@@ -123,8 +126,7 @@ def _refuse(plan: Plan) -> None:
 
 @contextmanager
 def _log_file(paths: RunPaths) -> Iterator[None]:
-    paths.logs.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(paths.logs / "driver.log", encoding="utf-8")
+    handler = LogFile(paths.writable(paths.logs / "driver.log"))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     try:
@@ -139,7 +141,7 @@ def _write_down(sweep: Sweep, plan: Plan, recorder: Recorder) -> None:
     paths = plan.paths
     _close_what_stayed_open(recorder)
     for folder in (paths.predictions, paths.checkpoints, paths.logs):
-        folder.mkdir(parents=True, exist_ok=True)
+        real_folder(folder, paths.root)
     replace_text(paths.sweep_yaml, sweep.file.text)
     config = sweep.settings.model_dump(mode="json")
     replace_text(paths.resolved, json.dumps(config, indent=2) + "\n")
@@ -193,6 +195,9 @@ def _run_cells(
     from runner import trackers  # imports Ray, whose variables are set by now
     from runner.tune import drain as draining
 
+    mlflow = sweep.settings.tracking.mlflow
+    if mlflow is not None and mlflow.uri is not None:
+        addresses.note(mlflow.uri)
     tracking = trackers.make(sweep.settings.tracking, plan.paths)
     recorder.listen(Pruner(plan.paths, recorder.view).on_record)
     mirror = begin_mirror(sweep.settings, plan.paths, data_root, recorder)

@@ -2,23 +2,24 @@
 
 import difflib
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from runner.configfile import ConfigFile, Location, read
+from runner.configfile import MAX_DEPTH, ConfigFile, Location, read, read_value
 from runner.settings import PREFIX, SweepSettings, UserSettings, environment_names
 from trainables.errors import ConfigError, Problem
-from trainables.schema import DataSpec, ModelSpec, Spec, TaskSpec, TrainingSpec, parse_budget
+from trainables.schema import MAX_BATCH, DataSpec, ModelSpec, SizeRule, Spec, TaskSpec, TrainingSpec, parse_budget
 
 # Grid axes with names of their own, and the setting that each stands for.
 AXIS_ALIASES = {"horizon": "task.horizon", "seed": "training.seed", "data_fraction": "data.fraction"}
 AXIS_BLOCKS: dict[str, type[Spec]] = {"data": DataSpec, "task": TaskSpec, "model": ModelSpec, "training": TrainingSpec}
+MAX_AXES = 20
 MAX_CELLS = 10_000  # what one ledger and one driver are meant for
 
 
@@ -69,6 +70,9 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True) ->
         raise ConfigError(sorted(problems, key=_by_line)) from error
     except SettingsError as error:
         raise ConfigError([*problems, Problem(place="environment or .env", message=str(error))]) from error
+    except RecursionError as error:
+        problem = Problem(place="environment or .env", message="a value is nested too deeply", mend="shorten it")
+        raise ConfigError([*problems, problem]) from error
     variants: list[Variant] = []
     for found in _variants(settings, file, given):
         if isinstance(found, Problem):
@@ -99,10 +103,14 @@ def _overrides(texts: Sequence[str]) -> dict[str, Any]:
         if not equals or not all(parts):
             problems.append(Problem(place=f"--set {text}", message="not of the form key=value", mend="--set a.b=c"))
             continue
+        if len(parts) > MAX_DEPTH:
+            message = f"a key of {len(parts)} parts; the deepest that there are have 4"
+            problems.append(Problem(place=f"--set {text[:60]}...", message=message, mend="--set a.b=c"))
+            continue
         try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            problems.append(Problem(place=f"--set {text}", message="the value cannot be read", mend="quote the value"))
+            parsed = read_value(value)
+        except ValueError as error:
+            problems.append(Problem(place=f"--set {text[:200]}", message=str(error), mend="quote the value"))
             continue
         target = nested
         for part in parts[:-1]:
@@ -194,6 +202,9 @@ def _place(file: ConfigFile, given: dict[str, Any], location: Location) -> str:
 
 def _variants(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) -> Iterator[Variant | Problem]:
     """Every combination of the axes, or what is wrong with them."""
+    if (large := _size_problem(settings.grid, _place(file, given, ("grid",)))) is not None:
+        yield large
+        return
     wrong = list(_axis_problems(settings, file, given))
     if wrong:
         yield from wrong
@@ -209,6 +220,7 @@ def _variants(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) 
         try:
             built = {name: model.model_validate(blocks[name]) for name, model in AXIS_BLOCKS.items()}
             _check_together(built["task"], built["model"])  # type: ignore[arg-type]
+            _check_rules(built["training"], chosen["budget"])  # type: ignore[arg-type]
         except ValidationError as error:
             found = _in_combination(file, given, chosen, str(error.errors()[0]["msg"]).removeprefix("Value error, "))
         except ValueError as error:
@@ -234,10 +246,24 @@ def _check_together(task: TaskSpec, model: ModelSpec) -> None:
         )
 
 
+def _check_rules(training: TrainingSpec, budget: Any) -> None:
+    for rule in (training.lr, training.weight_decay, training.global_batch):
+        if isinstance(rule, SizeRule) and rule.value(parse_budget(budget)) > MAX_BATCH:
+            raise ValueError(f"a rule of the size gives {rule.value(parse_budget(budget)):g} at budget {budget}")
+
+
+def _size_problem(grid: dict[str, list[Any]], place: str) -> Problem | None:
+    """The size of a grid that is too large, before anything in it is looked at."""
+    cells = math.prod(len(values) for values in grid.values())
+    if len(grid) <= MAX_AXES and cells <= MAX_CELLS:
+        return None
+    size = f"{cells} cells" if cells < 10**12 else f"about 10^{round(math.log10(cells))} cells"
+    message = f"{len(grid)} axes make {size}; {MAX_AXES} axes and {MAX_CELLS} cells are the most"
+    return Problem(place=place, message=message, mend="split it into several sweeps")
+
+
 def _axis_problems(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) -> Iterator[Problem]:
-    cells = 1
     for axis, values in settings.grid.items():
-        cells *= len(values)
         place = _place(file, given, ("grid", axis))
         if axis == "budget":
             yield from _budget_problems(values, place)
@@ -249,10 +275,6 @@ def _axis_problems(settings: SweepSettings, file: ConfigFile, given: dict[str, A
             continue
         for index, value in enumerate(values):
             yield from _value_problems(settings, file, given, (axis, index, value), (block, rest))
-    if cells > MAX_CELLS:
-        yield Problem(
-            place=_place(file, given, ("grid",)), message=f"{cells} cells are more than {MAX_CELLS}", mend="split it"
-        )
 
 
 def _budget_problems(values: list[Any], place: str) -> Iterator[Problem]:

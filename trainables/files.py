@@ -1,12 +1,27 @@
-"""Files that are never seen half-written: written aside, synced, then moved into place."""
+"""Files that are never seen half-written (written aside, synced, then moved into place), and files of somebody else.
+
+A run directory may come from another person: nothing in it is written, removed or appended to through a link, and what
+is read from it has a bounded size and depth.
+"""
 
 import errno
 import hashlib
+import json
+import logging
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
+
+from trainables.errors import ConfigError, Problem
+
+MAX_JSON_BYTES = 64 * 2**20  # of one document: a catalog or a list of runs of 10,000 entries has a few MB
+MAX_PROBLEMS = 10  # links that are named at once
 
 # What a user mends without touching the sweep: a full disk or quota, a read-only or lost file system, missing rights.
 _STORAGE = frozenset(
@@ -68,3 +83,131 @@ def sha256_of(path: Path) -> str:
     """Hex digest of a file's bytes, read in pieces."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+# ---- files of somebody else --------------------------------------------------------------------------------------
+
+
+def refuse_links(folder: Path, levels: int, shallow: str = "") -> None:
+    """Examine a folder before anything in it is read or written: it holds regular files and folders alone.
+
+    Args:
+        folder: may itself be reached through a link; whoever names it means what it leads to.
+        levels: how many levels of folders are looked into; nothing of ours is deeper.
+        shallow: name of a folder that is another program's: only its own entries are looked at.
+
+    Raises:
+        ConfigError: links, pipes, sockets or devices, each with its place.
+    """
+    problems = list(_odd_entries(folder, levels, shallow))
+    if problems:
+        raise ConfigError(problems[:MAX_PROBLEMS])
+
+
+def _odd_entries(folder: Path, levels: int, shallow: str) -> Iterator[Problem]:
+    try:
+        with os.scandir(folder) as entries:
+            found = list(entries)
+    except (FileNotFoundError, NotADirectoryError):  # a run that is going on makes and removes folders
+        return
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            if levels > 1:
+                yield from _odd_entries(Path(entry.path), 1 if entry.name == shallow else levels - 1, shallow)
+        elif not entry.is_file(follow_symlinks=False):
+            what, mend = "is neither a file nor a folder", "remove it"
+            if entry.is_symlink():
+                what, mend = "is a link", "remove it, or put a copy of what it leads to in its place"
+            yield Problem(place=entry.path, message=f"{what}; a run directory holds files and folders alone", mend=mend)
+
+
+def real_folder(folder: Path, root: Path) -> Path:
+    """Make a folder below `root` where it is missing; each folder on the way from `root` is a real one, not a link.
+
+    Raises:
+        ConfigError: one of them is a link or a file.
+        OSError: it cannot be made.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    here = root
+    for part in folder.relative_to(root).parts:
+        here = here / part
+        with _suppress_exists():
+            here.mkdir()
+        if not stat.S_ISDIR(here.lstat().st_mode):
+            message = "is a link" if here.is_symlink() else "is not a folder"
+            raise ConfigError(Problem(place=str(here), message=message, mend="remove it; it is made again"))
+    return folder
+
+
+@contextmanager
+def _suppress_exists() -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError:
+        return
+
+
+def open_appending(path: Path) -> TextIOWrapper:
+    """Open a text file to append to it. No link is followed, and no second name of a file elsewhere is written to.
+
+    Raises:
+        ConfigError: it is a link, has a second name (a hard link), or is no regular file.
+        OSError: it cannot be opened.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):  # a link; a pipe that nobody reads
+            raise
+        raise ConfigError(Problem(place=str(path), message="is a link or a pipe", mend="remove it")) from error
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        os.close(descriptor)
+        message = "is the second name of another file (a hard link)" if found.st_nlink > 1 else "is no regular file"
+        raise ConfigError(Problem(place=str(path), message=message, mend="remove it, or put a copy in its place"))
+    return os.fdopen(descriptor, "a", encoding="utf-8")
+
+
+class LogFile(logging.FileHandler):
+    """A log that is appended to; see `open_appending`."""
+
+    def _open(self) -> TextIOWrapper:
+        return open_appending(Path(self.baseFilename))
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder with all that is in it, as far as that is possible. A link stays, and what it leads to."""
+    if not folder.is_symlink():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """A regular file of bounded size.
+
+    Raises:
+        FileNotFoundError: there is none.
+        OSError: it cannot be read.
+        ValueError: it is larger, or no regular file.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as handle:  # a pipe must not block
+        found = os.fstat(handle.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise ValueError("it is no regular file")
+        data = handle.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"it has more than {max_bytes:,} bytes")
+    return data
+
+
+def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
+    """A JSON document of bounded size.
+
+    Raises:
+        OSError, ValueError: as of `read_bytes`; or it is no JSON, or is nested too deeply.
+    """
+    try:
+        return json.loads(read_bytes(path, max_bytes))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

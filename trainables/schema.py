@@ -7,6 +7,7 @@ The first half is what a user asks for (blocks of a sweep file); the second half
 
 import hashlib
 import json
+import math
 from datetime import date
 from typing import Annotated, Literal, Self
 
@@ -33,6 +34,9 @@ KEY_LENGTH = 12
 BUDGET_TOLERANCE = 0.02  # design: actual parameters are within 2 % of the budget
 COLLAPSED_SPREAD = 0.01  # design: standard deviation of the probability; in regression, over that of the target
 SPEC_FORMAT = 1  # raise it when the meaning of a field changes: old results then get new keys
+MAX_BUDGET = 10**13  # ten times the largest model that was ever published; the search for its shape takes a moment
+MAX_BATCH = 2**31 - 1  # windows
+MAX_THREADS = 1024  # of one trial; more make OpenMP end its process
 _SUFFIX = {"k": 10**3, "m": 10**6, "b": 10**9}
 
 
@@ -50,6 +54,8 @@ def parse_budget(label: str | int) -> int:
         raise ValueError(f"{label!r} is not a budget; write a number such as 50k, 2m or 2b") from None
     if value <= 0:
         raise ValueError(f"{label!r} is not a budget; it must be positive")
+    if value > MAX_BUDGET:
+        raise ValueError(f"{str(label)[:40]!r} is not a budget; {MAX_BUDGET // 10**9:,}b parameters are the most")
     return value
 
 
@@ -84,7 +90,7 @@ class SplitSpec(Spec):
     train: Bound = Field(0.70, description="share of the time axis, or the split's last day")
     validation: Bound = Field(0.15, description="likewise")
     test: Bound = Field(0.15, description="likewise")
-    embargo: int = Field(0, ge=0, description="bars left out at the start of validation and of test")
+    embargo: int = Field(0, ge=0, le=10**9, description="bars left out at the start of validation and of test")
     folds: int = Field(1, ge=1, le=20, description="walk-forward folds")
     fold: int = Field(0, ge=0, description="which fold, counted from 0")
 
@@ -181,8 +187,19 @@ class SizeRule(Spec):
         return str(value)
 
     def value(self, budget: int) -> float:
-        """The rule's value for a budget in parameters."""
-        return float(self.base * (budget / parse_budget(self.at)) ** self.exponent)
+        """The rule's value for a budget in parameters.
+
+        Raises:
+            ValueError: it is too large to be a number, or 0.
+        """
+        try:
+            value = float(self.base * (budget / parse_budget(self.at)) ** self.exponent)
+        except OverflowError:
+            value = math.inf
+        if not 0 < value < math.inf:
+            rule = f"{self.base:g} * (budget / {self.at})^{self.exponent:g}"
+            raise ValueError(f"the rule {rule} gives {value:g} at {budget:,} parameters")
+        return value
 
 
 class EarlyStopping(Spec):
@@ -200,17 +217,18 @@ _NumberOrAuto = Discriminator(
 )
 _Rule = Annotated[SizeRule, Tag("<rule>")]
 _Auto = Annotated[Literal["auto"], Tag("<auto>")]
-CountOrRule = Annotated[Annotated[int, Field(ge=1), Tag("<number>")] | _Rule, _NumberOrRule]
+CountOrRule = Annotated[Annotated[int, Field(ge=1, le=MAX_BATCH), Tag("<number>")] | _Rule, _NumberOrRule]
 RateOrRule = Annotated[Annotated[float, Field(gt=0), Tag("<number>")] | _Rule, _NumberOrRule]
 DecayOrRule = Annotated[Annotated[float, Field(ge=0), Tag("<number>")] | _Rule, _NumberOrRule]
-CountOrAuto = Annotated[Annotated[int, Field(ge=1), Tag("<number>")] | _Auto, _NumberOrAuto]
+CountOrAuto = Annotated[Annotated[int, Field(ge=1, le=MAX_BATCH), Tag("<number>")] | _Auto, _NumberOrAuto]
+ThreadsOrAuto = Annotated[Annotated[int, Field(ge=1, le=MAX_THREADS), Tag("<number>")] | _Auto, _NumberOrAuto]
 ShareOrAuto = Annotated[Annotated[float, Field(gt=0, le=1), Tag("<number>")] | _Auto, _NumberOrAuto]
 
 
 class TrainingSpec(Spec):
     """How a model is optimized, as asked: numbers or rules of the size."""
 
-    epochs: int = Field(8, ge=1, description="passes over the training windows, whole batches only")
+    epochs: int = Field(8, ge=1, le=1_000_000, description="passes over the training windows, whole batches only")
     global_batch: CountOrRule = Field(128, description="windows per optimizer step")
     lr: RateOrRule = Field(1e-3, description="peak learning rate, or a rule of the size")
     weight_decay: DecayOrRule = Field(0.01, description="of weight matrices (AdamW), or a rule of the size")
@@ -229,7 +247,7 @@ class ExecutionSpec(Spec):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA where there is one")
     dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto = bf16 on CUDA, fp32 elsewhere")
     micro_batch: CountOrAuto = Field("auto", description="windows in memory at once; at most the global batch")
-    threads: CountOrAuto = Field("auto", description="CPU threads a trial")
+    threads: ThreadsOrAuto = Field("auto", description="CPU threads a trial")
     gpu_share: ShareOrAuto = Field("auto", description="share of a GPU that a trial takes; auto = measured")
     checkpoint_interval_s: float = Field(60.0, gt=0, description="seconds between checkpoints, at least")
     max_attempts: int = Field(3, ge=1, description="starts of one trial in one sweep before it counts as failed")
@@ -322,7 +340,7 @@ class ExecutionRecord(Spec):
 
     micro_batch: int = Field(ge=1)
     accumulation: int = Field(ge=1)
-    threads: int = Field(ge=1)
+    threads: int = Field(ge=1, le=MAX_THREADS)
     device: Literal["cpu", "cuda"]
     activation_checkpointing: bool = False
     checkpoint_interval_s: float = Field(gt=0)

@@ -17,7 +17,7 @@ import torch
 
 from trainables import answers
 from trainables.data import catalog, windows
-from trainables.files import is_storage_trouble, replacing
+from trainables.files import LogFile, is_storage_trouble, real_folder, replacing
 from trainables.schema import ExecutionRecord, Spec, TrialSpec
 from trainables.storage import StoragePlace
 from trainables.training import memory, stores
@@ -175,6 +175,7 @@ def _finish(job: TrialJob, store: stores.TrialStore, trainer: Trainer) -> Report
         OSError: it could not be written; call again.
     """
     outcome = trainer.result()
+    real_folder(job.predictions.parent, job.predictions.parent.parent)
     with replacing(job.predictions) as aside:
         trainer.predictions().to_parquet(aside, index=False)
     if trainer.best_weights is not None:
@@ -245,8 +246,8 @@ def _trial_data(job: TrialJob) -> windows.TrialData:
 @contextmanager
 def _log_to(path: Path) -> Iterator[None]:
     """This process's log goes to the trial's file, too."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    real_folder(path.parent, path.parent.parent)
+    handler = LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger("trainables").setLevel(logging.INFO)

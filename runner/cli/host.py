@@ -23,8 +23,12 @@ def doctor(
     """
     from runner import doctor as doctors
     from runner import sweepfile
+    from runner.tracking import addresses
 
-    settings = None if sweep is None else sweepfile.load(sweep, set_ or ()).settings
+    loaded = None if sweep is None else sweepfile.load(sweep, set_ or ())
+    if loaded is not None:
+        addresses.admit(loaded)
+    settings = None if loaded is None else loaded.settings
     place = doctors.Place.of(settings, cluster=address is not None)
     findings = doctors.examine(place, fast=fast)
     if address is not None:

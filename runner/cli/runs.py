@@ -56,7 +56,14 @@ def compare(
         show(compared, console())
 
 
-def sync(run: RunName, as_json: Json = False) -> None:
+def sync(
+    run: RunName,
+    mlflow_uri: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="MLflow's address; default: the run's own, if you have named it before"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Bring MLflow and W&B level with a run's ledger. Doing it twice changes nothing.
 
     Example: `isotherm sync quickstart`
@@ -65,7 +72,7 @@ def sync(run: RunName, as_json: Json = False) -> None:
     from runner.paths import existing_run
 
     paths = existing_run(run)
-    reports = trackers.sync(paths)
+    reports = trackers.sync(paths, mlflow_uri)
     if as_json:
         print_json(trackers.as_dict(reports))
     else:

@@ -45,7 +45,9 @@ def _mlflow(place: Place, uri: str | None) -> Iterator[Finding]:
         return
     known = place.secrets
     headers = {"Content-Type": "application/json"}
-    if known.mlflow_tracking_token is not None:
+    if not known.are_for(uri):
+        pass  # they were set for MLFLOW_TRACKING_URI, which is another server
+    elif known.mlflow_tracking_token is not None:
         headers["Authorization"] = f"Bearer {known.mlflow_tracking_token.get_secret_value()}"
     elif known.mlflow_tracking_username and known.mlflow_tracking_password is not None:
         headers["Authorization"] = _basic(known.mlflow_tracking_username, known.mlflow_tracking_password)

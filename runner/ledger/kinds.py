@@ -1,9 +1,27 @@
 """What can stand in a ledger: one kind of record a class."""
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from runner.ledger.values import (
+    MAX_INTEGER,
+    Asked,
+    Attempt,
+    Count,
+    DatasetEntry,
+    Execution,
+    Key,
+    Labels,
+    Numbers,
+    Outcome,
+    Plain,
+    Size,
+    Sizes,
+    Text,
+    Time,
+)
 
 SCHEMA_VERSION = 1
 Status = Literal["finished", "failed", "diverged", "out_of_memory", "thermal_stop", "interrupted", "infeasible"]
@@ -17,8 +35,8 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     v: Literal[1] = 1
-    seq: int = -1
-    time: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    seq: int = Field(-1, ge=-1, le=MAX_INTEGER)
+    time: Time = Field(default_factory=lambda: datetime.now(UTC))
 
 
 class SweepStarted(Record):
@@ -26,35 +44,35 @@ class SweepStarted(Record):
 
     kind: Literal["sweep_started"] = "sweep_started"
     run: str
-    keys: tuple[str, ...]
-    config: dict[str, Any]
+    keys: tuple[Key, ...]
+    config: Plain
     code_version: str
     versions: dict[str, str]
-    datasets: tuple[dict[str, Any], ...] = ()  # catalog entries of the data that the grid uses
-    gates: tuple[dict[str, Any], ...] = ()  # findings before the start: gate, level, number, limit, message, mend
+    datasets: tuple[DatasetEntry, ...] = ()  # catalog entries of the data that the grid uses
+    gates: tuple[Plain, ...] = ()  # findings before the start: gate, level, number, limit, message, mend
 
 
 class CellRecorded(Record):
     """A cell of the grid: what is asked, in full. Written once a key, before its first attempt."""
 
     kind: Literal["cell"] = "cell"
-    key: str
+    key: Key
     name: str
     cell_kind: Literal["model", "baseline"] = "model"
-    labels: dict[str, Any]  # budget, model, horizon, tier, timescale, data_fraction, seed, and further axes
-    n_params: int | None = None
-    n_params_non_embedding: int | None = None
-    sizes: dict[str, int | None]  # n_train, n_val, n_test, n_val_effective
-    spec: dict[str, Any]
+    labels: Labels  # budget, model, horizon, tier, timescale, data_fraction, seed, and further axes
+    n_params: Size | None = None
+    n_params_non_embedding: Size | None = None
+    sizes: Sizes  # n_train, n_val, n_test, n_val_effective
+    spec: Asked
 
 
 class AttemptStarted(Record):
     """A start or resume of a key. `execution` is the execution record that it uses."""
 
     kind: Literal["attempt"] = "attempt"
-    key: str
-    attempt: int
-    execution: dict[str, Any]
+    key: Key
+    attempt: Attempt
+    execution: Execution
     device_name: str = ""
     code_version: str = ""
 
@@ -63,11 +81,11 @@ class MetricsRecorded(Record):
     """Metrics of a key at an optimizer step. Readers keep the last value per key, step and name."""
 
     kind: Literal["metrics"] = "metrics"
-    key: str
-    attempt: int
-    step: int
-    epoch: int
-    values: dict[str, float | None]
+    key: Key
+    attempt: Attempt
+    step: Count
+    epoch: Count
+    values: Numbers
 
 
 class CellEnded(Record):
@@ -78,29 +96,29 @@ class CellEnded(Record):
     """
 
     kind: Literal["ended"] = "ended"
-    key: str
-    attempt: int
+    key: Key
+    attempt: Attempt
     status: Status
-    reason: str = ""
-    result: dict[str, Any] = {}
-    log: tuple[str, ...] = ()
+    reason: Text = ""
+    result: Outcome = {}
+    log: tuple[Text, ...] = ()
 
 
 class EventRecorded(Record):
     """Anything else worth keeping."""
 
     kind: Literal["event"] = "event"
-    what: str
-    message: str
-    key: str | None = None
+    what: Text
+    message: Text
+    key: Key | None = None
 
 
 class SweepEnded(Record):
     """A driver finished in good order."""
 
     kind: Literal["sweep_ended"] = "sweep_ended"
-    exit_code: int
-    counts: dict[str, int]
+    exit_code: int = Field(ge=0, le=255)
+    counts: dict[str, Count]
 
 
 AnyRecord = SweepStarted | CellRecorded | AttemptStarted | MetricsRecorded | CellEnded | EventRecorded | SweepEnded

@@ -101,7 +101,10 @@ class LedgerView:
     def _apply_to_cell(self, record: AttemptStarted | MetricsRecorded | CellEnded) -> None:
         state = self.cells.get(record.key)
         if state is None:
-            raise LedgerError(f"record {record.seq}: key {record.key} has no cell record before it")
+            raise LedgerError(
+                f"ledger record {record.seq}: key {record.key} has no cell record before it\n"
+                f"    mend: restore the ledger from a copy; it is append-only and must not be edited"
+            )
         state.last_time = record.time
         if isinstance(record, AttemptStarted):
             state.attempts.append(record)

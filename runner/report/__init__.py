@@ -51,7 +51,7 @@ def build(paths: RunPaths) -> Report:
     content = page.make(collected, plots)
     written = []
     for plot in plots:
-        path = paths.figures / f"{plot.name}.png"
+        path = paths.writable(paths.figures / f"{plot.name}.png")
         with replacing(path) as aside:
             aside.write_bytes(plot.png)
         written.append(path)

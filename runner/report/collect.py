@@ -193,7 +193,7 @@ def _lineage(view: LedgerView) -> tuple[Lineage, ...]:
 def _bars(entry: dict[str, Any]) -> str:
     if not entry:
         return ""
-    return f"{int(entry['rows']):,}, {clean(entry['first_date'])} to {clean(entry['last_date'])}"
+    return f"{entry.get('rows', 0):,}, {clean(entry.get('first_date'))} to {clean(entry.get('last_date'))}"
 
 
 def _sources(entry: dict[str, Any]) -> tuple[str, ...]:

@@ -25,5 +25,5 @@ def training_flop(state: CellState) -> float | None:
 def _tokens(model: dict[str, Any]) -> int:
     if model.get("name") != "patchtst":
         return 1
-    patches = max(1, int(model["context"]) // int(model["patch"]))
-    return patches * (int(model["n_features"]) if model.get("channels") == "independent" else 1)
+    patches = max(1, int(model.get("context") or 1) // int(model.get("patch") or 1))
+    return patches * (int(model.get("n_features") or 1) if model.get("channels") == "independent" else 1)

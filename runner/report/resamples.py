@@ -3,22 +3,29 @@
 Array names: N windows of a split, R resamples, K trials.
 """
 
+import logging
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from runner.ledger import LedgerView
 from runner.paths import RunPaths
+from trainables import tables
+from trainables.errors import DataError
 from trainables.schema import TaskSpec
 from trainables.training.bootstrap import Floats
 from trainables.training.metrics import Prior, Scorer
 
 COUNT = 100
 _PLACE = ["date", "asset"]
+_COLUMNS: dict[str, tables.Kind] = {
+    "date": "time", "asset": "text", "split": "text", "label": "number", "logit": "number",
+}  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 
 def loss_resamples(paths: RunPaths, view: LedgerView, keys: Sequence[str], split: str) -> Floats | None:
@@ -46,17 +53,24 @@ def loss_resamples(paths: RunPaths, view: LedgerView, keys: Sequence[str], split
 
 
 def predictions(paths: RunPaths, key: str, split: str) -> pd.DataFrame | None:
-    """Date, asset, label and logit of a trial's windows of one split, in order; None where there are none on disk."""
+    """Date, asset, label and logit of a trial's windows of one split, in order; None where there are none on disk.
+
+    Raises:
+        TooLargeError: what is there would not fit into memory.
+    """
     path = paths.prediction(key)
     try:
         frame = _read(path, path.stat().st_mtime_ns)
-    except (OSError, ValueError):  # missing or damaged: the report is made from what there is
+    except OSError:  # missing: the report is made from what there is
+        return None
+    except tables.TooLargeError:
+        raise
+    except DataError as error:
+        log.warning("left out: %s", error)
         return None
     return frame[frame["split"] == split].sort_values(_PLACE, ignore_index=True)
 
 
 @lru_cache(maxsize=64)  # the trials of one series, as a rule: both splits and the calibration need them
 def _read(path: Path, changed_ns: int) -> pd.DataFrame:
-    table = pq.read_table(path, columns=[*_PLACE, "split", "label", "logit"], use_threads=False)
-    frame: pd.DataFrame = table.to_pandas(use_threads=False)
-    return frame
+    return tables.read(path, str(path), max_bytes=tables.RUN_BYTES, columns=_COLUMNS)

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from runner import tracker_runs
 from runner.ledger import CellState
 from runner.paths import TRACKERS, RunPaths
 from runner.report.trials import clean
+from runner.tracker_runs import TrackerRun
 
 _NAMES = {"mlflow": "MLflow", "wandb": "W&B"}
 
@@ -45,7 +47,7 @@ def specs(paths: RunPaths, models: Mapping[str, CellState], baselines: Mapping[s
     states = {**models, **baselines}
     leaves = {key: dict(flat(_content(state))) for key, state in states.items()}
     shared = set.intersection(*(set(leaves[key].items()) for key in models)) if models else set()
-    runs = {tracker: _runs(paths, tracker) for tracker in TRACKERS}
+    runs = {tracker: tracker_runs.read(paths.tracker_runs(tracker)) for tracker in TRACKERS}
     return Specs(
         shared=tuple(_line(item) for item in next(iter(leaves.values()), {}).items() if item in shared),
         trials=tuple(
@@ -79,24 +81,15 @@ def _line(item: tuple[str, str]) -> str:
     return clean(f"{item[0]} = {item[1]}")
 
 
-def _runs(paths: RunPaths, tracker: str) -> dict[str, Any]:
-    """What a tracker's process noted down; nothing where the file is missing or damaged."""
-    try:
-        known = json.loads(paths.tracker_runs(tracker).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _link(tracker: str, known: Any) -> Link | None:
-    if not isinstance(known, dict) or not known.get("run"):
+def _link(tracker: str, known: TrackerRun | None) -> Link | None:
+    if known is None or not known.run:
         return None
-    return Link(_NAMES[tracker], clean(known["run"]), _web_address(known.get("url")))
+    return Link(_NAMES[tracker], clean(known.run), _web_address(known.url))
 
 
-def _web_address(url: object) -> str:
+def _web_address(url: str | None) -> str:
     """The address, if it is one of the web without user information; else nothing: it must not act in a browser."""
-    text = url if isinstance(url, str) else ""
+    text = url or ""
     if clean(text) != text or " " in text:
         return ""
     try:

@@ -15,6 +15,7 @@ from runner.report import drawing
 from runner.report.drawing import COLOURS, GREY, INK, MAX_PANELS, Plot
 from runner.report.trials import clean
 from runner.report.wording import plural
+from runner.thermal import telemetry
 
 TITLE = "Temperature"
 LEVELS = {"throttle": "#F6E7B4", "hold": "#F2B48C", "release": "#D98CB3", "stop": "#C0504D"}
@@ -26,10 +27,8 @@ _Span = tuple[str, datetime, datetime]
 
 def timeline_figures(paths: RunPaths, view: LedgerView) -> Iterator[Plot]:
     """One figure of all devices (split where there are more than six), if temperatures were recorded."""
-    if not paths.thermal_parquet.exists():
-        return
-    table = pd.read_parquet(paths.thermal_parquet)
-    if table.empty:
+    table = telemetry.read(paths.thermal_parquet)
+    if table is None or table.empty:
         return
     start = table["time"].min()
     spans = list(_spans(view))

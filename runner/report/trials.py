@@ -152,7 +152,7 @@ def _waiting(state: CellState) -> dict[str, Any]:
     labels = dict(cell.labels)
     axes = labels.pop("axes", {})
     known = {"key": cell.key, "name": cell.name, "kind": cell.cell_kind, "n_params": cell.n_params}
-    return {**known, **labels, **cell.sizes, **{f"axis:{name}": str(value) for name, value in axes.items()}}
+    return {**labels, **cell.sizes, **known, **{f"axis:{name}": str(value) for name, value in axes.items()}}
 
 
 def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:

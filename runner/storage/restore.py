@@ -69,7 +69,7 @@ def _bring(storage: Storage, sizes: dict[str, int], paths: RunPaths, data_root: 
     _bring_marks(storage, sizes, view, paths)
     _bring_predictions(storage, sizes, view, paths)
     for one in view.sweeps[-1].datasets if view.sweeps else ():
-        _bring_dataset(storage, sizes, CatalogEntry.model_validate(one), data_root)
+        _bring_dataset(storage, sizes, catalog.entry_of(one, str(paths.ledger)), data_root)
 
 
 def _bring_ledger(storage: Storage, there: list[Segment], paths: RunPaths) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 from runner.thermal.station import Sample
+from trainables import tables
+from trainables.errors import DataError, Problem
 from trainables.files import replacing
 
 # Column and dtype of thermal.parquet. The limits stand in every row, so that the file explains itself.
@@ -22,6 +24,9 @@ COLUMNS = {
     **dict.fromkeys(("slowed_by", "reason"), "string"),
     **dict.fromkeys(("target", "hold", "resume", "stop"), "float64"),
 }
+_KINDS: dict[str, tables.Kind] = {
+    name: "time" if name == "time" else "text" if dtype == "string" else "number" for name, dtype in COLUMNS.items()
+}
 QUIET_S = 10.0  # where nothing changes, one row in so many seconds tells it
 CHANGE_CELSIUS, CHANGE_DUTY = 1.0, 0.05
 WRITE_INTERVAL_S = 30.0
@@ -31,13 +36,31 @@ HELD = ("hold", "release", "stop")
 Place = tuple[str, str, str]
 
 
+def read(path: Path) -> pd.DataFrame | None:
+    """What `thermal.parquet` holds, columns `COLUMNS`; None where there is none.
+
+    Raises:
+        DataError: it is damaged, too large, or something else.
+    """
+    mend = "remove it: the temperatures of earlier starts are lost, and nothing else"
+    try:
+        frame = tables.read(path, str(path), max_bytes=tables.RUN_BYTES, columns=_KINDS, mend=mend)
+    except FileNotFoundError:
+        return None
+    try:
+        return frame.astype(COLUMNS)
+    except (TypeError, ValueError, OverflowError) as error:
+        message = f"its columns cannot be used: {str(error).splitlines()[0]}"
+        raise DataError(Problem(place=str(path), message=message, mend=mend)) from error
+
+
 class Telemetry:
     """Collects samples of all nodes; used by one thread."""
 
     def __init__(self, path: Path) -> None:
         """Go on with what an earlier sweep of this run wrote."""
         self._path = path
-        self._before = pd.read_parquet(path) if path.exists() else None
+        self._before = read(path)
         self._rows: list[dict[str, Any]] = []
         self._kept: dict[Place, Sample] = {}
         self.latest: dict[Place, Sample] = {}

@@ -164,8 +164,12 @@ class MlflowCallback(TrackerCallback):
         self._spec = MlflowSpec(uri=uri, experiment=experiment)
 
     def target(self, secrets: Secrets | None = None) -> Target:
-        """Where MLflow is."""
+        """Where MLflow is. Credentials go to the address that they were set for, and to no database."""
         spec, secrets = self._spec, secrets or Secrets()
+        if spec.uri is None or not secrets.are_for(spec.uri):
+            if spec.uri is not None and (secrets.mlflow_tracking_token or secrets.mlflow_tracking_password):
+                log.warning("MLflow's credentials are for MLFLOW_TRACKING_URI: they are not sent to %s", spec.uri)
+            return MlflowTarget(uri=spec.uri, experiment=spec.experiment)
         return MlflowTarget(
             uri=spec.uri,
             experiment=spec.experiment,

@@ -7,15 +7,18 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from filelock import FileLock
 
 from runner.tracking import fields
-from trainables.errors import Problem
+from trainables.errors import ConfigError, Problem
 
 # Longer than the slowest server that is still of use: a call that is given up was often done all the same.
 HTTP_TIMEOUT_S = 30
 ARTIFACT_TRIES = 3
+LOCK_TIMEOUT_S = 60.0
 # Limits of MLflow's `runs/log-batch` (REST API reference).
 PARAMS_A_BATCH = 100
 METRICS_A_BATCH = 1000
@@ -72,7 +75,8 @@ class MlflowStore:
 
     def __init__(self, uri: str | None, experiment: str, database: Path) -> None:
         self._local = uri is None
-        self._database = database.resolve()
+        self._database = database.parent.resolve() / database.name
+        self._artifacts = self._database.parent / "mlartifacts"
         self.uri = uri or f"sqlite:///{self._database}"
         self._experiment_name = experiment
         self._experiment = ""
@@ -112,9 +116,8 @@ class MlflowStore:
             from mlflow import MlflowClient  # two seconds; whoever does not track does not pay them
 
             if self._local:
-                with FileLock(
-                    f"{self._database}.lock"
-                ):  # two sweeps that start at once must not both create the tables
+                # two sweeps that start at once must not both create the tables
+                with FileLock(f"{self._database}.lock", timeout=LOCK_TIMEOUT_S):
                     self._connected = MlflowClient(tracking_uri=self.uri)
             else:
                 self._connected = MlflowClient(tracking_uri=self.uri)
@@ -126,7 +129,7 @@ class MlflowStore:
             name = self._experiment_name
             found = self._client.get_experiment_by_name(name)
             if found is None:
-                location = (self._database.parent / "mlartifacts").as_uri() if self._local else None
+                location = self._artifacts.as_uri() if self._local else None
                 self._experiment = str(self._client.create_experiment(name, artifact_location=location))
             elif found.lifecycle_stage != "active":
                 raise ValueError(f"the experiment {name!r} was deleted")
@@ -207,11 +210,27 @@ class MlflowStore:
         if run.tags.get(ARTIFACT) == digest or failures >= ARTIFACT_TRIES:
             return {}
         try:
+            self._check_artifacts(run)
             self._client.log_dict(run.run_id, dict(content), name)
         except Exception:
             self._artifact_failures[run.run_id] = failures + 1
             raise
         return {ARTIFACT: digest}
+
+    def _check_artifacts(self, run: Run) -> None:
+        """A database that somebody else made may name any folder as the place of a run's artifacts.
+
+        Raises:
+            ConfigError: they would be written elsewhere than in ``mlartifacts``.
+        """
+        if not self._local:
+            return
+        uri = str(self._client.get_run(run.run_id).info.artifact_uri)
+        place = Path(url2pathname(urlsplit(uri).path)) if urlsplit(uri).scheme in ("file", "") else None
+        if place is None or not place.resolve().is_relative_to(self._artifacts):
+            message = f"keeps the artifacts of run {run.run_id} at {uri!r}, which is not in {self._artifacts}"
+            mend = "its artifacts are left out; remove the database to have it made anew by `isotherm sync`"
+            raise ConfigError(Problem(place=str(self._database), message=message, mend=mend))
 
     def learn_steps(self, run: Run, name: str) -> None:
         """Ask which steps of a metric are there, if that is not known."""
@@ -223,6 +242,8 @@ class MlflowStore:
     def explain(self, error: Exception) -> Problem:
         """An error in plain words, with the mend."""
         place = f"MLflow at {self.uri}"
+        if isinstance(error, ConfigError):
+            return error.problems[0]
         for pattern, message, mend in _EXPLANATIONS:
             if re.search(pattern, str(error), re.IGNORECASE | re.DOTALL):
                 return Problem(place=place, message=message, mend=mend)

@@ -4,7 +4,10 @@ import json
 import logging
 from pathlib import Path
 
-from trainables.files import replace_text
+from runner import tracker_runs
+from runner.tracker_runs import TrackerRun
+from trainables.errors import ConfigError
+from trainables.files import real_folder, replace_text
 
 log = logging.getLogger(__name__)
 
@@ -14,20 +17,16 @@ class RunsFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known: dict[str, dict[str, str | None]] = {}
-        try:
-            self._known = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            log.debug("%s: nothing noted yet", path)
+        self._known = tracker_runs.read(path)
 
     def note(self, key: str, run: str, url: str | None) -> None:
         """Remember a trial's run. A convenience: a disk that is full costs the note, not the delivery."""
-        noted = {"run": run, "url": url}
+        noted = TrackerRun(run=run, url=url)
         if self._known.get(key) == noted:
             return
         self._known[key] = noted
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            replace_text(self._path, json.dumps(self._known, indent=1))
-        except OSError as error:
+            real_folder(self._path.parent, self._path.parent.parent)
+            replace_text(self._path, json.dumps({k: one.model_dump() for k, one in self._known.items()}, indent=1))
+        except (OSError, ConfigError) as error:
             log.warning("%s cannot be written: %s", self._path, error)

@@ -16,13 +16,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from runner.ledger import AnyRecord, LedgerView, last_seq
 from runner.paths import RunPaths
+from runner.settings import tracker_environment
 from trainables.errors import Problem
+from trainables.files import open_appending
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +89,10 @@ class Target(BaseModel, ABC):
     def environment(self) -> dict[str, str]:
         """Settings that the tracking library takes from the environment alone; for the tracker's own process."""
         return {}
+
+    def working_folder(self, root: Path) -> Path:
+        """Where the tracker's process works; relative addresses start there."""
+        return root.parent
 
     @abstractmethod
     def build(self, paths: RunPaths) -> Tracker:
@@ -207,9 +214,8 @@ class TrackerQueue:
 
     def _run_process(self) -> None:
         """Start the process and listen to it until it ends."""
-        self._paths.logs.mkdir(parents=True, exist_ok=True)
         root = self._paths.root.resolve()
-        with (self._paths.logs / f"{self.name}.log").open("a", encoding="utf-8") as library_log:
+        with open_appending(self._paths.writable(self._paths.logs / f"{self.name}.log")) as library_log:
             process = subprocess.Popen(
                 # -P: the runs folder, which is the working directory, must not become a place to import from
                 [sys.executable, "-P", "-m", "runner.tracking.worker"],
@@ -217,7 +223,8 @@ class TrackerQueue:
                 stdout=subprocess.PIPE,
                 stderr=library_log,
                 text=True,
-                cwd=root.parent,
+                cwd=self._target.working_folder(root),
+                env=tracker_environment(),
                 start_new_session=True,  # a Ctrl-C is for the driver, which then closes its trackers in good order
             )
         with process:

@@ -7,7 +7,6 @@ ledger, and replaces the former one when it is complete.
 
 import json
 import logging
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter
 
 from runner.ledger import FINAL, AnyRecord, AttemptStarted, CellEnded, CellState, LedgerView, MetricsRecorded
 from runner.paths import RunPaths
@@ -23,7 +22,7 @@ from runner.tracking import fields
 from runner.tracking.runs_file import RunsFile
 from runner.tracking.tracker import Target, Tracker, UnusableError, key_of, ledger_id
 from trainables.errors import Problem
-from trainables.files import replace_text
+from trainables.files import read_json, real_folder, remove_tree, replace_text
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +50,10 @@ class WandbTarget(Target):
     def environment(self) -> dict[str, str]:
         """No connection to a W&B service of somebody else, and no reports about this process."""
         return {"WANDB_SERVICE": "", "WANDB_ERROR_REPORTING": "false"}
+
+    def working_folder(self, root: Path) -> Path:
+        """Not next to a run: W&B takes settings, a server's address among them, from ``wandb/settings`` where it is."""
+        return Path(root.anchor)
 
     def build(self, paths: RunPaths) -> Tracker:
         """The tracker of one run."""
@@ -151,7 +154,7 @@ class WandbTracker:
 
         if self._target.online:
             _reach(wandb.setup().settings.base_url)
-        self._paths.wandb.mkdir(parents=True, exist_ok=True)
+        real_folder(self._paths.wandb, self._paths.root)
         before = set(self._folders(trial))
         try:
             run = wandb.init(
@@ -171,7 +174,7 @@ class WandbTracker:
             )
         except Exception as error:
             for folder in set(self._folders(trial)) - before:  # one more for every try
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
             raise UnusableError from error  # the service takes the run for one in use from now on (wandb 0.31)
         run.define_metric("step")
         run.define_metric("*", step_metric="step")
@@ -208,7 +211,7 @@ class WandbTracker:
         self._delivered.note(trial.run_id, trial.through)
         for folder in self._folders(trial):
             if folder.name != Path(run.settings.sync_dir).name:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
 
     def _folders(self, trial: _Trial) -> list[Path]:
         """W&B's directories of a trial: ``run-<time>-<id>`` or ``offline-run-<time>-<id>``, perhaps with a number."""
@@ -230,6 +233,9 @@ def _reach(url: str) -> None:
             raise
 
 
+_THROUGH: TypeAdapter[dict[str, dict[str, int]]] = TypeAdapter(dict[str, dict[str, int]])
+
+
 class _Delivered:
     """Up to which ledger record each trial has arrived in full, kept beside W&B's own files."""
 
@@ -239,8 +245,8 @@ class _Delivered:
         self._through: dict[str, dict[str, int]] = {}
         try:
             if path.exists():
-                self._through = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+                self._through = _THROUGH.validate_python(read_json(path))
+        except (OSError, ValueError):
             log.warning("%s is damaged; W&B is brought level from the ledger", path)
 
     def through(self, run_id: str) -> int:

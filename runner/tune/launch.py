@@ -134,15 +134,16 @@ def _fit(launch: Launch, cells: list[Cell], autopsy: memory.Autopsy) -> None:
 
 def _job(launch: Launch, cell: Cell) -> TrialJob:
     state = launch.recorder.view.cells[cell.key]
+    paths = RunPaths(launch.paths.root.resolve())  # a link in the run directory must stay one, to be refused
     return TrialJob(
         spec=cell.spec,
         record=memory.next_record(cell.record, state, cell.spec.training.global_batch),
         attempt=next_attempt(launch.paths.checkpoint(cell.key), state),
         entry=cell.entry,
         data_root=launch.data_root.resolve(),
-        predictions=launch.paths.prediction(cell.key).resolve(),
-        checkpoints=launch.paths.checkpoint(cell.key).resolve(),
-        log_file=launch.paths.trial_log(cell.key).resolve(),
+        predictions=paths.prediction(cell.key),
+        checkpoints=paths.checkpoint(cell.key),
+        log_file=paths.trial_log(cell.key),
         storage=launch.storage,
     )
 
@@ -184,7 +185,7 @@ def _ledger_callback(launch: Launch, autopsy: memory.Autopsy, stalls: StallWatch
     def diagnose(key: str, error: str) -> tuple[Status, str]:
         if stalled := stalls.reason(key):
             return "failed", stalled
-        cause = autopsy.out_of_memory(error, launch.paths.checkpoint(key).resolve())
+        cause = autopsy.out_of_memory(error, RunPaths(launch.paths.root.resolve()).checkpoint(key))
         return "out_of_memory" if cause else "failed", cause
 
     return LedgerCallback(

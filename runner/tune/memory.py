@@ -16,6 +16,7 @@ import psutil
 from runner.ledger import CellState
 from runner.probe.limits import host_limit, oom_kills
 from runner.probe.retry import after_out_of_memory
+from trainables.files import replace_text
 from trainables.schema import ExecutionRecord
 from trainables.training.memory import says_out_of_memory
 
@@ -55,11 +56,9 @@ class HostGuard:
         free = self._free_bytes()
         if free >= self._floor or self._word is None or not _largest():
             return False
-        self._word.parent.mkdir(parents=True, exist_ok=True)
         size = psutil.Process().memory_info().rss
-        self._word.write_text(
-            f"the host had {free / 1e9:.2f} GB left, and this trial was the largest with {size / 1e9:.2f} GB"
-        )
+        words = f"the host had {free / 1e9:.2f} GB left, and this trial was the largest with {size / 1e9:.2f} GB"
+        replace_text(self._word, words)
         return True
 
     def _watch(self) -> None:

@@ -12,6 +12,8 @@ from runner.cli import main
 from runner.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, MetricsRecorded, SweepEnded, SweepStarted
 from runner.versions import code_version
 
+A, B = "a" * 12, "b" * 12
+
 Write = Callable[..., Path]
 ALONE = ["plan", "sweep", "probe", "debug", "doctor", "status", "report", "compare", "sync", "fit"]
 COMMANDS = [*ALONE, "data prepare", "data verify", "thermal watch", "thermal simulate"]
@@ -67,16 +69,16 @@ def test_data_prepare_and_verify(sweep_file: Write, folder: Path, isotherm: Any)
 
 def test_status_of_a_run_that_was_killed_and_of_one_that_ended(folder: Path, isotherm: Any) -> None:
     ledger = Ledger(folder / "runs" / "r" / "ledger.jsonl")
-    ledger.append(SweepStarted(run="r", keys=("a", "b"), config={}, code_version="1", versions={}))
-    for key in ("a", "b"):
+    ledger.append(SweepStarted(run="r", keys=(A, B), config={}, code_version="1", versions={}))
+    for key in (A, B):
         ledger.append(CellRecorded(key=key, name=f"cell-{key}", labels={}, sizes={}, spec={}))
-    ledger.append(AttemptStarted(key="a", attempt=1, execution={}))
-    ledger.append(MetricsRecorded(key="a", attempt=1, step=9, epoch=1, values={"val_loss": 0.51}))
+    ledger.append(AttemptStarted(key=A, attempt=1, execution={}))
+    ledger.append(MetricsRecorded(key=A, attempt=1, step=9, epoch=1, values={"val_loss": 0.51}))
     status = json.loads(isotherm("status", "r", "--json")[1])
     assert status["state"] == "running or killed"
     assert status["counts"] == {"running": 1, "waiting": 1}
-    ledger.append(CellEnded(key="a", attempt=1, status="finished", result={"skill": 0.1, "collapsed": False}))
-    ledger.append(CellEnded(key="b", attempt=0, status="infeasible", reason="too few"))
+    ledger.append(CellEnded(key=A, attempt=1, status="finished", result={"skill": 0.1, "collapsed": False}))
+    ledger.append(CellEnded(key=B, attempt=0, status="infeasible", reason="too few"))
     ledger.append(SweepEnded(exit_code=0, counts={"finished": 1}))
     ledger.close()
     code, text = isotherm("status", "r")

@@ -21,6 +21,8 @@ from runner.ledger import (
 from runner.paths import RunPaths
 from trainables.errors import LedgerError
 
+A, B, C = "a" * 12, "b" * 12, "c" * 12
+
 
 def cell(key: str, **labels: object) -> CellRecorded:
     return CellRecorded(
@@ -46,11 +48,11 @@ def write(path: Path, *records: ledger.AnyRecord) -> None:
 
 def test_records_come_back_as_they_went_in(path: Path) -> None:
     given = [
-        started("a"),
-        cell("a"),
-        AttemptStarted(key="a", attempt=1, execution={"micro_batch": 4}),
-        MetricsRecorded(key="a", attempt=1, step=3, epoch=1, values={"val_loss": 0.5, "val_auc": None}),
-        CellEnded(key="a", attempt=1, status="finished", result={"val_loss": 0.5}),
+        started(A),
+        cell(A),
+        AttemptStarted(key=A, attempt=1, execution={"micro_batch": 4}),
+        MetricsRecorded(key=A, attempt=1, step=3, epoch=1, values={"val_loss": 0.5, "val_auc": None}),
+        CellEnded(key=A, attempt=1, status="finished", result={"val_loss": 0.5}),
         EventRecorded(what="w", message="m"),
         SweepEnded(exit_code=0, counts={"finished": 1}),
     ]
@@ -61,48 +63,48 @@ def test_records_come_back_as_they_went_in(path: Path) -> None:
 
 
 def test_numbers_go_on_after_reopening(path: Path) -> None:
-    write(path, started("a"))
-    write(path, cell("a"))
+    write(path, started(A))
+    write(path, cell(A))
     assert [record.seq for record in ledger.records(path)] == [0, 1]
 
 
 def test_the_last_value_of_a_step_counts(path: Path) -> None:
-    write(path, started("a"), cell("a"))
-    write(path, MetricsRecorded(key="a", attempt=1, step=3, epoch=1, values={"x": 1.0, "y": 2.0}))
-    write(path, MetricsRecorded(key="a", attempt=2, step=3, epoch=1, values={"x": 5.0}))
-    assert ledger.read(path).cells["a"].metrics == {3: {"x": 5.0, "y": 2.0}}
+    write(path, started(A), cell(A))
+    write(path, MetricsRecorded(key=A, attempt=1, step=3, epoch=1, values={"x": 1.0, "y": 2.0}))
+    write(path, MetricsRecorded(key=A, attempt=2, step=3, epoch=1, values={"x": 5.0}))
+    assert ledger.read(path).cells[A].metrics == {3: {"x": 5.0, "y": 2.0}}
 
 
 def test_a_new_attempt_reopens_an_interrupted_cell(path: Path) -> None:
-    write(path, started("a"), cell("a"), AttemptStarted(key="a", attempt=1, execution={"threads": 1}))
-    write(path, CellEnded(key="a", attempt=1, status="interrupted"))
-    assert ledger.read(path).cells["a"].status == "interrupted"
-    assert not ledger.read(path).cells["a"].final
-    write(path, AttemptStarted(key="a", attempt=2, execution={"threads": 1}))
-    assert ledger.read(path).cells["a"].status == "running"
+    write(path, started(A), cell(A), AttemptStarted(key=A, attempt=1, execution={"threads": 1}))
+    write(path, CellEnded(key=A, attempt=1, status="interrupted"))
+    assert ledger.read(path).cells[A].status == "interrupted"
+    assert not ledger.read(path).cells[A].final
+    write(path, AttemptStarted(key=A, attempt=2, execution={"threads": 1}))
+    assert ledger.read(path).cells[A].status == "running"
 
 
 @pytest.mark.parametrize("status", ["finished", "diverged", "infeasible"])
 def test_findings_are_final(path: Path, status: ledger.Status) -> None:
-    write(path, started("a"), cell("a"), CellEnded(key="a", attempt=1, status=status))
-    assert ledger.read(path).cells["a"].final
+    write(path, started(A), cell(A), CellEnded(key=A, attempt=1, status=status))
+    assert ledger.read(path).cells[A].final
 
 
 @pytest.mark.parametrize("cut", [1, 20, 60])
 @pytest.mark.filterwarnings("ignore")
 def test_a_torn_tail_is_left_out_then_cut_off_and_reported(path: Path, cut: int) -> None:
-    write(path, started("a"), cell("a"))
+    write(path, started(A), cell(A))
     whole = path.read_bytes()
     path.write_bytes(whole[:-cut])
     assert len(list(ledger.records(path))) == 1
-    write(path, cell("b"))
+    write(path, cell(B))
     kinds = [record.kind for record in ledger.records(path)]
     assert kinds == ["sweep_started", "event", "cell"]
     assert [record.seq for record in ledger.records(path)] == [0, 1, 2]
 
 
 def test_a_damaged_record_in_the_middle_is_refused_with_its_line(path: Path) -> None:
-    write(path, started("a"), cell("a"))
+    write(path, started(A), cell(A))
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], lines[1][:-5], lines[1]]) + "\n")
     with pytest.raises(LedgerError, match=r"ledger\.jsonl:2: damaged record"):
@@ -110,7 +112,7 @@ def test_a_damaged_record_in_the_middle_is_refused_with_its_line(path: Path) -> 
 
 
 def test_another_schema_version_is_refused_with_the_mend(path: Path) -> None:
-    write(path, started("a"))
+    write(path, started(A))
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document | {"v": 99}) + "\n")
     with pytest.raises(LedgerError, match=r"schema 99.*reads schema 1\n.*mend: "):
@@ -130,28 +132,28 @@ def test_a_record_is_on_disk_before_append_returns(path: Path) -> None:
 
 
 def test_removed_cells_leave_the_results(path: Path) -> None:
-    write(path, started("a", "b"), cell("a"), cell("b"))
-    for key in ("a", "b"):
+    write(path, started(A, B), cell(A), cell(B))
+    for key in (A, B):
         write(path, AttemptStarted(key=key, attempt=1, execution={}), CellEnded(key=key, attempt=1, status="finished"))
-    write(path, started("b"))
+    write(path, started(B))
     view = ledger.read(path)
-    assert list(results.frame(view)["key"]) == ["b"]
-    assert set(view.cells) == {"a", "b"}
+    assert list(results.frame(view)["key"]) == [B]
+    assert set(view.cells) == {A, B}
 
 
 def test_results_have_typed_columns_and_the_further_axes(path: Path) -> None:
     write(
         path,
-        started("a", "b", "c"),
-        cell("a", axes={"model.dropout": 0.1}),
-        cell("b", axes={"model.dropout": 0.2}),
-        cell("c"),
-        AttemptStarted(key="a", attempt=1, execution={"micro_batch": 4, "accumulation": 2, "threads": 1}),
-        CellEnded(key="a", attempt=1, status="finished", result={"val_loss": 0.5, "collapsed": False, "steps": 7}),
-        AttemptStarted(key="b", attempt=1, execution={}),
+        started(A, B, C),
+        cell(A, axes={"model.dropout": 0.1}),
+        cell(B, axes={"model.dropout": 0.2}),
+        cell(C),
+        AttemptStarted(key=A, attempt=1, execution={"micro_batch": 4, "accumulation": 2, "threads": 1}),
+        CellEnded(key=A, attempt=1, status="finished", result={"val_loss": 0.5, "collapsed": False, "steps": 7}),
+        AttemptStarted(key=B, attempt=1, execution={}),
     )
     table = results.write(ledger.read(path), RunPaths(path.parent))
-    assert list(table["key"]) == ["a", "b"]  # c was never started
+    assert list(table["key"]) == [A, B]  # c was never started
     assert list(table["status"]) == ["finished", "interrupted"]
     assert table.dtypes.astype(str).to_dict().items() >= results.COLUMNS.items()
     assert list(table["axis:model.dropout"]) == ["0.1", "0.2"]

@@ -29,10 +29,10 @@ def test_states_follow_the_ledger(sweep_file: Write, folder: Path) -> None:
     path = sweep_file(("seed: [0]", "seed: [0, 1, 2]"))
     fresh = build(path)
     assert set(fresh.states.values()) == {"new"}
-    keys = list(fresh.states)
+    keys, orphan = list(fresh.states), "0" * 12
     ledger = Ledger(fresh.paths.ledger)
     ledger.append(SweepStarted(run="tiny", keys=tuple(keys), config={}, code_version="1", versions={}))
-    for key in [*keys, "orphan"]:
+    for key in [*keys, orphan]:
         ledger.append(CellRecorded(key=key, name=key, labels={}, sizes={}, spec={}))
     ledger.append(CellEnded(key=keys[0], attempt=1, status="finished"))
     ledger.append(AttemptStarted(key=keys[1], attempt=1, execution={}))
@@ -40,7 +40,7 @@ def test_states_follow_the_ledger(sweep_file: Write, folder: Path) -> None:
     ledger.close()
     plan = build(path)
     assert list(plan.states.values()) == ["done", "resumable", "new"]
-    assert plan.orphaned == ("orphan",)
+    assert plan.orphaned == (orphan,)
     assert [cell.key for cell in plan.to_run] == keys[1:]
     text = shown(plan)
     assert "1 new, 1 resumable, 1 done" in text

@@ -7,12 +7,16 @@ a lock file.
 import hashlib
 import json
 import logging
+import os
+import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import filelock
 import pandas as pd
@@ -20,19 +24,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from trainables import tables
 from trainables.data import features, ohlcv, sources
 from trainables.data.columns import NUMBERS
 from trainables.data.dataset import CatalogEntry, Dataset
 from trainables.data.fingerprint import content_sha256
 from trainables.errors import DataError, Problem
-from trainables.files import replace_bytes
+from trainables.files import read_json, replace_bytes, replace_text
 from trainables.schema import DataSpec
 
-__all__ = ["CatalogEntry", "Dataset", "Verification", "adopt", "entries", "load", "name_of", "prepare", "verify"]
+__all__ = [
+    "CatalogEntry",
+    "Dataset",
+    "Verification",
+    "adopt",
+    "entries",
+    "entry_of",
+    "load",
+    "name_of",
+    "prepare",
+    "verify",
+]
 
 logger = logging.getLogger(__name__)
 
 CATALOG = "catalog.json"
+_HOLDER = ".catalog-holder.json"
+WAIT_QUIET_S, WAIT_S = 2.0, 600.0  # a dataset of some hundred assets takes a minute
 _FORMAT = 1
 _PREPARE = "to build it anew: isotherm data prepare SWEEP"
 _NAME_LENGTH = 40  # of the readable part of a file's name
@@ -77,22 +95,41 @@ def entries(root: Path) -> dict[str, CatalogEntry]:
     """
     path = root / CATALOG
     try:
-        text = path.read_text()
+        document = read_json(path)
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError) as exc:
+    except OSError as exc:
         raise DataError(
             Problem(place=str(path), message=f"cannot be read: {exc}", mend="check its permissions")
         ) from exc
+    except ValueError as exc:
+        raise _no_catalog(path, exc) from exc
     try:
-        document = json.loads(text)
         if document["format"] != _FORMAT:
             raise ValueError(f"format {document['format']} is not known to this version")
         return {name: CatalogEntry.model_validate_json(json.dumps(item)) for name, item in document["entries"].items()}
     except (ValueError, KeyError, TypeError, AttributeError, ValidationError) as exc:
-        message = f"is not a catalog: {str(exc).splitlines()[0]}"
-        mend = "remove it and the parquet files beside it; they are built anew when they are next needed"
-        raise DataError(Problem(place=str(path), message=message, mend=mend)) from exc
+        raise _no_catalog(path, exc) from exc
+
+
+def _no_catalog(path: Path, error: Exception) -> DataError:
+    message = f"is not a catalog: {', '.join(str(error).splitlines()[:3])}"
+    mend = "remove it and the parquet files beside it; they are built anew when they are next needed"
+    return DataError(Problem(place=str(path), message=message, mend=mend))
+
+
+def entry_of(recorded: dict[str, Any], place: str) -> CatalogEntry:
+    """An entry as somebody else recorded it, in a ledger for instance.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        return CatalogEntry.model_validate_json(json.dumps(recorded))
+    except ValidationError as exc:
+        first = exc.errors(include_url=False, include_input=False)[0]
+        message = f"records a dataset whose {'.'.join(map(str, first['loc']))} is wrong ({first['msg']})"
+        raise DataError(Problem(place=place, message=message, mend="restore it from a copy")) from exc
 
 
 def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntry:
@@ -105,12 +142,13 @@ def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntr
 
     Raises:
         DataError: a source is wrong (all problems of all sources); or an entry stands, but its file, its source or the
-            features' code has changed since, and `rebuild` was not asked for.
+            features' code has changed since, and `rebuild` was not asked for; or another process holds the catalog for
+            too long.
     """
     name = name_of(spec)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(root / ".catalog.lock"):
+        with _locked(root):
             known = entries(root)
             entry = known.get(name)
             # A file that was removed is built again without being asked: removing it is how a user asks.
@@ -137,14 +175,12 @@ def adopt(entry: CatalogEntry, root: Path, fetch: Callable[[Path], None]) -> Non
         fetch: writes its file to the path that it is given.
 
     Raises:
-        DataError: the entry's path leads out of the data folder.
+        DataError: another process holds the catalog for too long.
         OSError: it cannot be fetched or written; nothing was entered.
     """
     path = root / entry.path
-    if Path(entry.path).name != entry.path:
-        raise DataError(Problem(place=entry.name, message=f"{entry.path!r} is no plain file name", mend=_PREPARE))
     root.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(root / ".catalog.lock"):
+    with _locked(root):
         known = entries(root)
         if entry.name not in known and not path.exists():
             fetch(path)
@@ -174,8 +210,46 @@ def load(entry: CatalogEntry, root: Path) -> Dataset:
     Raises:
         DataError: its file is missing, or a byte of it has changed.
     """
-    table = pq.read_table(BytesIO(_verified_bytes(entry, root)))
-    return Dataset(table.to_pandas(), entry.features, entry)
+    frame = tables.read(
+        _verified_bytes(entry, root), str(root / entry.path), max_bytes=tables.DATA_BYTES, mend=_PREPARE
+    )
+    return Dataset(frame, entry.features, entry)
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """Hold the catalog. Who has to wait for long says for whom.
+
+    Raises:
+        DataError: another process held it all the time.
+    """
+    lock, holder = filelock.FileLock(root / ".catalog.lock"), root / _HOLDER
+    for wait_s in (WAIT_QUIET_S, WAIT_S):
+        try:
+            lock.acquire(timeout=wait_s)
+            break
+        except filelock.Timeout:
+            if wait_s is not WAIT_S:
+                logger.warning("%s is held by %s; waiting for up to %.0f s", lock.lock_file, _who(holder), WAIT_S)
+    else:
+        message = f"is held by {_who(holder)}, longer than {WAIT_S:.0f} s"
+        mend = "wait until it has built its dataset, or end it, and run this again"
+        raise DataError(Problem(place=str(lock.lock_file), message=message, mend=mend))
+    try:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        replace_text(holder, json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _who(holder: Path) -> str:
+    try:
+        told = read_json(holder)
+        return f"process {int(told['pid'])} on {str(told['host'])[:64]!r} since {str(told['since'])[:32]}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
 
 
 def _verified_bytes(entry: CatalogEntry, root: Path) -> bytes:

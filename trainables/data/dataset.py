@@ -4,15 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
+from pydantic import Field, StringConstraints
 
 from trainables.schema import Spec, Tier, Timescale
 
+_Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
 
 class CatalogEntry(Spec):
-    """The lineage of one dataset file.
+    """The lineage of one dataset file. It may come from somebody else: its path is a plain file name.
 
     Attributes:
         name: a function of sources, columns, sort, tier and timescale.
@@ -25,7 +29,7 @@ class CatalogEntry(Spec):
     """
 
     name: str
-    path: str
+    path: Annotated[str, StringConstraints(pattern=r"^[^/\\\x00-\x1f.][^/\\\x00-\x1f]{0,200}\.parquet$")]
     sources: tuple[str, ...]
     source_sha256: dict[str, str]
     columns: dict[str, str]
@@ -35,11 +39,11 @@ class CatalogEntry(Spec):
     tier: Tier
     features: tuple[str, ...]
     features_version: int
-    rows: int
+    rows: int = Field(ge=0, lt=2**53)
     first_date: date
     last_date: date
-    content_sha256: str
-    file_sha256: str
+    content_sha256: _Sha256
+    file_sha256: _Sha256
     created_at: datetime
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 
+from trainables import tables
 from trainables.errors import DataError, Problem
+from trainables.files import read_bytes
 
 YFINANCE = "yfinance:"
 # Real daily bars inside packages on the index: (top-level package, file inside it). `arch` carries the S&P 500 and the
@@ -24,6 +26,7 @@ SHIPPED = {
     "nasdaq": ("arch", "data/nasdaq/nasdaq.csv.gz"),
     "goog": ("backtesting", "test/GOOG.csv"),
 }
+MAX_FILE_BYTES = 64 * 2**30
 _KNOWN = "sp500, nasdaq, goog, a path to a .parquet or .csv file, or yfinance:SYMBOL"
 
 
@@ -58,7 +61,7 @@ def read(source: str) -> RawTable:
     path = _locate(source)
     data = _bytes(path, source)
     try:
-        frame = _parse(path, data)
+        frame = _parse(path, data, source)
     except (ValueError, OSError, EOFError, pa.ArrowException) as exc:
         what = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         raise _error(source, f"cannot be read as {path.suffix.lstrip('.') or 'a table'}: {what}") from exc
@@ -98,14 +101,16 @@ def _locate(source: str) -> Path:
 
 def _bytes(path: Path, source: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_bytes(path, MAX_FILE_BYTES)
+    except ValueError as exc:
+        raise _error(source, f"cannot be read: {exc}", "give a regular file, or split it") from exc
     except OSError as exc:
         raise _error(source, f"cannot be read: {exc.strerror or exc}", "check the path and its permissions") from exc
 
 
-def _parse(path: Path, data: bytes) -> pd.DataFrame:
+def _parse(path: Path, data: bytes, source: str) -> pd.DataFrame:
     if path.suffix.lower() == ".parquet":
-        return pd.read_parquet(BytesIO(data))
+        return tables.read(data, source, max_bytes=tables.DATA_BYTES, mend="give a parquet file of plain columns")
     if path.suffix == ".gz":
         data = gzip.decompress(data)
     return pd.read_csv(BytesIO(data), low_memory=False)

@@ -17,15 +17,15 @@ import logging
 import os
 import pickle
 import re
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from pydantic import FiniteFloat, TypeAdapter
 
 from trainables.errors import CheckpointError, FencedError
-from trainables.files import replace_text, sha256_of, sync_folder
+from trainables.files import read_json, real_folder, remove_tree, replace_text, sha256_of, sync_folder
 from trainables.schema import TrialSpec
 
 KEEP = 2
@@ -34,6 +34,7 @@ FORMAT = 1
 State = dict[str, Any]  # nested dicts and lists of tensors, numbers, strings, booleans and None
 _NAME = re.compile(r"checkpoint-(\d+)-(\d+)")
 _MARK = re.compile(r"attempt-(\d+)\.json")
+_NUMBERS: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, FiniteFloat])
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +82,13 @@ class FileCheckpointStore:
         self.folder = folder
         self.attempt = attempt
         self.key = key
-        folder.mkdir(parents=True, exist_ok=True)
+        _real(folder)
         self._mark = folder / f"attempt-{attempt:04d}.json"
         if max(self._attempts(), default=0) <= attempt:
             if not self._mark.exists():
                 replace_text(self._mark, "{}")
             for unfinished in folder.glob(".checkpoint-*"):
-                shutil.rmtree(unfinished, ignore_errors=True)
+                remove_tree(unfinished)
 
     def save(self, state: State, *, step: int, spec: TrialSpec) -> None:
         """Write a checkpoint; see `CheckpointStore.save`."""
@@ -100,7 +101,7 @@ class FileCheckpointStore:
             self._check_fence()
             aside.rename(self.folder / name)
         except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
+            remove_tree(aside)
             self._check_fence()  # a successor removed the unfinished folder: say that, not 'no such file'
             raise
         sync_folder(self.folder)
@@ -116,10 +117,10 @@ class FileCheckpointStore:
         aside = self.folder / f".{BEST}"
         try:
             self._write(aside, {"weights": weights}, step, spec)
-            shutil.rmtree(self.folder / BEST, ignore_errors=True)  # left by an attempt whose end was not recorded
+            remove_tree(self.folder / BEST)  # left by an attempt whose end was not recorded
             aside.rename(self.folder / BEST)
         except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
+            remove_tree(aside)
             raise
         sync_folder(self.folder)
 
@@ -141,7 +142,7 @@ class FileCheckpointStore:
         """See `CheckpointStore.noted`."""
         for _, path in sorted(self._attempts().items(), reverse=True):
             try:
-                numbers: dict[str, float] = json.loads(path.read_bytes())
+                numbers = _NUMBERS.validate_python(read_json(path))
             except ValueError:
                 log.warning("%s cannot be read; an older attempt's notes are used", path)
                 continue
@@ -150,7 +151,7 @@ class FileCheckpointStore:
         return {}
 
     def _write(self, aside: Path, state: State, step: int, spec: TrialSpec) -> None:
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_tree(aside)
         aside.mkdir()
         path = aside / "state.pt"
         writer = _HashedWriter(path)
@@ -207,7 +208,7 @@ class FileCheckpointStore:
 
     def _prune(self) -> None:
         for _, _, path in self._checkpoints()[:-KEEP]:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
 
 
 class _DamagedError(Exception):
@@ -260,10 +261,12 @@ class _HashedWriter:
 def _read_manifest(path: Path) -> dict[str, Any]:
     """The manifest's body, proven by its own hash: a flipped byte in a key must not look like another trial's key."""
     try:
-        whole = json.loads(path.read_bytes())
+        whole = read_json(path)
         body: dict[str, Any] = whole["manifest"]
         if _digest(body) != whole["sha256"]:
             raise _DamagedError("manifest.json does not have the content that its hash says")
+        if body["format"] == FORMAT and not all(isinstance(body[name], str) for name in ("key", "sha256")):
+            raise _DamagedError("manifest.json has no key, or no hash")
     except FileNotFoundError as error:
         raise _DamagedError("manifest.json is missing") from error
     except (ValueError, KeyError, TypeError) as error:
@@ -277,10 +280,22 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove a trial's checkpoints; its best weights and the marks of its attempts stay."""
+    """Remove a trial's checkpoints; its best weights and the marks of its attempts stay.
+
+    Raises:
+        ConfigError: the folder, or the one above it, is a link.
+    """
+    if not folder.exists():
+        return
+    _real(folder)
     for pattern in ("checkpoint-*", ".checkpoint-*"):
         for path in folder.glob(pattern):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
+
+
+def _real(folder: Path) -> None:
+    """A trial's folder is made where it is missing; neither it nor the folder of all trials above it is a link."""
+    real_folder(folder, folder.parent.parent)
 
 
 def _digest(body: dict[str, Any]) -> str:

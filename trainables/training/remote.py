@@ -7,7 +7,6 @@ and only then removes older ones there; where the storage cannot be reached it t
 import json
 import logging
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainables.errors import CheckpointError, FencedError
-from trainables.files import replace_bytes
+from trainables.files import remove_tree, replace_bytes
 from trainables.schema import TrialSpec
 from trainables.storage import Backoff, DamagedObjectError, Storage, first_line
 from trainables.training.checkpoint import KEEP, FileCheckpointStore, State
@@ -144,7 +143,7 @@ class MirroredCheckpointStore(FileCheckpointStore):
             with self._condition:
                 if path in (self._sending, self._waiting):
                     continue
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path)
 
     # ---- the thread ---------------------------------------------------------------------------------------------
 
@@ -247,7 +246,7 @@ class MirroredCheckpointStore(FileCheckpointStore):
         manifest = self._storage.read(f"{self._prefix}/{name}/{MANIFEST}")
         body: dict[str, Any] = json.loads(manifest)["manifest"]
         aside = self.folder / f".{name}"
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_tree(aside)
         aside.mkdir()
         self._storage.fetch(f"{self._prefix}/{name}/{STATE}", aside / STATE, body["sha256"])
         (aside / MANIFEST).write_bytes(manifest)

@@ -18,6 +18,8 @@ from runner.ledger import (
 from runner.report.attempts import PARTS, History, history
 from runner.report.gantt import gantt_figures, time_table
 
+A, B, OTHER = "a" * 12, "b" * 12, "f" * 12
+
 START = datetime(2026, 1, 5, tzinfo=UTC)
 
 
@@ -26,11 +28,11 @@ def at(seconds: float) -> datetime:
 
 
 def started(seconds: float) -> SweepStarted:
-    return SweepStarted(run="r", keys=("a", "b"), config={}, code_version="", versions={}, time=at(seconds))
+    return SweepStarted(run="r", keys=(A, B), config={}, code_version="", versions={}, time=at(seconds))
 
 
 def cells() -> Iterator[CellRecorded]:
-    for key in ("a", "b", "other"):
+    for key in (A, B, OTHER):
         yield CellRecorded(key=key, name=f"<{key}>$", labels={}, sizes={}, spec={}, time=at(0))
 
 
@@ -47,7 +49,7 @@ def ended(key: str, seconds: float, status: Any = "finished", **result: float) -
 
 
 def folded(*records: AnyRecord) -> History:
-    return history([started(0), *cells(), *records], ("a", "b"))
+    return history([started(0), *cells(), *records], (A, B))
 
 
 def seconds(one: Any) -> dict[str, float]:
@@ -56,18 +58,18 @@ def seconds(one: Any) -> dict[str, float]:
 
 def test_an_attempt_is_split_into_what_was_booked_and_the_rest() -> None:
     books = {"train_seconds": 50.0, "evaluation_seconds": 5.0, "held_seconds": 20.0, "throttled_seconds": 10.0}
-    found = folded(attempt("a", 10), metric("a", 14), metric("a", 50), ended("a", 110, **books))
+    found = folded(attempt(A, 10), metric(A, 14), metric(A, 50), ended(A, 110, **books))
     (one,) = found.attempts
     assert seconds(one) == {
         "start-up": 4, "training": 50, "evaluation": 5, "held": 20, "throttled": 10, "other": 11,
     }  # fmt: skip
-    assert (one.name, found.slots, found.idle_seconds) == ("<a>$", 1, 10)
+    assert (one.name, found.slots, found.idle_seconds) == (f"<{A}>$", 1, 10)
 
 
 def test_a_resumed_attempt_gets_only_what_it_added() -> None:
     found = folded(
-        attempt("a", 0), metric("a", 1), ended("a", 40, "interrupted", train_seconds=30.0),
-        started(1000), attempt("a", 1010), metric("a", 1012), ended("a", 1100, train_seconds=100.0, held_seconds=5.0),
+        attempt(A, 0), metric(A, 1), ended(A, 40, "interrupted", train_seconds=30.0),
+        started(1000), attempt(A, 1010), metric(A, 1012), ended(A, 1100, train_seconds=100.0, held_seconds=5.0),
     )  # fmt: skip
     assert [seconds(one) for one in found.attempts] == [
         {"start-up": 1, "training": 30, "other": 9},
@@ -79,8 +81,8 @@ def test_a_resumed_attempt_gets_only_what_it_added() -> None:
 
 def test_an_attempt_that_was_cut_off_ends_with_its_driver_and_its_steps_are_not_counted_twice() -> None:
     found = folded(
-        attempt("a", 0), metric("a", 2), metric("b", 30), started(500),
-        attempt("a", 500), metric("a", 501), ended("a", 520, train_seconds=45.0, evaluation_seconds=5.0),
+        attempt(A, 0), metric(A, 2), metric(B, 30), started(500),
+        attempt(A, 500), metric(A, 501), ended(A, 520, train_seconds=45.0, evaluation_seconds=5.0),
     )  # fmt: skip
     cut, resumed = found.attempts
     assert seconds(cut) == {"start-up": 2, "other": 28}
@@ -88,17 +90,17 @@ def test_an_attempt_that_was_cut_off_ends_with_its_driver_and_its_steps_are_not_
 
 
 def test_without_a_first_metric_an_attempt_never_got_beyond_its_start() -> None:
-    assert seconds(folded(attempt("a", 0), ended("a", 7, "failed")).attempts[0]) == {"start-up": 7}
+    assert seconds(folded(attempt(A, 0), ended(A, 7, "failed")).attempts[0]) == {"start-up": 7}
 
 
 def test_what_still_runs_lasts_until_the_latest_record_and_strangers_are_left_out() -> None:
-    found = folded(attempt("a", 0), attempt("other", 1), attempt("b", 10), metric("b", 60), ended("other", 70))
-    assert [(one.key, (one.end - one.start).total_seconds()) for one in found.attempts] == [("a", 70), ("b", 60)]
+    found = folded(attempt(A, 0), attempt(OTHER, 1), attempt(B, 10), metric(B, 60), ended(OTHER, 70))
+    assert [(one.key, (one.end - one.start).total_seconds()) for one in found.attempts] == [(A, 70), (B, 60)]
     assert found.slots == 2
 
 
 def test_a_clock_that_was_set_back_gives_no_negative_time() -> None:
-    found = folded(attempt("a", 100), metric("a", 90), ended("a", 50, train_seconds=3.0), SweepEnded(
+    found = folded(attempt(A, 100), metric(A, 90), ended(A, 50, train_seconds=3.0), SweepEnded(
         exit_code=0, counts={}, time=at(20)
     ))  # fmt: skip
     assert all(value >= 0 for one in found.attempts for value in one.seconds.values())
@@ -108,7 +110,7 @@ def test_a_clock_that_was_set_back_gives_no_negative_time() -> None:
 
 @pytest.mark.parametrize("trials", [1, 30, 300])
 def test_parts_add_up_and_any_number_of_trials_gives_one_figure(trials: int) -> None:
-    keys = [f"k{number}" for number in range(trials)]
+    keys = [f"{number:012x}" for number in range(trials)]
     records: list[AnyRecord] = [started(0)]
     for number, key in enumerate(keys):
         records.append(CellRecorded(key=key, name=f"trial {number}", labels={}, sizes={}, spec={}, time=at(0)))

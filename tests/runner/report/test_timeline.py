@@ -9,6 +9,8 @@ from runner.ledger import AttemptStarted, CellEnded, CellRecorded, LedgerView, S
 from runner.paths import RunPaths
 from runner.report.timeline import timeline_figures
 
+A, B, C = "a" * 12, "b" * 12, "c" * 12
+
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -39,13 +41,13 @@ def table(devices: int, rows: int = 100, celsius: float | None = 70.0) -> pd.Dat
 def view() -> LedgerView:
     """One trial with two attempts, one that never ended, one that waits."""
     built = LedgerView()
-    keys = ("a", "b", "c")
+    keys = (A, B, C)
     built.apply(SweepStarted(run="r", keys=keys, config={}, code_version="", versions={}))
     for key in keys:
         built.apply(CellRecorded(key=key, name=f"${key}$", labels={}, sizes={}, spec={}))
-    for seconds, key in ((0, "a"), (10, "b"), (20, "a")):
+    for seconds, key in ((0, A), (10, B), (20, A)):
         built.apply(AttemptStarted(key=key, attempt=1, execution={}, time=START + timedelta(seconds=seconds)))
-    built.apply(CellEnded(key="a", attempt=2, status="finished", time=START + timedelta(seconds=40)))
+    built.apply(CellEnded(key=A, attempt=2, status="finished", time=START + timedelta(seconds=40)))
     return built
 
 

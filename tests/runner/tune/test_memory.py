@@ -64,14 +64,16 @@ def record(micro_batch: int, **changes: Any) -> ExecutionRecord:
 
 
 def state(micro_batch: int, status: str | None) -> CellState:
-    attempt = AttemptStarted(key="k", attempt=1, execution=record(micro_batch).model_dump(mode="json"))
-    ended = CellEnded(key="k", attempt=1, status=status) if status else None  # type: ignore[arg-type]
-    return CellState(CellRecorded(key="k", name="k", labels={}, sizes={}, spec={}), attempts=[attempt], ended=ended)
+    attempt = AttemptStarted(key="a" * 12, attempt=1, execution=record(micro_batch).model_dump(mode="json"))
+    ended = CellEnded(key="a" * 12, attempt=1, status=status) if status else None  # type: ignore[arg-type]
+    return CellState(
+        CellRecorded(key="a" * 12, name="k", labels={}, sizes={}, spec={}), attempts=[attempt], ended=ended
+    )
 
 
 def test_the_ledgers_record_wins_and_only_an_out_of_memory_halves_it() -> None:
     planned = record(128)
-    fresh = CellState(CellRecorded(key="k", name="k", labels={}, sizes={}, spec={}))
+    fresh = CellState(CellRecorded(key="a" * 12, name="k", labels={}, sizes={}, spec={}))
     assert next_record(planned, fresh, 128) == planned
     for status in (None, "failed", "interrupted", "thermal_stop"):
         assert next_record(planned, state(32, status), 128) == record(32)

@@ -1,0 +1,123 @@
+"""Parquet tables that may come from somebody else: what they unpack to is known before anything is unpacked.
+
+Compression, dictionaries and run lengths let a file of a megabyte hold a table of many gigabytes. Its metadata says how
+many rows and bytes there are; a text that many rows share is read once, and counted before it is repeated.
+"""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from trainables.errors import DataError, Problem
+
+RUN_BYTES = 2 * 2**30  # of one table of a run directory; the predictions of ten million windows take a tenth
+DATA_BYTES = 64 * 2**30  # of bars: a minute bar of 500 assets over ten years has as much
+MAX_COLUMNS = 10_000
+# Real tables take up to some hundred times their file's size; a table that is small anyway may take more.
+MAX_RATIO, SMALL_BYTES = 500, 256 * 2**20
+
+Kind = Literal["time", "text", "number"]
+_IS = {
+    "time": pa.types.is_temporal,
+    "text": lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind),
+    "number": lambda kind: pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind),
+}
+
+
+class TooLargeError(DataError):
+    """A table that would not fit into memory."""
+
+
+def read(
+    source: Path | bytes, place: str, *, max_bytes: int, columns: Mapping[str, Kind] | None = None, mend: str = ""
+) -> pd.DataFrame:
+    """Read a parquet table.
+
+    Args:
+        source: the file, or its content.
+        place: its name, for messages.
+        max_bytes: what the table may take in memory, about.
+        columns: which ones, and of what kind each is; None reads all, of whatever kind.
+        mend: what to do where it cannot be read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        TooLargeError: it would take more.
+        DataError: it is no parquet file, is damaged, or lacks a column.
+    """
+    try:
+        with pq.ParquetFile(BytesIO(source) if isinstance(source, bytes) else source) as file:
+            names = _columns(file, columns, place, mend)
+            _check_size(file, names, source, place, max_bytes)
+            texts = [name for name in names if _IS["text"](file.schema_arrow.field(name).type)]
+        with pq.ParquetFile(BytesIO(source) if isinstance(source, bytes) else source, read_dictionary=texts) as file:
+            table = file.read(columns=names, use_threads=False)
+        frame: pd.DataFrame = _plain_texts(table, texts, place, max_bytes).to_pandas(use_threads=False)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError, pa.ArrowException) as error:
+        if isinstance(source, Path) and isinstance(error, OSError) and error.errno is not None:
+            raise
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        message = f"cannot be read as parquet: {first[:300]}"
+        raise DataError(Problem(place=place, message=message, mend=mend)) from error
+    return frame
+
+
+def _columns(file: Any, wanted: Mapping[str, Kind] | None, place: str, mend: str) -> list[str]:
+    schema = file.schema_arrow
+    if len(schema.names) > MAX_COLUMNS:
+        message = f"has {len(schema.names):,} columns, more than {MAX_COLUMNS:,}"
+        raise TooLargeError(Problem(place=place, message=message, mend=mend))
+    problems = []
+    for name in wanted or ():
+        if schema.names.count(name) != 1:
+            problems.append(Problem(place=place, message=f"has no column {name!r}, or several", mend=mend))
+        elif wanted is not None and not _IS[wanted[name]](schema.field(name).type):
+            message = f"column {name!r} is of type {schema.field(name).type}, and is to be a {wanted[name]}"
+            problems.append(Problem(place=place, message=message, mend=mend))
+    if problems:
+        raise DataError(problems)
+    return list(wanted) if wanted is not None else list(schema.names)
+
+
+def _check_size(file: Any, names: Sequence[str], source: Path | bytes, place: str, max_bytes: int) -> None:
+    """Refuse by what the metadata says: rows by the width of each column, and bytes before compression."""
+    metadata, chosen = file.metadata, set(names)
+    packed = len(source) if isinstance(source, bytes) else source.stat().st_size
+    unpacked = 0
+    for group in range(metadata.num_row_groups):
+        row_group = metadata.row_group(group)
+        for index in range(row_group.num_columns):
+            column = row_group.column(index)
+            if column.path_in_schema.split(".")[0] in chosen:
+                width = _WIDTHS.get(column.physical_type, 8)
+                unpacked += max(column.total_uncompressed_size, width * max(column.num_values, row_group.num_rows))
+    if unpacked > max_bytes or unpacked > max(SMALL_BYTES, MAX_RATIO * packed):
+        raise _too_large(place, unpacked, packed)
+
+
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}
+
+
+def _too_large(place: str, unpacked: int, packed: int) -> TooLargeError:
+    message = f"would take {unpacked / 1e9:,.1f} GB in memory, and has {packed / 1e6:,.1f} MB on disk; it is not read"
+    return TooLargeError(Problem(place=place, message=message, mend="check where it comes from, or split it"))
+
+
+def _plain_texts(table: Any, texts: Sequence[str], place: str, max_bytes: int) -> Any:
+    """Texts written out, once it is known what they take."""
+    for name in texts:
+        column = table[name]
+        if pa.types.is_dictionary(column.type):
+            lengths = (pc.sum(pc.take(pc.binary_length(one.dictionary), one.indices)).as_py() for one in column.chunks)
+            if (unpacked := sum(length or 0 for length in lengths)) > max_bytes:
+                raise _too_large(place, unpacked, table.nbytes)
+            table = table.set_column(table.column_names.index(name), name, column.cast(column.type.value_type))
+    return table
