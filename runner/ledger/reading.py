@@ -8,7 +8,9 @@ from typing import Annotated
 
 from pydantic import Discriminator, TypeAdapter, ValidationError
 
-from runner.ledger.kinds import SCHEMA_VERSION, AnyRecord
+from runner.ledger import rescue
+from runner.ledger.chain import Chain, whole_lines
+from runner.ledger.kinds import READABLE, AnyRecord
 from runner.ledger.view import LedgerView, fold
 from trainables.errors import LedgerError
 
@@ -17,8 +19,38 @@ log = logging.getLogger(__name__)
 _ADAPTER: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Discriminator("kind")])
 
 
-def whole_lines(path: Path) -> Iterator[bytes]:
-    """Complete lines; an unfinished last one is left out, with a warning."""
+def records(path: Path) -> Iterator[AnyRecord]:
+    """The records of a ledger file, in order, with those that a driver rescued from a change of the file.
+
+    Raises:
+        LedgerError: a line is damaged, missing, doubled or out of order, or the schema is another version's.
+    """
+    chain = Chain()
+    for number, line in enumerate(_lines(path), 1):
+        yield parse(line, chain, f"{path}:{number}")
+
+
+def parse(line: bytes, chain: Chain, place: str) -> AnyRecord:
+    """One line as its record, which the chain goes on by.
+
+    Raises:
+        LedgerError: it is damaged or not the line that comes next.
+    """
+    try:
+        record = _ADAPTER.validate_json(line)
+    except ValidationError as error:
+        raise LedgerError(_explain(place, line, error, chain.length)) from error
+    if wrong := chain.accept(line, record.seq):
+        raise LedgerError(f"{place}: {wrong}\n    mend: {_restore(chain.length)}")
+    return record
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Complete lines; an unfinished last one is left out, and rescued ones are put in, each with a warning."""
+    if rescued := rescue.files(path):
+        log.warning("%s: read with the records in %s", path, ", ".join(one.name for one in rescued))
+        yield from whole_lines(rescue.merged(path, path.read_bytes() if path.is_file() else b"", rescued))
+        return
     with path.open("rb") as handle:
         for line in handle:
             if not line.endswith(b"\n"):
@@ -27,40 +59,30 @@ def whole_lines(path: Path) -> Iterator[bytes]:
             yield line
 
 
-def records(path: Path) -> Iterator[AnyRecord]:
-    """The records of a ledger file, in order.
-
-    Raises:
-        LedgerError: a line in the middle is damaged, or the schema is another version's.
-    """
-    for number, line in enumerate(whole_lines(path), 1):
-        try:
-            yield _ADAPTER.validate_json(line)
-        except ValidationError as error:
-            raise LedgerError(_explain(path, number, line, error)) from error
-
-
-def _explain(path: Path, number: int, line: bytes, error: ValidationError) -> str:
+def _explain(place: str, line: bytes, error: ValidationError, sound: int) -> str:
     try:
-        version = json.loads(line).get("v")
+        version = json.loads(line).get("v", READABLE[-1])
     except (ValueError, AttributeError):
-        version = SCHEMA_VERSION
-    if version != SCHEMA_VERSION:
+        version = READABLE[-1]
+    if version not in READABLE:
         return (
-            f"{path}:{number}: ledger schema {version!r}, this isotherm reads schema {SCHEMA_VERSION}\n"
+            f"{place}: ledger schema {version!r}, this isotherm reads schema {' and '.join(map(str, READABLE))}\n"
             f"    mend: use the isotherm that wrote it, or start a new run under another name"
         )
     first = error.errors(include_url=False)[0]
-    return (
-        f"{path}:{number}: damaged record ({first['msg']})\n"
-        f"    mend: restore the file from a copy; the ledger is append-only and must not be edited"
-    )
+    return f"{place}: damaged record ({first['msg']})\n    mend: {_restore(sound)}"
+
+
+def _restore(sound: int) -> str:
+    """What to do about a ledger whose first so many lines are sound."""
+    cut = f"; or keep its first {sound} lines alone: what came later is run again" if sound else ""
+    return f"restore the file from a copy; the ledger is append-only and must not be edited{cut}"
 
 
 def read(path: Path) -> LedgerView:
     """Read and fold a ledger file; an absent file is an empty ledger.
 
     Raises:
-        LedgerError: a damaged record or another schema version.
+        LedgerError: see `records`.
     """
-    return fold(records(path)) if path.exists() else LedgerView()
+    return fold(records(path)) if path.exists() or rescue.files(path) else LedgerView()
