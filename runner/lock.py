@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from filelock import FileLock, Timeout
 
+from runner import ledger
 from runner.paths import RunPaths
 from trainables.errors import ConfigError, Problem
 from trainables.files import replace_text
@@ -21,6 +22,8 @@ class HeldError(ConfigError):
 def held(paths: RunPaths) -> Iterator[None]:
     """Hold a run's lock. The operating system lets go of it when the process dies, however it dies.
 
+    A driver locks its ledger, too, so it is noticed where the lock file was removed.
+
     Raises:
         HeldError: another process holds it; it is named.
         ConfigError: the run directory cannot be written.
@@ -29,9 +32,12 @@ def held(paths: RunPaths) -> Iterator[None]:
     try:
         paths.root.mkdir(parents=True, exist_ok=True)
         lock.acquire()
+        if ledger.is_written(paths.ledger):  # its driver's lock file was removed
+            raise Timeout(str(paths.lock))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         replace_text(paths.owner, json.dumps({"pid": os.getpid(), "since": now}))
     except Timeout:
+        lock.release()
         first = json.loads(paths.owner.read_text()) if paths.owner.exists() else {}
         raise HeldError(
             Problem(

@@ -73,6 +73,11 @@ class RunPaths:
         return self.root / "ledger.jsonl"
 
     @property
+    def has_ledger(self) -> bool:
+        """Whether there are records of this run, in the ledger or rescued from a change of its file."""
+        return self.ledger.is_file() or any(self.root.glob("ledger.rescued-*.jsonl"))
+
+    @property
     def lock(self) -> Path:
         """Held by the one driver that may write here."""
         return self.root / ".lock"
@@ -188,7 +193,7 @@ def existing_run(run: str | Path, runs: Path = RUNS) -> RunPaths:
         ConfigError: there is no ledger there, or the run directory holds links.
     """
     for root in (Path(run), runs / str(run)):
-        if RunPaths(root).ledger.is_file():
+        if RunPaths(root).has_ledger:
             paths = RunPaths(root if root.name else root.resolve())
             paths.refuse_links()
             return paths

@@ -27,7 +27,13 @@ class Recorder:
         self._listeners: list[Listener] = []
         self._patience_s = patience_s
         self._hurried: Callable[[], bool] = lambda: False
-        self.view = read(paths.ledger)
+        self._reported = False
+        self.on_lost: Callable[[str], None] = log.error  # called once, with what happened, when `lost` becomes true
+        try:
+            self.view = read(paths.ledger)
+        except BaseException:
+            self._ledger.close()
+            raise
 
     def listen(self, listener: Listener) -> None:
         """Add a listener; it is called in the thread that records."""
@@ -37,8 +43,32 @@ class Recorder:
         """Do not wait for the disk while this says so: the sweep is to end."""
         self._hurried = hurried
 
+    @property
+    def lost(self) -> str:
+        """What something else did to the ledger's file, and where its records are; empty where it is as it was left."""
+        return self._ledger.lost
+
+    def content(self) -> bytes:
+        """All lines of the ledger, whatever has become of its file."""
+        return self._ledger.content()
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all lines of the ledger."""
+        return self._ledger.size_bytes
+
+    def check(self) -> str:
+        """Look after the ledger's file as before each record; returns `lost`.
+
+        Raises:
+            OSError: records that the file lacks cannot be written to another one.
+        """
+        self._ledger.check()
+        self._report_loss()
+        return self.lost
+
     def record(self, record: AnyRecord) -> None:
-        """Write one record.
+        """Write one record. Where the ledger's file was changed by something else, it goes into the rescue file.
 
         Raises:
             OSError: the ledger cannot be written, not after `patience_s` either; nothing was passed on. From then on
@@ -47,12 +77,18 @@ class Recorder:
         with self._lock:
             numbered = self._append(record)
             self.view.apply(numbered)
+        self._report_loss()
         for listener in list(self._listeners):
             try:
                 listener(numbered, self.view)
             except Exception:
                 log.exception("a listener failed and is no longer called")
                 self._listeners.remove(listener)
+
+    def _report_loss(self) -> None:
+        if self.lost and not self._reported:
+            self._reported = True
+            self.on_lost(self.lost)
 
     def _append(self, record: AnyRecord) -> AnyRecord:
         deadline: float | None = None

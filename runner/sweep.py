@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
 
+LEDGER_LOST = "a change of the ledger from outside"
 STORAGE_BEHIND = "a storage that does not answer"
 STORAGE_MEND = "lacks a part of this run, which is whole here: run the sweep again here to bring it there"
 
@@ -205,6 +206,7 @@ def _run_cells(
     try:
         with draining.begun(plan.paths.running, plan.ending.save_s) as drain:
             recorder.wait_unless(lambda: drain.requested)
+            recorder.on_lost = lambda _: drain.request(LEDGER_LOST)
             mirror.on_conflict = drain.request
             _write_down(sweep, plan, recorder)
             trackers.start(tracking)
@@ -212,6 +214,7 @@ def _run_cells(
             if plan.to_run and not drain.requested:
                 _run_under_tune(sweep, plan, recorder, tracking, drain, console, data_root, cluster=cluster)
             behind = _behind(mirror, drain, sweep, console)
+            recorder.check()
         stopped = drain.reason or (STORAGE_BEHIND if behind else "")
         if not plan.to_run:
             console.print("nothing to run: every cell is done", highlight=False)
@@ -227,6 +230,9 @@ def _run_cells(
             console.print(f"storage  {sweep.settings.storage_path} {STORAGE_MEND}", highlight=False, markup=False)
         reports = trackers.close(tracking, trackers.STOPPED_TIMEOUT_S)
     trackers.show(reports, sweep.settings.tracking, plan.paths, console)
+    if recorder.check():
+        console.print(f"ledger   {recorder.lost}", highlight=False, markup=False)
+        code = STOPPED
     if code == STOPPED:
         _show_resume(sweep, console)
     return code

@@ -20,7 +20,7 @@ from runner.ledger.kinds import (
 )
 from runner.ledger.reading import last_seq, read, records
 from runner.ledger.view import CellState, LedgerView, fold
-from runner.ledger.writing import Ledger
+from runner.ledger.writing import Ledger, is_written
 
 __all__ = [
     "FINAL",
@@ -39,6 +39,7 @@ __all__ = [
     "SweepEnded",
     "SweepStarted",
     "fold",
+    "is_written",
     "last_seq",
     "read",
     "records",

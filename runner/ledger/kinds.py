@@ -23,20 +23,24 @@ from runner.ledger.values import (
     Time,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE = (1, 2)  # schema 1 has no running hash
 Status = Literal["finished", "failed", "diverged", "out_of_memory", "thermal_stop", "interrupted", "infeasible"]
 # A cell in one of these states is never run again; the others go on in the next round or the next sweep.
 FINAL: frozenset[Status] = frozenset({"finished", "diverged", "infeasible"})
 
 
 class Record(BaseModel):
-    """Base of all ledger records; `seq` numbers them within a file, `time` is UTC."""
+    """Base of all ledger records; `seq` numbers them within a file, `time` is UTC, `chain` is the running hash."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    v: Literal[1] = 1
+    v: Literal[1, 2] = 2
     seq: int = Field(-1, ge=-1, le=MAX_INTEGER)
     time: Time = Field(default_factory=lambda: datetime.now(UTC))
+    chain: str = Field(
+        default="", max_length=64, exclude=True, repr=False
+    )  # the writer adds it: it is the hash of all the rest
 
 
 class SweepStarted(Record):

@@ -105,7 +105,7 @@ def collect(paths: RunPaths) -> Collected:
     Raises:
         LedgerError: a damaged record or another schema version.
     """
-    records = tuple(ledger.records(paths.ledger)) if paths.ledger.exists() else ()
+    records = tuple(ledger.records(paths.ledger)) if paths.has_ledger else ()
     view = ledger.fold(records)
     trials = trials_of(view)
     baselines = baselines_of(view)

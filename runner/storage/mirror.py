@@ -127,7 +127,7 @@ class Mirror:
             self._keep(self._data_root / entry.path, name, stored)
         for key in sorted(over - self._kept):
             self._keep_cell(key, stored)
-        data = segments.whole_lines(self._paths.ledger.read_bytes())
+        data = self._recorder.content()  # not the file, which something else may have changed
         self._seal(data)
         for key in over - self._tidied:  # only now that another machine would know that they are over
             for folder in _checkpoints(self._storage.sizes(f"checkpoints/{key}"), {key}):
@@ -136,7 +136,7 @@ class Mirror:
         if (outage_s := self._backoff.worked()) is not None:
             self._event(f"{self._storage}: answers again after {outage_s:.0f} s; nothing is missing there")
         with self._lock:
-            self.level = self._over == over and self._paths.ledger.stat().st_size == len(data)
+            self.level = self._over == over and self._recorder.size_bytes == len(data)
 
     def _list(self, over: set[str]) -> dict[str, int]:
         self._stored = self._storage.sizes()

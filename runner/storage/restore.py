@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from runner import ledger, lock
-from runner.ledger import LedgerView
+from runner.ledger import Ledger, LedgerView, rescue
 from runner.paths import RunPaths, run_paths
 from runner.settings import SweepSettings
 from runner.storage import place_of, segments
@@ -41,7 +41,7 @@ def bring(settings: SweepSettings, runs: Path, data_root: Path, console: Console
     place = place_of(settings, paths)
     if place is None:
         return
-    storage, known = Storage(place), paths.ledger.exists()
+    storage, known = Storage(place), paths.has_ledger
     sizes: dict[str, int] | None = None
     try:
         sizes = storage.sizes()
@@ -59,6 +59,8 @@ def bring(settings: SweepSettings, runs: Path, data_root: Path, console: Console
 
 
 def _bring(storage: Storage, sizes: dict[str, int], paths: RunPaths, data_root: Path, console: Console) -> None:
+    if rescue.files(paths.ledger):
+        Ledger(paths.ledger).close()  # puts rescued records back
     before = paths.ledger.stat().st_size if paths.ledger.exists() else 0
     _bring_ledger(storage, segments.found(sizes), paths)
     view = ledger.read(paths.ledger)

@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Discriminator, TypeAdapter
 
 from runner.ledger import AnyRecord, LedgerView
+from runner.ledger.chain import Chain
+from runner.ledger.reading import parse
 from runner.tracking.tracker import RESTART_CODE, Status, Tracker, UnusableError, key_of
 from trainables.errors import LedgerError, Problem
 
@@ -24,7 +23,6 @@ CLOSE_SHARE = 0.25  # of the time to close, kept back for ending open runs
 CLOSE_SHARE_MAX_S = 3.0
 
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]+\b")
-_RECORD: TypeAdapter[AnyRecord] = TypeAdapter(Annotated[AnyRecord, Discriminator("kind")])
 
 
 class LedgerFollower:
@@ -33,12 +31,13 @@ class LedgerFollower:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._offset = 0
+        self._chain = Chain()
 
     def new(self) -> Iterator[AnyRecord]:
         """Complete new records; an unfinished last line waits for the next look.
 
         Raises:
-            LedgerError: a damaged record.
+            LedgerError: a damaged record, or one that does not follow the last.
         """
         if not self._path.exists() or self._path.stat().st_size <= self._offset:
             return
@@ -47,10 +46,7 @@ class LedgerFollower:
             for line in handle:
                 if not line.endswith(b"\n"):
                     return
-                try:
-                    record = _RECORD.validate_json(line)
-                except ValueError as error:
-                    raise LedgerError(f"{self._path}: damaged record at byte {self._offset}") from error
+                record = parse(line, self._chain, f"{self._path}:{self._chain.length + 1}")
                 self._offset += len(line)
                 yield record
 

@@ -1,6 +1,8 @@
 """The ledger: durable, tolerant of a torn tail, strict about everything else."""
 
+import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from runner.ledger import (
     SweepEnded,
     SweepStarted,
 )
+from runner.ledger.chain import Chain
 from runner.paths import RunPaths
 from trainables.errors import LedgerError
 
@@ -60,6 +63,85 @@ def test_records_come_back_as_they_went_in(path: Path) -> None:
     back = list(ledger.records(path))
     assert [record.seq for record in back] == list(range(7))
     assert [record.model_dump(exclude={"seq"}) for record in back] == [g.model_dump(exclude={"seq"}) for g in given]
+
+
+def old(lines: list[bytes]) -> list[bytes]:
+    """The lines as schema 1 had them: numbered, without a hash."""
+    return [re.sub(rb',"chain":"[0-9a-f]{16}"', b"", line).replace(b'"v":2', b'"v":1') for line in lines]
+
+
+def ten_lines(path: Path) -> list[bytes]:
+    write(path, started(A), *(EventRecorded(what="n", message=str(number)) for number in range(9)))
+    return path.read_bytes().splitlines(keepends=True)
+
+
+BREAKS = {
+    "a line is missing": (lambda lines: lines[:4] + lines[5:], 5, "record 4 was expected and record 5 was found: 1 "),
+    "three are missing": (lambda lines: lines[:4] + lines[7:], 5, "record 4 was expected and record 7 was found: 3 "),
+    "the first is missing": (lambda lines: lines[1:], 1, "record 0 was expected and record 1 was found"),
+    "a line is doubled": (lambda lines: [*lines[:5], lines[4], *lines[5:]], 6, "record 5 .* record 4 .* doubled"),
+    "two are exchanged": (
+        lambda lines: [*lines[:4], lines[5], lines[4], *lines[6:]], 5, "record 4 was expected and record 5 was found",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BREAKS)
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_line_out_of_its_place_is_named(path: Path, name: str, schema: int) -> None:
+    change, number, words = BREAKS[name]
+    lines = ten_lines(path)
+    path.write_bytes(b"".join(change(lines if schema == 2 else old(lines))))
+    for use in (ledger.read, Ledger):
+        with pytest.raises(LedgerError, match=rf"ledger\.jsonl:{number}: {words}(?s:.)*mend: restore the file"):
+            use(path)
+
+
+@pytest.mark.parametrize("at", [0, 4, 9])
+def test_a_changed_line_is_named_whichever_it_is(path: Path, at: int) -> None:
+    lines = ten_lines(path)
+    path.write_bytes(b"".join([*lines[:at], lines[at].replace(b'Z","', b'Z", "', 1), *lines[at + 1 :]]))
+    with pytest.raises(LedgerError, match=rf"ledger\.jsonl:{at + 1}: its running hash does not match"):
+        ledger.read(path)
+
+
+def test_a_line_without_a_hash_among_others_is_refused(path: Path) -> None:
+    lines = ten_lines(path)
+    path.write_bytes(b"".join([*lines[:4], *old(lines[4:5]), *lines[5:]]))
+    with pytest.raises(LedgerError, match=r"ledger\.jsonl:5: its running hash .* is missing"):
+        ledger.read(path)
+
+
+def test_a_ledger_of_schema_1_is_read_and_goes_on(path: Path) -> None:
+    path.parent.mkdir()
+    lines = old(ten_lines(path))
+    path.write_bytes(b"".join(lines))
+    assert len(list(ledger.records(path))) == 10
+    write(path, cell(A), EventRecorded(what="n", message="last"))
+    assert path.read_bytes().startswith(b"".join(lines)), "nothing of it is written anew"
+    assert [record.seq for record in ledger.records(path)] == list(range(12))
+    # From then on the hash covers the old lines, too.
+    path.write_bytes(path.read_bytes().replace(b'"message":"3"', b'"message":"4"'))
+    with pytest.raises(LedgerError, match=r":11: its running hash does not match: this line, or one before it, was"):
+        ledger.read(path)
+
+
+def test_the_first_lines_of_a_ledger_are_a_ledger(path: Path) -> None:
+    """What the message about a damaged line advises."""
+    lines = ten_lines(path)
+    path.write_bytes(b"".join(lines[:4]))
+    write(path, cell(A))
+    assert [record.seq for record in ledger.records(path)] == list(range(5))
+
+
+def test_a_line_is_hashed_without_its_own_hash() -> None:
+    """Fixed, so that a ledger of today can be read for ever."""
+    first, chain = b'{"seq":0}', Chain()
+    digest = hashlib.sha256(b'{"seq":0').hexdigest()[:16]
+    assert chain.seal(first) == b'{"seq":0,"chain":"' + digest.encode() + b'"}\n'
+    assert chain.accept(chain.seal(first), 0) == ""
+    assert chain.digest == digest
+    assert hashlib.sha256(digest.encode() + b'{"seq":1').hexdigest()[:16].encode() in chain.seal(b'{"seq":1}')
 
 
 def test_numbers_go_on_after_reopening(path: Path) -> None:
@@ -115,7 +197,7 @@ def test_another_schema_version_is_refused_with_the_mend(path: Path) -> None:
     write(path, started(A))
     document = json.loads(path.read_text())
     path.write_text(json.dumps(document | {"v": 99}) + "\n")
-    with pytest.raises(LedgerError, match=r"schema 99.*reads schema 1\n.*mend: "):
+    with pytest.raises(LedgerError, match=r"schema 99.*reads schema 1 and 2\n.*mend: "):
         ledger.read(path)
 
 

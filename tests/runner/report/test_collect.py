@@ -1,5 +1,7 @@
 """What is gathered from a ledger: trials, findings, progress, lineage."""
 
+import re
+
 import pytest
 
 from runner.ledger import AttemptStarted, Ledger, SweepStarted
@@ -79,7 +81,7 @@ def test_numbers_come_through_unchanged(run) -> None:
 def test_a_loss_that_is_not_finite_is_unknown(run) -> None:
     paths = run([run.cell("2m", fate="diverged")])
     text = paths.ledger.read_text().replace('"result":{}', '"result":{"val_loss":"NaN","test_loss":"Infinity"}')
-    paths.ledger.write_text(text)
+    paths.ledger.write_text(re.sub(',"chain":"[0-9a-f]{16}"', "", text))  # as before there were hashes
     (trial,) = collect(paths).trials
     assert trial.val_loss.value is None
     assert trial.test_loss is None
