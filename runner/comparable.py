@@ -10,6 +10,12 @@ from typing import Any
 
 HORIZON, FRACTION = "task.horizon", "data.fraction"
 BLOCKS = ("data", "task")
+# What a model is given: it moves the windows' limits, and neither what is asked of a window nor its label. Trials that
+# differ in these alone are compared on the windows that they share.
+INPUTS = (
+    "task.context", "data.representation", "data.scaling", "data.tier", "data.features", "data.content_sha256",
+    "data.fraction",
+)  # fmt: skip
 
 
 def identity(spec: Mapping[str, Any], apart: Collection[str] = ()) -> str:
@@ -21,6 +27,11 @@ def identity(spec: Mapping[str, Any], apart: Collection[str] = ()) -> str:
     """
     blocks = {name: _without(spec.get(name), f"{name}.", apart) for name in BLOCKS}
     return json.dumps(blocks, sort_keys=True, separators=(",", ":"))
+
+
+def question(asked: str) -> str:
+    """What is asked of each window, from the text of `identity`: trials with equal questions share labels."""
+    return identity(json.loads(asked), INPUTS) if asked else ""
 
 
 def _without(value: Any, prefix: str, apart: Collection[str]) -> Any:
