@@ -29,7 +29,11 @@ A sweep is one YAML file. Precedence: `--set a.b=c` on the command line, `ISOTHE
 A *rule of the size* is `{base: 1.0e-3, at: 2m, exponent: -0.15, source: where it is from}`: the value is
 `base * (budget / at) ** exponent`, with the budget as asked for. Axes of `grid` are `budget` (required), `horizon`
 (`task.horizon`), `seed` (`training.seed`), `data_fraction` (`data.fraction`), or any dotted key of `data`, `task`,
-`model` and `training`.
+`model` and `training`. The short and the dotted spelling are one axis.
+
+A setting from a stronger source than the axis replaces it: with `horizon: [1, 5]` in the file's grid,
+`--set task.horizon=5` or `ISOTHERM_TASK__HORIZON=5` gives a grid with the horizon 5 alone, and a note says so. Both in
+one source are refused as a contradiction; in one file the axis counts, and a note names the value without effect.
 """
 
 TAIL = """\

@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from runner.grid import Cell
+from runner import comparable
+from runner.grid import Cell, name_parts
 from runner.ledger import AttemptStarted, CellEnded, CellRecorded
 from runner.paths import RunPaths
 from runner.plan import Plan
@@ -34,10 +35,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Baseline:
-    """One baseline to be fitted; `cell` is a trial with the same data and task."""
+    """One baseline to be fitted; `cell` is a trial with the same data and task.
+
+    `axes` are the grid's axes of data and task, the horizon apart, with their values: its name holds them.
+    """
 
     name: str
     cell: Cell
+    axes: dict[str, Any]
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -54,10 +59,10 @@ class Baseline:
     def recorded(self) -> CellRecorded:
         """Its cell record."""
         labels = {name: self.cell.labels[name] for name in _SHARED_LABELS if name in self.cell.labels}
-        axes = {name: value for name, value in self.cell.axes.items() if name.split(".")[0] in ("data", "task")}
+        axes = {name: value for name, value in self.axes.items() if "." in name}
         return CellRecorded(
             key=self.key,
-            name=f"{self.name}-h{self.cell.spec.task.horizon}",
+            name="-".join([self.name, f"h{self.cell.spec.task.horizon}", *name_parts(self.axes)]),
             cell_kind="baseline",
             labels={**labels, "model": self.name, "axes": axes},
             sizes=self.cell.sizes,
@@ -70,9 +75,15 @@ def of(plan: Plan) -> tuple[Baseline, ...]:
     places: dict[str, Cell] = {}
     for cell in plan.grid.cells:
         if cell.sizes["n_train"] and (not cell.infeasible or cell.short_of_memory):
-            place = cell.spec.model_dump_json(include={"data", "task"})
-            places.setdefault(place, cell)
-    return tuple(Baseline(name, cell) for cell in places.values() for name in baselines.NAMES)
+            places.setdefault(comparable.identity(cell.spec.model_dump(mode="json")), cell)
+    fractions = {cell.labels["data_fraction"] for cell in plan.grid.cells}
+    found = []
+    for cell in places.values():
+        axes = {name: value for name, value in cell.axes.items() if name.split(".")[0] in comparable.BLOCKS}
+        if len(fractions) > 1:
+            axes["data_fraction"] = cell.labels["data_fraction"]
+        found += [Baseline(name, cell, axes) for name in baselines.NAMES]
+    return tuple(found)
 
 
 def run(plan: Plan, recorder: Recorder, data_root: Path) -> None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from runner.paths import DATA
 from runner.sweepfile import Sweep
 from trainables.data import catalog
+from trainables.data.dataset import unused_words
 
 
 def prepare(sweep: Sweep, root: Path = DATA) -> list[catalog.CatalogEntry]:
@@ -38,6 +39,8 @@ def show(entries: list[catalog.CatalogEntry], console: Console, root: Path = DAT
         console.print(f"  rows      {entry.rows:,} ({', '.join(entry.assets)})", highlight=False)
         console.print(f"  dates     {entry.first_date} to {entry.last_date}, {entry.timescale}", highlight=False)
         console.print(f"  features  {len(entry.features)}: {', '.join(entry.features)}", highlight=False)
+        for words in unused_words(entry.unused_columns):
+            console.print(f"  not used  {words}", markup=False, highlight=False)
         console.print(f"  content   sha256 {entry.content_sha256}", highlight=False)
         console.print(f"  file      sha256 {entry.file_sha256}", highlight=False)
         for source, digest in entry.source_sha256.items():

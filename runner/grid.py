@@ -1,6 +1,6 @@
 """From a sweep as understood to the cells of its grid: every trial fully resolved, with its key."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ class Cell:
         key: identity of the trial (`TrialSpec.key`).
         name: for people: the axes that vary, such as ``2m-h5-s0``.
         labels: label columns of the results table.
-        axes: further grid axes and their values.
+        axes: further grid axes with dotted names, and their values.
         target: parameters asked for.
         sizes: ``n_train, n_val, n_test`` in windows and ``n_val_effective``.
         facts: what the checks of the data look at; one object for all cells of one data set and task.
@@ -248,8 +248,15 @@ def _labels(variant: Variant, label: str, shape: ModelShape) -> dict[str, Any]:
 
 
 def _name(variant: Variant) -> str:
-    parts = [str(variant.axes["budget"]), f"h{variant.task.horizon}", f"s{variant.training.seed}"]
-    for axis, value in variant.axes.items():
-        if axis not in ("budget", "horizon", "seed", "task.horizon", "training.seed"):
-            parts.append(f"{axis.rpartition('.')[2]}={value}")
-    return "-".join(parts)
+    start = [str(variant.axes["budget"]), f"h{variant.task.horizon}", f"s{variant.training.seed}"]
+    further = {axis: value for axis, value in variant.axes.items() if axis not in ("budget", "horizon", "seed")}
+    return "-".join([*start, *name_parts(further)])
+
+
+def name_parts(axes: Mapping[str, Any]) -> list[str]:
+    """``fold=1``: what the values of further axes add to a name; in full where two axes end alike."""
+    ends = [axis.rpartition(".")[2] for axis in axes]
+    return [
+        f"{end if ends.count(end) == 1 else axis}={value}"
+        for end, (axis, value) in zip(ends, axes.items(), strict=True)
+    ]

@@ -18,6 +18,7 @@ from runner.grid import Cell, Grid, expand
 from runner.paths import DATA, RUNS, RunPaths, run_paths
 from runner.probe.question import Decides
 from runner.sweepfile import Sweep
+from trainables.data.dataset import unused_words
 
 State = Literal["new", "done", "resumable", "infeasible"]
 TO_RUN: tuple[State, ...] = ("new", "resumable")
@@ -65,6 +66,9 @@ class Plan:
             "device": {"kind": self.grid.device.kind, "name": self.grid.device.name, "count": self.grid.device.count},
             "cells": [self._cell(cell) for cell in self.grid.cells],
             "orphaned": list(self.orphaned),
+            "unused_columns": {
+                source: list(names) for cell in self.grid.cells for source, names in cell.entry.unused_columns.items()
+            },
             "disk_bytes": self.disk_bytes,
             "state_bytes": self.ending.state_bytes,
             "write_seconds": self.ending.write_s,
@@ -206,6 +210,7 @@ def show(plan: Plan, console: Console) -> None:
             highlight=False,
         )
     _show_periods(plan, console)
+    show_unused(plan, console)
     if plan.seconds is not None:
         console.print(f"time for the cells to run: about {_duration(plan.seconds)}{_disturbed(plan)}", highlight=False)
     console.print(f"disk for checkpoints and best weights: about {decimal(plan.disk_bytes)}", highlight=False)
@@ -229,6 +234,13 @@ def _show_periods(plan: Plan, console: Console) -> None:
             periods = [f"{name} {part.first} to {part.last}" for name, part in cell.facts.splits.items() if part.first]
             place = f"windows of {cell.entry.name}, horizon {cell.labels['horizon']}"
             console.print(f"{place}: {', '.join(periods)}", highlight=False)
+
+
+def show_unused(plan: Plan, console: Console) -> None:
+    """Name the columns of the sources that nothing is read from: features of one's own, or a label, are such."""
+    for entry in {cell.entry.name: cell.entry for cell in plan.grid.cells}.values():
+        for words in unused_words(entry.unused_columns):
+            console.print(f"not used: {words}", markup=False, highlight=False)
 
 
 def _resources(cell: Cell) -> tuple[str, str, str]:

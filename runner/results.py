@@ -1,10 +1,11 @@
 """The results table: one row a key, its latest state, made from the ledger alone."""
 
-import json
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
 
+from runner import comparable
 from runner.ledger import CellState, LedgerView
 from runner.paths import RunPaths
 from runner.trial_gates import marks
@@ -55,7 +56,8 @@ def frame(view: LedgerView) -> pd.DataFrame:
         LedgerError: a value that is none of its column's.
     """
     states = [*view.current.values(), *baseline_states(view)]
-    rows = [_row(state) for state in states if state.attempts or state.ended]
+    names = axis_names(view)
+    rows = [_row(state, names) for state in states if state.attempts or state.ended]
     extra = sorted({name for row in rows for name in row} - set(COLUMNS))
     table = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
     try:
@@ -69,13 +71,29 @@ def frame(view: LedgerView) -> pd.DataFrame:
 
 def baseline_states(view: LedgerView) -> list[CellState]:
     """Baselines on the data and task of any cell of the current grid, in the ledger's order."""
-    places = {_place(state) for state in view.current.values()}
-    return [state for state in view.cells.values() if state.cell.cell_kind == "baseline" and _place(state) in places]
+    places = {comparable.identity(state.cell.spec) for state in view.current.values()}
+    found = [state for state in view.cells.values() if state.cell.cell_kind == "baseline"]
+    return [state for state in found if comparable.identity(state.cell.spec) in places]
 
 
-def _place(state: CellState) -> str:
-    spec = state.cell.spec
-    return json.dumps([spec.get("data"), spec.get("task")], sort_keys=True)
+def axis_names(view: LedgerView) -> tuple[str, ...]:
+    """Further axes of the current grid, in the order in which its cells name them."""
+    axes = (state.cell.labels.get("axes") or {} for state in view.current.values())
+    return tuple(dict.fromkeys(name for named in axes for name in named))
+
+
+def axes_of(state: CellState, names: Iterable[str]) -> dict[str, str]:
+    """Values of axes as text. A cell that was recorded before a setting became an axis has them in its specification.
+
+    Args:
+        state: a trial or baseline.
+        names: see `axis_names`.
+    """
+    named = state.cell.labels.get("axes") or {}
+    others = [name for name in names if name not in named and name.split(".")[0] in comparable.BLOCKS]
+    found = {name: comparable.setting(state.cell.spec, name) for name in others}
+    known = {**named, **{name: value for name, value in found.items() if value is not None}}
+    return {name: str(value) for name, value in known.items()}
 
 
 def write(view: LedgerView, paths: RunPaths) -> pd.DataFrame:
@@ -88,10 +106,9 @@ def write(view: LedgerView, paths: RunPaths) -> pd.DataFrame:
     return table
 
 
-def _row(state: CellState) -> dict[str, Any]:
+def _row(state: CellState, names: Iterable[str]) -> dict[str, Any]:
     cell, ended = state.cell, state.ended
-    labels = dict(cell.labels)
-    axes = labels.pop("axes", {})
+    labels = {name: value for name, value in cell.labels.items() if name != "axes"}
     training = cell.spec.get("training", {})
     row: dict[str, Any] = {
         **labels,  # first: what a ledger calls a label must not replace what follows
@@ -111,7 +128,7 @@ def _row(state: CellState) -> dict[str, Any]:
         **{name: training.get(name) for name in ("global_batch", "lr", "weight_decay")},
         **{name: (state.execution or {}).get(name) for name in ("micro_batch", "accumulation", "threads")},
         **_execution(state.execution or {}),
-        **{f"axis:{name}": str(value) for name, value in axes.items()},
+        **{f"axis:{name}": value for name, value in axes_of(state, names).items()},
     }
     if ended:
         row.update({name: value for name, value in ended.result.items() if name in COLUMNS and name not in _OWN})

@@ -6,6 +6,7 @@ defaults.
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,11 +15,13 @@ from pydantic import BeforeValidator, ByteSize, Field, SecretStr, field_validato
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
+    EnvSettingsSource,
     InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from runner.axes import Layer
 from runner.paths import wrong_name
 from runner.thermal.spec import ThermalSpec
 from trainables.errors import ConfigError, Problem
@@ -175,14 +178,9 @@ class SweepSettings(_Settings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Command line, environment, .env, file: the first two arrive as the two halves of the initial arguments."""
+        """The values given as `merged` alone: `layers` has read the sources, whose grid axes had to be resolved."""
         given = init_settings.init_kwargs if isinstance(init_settings, InitSettingsSource) else {}
-        return (
-            InitSettingsSource(settings_cls, given.get("overrides", {})),
-            env_settings,
-            _KnownDotEnv(settings_cls),
-            InitSettingsSource(settings_cls, given.get("file", {})),
-        )
+        return (InitSettingsSource(settings_cls, given.get("merged", {})),)
 
     @field_validator("name")
     @classmethod
@@ -215,6 +213,44 @@ class SweepSettings(_Settings):
             if len({repr(value) for value in values}) != len(values):
                 raise ValueError(f"the axis {axis!r} names a value twice")
         return grid
+
+
+def layers(overrides: Mapping[str, Any], file: Mapping[str, Any], file_place: str) -> list[Layer]:
+    """What each source of a sweep's settings says, the strongest first.
+
+    Args:
+        overrides: nested values of the command line.
+        file: values of the sweep file.
+        file_place: how messages name the sweep file.
+
+    Raises:
+        SettingsError: a variable of the environment or of ``.env`` cannot be read.
+    """
+    return [
+        Layer("--set", overrides),
+        Layer("the environment", EnvSettingsSource(SweepSettings)()),
+        Layer(".env", _KnownDotEnv(SweepSettings)()),
+        Layer(file_place, file, is_file=True),
+    ]
+
+
+def merged(sources: Sequence[Layer]) -> dict[str, Any]:
+    """The values of all sources; the strongest comes first and wins, mappings are merged key by key."""
+    result: dict[str, Any] = {}
+    for layer in reversed(sources):
+        result = _merged(result, layer.values)
+    return result
+
+
+def _merged(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(weak)
+    for name, value in strong.items():
+        known = result.get(name)
+        if isinstance(known, Mapping) and isinstance(value, Mapping):
+            result[name] = _merged(known, value)
+        else:
+            result[name] = value
+    return result
 
 
 class UserSettings(_Settings):
@@ -290,6 +326,11 @@ def wandb_base_url() -> str:
 def environment_names() -> list[str]:
     """Names of the ``ISOTHERM_*`` variables that are set."""
     return sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+
+
+def dotenv_names() -> list[str]:
+    """Names of the ``ISOTHERM_*`` variables in ``.env``."""
+    return sorted(name.upper() for name in _KnownDotEnv(SweepSettings).env_vars if name.upper().startswith(PREFIX))
 
 
 def cuda_visible_devices() -> str | None:

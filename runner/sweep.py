@@ -62,6 +62,7 @@ def run(
     try:
         plan = _plan(sweep, runs, data_root, address, console)
         _refuse(plan)
+        planning.show_unused(plan, console)
         planning.show_findings(plan, console)
         return _run(sweep, plan, console, data_root, address)
     finally:

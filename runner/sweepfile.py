@@ -11,13 +11,20 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
+from runner import axes, comparable
 from runner.configfile import MAX_DEPTH, ConfigFile, Location, read, read_value
-from runner.settings import PREFIX, SweepSettings, UserSettings, environment_names
+from runner.settings import (
+    PREFIX,
+    SweepSettings,
+    UserSettings,
+    dotenv_names,
+    environment_names,
+    layers,
+    merged,
+)
 from trainables.errors import ConfigError, Problem
 from trainables.schema import MAX_BATCH, DataSpec, ModelSpec, SizeRule, Spec, TaskSpec, TrainingSpec, parse_budget
 
-# Grid axes with names of their own, and the setting that each stands for.
-AXIS_ALIASES = {"horizon": "task.horizon", "seed": "training.seed", "data_fraction": "data.fraction"}
 AXIS_BLOCKS: dict[str, type[Spec]] = {"data": DataSpec, "task": TaskSpec, "model": ModelSpec, "training": TrainingSpec}
 MAX_AXES = 20
 MAX_CELLS = 10_000  # what one ledger and one driver are meant for
@@ -39,11 +46,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as understood."""
+    """A sweep as understood; `notices` say which given values replace an axis of the grid or have no effect."""
 
     settings: SweepSettings
     file: ConfigFile
     variants: tuple[Variant, ...]
+    notices: tuple[str, ...] = ()
 
 
 def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True) -> Sweep:
@@ -63,8 +71,14 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True) ->
         given["tracking"] = {"mlflow": None, "wandb": None}
     problems = list(_unknown_environment())
     try:
-        sources: dict[str, Any] = {"overrides": given, "file": file.values}
-        settings = SweepSettings(**sources)
+        sources = layers(given, file.values, str(path))
+        resolved = axes.resolve(sources)
+        problems += resolved.problems
+        values = merged(sources)
+        if isinstance(values.get("grid"), dict):
+            values["grid"] = resolved.grid
+        given_values: dict[str, Any] = {"merged": values}
+        settings = SweepSettings(**given_values)
     except ValidationError as error:
         problems += [_problem(file, given, SweepSettings, issue) for issue in error.errors(include_url=False)]
         raise ConfigError(sorted(problems, key=_by_line)) from error
@@ -73,6 +87,9 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True) ->
     except RecursionError as error:
         problem = Problem(place="environment or .env", message="a value is nested too deeply", mend="shorten it")
         raise ConfigError([*problems, problem]) from error
+    known = settings.model_dump()
+    single = {axis: [comparable.setting(known, axes.setting(axis))] for axis in resolved.replaced}
+    settings = settings.model_copy(update={"grid": settings.grid | single})
     variants: list[Variant] = []
     for found in _variants(settings, file, given):
         if isinstance(found, Problem):
@@ -81,7 +98,7 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True) ->
             variants.append(found)
     if problems:
         raise ConfigError(problems)
-    return Sweep(settings=settings, file=file, variants=tuple(variants))
+    return Sweep(settings=settings, file=file, variants=tuple(variants), notices=resolved.notices)
 
 
 def _by_line(problem: Problem) -> tuple[str, int]:
@@ -127,10 +144,11 @@ def _overrides(texts: Sequence[str]) -> dict[str, Any]:
 
 def _unknown_environment() -> Iterator[Problem]:
     known = [PREFIX + name.upper() for name in (*SweepSettings.model_fields, *UserSettings.model_fields)]
-    for name in environment_names():
-        head = name.upper().split("__")[0]
-        if head not in known:
-            yield Problem(place=f"environment: {name}", message="unknown setting", mend=_nearest(head, known))
+    for place, names in (("environment", environment_names()), (".env", dotenv_names())):
+        for name in names:
+            head = name.upper().split("__")[0]
+            if head not in known:
+                yield Problem(place=f"{place}: {name}", message="unknown setting", mend=_nearest(head, known))
 
 
 # ---- problems ----------------------------------------------------------------------------------------------------
@@ -194,6 +212,9 @@ def _place(file: ConfigFile, given: dict[str, Any], location: Location) -> str:
     for name in environment_names():
         if location and (name.upper() == variable or variable.startswith(name.upper() + "__")):
             return f"environment: {name}"
+    if location[:1] == ("grid",) and len(location) > 1:  # the file may spell the axis in its other way
+        spellings = (location[1], axes.setting(str(location[1])))
+        location = next((one for name in spellings if (one := ("grid", name, *location[2:])) in file.lines), location)
     return file.place(location)
 
 
@@ -209,14 +230,14 @@ def _variants(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) 
     if wrong:
         yield from wrong
         return
-    axes = settings.grid
+    grid = settings.grid
     seen: set[str] = set()
-    for values in itertools.product(*axes.values()):
-        chosen = dict(zip(axes, values, strict=True))
+    for values in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
         blocks = {name: getattr(settings, name).model_dump() for name in AXIS_BLOCKS}
         for axis, value in chosen.items():
             if axis != "budget":
-                _set(blocks, AXIS_ALIASES.get(axis, axis), value)
+                _set(blocks, axes.setting(axis), value)
         try:
             built = {name: model.model_validate(blocks[name]) for name, model in AXIS_BLOCKS.items()}
             _check_together(built["task"], built["model"])  # type: ignore[arg-type]
@@ -268,9 +289,9 @@ def _axis_problems(settings: SweepSettings, file: ConfigFile, given: dict[str, A
         if axis == "budget":
             yield from _budget_problems(values, place)
             continue
-        block, _, rest = AXIS_ALIASES.get(axis, axis).partition(".")
+        block, _, rest = axes.setting(axis).partition(".")
         if block not in AXIS_BLOCKS or not _has_field(AXIS_BLOCKS[block], rest):
-            names = ["budget", *AXIS_ALIASES, *(f"{one}.{field}" for one in AXIS_BLOCKS for field in _keys(one))]
+            names = ["budget", *axes.ALIASES, *(f"{one}.{field}" for one in AXIS_BLOCKS for field in _keys(one))]
             yield Problem(place=place, message=f"no axis {axis!r}", mend=_nearest(axis, names))
             continue
         for index, value in enumerate(values):
@@ -301,8 +322,8 @@ def _value_problems(
 ) -> Iterator[Problem]:
     (axis, index, value), (block, rest) = choice, setting
     blocks = {block: getattr(settings, block).model_dump()}
-    _set(blocks, f"{block}.{rest}", value)
     try:
+        _set(blocks, f"{block}.{rest}", value)
         AXIS_BLOCKS[block].model_validate(blocks[block])
     except ValidationError as error:
         for issue in error.errors(include_url=False):
@@ -311,6 +332,8 @@ def _value_problems(
             yield Problem(
                 place=_place(file, given, ("grid", axis, index)), message=f"{message} (got {value!r})", mend=mend
             )
+    except ValueError as error:
+        yield Problem(place=_place(file, given, ("grid", axis, index)), message=str(error))
 
 
 def _set(blocks: dict[str, Any], dotted: str, value: Any) -> None:
@@ -318,6 +341,9 @@ def _set(blocks: dict[str, Any], dotted: str, value: Any) -> None:
     target = blocks
     for part in parents:
         target = target[part]
+    if not isinstance(target, dict):
+        whole = ".".join(parents)
+        raise ValueError(f"{whole} is not set (it is {target!r}), so that {dotted} cannot vary; give {whole} a value")
     target[name] = value
 
 

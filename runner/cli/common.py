@@ -3,10 +3,13 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from runner.sweepfile import Sweep
 
 FAILED, BAD_INPUT, INTERNAL_ERROR = 1, 2, 4
 QUICKSTART = Path("configs/sweeps/quickstart.yaml")
@@ -24,6 +27,16 @@ Address = Annotated[
     typer.Option(metavar="auto|HOST:PORT", help="run on the Ray cluster that this host is a node of"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout; logs go to stderr")]
+
+
+def load(path: Path, overrides: list[str] | None, *, tracking: bool = True) -> "Sweep":
+    """Read a sweep file, and say on stderr which given values replace an axis of its grid or have no effect."""
+    from runner import sweepfile
+
+    loaded = sweepfile.load(path, overrides or (), tracking=tracking)
+    for notice in loaded.notices:
+        Console(stderr=True).print(f"note: {notice}", markup=False, highlight=False, soft_wrap=True)
+    return loaded
 
 
 def console() -> Console:

@@ -2,7 +2,7 @@
 
 import typer
 
-from runner.cli.common import BAD_INPUT, Json, Set, SweepFile, console, print_json
+from runner.cli.common import BAD_INPUT, Json, Set, SweepFile, console, load, print_json
 
 app = typer.Typer(help="Build and verify datasets.", no_args_is_help=True)
 
@@ -13,9 +13,9 @@ def data_prepare(sweep: SweepFile, set_: Set = None, as_json: Json = False) -> N
 
     Example: `isotherm data prepare configs/sweeps/quickstart.yaml`
     """
-    from runner import datasets, sweepfile
+    from runner import datasets
 
-    entries = datasets.prepare(sweepfile.load(sweep, set_ or ()))
+    entries = datasets.prepare(load(sweep, set_))
     if as_json:
         print_json(datasets.as_dict(entries))
     else:

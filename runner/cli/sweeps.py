@@ -17,6 +17,7 @@ from runner.cli.common import (
     Set,
     SweepFile,
     console,
+    load,
     print_json,
     say,
 )
@@ -34,11 +35,11 @@ def plan(
     Example: `isotherm plan configs/sweeps/budget_grid.yaml --set training.epochs=3`
     """
     from runner import plan as planning
-    from runner import resources, sweepfile
+    from runner import resources
     from runner.paths import DATA, RUNS
     from runner.storage import restore
 
-    loaded = sweepfile.load(sweep, set_ or ())
+    loaded = load(sweep, set_)
     restore.bring(loaded.settings, RUNS, DATA, Console(stderr=True))
     folder = resources.cache_folder(use=not no_cache, clear=clear_cache)
     with resources.make_prober(loaded.settings, cache_folder=folder, say=say) as prober:
@@ -61,9 +62,8 @@ def sweep(sweep: SweepFile, set_: Set = None, no_tracking: NoTracking = False, a
     4 internal error.
     """
     from runner import sweep as sweeping
-    from runner import sweepfile
 
-    loaded = sweepfile.load(sweep, set_ or (), tracking=not no_tracking)
+    loaded = load(sweep, set_, tracking=not no_tracking)
     raise typer.Exit(sweeping.run(loaded, console(), address=address))
 
 
@@ -84,11 +84,11 @@ def probe(
 
     Exit codes: 0 it fits; 2 bad input, or nothing fits.
     """
-    from runner import probing, resources, sweepfile
+    from runner import probing, resources
 
     given = {"execution.dtype": dtype, "execution.device": device, "probe.memory_limit": memory_limit}
     options = [f"{key}={value}" for key, value in given.items() if value is not None]
-    loaded = sweepfile.load(config, [*(set_ or ()), *options], tracking=False)
+    loaded = load(config, [*(set_ or ()), *options], tracking=False)
     folder = resources.cache_folder(use=not no_cache, clear=clear_cache)
     decision = probing.run(loaded, budget, cache_folder=folder, say=say)
     say("")
@@ -120,9 +120,8 @@ def debug(
     Example: `isotherm debug --budget 2m --steps 20 --set task.horizon=5`
     """
     from runner import debug as debugging
-    from runner import sweepfile
 
-    loaded = sweepfile.load(sweep, set_ or (), tracking=False)
+    loaded = load(sweep, set_, tracking=False)
     options = debugging.Options(
         steps=steps, overfit_batch=overfit_batch, detect_anomaly=detect_anomaly, profile=profile
     )

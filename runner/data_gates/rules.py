@@ -181,7 +181,12 @@ _PERIODS = "choose other data.splits, or more bars"
 _COLUMNS = "look at the source's columns and dates: a value of a later bar may stand in an earlier row"
 RULES = (
     Rule("class_balance", _balance, "choose another task.threshold or a longer horizon"),
-    Rule("base_rate", _rate_move, "read skill beside the loss at the split's own rate (val_own_rate_loss)"),
+    Rule(
+        "base_rate",
+        _rate_move,
+        "read skill with the loss at the baseline rate of this split (val_own_rate_loss), which the report's table of "
+        "all trials shows",
+    ),
     Rule("label_overlap", _overlap, "this is a defect of the splits: report it"),
     Rule("split_dates", _dates, _PERIODS),
     Rule("mean_drift", _shift, "use data.representation: relative, or data.scaling: revin"),

@@ -8,6 +8,7 @@ from runner.paths import RunPaths
 from runner.report import page, render
 from runner.report.calibration import calibration_figures
 from runner.report.collect import Collected, collect
+from runner.report.contrasts import contrasts
 from runner.report.curves import curve_figures
 from runner.report.drawing import Plot
 from runner.report.gantt import gantt_figures
@@ -48,7 +49,7 @@ def build(paths: RunPaths) -> Report:
     """
     collected = collect(paths)
     plots = tuple(_plots(paths, collected))
-    content = page.make(collected, plots)
+    content = page.make(collected, plots, contrasts(paths, collected.view, collected.trials, collected.baselines))
     written = []
     for plot in plots:
         path = paths.writable(paths.figures / f"{plot.name}.png")

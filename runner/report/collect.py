@@ -16,6 +16,7 @@ from runner.report.fits import NamedFit
 from runner.report.specs import Specs, specs
 from runner.report.trials import ENDED, Trial, baselines_of, clean, trials_of
 from runner.report.verdict import SeriesVerdict, named_fits, verdicts
+from trainables.data.dataset import unused_words
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,14 @@ class Lineage:
         content_sha256: hash of the data's canonical values.
         bars: how many, from when to when; empty where an early ledger does not say.
         sources: each with the first digits of what was read.
+        unused: of each source, the columns that nothing is read from.
         sizes: by horizon in bars: train, validation, test, and effective validation samples.
     """
 
     content_sha256: str
     bars: str
     sources: tuple[str, ...]
+    unused: tuple[str, ...]
     assets: tuple[str, ...]
     n_features: int
     tier: str
@@ -179,6 +182,7 @@ def _lineage(view: LedgerView) -> tuple[Lineage, ...]:
             content_sha256=clean(data.get("content_sha256")),
             bars=_bars(entries.get(data.get("content_sha256"), {})),
             sources=_sources(entries.get(data.get("content_sha256"), {})),
+            unused=_unused(entries.get(data.get("content_sha256"), {})),
             assets=tuple(clean(asset) for asset in data.get("assets", ())),
             n_features=len(data.get("features", ())),
             **{name: clean(data.get(name)) for name in ("tier", "timescale", "representation", "scaling")},
@@ -199,6 +203,11 @@ def _bars(entry: dict[str, Any]) -> str:
 def _sources(entry: dict[str, Any]) -> tuple[str, ...]:
     digests: dict[str, str] = entry.get("source_sha256", {})
     return tuple(f"{clean(source)} (sha256 {clean(digest)[:12]})" for source, digest in digests.items())
+
+
+def _unused(entry: dict[str, Any]) -> tuple[str, ...]:
+    known: dict[str, list[str]] = entry.get("unused_columns", {})
+    return tuple(clean(words) for words in unused_words({source: tuple(names) for source, names in known.items()}))
 
 
 def _splits(splits: dict[str, Any]) -> str:

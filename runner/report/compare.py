@@ -1,7 +1,8 @@
 """Several runs side by side: verdicts, losses by size, and what differs between the runs.
 
-Losses stand in one column only where they answer one question: the same data, splits and task. Runs that were judged on
-anything else have tables of their own, and that is said.
+Losses are in one table only where they answer one question (`runner.comparable`): the same data, splits and task. Runs
+that were judged on anything else have tables of their own, and a note says so. Rows of one size that were judged on
+different windows are kept apart.
 """
 
 import json
@@ -10,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from runner import comparable
 from runner.paths import RunPaths
 from runner.report.collect import Collected, collect
 from runner.report.specs import flat
@@ -18,7 +20,7 @@ from runner.report.verdict import place, sentence
 from trainables.errors import ConfigError, Problem
 
 NOT_COMPARABLE = (
-    "These runs were judged on different data, splits or tasks. Their losses are not comparable and stand apart: "
+    "These runs were not all judged on the same data, splits and tasks. Losses in different tables are not comparable: "
     "a lower loss in another table is no better model."
 )
 _MISSING = "-"
@@ -78,8 +80,9 @@ class Comparison:
 
     @property
     def comparable(self) -> bool:
-        """Whether all runs answer one question."""
-        return len(self.questions) <= 1
+        """Whether each question is answered by all runs that have losses."""
+        runs = {run for question in self.questions for run in question.runs}
+        return all(set(question.runs) == runs for question in self.questions)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for ``--json``."""
@@ -131,18 +134,28 @@ def _side(name: str, folder: str, one: Collected) -> Side:
 
 # ---- losses ------------------------------------------------------------------------------------------------------
 
-_Asked = tuple[str, str, str]
+# What one comparison of runs may vary: the horizon and the data fraction are told in the rows, how bars are presented
+# to the model in what differs.
+_VARIED = (comparable.HORIZON, comparable.FRACTION, "data.representation", "data.scaling")
 
 
 def _questions(found: dict[str, Collected]) -> Iterator[Question]:
     groups = tuple({trial.group for one in found.values() for trial in one.trials})
-    by_question: dict[_Asked, dict[tuple[int | None, str, float, str], dict[str, list[Trial]]]] = {}
-    for name, one in found.items():
-        for trial in (*one.trials, *one.baselines):
-            if trial.status == "finished" and trial.val_loss.value is not None:
-                rows = by_question.setdefault(_asked(one, trial), {})
-                rows.setdefault(_row(trial, groups), {}).setdefault(name, []).append(trial)
-    for (data, splits, task), rows in by_question.items():
+    judged = [
+        (name, trial, comparable.identity(one.view.cells[trial.key].cell.spec, _VARIED))
+        for name, one in found.items()
+        for trial in (*one.trials, *one.baselines)
+        if trial.status == "finished" and trial.val_loss.value is not None
+    ]
+    windows: dict[tuple[str, int | None], set[int | None]] = {}
+    for _, trial, asked in judged:
+        windows.setdefault((asked, trial.horizon), set()).add(trial.n_val)
+    by_question: dict[str, dict[tuple[int | None, str, float, str], dict[str, list[Trial]]]] = {}
+    for name, trial, asked in judged:
+        row = _row(trial, groups, windows[asked, trial.horizon])
+        by_question.setdefault(asked, {}).setdefault(row, {}).setdefault(name, []).append(trial)
+    for asked, rows in by_question.items():
+        data, splits, task = _described(asked)
         yield Question(
             data_sha256=data,
             splits=splits,
@@ -160,19 +173,28 @@ def _questions(found: dict[str, Collected]) -> Iterator[Question]:
         )
 
 
-def _asked(one: Collected, trial: Trial) -> _Asked:
-    spec = one.view.cells[trial.key].cell.spec
-    task = {name: value for name, value in spec.get("task", {}).items() if name != "horizon"}
-    splits = spec.get("data", {}).get("splits", {})
-    return trial.data_sha256, clean(json.dumps(splits, sort_keys=True)), clean(json.dumps(task, sort_keys=True))
+def _described(asked: str) -> tuple[str, str, str]:
+    """Hash of the data, splits and task of a question, as text."""
+    spec = json.loads(asked)
+    data = spec["data"] or {}
+    splits, task = (json.dumps(part, sort_keys=True) for part in (data.get("splits", {}), spec["task"] or {}))
+    return clean(data.get("content_sha256")), clean(splits), clean(task)
 
 
-def _row(trial: Trial, groups: tuple[Group, ...]) -> tuple[int | None, str, float, str]:
-    """Horizon, group, place in the order of sizes, and size; baselines come first."""
+def _row(trial: Trial, groups: tuple[Group, ...], windows: set[int | None]) -> tuple[int | None, str, float, str]:
+    """Horizon, group (with its windows where these differ), order of sizes, and size; baselines come first."""
     if trial.kind == "baseline":
         shared = tuple(replace(group, model="") for group in groups)
-        return trial.horizon, replace(trial.group, model="").differing(shared), 0.0, f"baseline {trial.group.model}"
-    return trial.horizon, trial.group.differing(groups), float(trial.n_params or 0), trial.budget
+        words = _with_windows(replace(trial.group, model="").differing(shared), trial, windows)
+        return trial.horizon, words, 0.0, f"baseline {trial.group.model}"
+    words = _with_windows(trial.group.differing(groups), trial, windows)
+    return trial.horizon, words, float(trial.n_params or 0), trial.budget
+
+
+def _with_windows(words: str, trial: Trial, windows: set[int | None]) -> str:
+    if len(windows) < 2 or trial.n_val is None:
+        return words
+    return ", ".join(filter(None, (words, f"{trial.n_val:,} windows")))
 
 
 def _cell(trials: Sequence[Trial]) -> Cell:

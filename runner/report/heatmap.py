@@ -15,7 +15,7 @@ from runner.report import drawing
 from runner.report.drawing import GREY, INK, NARROW_INCH, WIDE_INCH, Plot
 from runner.report.trials import Estimate, Group, Trial
 from runner.report.verdict import beside
-from runner.report.wording import NONE, joined, number, plural
+from runner.report.wording import NONE, joined, number, panels_note, plural
 
 TITLE = "AUC and skill on validation, by budget and horizon"
 _GROUPS = 3  # in one figure
@@ -50,10 +50,10 @@ def heat_figures(trials: Sequence[Trial], baselines: Sequence[Trial]) -> Iterato
     for part, start in enumerate(range(0, len(known), _GROUPS), 1):
         chosen = known[start : start + _GROUPS]
         maps = [[_Map.of(measure, group, trials, baselines) for measure in measures] for group in chosen]
-        yield _figure(part, maps, groups)
+        yield _figure(part, maps, groups, panels_note(trial for trial in trials if trial.group in chosen))
 
 
-def _figure(part: int, maps: list[list["_Map"]], groups: tuple[Group, ...]) -> Plot:
+def _figure(part: int, maps: list[list["_Map"]], groups: tuple[Group, ...], note: tuple[str, ...]) -> Plot:
     shown = [one for row in maps for one in row]
     columns = len(maps[0]) if max(len(one.horizons) for one in shown) <= _BESIDE else 1
     rows = -(-len(shown) // columns)
@@ -72,7 +72,7 @@ def _figure(part: int, maps: list[list["_Map"]], groups: tuple[Group, ...]) -> P
         name="heat_map" + (f"_{part}" if part > 1 else ""),
         title=TITLE + (f" ({part})" if part > 1 else ""),
         alt=_alt(shown),
-        caption=_CAPTION,
+        caption=(*_CAPTION, *note),
         png=png,
         wide=not narrow,
     )

@@ -31,8 +31,8 @@ class Overlay:
     baselines: Sequence[Trial] = ()
 
     def losses(self, trials: Sequence[Trial]) -> list[float]:
-        """Losses of the baselines beside these trials, for the limits of the axis."""
-        return [loss for trial in trials[:1] for _, loss in self._lines(trial)]
+        """Losses of the baselines of all panels of these trials, for the limits of the axis."""
+        return [loss for trial in {trial.place: trial for trial in trials}.values() for _, loss in self._lines(trial)]
 
     def draw(self, axis: Axes, trials: Sequence[Trial]) -> None:
         """Draw what belongs to a panel's trials."""
@@ -52,7 +52,9 @@ class Overlay:
             Line2D(
                 [], [], color=GREY, linestyle=_DASHES[name], linewidth=1.4, label=f"baseline: {name.replace('_', ' ')}"
             )
-            for name in dict.fromkeys(name for trial in trials for name, _ in self._lines(trial))
+            for name in dict.fromkeys(
+                name for trial in {trial.place: trial for trial in trials}.values() for name, _ in self._lines(trial)
+            )
         ]
         if self._law(trials) is not None:
             handles.append(Line2D([], [], **LAW_LINE, label="fitted power law"))

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from runner.report.against import baseline_sentences
+from runner.report.against import comparison_sentences, differences_table
 from runner.report.collect import Collected, Lineage
+from runner.report.contrasts import Contrast
 from runner.report.drawing import Plot
 from runner.report.findings import Finding
 from runner.report.fits_table import fits_table
@@ -30,6 +31,7 @@ from runner.report.wording import (
     true_minus,
 )
 
+OWN_RATE = "baseline rate of this split"
 MAX_NAMED = 8  # trials named in one finding; the table of all trials has the rest
 MAX_EVENTS = 50
 MAX_LOGS = 20
@@ -39,7 +41,12 @@ HOW_TO_READ = (
     "the loss of the best evaluation, chosen on the same validation data, and so a little too good. The test split was "
     "touched once a trial, at the end, and chose nothing.",
     "The prior predicts the training split's base rate for every sample (regression: training mean and variance). "
-    "Skill is 1 \N{MINUS SIGN} validation loss / prior loss: 0 is no better than the prior.",
+    "Skill is 1 \N{MINUS SIGN} validation loss / prior loss: 0 is no better than the prior. The loss at the baseline "
+    "rate of this split (val_own_rate_loss) is that of a forecaster who knew the share of positives in the validation "
+    "split itself, which no forecaster does: the prior's loss above it is the period's, not the models'.",
+    "Comparisons in words follow paired differences on the same windows, with blocks of dates and seeds resampled. "
+    "Their 95 % intervals hold for all pairs of a comparison together, which allows for picking the best of several. "
+    "One side beats the other only where the interval excludes 0 and no size has a single seed.",
     "Brackets and bars are 95 % intervals by block bootstrap over time, with the same resamples for all trials. They "
     "cover the sampling of the validation period, not seeds, nor other market regimes. Where there is no skill at all, "
     "1 trial in 40 or more still has an interval above 0 by chance, and trials of one horizon tend to do so together.",
@@ -98,6 +105,7 @@ class Page:
     figures: tuple[Plot, ...]
     no_figures: str
     how_to_read: tuple[str, ...]
+    differences: Table
     fits: Table
     time: Table
     trials: Table
@@ -109,15 +117,15 @@ class Page:
     commands: tuple[str, ...]
 
 
-def make(collected: Collected, figures: tuple[Plot, ...]) -> Page:
-    """The report of a run with its finished figures."""
+def make(collected: Collected, figures: tuple[Plot, ...], contrasts: tuple[Contrast, ...] = ()) -> Page:
+    """The report of a run with its finished figures and comparisons."""
     return Page(
         title=f"Isotherm report: {collected.run}",
         notice=partial_notice(collected.progress),
         verdicts=_verdicts(collected),
         summary=(
             *summary(collected.trials, collected.progress.cells),
-            *baseline_sentences(collected.trials, collected.baselines),
+            *map(true_minus, comparison_sentences(contrasts)),
         ),
         facts=tuple(_facts(collected)),
         data=_data_table(collected.lineage),
@@ -128,6 +136,7 @@ def make(collected: Collected, figures: tuple[Plot, ...]) -> Page:
         figures=figures,
         no_figures=NO_FIGURES,
         how_to_read=HOW_TO_READ,
+        differences=differences_table(contrasts),
         fits=fits_table(collected.fits),
         time=time_table(collected.history),
         trials=_trial_table((*collected.trials, *collected.baselines)),
@@ -215,14 +224,16 @@ def _logs(trials: Iterable[Trial]) -> Iterable[LogText]:
 
 def _data_table(lineage: tuple[Lineage, ...]) -> Table:
     columns = (
-        Column("data set", "number"), Column("assets"), Column("sources"), Column("bars"),
+        Column("data set", "number"), Column("assets"), Column("sources"), Column("columns not used"),
+        Column("bars"),
         Column("features", "number"), Column("tier"),
         Column("timescale"), Column("representation"), Column("scaling"), Column("training data used", "number"),
         Column("splits"), Column("content sha256", "code"),
     )  # fmt: skip
     rows = (
         (
-            str(index), ", ".join(data.assets), ", ".join(data.sources) or "-", data.bars or "-",
+            str(index), ", ".join(data.assets), ", ".join(data.sources) or "-",
+            "; ".join(data.unused) or "-", data.bars or "-",
             str(data.n_features), data.tier, data.timescale, data.representation, data.scaling,
             f"{100 * data.fraction:.4g} %", data.splits, data.content_sha256,
         )
@@ -249,6 +260,7 @@ def _trial_table(trials: tuple[Trial, ...]) -> Table:
         *((Column("group"),) if varying else ()),
         Column("horizon (bars)", "number"), Column("seed", "number"), Column("status"),
         Column("validation loss (nats) [95 %]", "number"), Column("prior loss (nats)", "number"),
+        Column(f"loss at the {OWN_RATE} (nats)", "number"),
         Column("skill (%) [95 %]", "number"), Column("AUC [95 %]", "number"), Column("test loss (nats)", "number"),
         Column("marks"), Column("training time", "number"),
         Column("held or throttled", "number"), Column("samples/s", "number"), Column("peak memory (MiB)", "number"),
@@ -269,6 +281,7 @@ def _trial_row(trial: Trial, groups: tuple[Group, ...], varying: bool) -> tuple[
         trial.status.replace("_", " "),
         estimate(trial.val_loss, 4),
         number(trial.prior_loss, 4),
+        number(trial.own_rate_loss, 4),
         estimate(trial.skill, 1, signed=True, scale=100.0),
         estimate(trial.auc, 3),
         number(trial.test_loss, 4),

@@ -11,7 +11,7 @@ from runner.report import drawing
 from runner.report.drawing import COLOURS, MAX_PANELS, MEAN_LINE, Plot
 from runner.report.overlay import Overlay
 from runner.report.trials import Group, Trial
-from runner.report.wording import plural, size, sizes_note
+from runner.report.wording import panels_note, plural, size, sizes_note
 
 FITTED = "The solid curve is the fitted power law, the shaded band its 95 % interval; beyond the sizes it says nothing."
 COVERAGE = (
@@ -171,6 +171,7 @@ def _caption(trials: tuple[Trial, ...], beyond: bool, overlay: Overlay) -> tuple
         "The dotted line joins means over the seeds of finished trials, collapsed ones included.",
         COVERAGE,
         FITTED if overlay.fitted(trials) else sizes_note(trials),
+        *panels_note(trials),
     ]
     if beyond:
         lines.append("An upright triangle with a number marks a loss above the axis.")

@@ -2,11 +2,11 @@
 
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runner import results
+from runner import comparable, results
 from runner.ledger import CellState, LedgerView
 from runner.report.compute import training_flop
 from runner.trial_gates import Mark, MarkName, marks
@@ -36,13 +36,18 @@ class Estimate:
 
 @dataclass(frozen=True, order=True)
 class Group:
-    """What must be equal for losses at different sizes to be comparable, the horizon apart."""
+    """What must be equal for losses at different sizes to be comparable, the horizon apart.
+
+    `asked` is the identity of data and task (`runner.comparable`), apart from horizon and data fraction; the other
+    attributes put it into words.
+    """
 
     model: str
     tier: str
     timescale: str
     data_fraction: float
     axes: tuple[tuple[str, str], ...] = ()
+    asked: str = ""
 
     def differing(self, others: "tuple[Group, ...]") -> str:
         """This group in words, naming only what varies among `others`; empty where nothing does."""
@@ -88,6 +93,7 @@ class Trial:
     best_epoch: int | None
     val_loss: Estimate
     prior_loss: float | None
+    own_rate_loss: float | None
     skill: Estimate
     auc: Estimate
     test_loss: float | None
@@ -114,6 +120,11 @@ class Trial:
         return self.status in ENDED
 
     @property
+    def place(self) -> tuple[int | None, float, str]:
+        """Data and task in full: what is equal in this is comparable, be it a trial or a baseline."""
+        return self.horizon, self.group.data_fraction, self.group.asked
+
+    @property
     def unsound(self) -> bool:
         """Whether the loss says nothing about the size: such trials must not carry a verdict."""
         return self.collapsed or self.marked("squashed outputs")
@@ -125,14 +136,18 @@ class Trial:
 
 def trials_of(view: LedgerView) -> tuple[Trial, ...]:
     """All recorded cells of the current grid, in the grid's order."""
-    rows = {row["key"]: row for row in results.frame(view).to_dict("records")}
-    return tuple(_trial(rows.get(key) or _waiting(state), state) for key, state in view.current.items())
+    rows, names = _rows(view), results.axis_names(view)
+    return tuple(_trial(rows.get(key) or _waiting(state, names), state) for key, state in view.current.items())
 
 
 def baselines_of(view: LedgerView) -> tuple[Trial, ...]:
     """Baselines on the data and tasks of the current grid."""
-    rows = {row["key"]: row for row in results.frame(view).to_dict("records")}
+    rows = _rows(view)
     return tuple(_trial(rows[s.cell.key], s) for s in results.baseline_states(view) if s.cell.key in rows)
+
+
+def _rows(view: LedgerView) -> dict[str, Mapping[Any, Any]]:
+    return {row["key"]: row for row in results.frame(view).to_dict("records")}
 
 
 def clean(value: object) -> str:
@@ -146,13 +161,13 @@ def _misleading(char: str) -> bool:
     return invisible or unicodedata.bidirectional(char) in _DIRECTION_CONTROLS or char in _DIRECTION_MARKS
 
 
-def _waiting(state: CellState) -> dict[str, Any]:
+def _waiting(state: CellState, names: Iterable[str]) -> dict[str, Any]:
     """The part of a results row that is known before the first attempt."""
     cell = state.cell
-    labels = dict(cell.labels)
-    axes = labels.pop("axes", {})
+    labels = {name: value for name, value in cell.labels.items() if name != "axes"}
     known = {"key": cell.key, "name": cell.name, "kind": cell.cell_kind, "n_params": cell.n_params}
-    return {**labels, **cell.sizes, **known, **{f"axis:{name}": str(value) for name, value in axes.items()}}
+    axes = {f"axis:{name}": value for name, value in results.axes_of(state, names).items()}
+    return {**labels, **cell.sizes, **known, **axes}
 
 
 def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
@@ -166,7 +181,7 @@ def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
         budget=clean(row.get("budget")),
         n_params=_integer(row.get("n_params")),
         horizon=_integer(row.get("horizon")),
-        group=_group(row),
+        group=_group(row, state),
         seed=_integer(row.get("seed")),
         n_train=_integer(row.get("n_train")),
         n_val=_integer(row.get("n_val")),
@@ -176,6 +191,7 @@ def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
         best_epoch=_integer(row.get("best_epoch")),
         val_loss=_estimate(row, "val_loss"),
         prior_loss=_number(row.get("prior_loss")),
+        own_rate_loss=_number(row.get("val_own_rate_loss")),
         skill=_estimate(row, "skill"),
         auc=_estimate(row, "val_auc"),
         test_loss=_number(row.get("test_loss")),
@@ -202,15 +218,17 @@ def _ratio(predicted: float | None, actual: float | None) -> float | None:
     return predicted / actual if predicted and actual else None
 
 
-def _group(row: Mapping[Any, Any]) -> Group:
+def _group(row: Mapping[Any, Any], state: CellState) -> Group:
     fraction = _number(row.get("data_fraction"))
     axes = {str(name).removeprefix("axis:"): row[name] for name in row if str(name).startswith("axis:")}
+    axes = {name: value for name, value in axes.items() if name not in _OWN_AXES and not _missing(value)}
     return Group(
         model=clean(row.get("model")),
         tier=clean(row.get("tier")),
         timescale=clean(row.get("timescale")),
         data_fraction=1.0 if fraction is None else fraction,
-        axes=tuple(sorted((clean(name), clean(value)) for name, value in axes.items() if name not in _OWN_AXES)),
+        axes=tuple(sorted((clean(name), clean(value)) for name, value in axes.items())),
+        asked=comparable.identity(state.cell.spec, (comparable.HORIZON, comparable.FRACTION)),
     )
 
 

@@ -59,14 +59,11 @@ def verdicts(
 
 
 def beside(trial: Trial, baselines: Sequence[Trial]) -> list[Trial]:
-    """Baselines of a trial's horizon, tier, timescale and data fraction, the prior apart."""
+    """Finished baselines with exactly a trial's data and task, the prior apart."""
     return [
         other
         for other in baselines
-        if (other.horizon, other.group.tier, other.group.timescale, other.group.data_fraction)
-        == (trial.horizon, trial.group.tier, trial.group.timescale, trial.group.data_fraction)
-        and other.group.model != "prior"
-        and other.status == "finished"
+        if other.place == trial.place and other.group.model != "prior" and other.status == "finished"
     ]
 
 

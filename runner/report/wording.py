@@ -2,8 +2,10 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
 
+from runner import comparable
 from runner.report.collect import Progress
 from runner.report.trials import Estimate, Group, Trial
 from runner.scaling.verdict import MIN_SIZES
@@ -102,6 +104,21 @@ def sizes_note(trials: tuple[Trial, ...]) -> str:
         f"No fit is drawn: {plural(fewest, 'distinct size')} cannot identify a scaling law "
         f"(at least {MIN_SIZES} are needed)."
     )
+
+
+def panels_note(trials: Iterable[Trial]) -> tuple[str, ...]:
+    """What keeps losses in different panels of a figure from being compared; empty where nothing does."""
+    known = list(trials)
+    if len({comparable.question(trial.group.asked) for trial in known}) > 1:
+        return ("Panels with other data, splits or another task ask different questions: compare within a panel.",)
+    windows: dict[int | None, set[int]] = {}
+    for trial in known:
+        windows.setdefault(trial.horizon, set()).update(() if trial.n_val is None else (trial.n_val,))
+    for numbers in windows.values():
+        if len(numbers) > 1:
+            ends = f"{min(numbers):,} to {max(numbers):,}"
+            return (f"Panels were judged on different windows ({ends}): the paired differences use those in common.",)
+    return ()
 
 
 def partial_notice(progress: Progress) -> str:

@@ -316,6 +316,7 @@ def _build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
         path=f"{name}.parquet",
         sources=spec.source,
         source_sha256=bars.source_sha256,
+        unused_columns=bars.unused_columns,
         columns=spec.columns,
         sort=spec.sort,
         assets=tuple(resampled),

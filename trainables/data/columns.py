@@ -21,6 +21,12 @@ _MIN_DATE_TEXT = 8  # '2001-2-3': anything shorter is a year or a count, which t
 _NS_YEARS = (1678, 2261)  # what 64-bit nanoseconds can hold
 
 
+def unused(frame: pd.DataFrame, mapping: Mapping[str, str]) -> tuple[str, ...]:
+    """Names of the source's columns that none of ours is read from, in the source's order."""
+    used = {_match(frame, ours, mapping.get(ours))[0] for ours in ("date", *NUMBERS)}
+    return tuple(str(name) for name in frame.columns if name not in used)
+
+
 def to_ours(frame: pd.DataFrame, mapping: Mapping[str, str], source: str) -> tuple[pd.DataFrame, list[Problem]]:
     """Pick, name and type the columns.
 

@@ -1,6 +1,6 @@
 """What a built dataset is: its entry in the catalog, and its rows in memory."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import pairwise
@@ -13,6 +13,15 @@ from pydantic import Field, StringConstraints
 from trainables.schema import Spec, Tier, Timescale
 
 _Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+NAMED = 12  # columns of one source in a message
+
+
+def unused_words(unused_columns: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What of each source is not used, in words: the first names and how many more there are."""
+    for source, names in unused_columns.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        columns = "1 column" if len(names) == 1 else f"{len(names)} columns"
+        yield f"{columns} of {source}: {', '.join(map(str, names[:NAMED]))}{more}"
 
 
 class CatalogEntry(Spec):
@@ -24,6 +33,7 @@ class CatalogEntry(Spec):
         source_sha256: by source, the hash of what was read.
         features: the columns that models see, in order.
         features_version: of the code that computed them.
+        unused_columns: by source, names of columns that nothing is read from; empty in entries of earlier versions.
         content_sha256: over canonical values, alike on every CPU (`fingerprint.content_sha256`); enters a trial's key.
         file_sha256: over the file's bytes.
     """
@@ -45,6 +55,7 @@ class CatalogEntry(Spec):
     content_sha256: _Sha256
     file_sha256: _Sha256
     created_at: datetime
+    unused_columns: dict[str, tuple[str, ...]] = Field({})
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from trainables.data import sources
-from trainables.data.columns import NUMBERS, to_ours
+from trainables.data.columns import NUMBERS, to_ours, unused
 from trainables.data.validation import find_problems
 from trainables.errors import DataError, Problem
 from trainables.schema import DataSpec, Timescale
@@ -29,10 +29,12 @@ class Bars:
         frames: by asset, float64 columns open, high, low, close (raw, not adjusted) and volume, indexed by `date`
             (datetime64[ns], midnight, ascending, distinct).
         source_sha256: by source, the hash of what was read.
+        unused_columns: by source, names of columns that nothing is read from; sources without any are left out.
     """
 
     frames: dict[str, pd.DataFrame]
     source_sha256: dict[str, str]
+    unused_columns: dict[str, tuple[str, ...]]
 
 
 def load_sources(spec: DataSpec) -> Bars:
@@ -46,6 +48,7 @@ def load_sources(spec: DataSpec) -> Bars:
     """
     frames: dict[str, pd.DataFrame] = {}
     hashes: dict[str, str] = {}
+    others_of: dict[str, tuple[str, ...]] = {}
     problems: list[Problem] = []
     for source in spec.source:
         asset = sources.asset_name(source)
@@ -53,16 +56,18 @@ def load_sources(spec: DataSpec) -> Bars:
             mend = "rename one of the files: an asset's name is its file's stem, symbol or shipped name"
             problems.append(Problem(place=source, message=f"a second source for the asset {asset!r}", mend=mend))
         try:
-            frames[asset], hashes[source] = _load_one(source, spec)
+            frames[asset], hashes[source], others = _load_one(source, spec)
+            if others:
+                others_of[source] = others
         except DataError as exc:
             frames.setdefault(asset, pd.DataFrame())
             problems.extend(exc.problems)
     if problems:
         raise DataError(problems)
-    return Bars(frames, hashes)
+    return Bars(frames, hashes, others_of)
 
 
-def _load_one(source: str, spec: DataSpec) -> tuple[pd.DataFrame, str]:
+def _load_one(source: str, spec: DataSpec) -> tuple[pd.DataFrame, str, tuple[str, ...]]:
     raw = sources.read(source)
     bars, problems = to_ours(raw.frame, spec.columns, source)
     if spec.sort and "date" in bars.columns and not bars["date"].is_monotonic_increasing:
@@ -72,7 +77,7 @@ def _load_one(source: str, spec: DataSpec) -> tuple[pd.DataFrame, str]:
     problems += find_problems(bars, raw.frame, spec.columns, source)
     if problems:
         raise DataError(problems)
-    return bars.set_index("date")[list(NUMBERS)], raw.sha256
+    return bars.set_index("date")[list(NUMBERS)], raw.sha256, unused(raw.frame, spec.columns)
 
 
 def week_number(dates: pd.DatetimeIndex) -> np.ndarray:

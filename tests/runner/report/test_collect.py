@@ -153,7 +153,7 @@ def test_groups_differ_by_what_varies_and_never_by_budget_horizon_or_seed(run) -
     assert groups[0].axes == (("training.lr", "0.001"),)
     assert groups[1].differing(groups) == "mlp, 25 % of the training data, training.lr 0.01"
     assert groups[1].differing(groups[1:]) == ""
-    assert groups[0] == Group("patchtst", "a20", "daily", 1.0, (("training.lr", "0.001"),))
+    assert groups[0] == Group("patchtst", "a20", "daily", 1.0, (("training.lr", "0.001"),), groups[0].asked)
 
 
 def test_text_from_configs_is_on_one_line_without_hidden_characters(run) -> None:

@@ -51,7 +51,7 @@ def test_losses_on_other_data_or_another_task_stand_apart_and_that_is_said(run, 
     assert not found.comparable
     assert [question.runs for question in found.questions] == [("a",), ("b",)]
     assert found.as_dict()["note"] == NOT_COMPARABLE
-    assert "not comparable and stand apart" in " ".join(shown(paths).split())
+    assert "Losses in different tables are not comparable" in " ".join(shown(paths).split())
 
 
 def test_what_differs_is_named_and_what_is_equal_is_not(run, two) -> None:
