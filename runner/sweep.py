@@ -197,18 +197,18 @@ def _run_cells(
     from runner import trackers  # imports Ray, whose variables are set by now
     from runner.tune import drain as draining
 
-    mlflow = sweep.settings.tracking.mlflow
-    if mlflow is not None and mlflow.uri is not None:
-        addresses.note(mlflow.uri)
-    tracking = trackers.make(sweep.settings.tracking, plan.paths)
-    recorder.listen(Pruner(plan.paths, recorder.view).on_record)
-    mirror = begin_mirror(sweep.settings, plan.paths, data_root, recorder)
-    patience_s = trackers.STOPPED_TIMEOUT_S
-    try:
-        with draining.begun(plan.paths.running, plan.ending.save_s) as drain:
-            recorder.wait_unless(lambda: drain.requested)
-            recorder.on_lost = lambda _: drain.request(LEDGER_LOST)
-            mirror.on_conflict = drain.request
+    with draining.begun(plan.paths.running, plan.ending.save_s) as drain:
+        recorder.wait_unless(lambda: drain.requested)
+        recorder.on_lost = lambda _: drain.request(LEDGER_LOST)
+        mlflow = sweep.settings.tracking.mlflow
+        if mlflow is not None and mlflow.uri is not None:
+            addresses.note(mlflow.uri)
+        tracking = trackers.make(sweep.settings.tracking, plan.paths)
+        recorder.listen(Pruner(plan.paths, recorder.view).on_record)
+        mirror = begin_mirror(sweep.settings, plan.paths, data_root, recorder)
+        mirror.on_conflict = drain.request
+        patience_s = trackers.STOPPED_TIMEOUT_S
+        try:
             _write_down(sweep, plan, recorder)
             trackers.start(tracking)
             baselines.run(plan, recorder, data_root)
@@ -216,24 +216,24 @@ def _run_cells(
                 _run_under_tune(sweep, plan, recorder, tracking, drain, console, data_root, cluster=cluster)
             behind = _behind(mirror, drain, sweep, console)
             recorder.check()
-        stopped = drain.reason or (STORAGE_BEHIND if behind else "")
-        if not plan.to_run:
-            console.print("nothing to run: every cell is done", highlight=False)
-        table = results.write(recorder.view, plan.paths)
-        counts = Counter(str(status) for status in table.loc[table["kind"] == "model", "status"])
-        code = _exit_code(counts, stopped)
-        recorder.record(SweepEnded(exit_code=code, counts=dict(counts)))
-        patience_s = trackers.STOPPED_TIMEOUT_S if stopped else trackers.END_TIMEOUT_S
-        trackers.order_close(tracking, patience_s)
-        _show_end(plan, counts, stopped, console)
-    finally:
-        if not mirror.close(patience_s):
-            console.print(f"storage  {sweep.settings.storage_path} {STORAGE_MEND}", highlight=False, markup=False)
-        reports = trackers.close(tracking, trackers.STOPPED_TIMEOUT_S)
-    trackers.show(reports, sweep.settings.tracking, plan.paths, console)
-    if recorder.check():
-        console.print(f"ledger   {recorder.lost}", highlight=False, markup=False)
-        code = STOPPED
+            stopped = drain.reason or (STORAGE_BEHIND if behind else "")
+            if not plan.to_run:
+                console.print("nothing to run: every cell is done", highlight=False)
+            table = results.write(recorder.view, plan.paths)
+            counts = Counter(str(status) for status in table.loc[table["kind"] == "model", "status"])
+            code = _exit_code(counts, stopped)
+            recorder.record(SweepEnded(exit_code=code, counts=dict(counts)))
+            patience_s = trackers.STOPPED_TIMEOUT_S if stopped else trackers.END_TIMEOUT_S
+            trackers.order_close(tracking, patience_s)
+            _show_end(plan, counts, stopped, drain, console)
+        finally:
+            if not mirror.close(patience_s):
+                console.print(f"storage  {sweep.settings.storage_path} {STORAGE_MEND}", highlight=False, markup=False)
+            reports = trackers.close(tracking, trackers.STOPPED_TIMEOUT_S)
+        trackers.show(reports, sweep.settings.tracking, plan.paths, console)
+        if recorder.check():
+            console.print(f"ledger   {recorder.lost}", highlight=False, markup=False)
+            code = STOPPED
     if code == STOPPED:
         _show_resume(sweep, console)
     return code
@@ -263,18 +263,20 @@ def _run_under_tune(
     cluster: bool,
 ) -> None:
     """Run the unfinished cells, until nothing is left or the drain is requested."""
+    from runner.tune.drain import shielded
     from runner.tune.launch import Launch, run_rounds
     from runner.tune.progress import Progress
     from runner.tune.thermal import Protection
 
     settings = sweep.settings
     storage = place_of(settings, plan.paths)
-    try:
-        if not cluster:
-            environment.start(plan.grid.device)
-    except SystemExit:  # Ray's own handler, which stands while it starts
-        drain.request("SIGTERM")
-    drain.handle_signals()  # Ray has put its own handler in place of ours
+    with shielded():
+        try:
+            if not cluster:
+                environment.start(plan.grid.device)
+        except SystemExit:  # Ray's own handler, in place of ours while it starts; other threads still get signals
+            drain.request("SIGTERM")
+        drain.handle_signals()
     try:
         protection = Protection(settings.thermal, plan.grid.device.kind, plan.paths, recorder, cluster=cluster)
         progress = Progress(plan.grid.cells, recorder.view, console, protection.line)
@@ -306,14 +308,21 @@ def _exit_code(counts: Counter[str], stopped: str) -> int:
     return FAILED if counts["failed"] or counts["out_of_memory"] else DONE
 
 
-def _show_end(plan: Plan, counts: Counter[str], stopped: str, console: Console) -> None:
-    """Build the report and say what came out; after a signal there is no time for a report, but after a stop is."""
+def _show_end(plan: Plan, counts: Counter[str], stopped: str, drain: Any, console: Console) -> None:
+    """Say what came out and build the report; after a signal there is no time for it, and one that comes ends it."""
+    from runner.tune.drain import Interrupted
+
     paths = plan.paths
     summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     console.print(f"{paths.name}: {summary}" + (f"; stopped by {stopped}" if stopped else ""), highlight=False)
     console.print(f"results  {paths.results_parquet}", highlight=False)
-    if stopped in ("", TEMPERATURE, STORAGE_BEHIND):
+    if stopped in ("", TEMPERATURE, STORAGE_BEHIND, LEDGER_LOST):
         from runner import report
 
-        report.build(paths)
-        console.print(f"report   {paths.report_html}", highlight=False)
+        try:
+            with drain.interruptible():
+                report.build(paths)
+        except Interrupted:
+            console.print(f"report   not built: isotherm report {paths.root}", highlight=False, markup=False)
+        else:
+            console.print(f"report   {paths.report_html}", highlight=False)

@@ -9,6 +9,7 @@ import typer
 
 from runner.cli import data, fits, host, runs, sweeps, thermal
 from runner.cli.common import BAD_INPUT, INTERNAL_ERROR
+from runner.cli.output import make_lasting
 from trainables.errors import InfeasibleError, InputError, IsothermError, LedgerError
 from trainables.files import is_storage_trouble
 
@@ -31,6 +32,7 @@ app.add_typer(thermal.app, name="thermal")
 
 def main() -> None:
     """Run the command line; the exit codes are those of the design."""
+    make_lasting()
     try:
         app()
     except Exception as error:
@@ -72,3 +74,6 @@ def _set_up(
     ] = False,
 ) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.WARNING)
+    logging.getLogger("runner.output").setLevel(logging.INFO)  # for a sweep's log file

@@ -62,9 +62,10 @@ def sweep(sweep: SweepFile, set_: Set = None, no_tracking: NoTracking = False, a
     4 internal error.
     """
     from runner import sweep as sweeping
+    from runner.cli.output import logged_console
 
     loaded = load(sweep, set_, tracking=not no_tracking)
-    raise typer.Exit(sweeping.run(loaded, console(), address=address))
+    raise typer.Exit(sweeping.run(loaded, logged_console(), address=address))
 
 
 def probe(

@@ -106,8 +106,11 @@ def _error(trial: Any) -> str:
 
 
 def _last_words(error: str) -> str:
-    """The last line of a worker's traceback; of a death, what there is to say in a line."""
-    lines = [line.strip() for line in error.splitlines() if line.strip()]
+    """The message of a worker's traceback, all its lines in one; of a death, what there is to say in a line."""
+    lines = error.rstrip().splitlines()
     if not lines or "ActorDiedError" in error:
         return "its worker process died: it was killed, or crashed outside of Python"
-    return lines[-1][:500]
+    frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
+    after = frames[-1] + 1 if frames else 0
+    message = next((number for number in range(after, len(lines)) if not lines[number].startswith("  ")), after)
+    return "; ".join(line.strip() for line in lines[message:] if line.strip())[:500]

@@ -62,7 +62,7 @@ class Orders:
 def main() -> None:
     """Deliver until told to close."""
     channel = _private_stdout()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # The driver decides when to end, and its end is noticed; a handler, unlike SIG_IGN, is not inherited.
         signal.signal(number, _ignore)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -1,4 +1,4 @@
-"""The orderly end after SIGTERM or SIGINT: every running trial saves, then the driver stops.
+"""The orderly end after SIGTERM, SIGINT or SIGHUP: every running trial saves, then the driver stops.
 
 While a sweep runs a flag file stands in its directory, which the workers' gates watch; the signal handler removes it.
 (A file that is written instead could not be written on a full disk.) Tune pickles its stoppers, so the driver's side
@@ -32,6 +32,10 @@ ASK_TIMEOUT_S = 2.0
 log = logging.getLogger(__name__)
 
 
+class Interrupted(BaseException):  # no Exception, so that nothing on the way takes it for a failure
+    """A signal came while something was done that a signal ends."""
+
+
 class Drain:
     """State of one sweep's drain, in the driver."""
 
@@ -42,6 +46,8 @@ class Drain:
         self.saved: set[str] = set()
         self.reason = ""
         self._deadline = 0.0
+        self._signalled = False
+        self._interruptible = False
         flag.touch()
 
     @property
@@ -61,6 +67,27 @@ class Drain:
             self._deadline = time.monotonic() + self.budget_s
             self._tell_trials()
 
+    def check_flag(self) -> None:
+        """Ask for the drain where something else has removed the flag: the trials have seen that, and wait."""
+        with suppress(OSError):  # a file system that does not answer says nothing about the flag
+            if not self.requested and not self.flag.exists():
+                self.request(f"the removal of {self.flag} by something else")
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Inside, a signal ends what is done; so does one that came before.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        self._interruptible = True
+        try:
+            if self._signalled:
+                raise Interrupted
+            yield
+        finally:
+            self._interruptible = False
+
     def _tell_trials(self) -> None:
         try:
             self.flag.unlink(missing_ok=True)
@@ -68,23 +95,28 @@ class Drain:
             log.error("the trials cannot be told to save: %s", error)
 
     def handle_signals(self) -> None:
-        """Handle SIGTERM and SIGINT from now on; call it again after `ray.init`, which overwrites handlers.
+        """Handle SIGTERM, SIGINT and SIGHUP from now on; call it again after `ray.init`, which overwrites handlers.
 
-        A second signal ends the process at once.
+        A second signal ends the process at once. A SIGHUP that is ignored (`nohup`) stays ignored.
         """
 
         def handle(number: int, _frame: FrameType | None) -> None:
             name = signal.Signals(number).name
-            if self.requested:
+            if self._signalled:
                 os._exit(128 + number)
-            log.warning("%s: saving every running trial, then stopping (once more: stop at once)", name)
+            self._signalled = True
+            what = "saving every running trial, then stopping" if self.running else "stopping"
+            log.warning("%s: %s (once more: stop at once)", name, what)
             self.request(name)
+            if self._interruptible:
+                raise Interrupted
 
         for number in _SIGNALS:
-            signal.signal(number, handle)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, handle)
 
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _current: Drain | None = None
 
 
@@ -109,6 +141,20 @@ def begun(flag: Path, budget_s: float = SAVE_S) -> Iterator[Drain]:
             flag.unlink(missing_ok=True)
 
 
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Processes that are started inside never hear the signals that drain a sweep.
+
+    systemd, Slurm and a closed terminal send them to all processes at once; Ray's must outlive them until the driver
+    has drained. They have handlers of their own for SIGTERM, but inherit the signal mask.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class DrainStopper(tune.Stopper):  # type: ignore[misc]
     """Ends the round once the drain is complete."""
 
@@ -118,7 +164,10 @@ class DrainStopper(tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Whether everything that runs has saved."""
-        return _current is not None and _current.complete
+        if _current is None:
+            return False
+        _current.check_flag()
+        return _current.complete
 
 
 class FlagGate:

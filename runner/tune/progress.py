@@ -12,11 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from runner.grid import Cell
-from runner.ledger import AnyRecord, AttemptStarted, CellEnded, CellState, LedgerView
+from runner.ledger import FINAL, AnyRecord, AttemptStarted, CellEnded, CellState, LedgerView, Status
 
 LINE_INTERVAL_S = 10.0  # between lines where the output is no terminal
 MEASURED_SHARE = 0.01  # of the work must be done before a time left is worth saying
 OVERHEAD_PARAMETERS = 100_000  # a step of a tiny model costs about as much as one of this size
+_NOT_DONE: tuple[Status, ...] = ("failed", "out_of_memory", "interrupted", "thermal_stop")  # they are run again
 
 
 class Progress:
@@ -83,13 +84,13 @@ class Progress:
 
     def _summary(self) -> str:
         counts = Counter(state.status for key, state in self._view.cells.items() if key in self._cells)
-        done = sum(count for status, count in counts.items() if status not in ("running", "waiting"))
+        done = sum(counts[status] for status in FINAL)
+        rest = "".join(f", {counts[status]} {status.replace('_', ' ')}" for status in _NOT_DONE if counts[status])
         eta = self.eta_s()
         left = f"ETA {_clock(eta)}" if eta is not None else "ETA -"
         elapsed = _clock(time.monotonic() - self._began)
-        return (
-            f"{done}/{len(self._cells)} done, {counts['running']} running, {counts['waiting']} to go, {elapsed}, {left}"
-        )
+        going = f"{counts['running']} running, {counts['waiting']} to go"
+        return f"{done}/{len(self._cells)} done, {going}{rest}, {elapsed}, {left}"
 
     # ---- drawing -------------------------------------------------------------------------------------------------
 

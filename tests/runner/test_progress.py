@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from runner import grid, sweepfile
-from runner.ledger import AnyRecord, AttemptStarted, CellEnded, CellRecorded, LedgerView, MetricsRecorded
+from runner.ledger import AnyRecord, AttemptStarted, CellEnded, CellRecorded, LedgerView, MetricsRecorded, Status
 from runner.tune.progress import Progress
 
 Write = Callable[..., Path]
@@ -51,7 +51,17 @@ def test_cells_running_done_and_to_go_with_their_losses(sweep_file: Write, termi
         stage.tell(CellEnded(key=second, attempt=1, status="failed", reason="killed"))
     assert "20k-h1-s0: finished, validation loss 0.5000 [0.4000, 0.6000] nats, skill +0.1000, collapsed" in stage.text
     assert "20k-h1-s1: failed (killed)" in stage.text
-    assert stage.progress._summary().startswith("2/2 done")
+    assert stage.progress._summary().startswith("1/2 done, 0 running, 0 to go, 1 failed, ")
+
+
+@pytest.mark.parametrize("status", ["failed", "out_of_memory", "interrupted", "thermal_stop"])
+def test_a_cell_that_is_to_be_run_again_is_not_done(sweep_file: Write, status: Status) -> None:
+    stage = Stage(sweep_file(), terminal=False)
+    first, second = (cell.key for cell in stage.cells)
+    for key in (first, second):
+        stage.tell(AttemptStarted(key=key, attempt=1, execution={}))
+    stage.tell(CellEnded(key=first, attempt=1, status="diverged"), CellEnded(key=second, attempt=1, status=status))
+    assert stage.progress._summary().startswith(f"1/2 done, 0 running, 0 to go, 1 {status.replace('_', ' ')}, ")
 
 
 def test_the_time_left_is_said_once_something_was_measured(sweep_file: Write) -> None:
