@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from rich.console import Console
 
 from runner import lock
+from runner.console import Console
 from runner.paths import RunPaths
 from runner.settings import Secrets, TrackingSpec
 from runner.tracking.tracker import TrackerReport, close_all

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+
+from runner.console import Console
 
 FAILED, BAD_INPUT, INTERNAL_ERROR = 1, 2, 4
 QUICKSTART = Path("configs/sweeps/quickstart.yaml")
