@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -101,6 +102,15 @@ def test_a_worker_that_is_killed_is_an_answer_and_the_next_size_gets_a_new_one(w
     assert killed.peak_bytes > 0
     assert "killed" in killed.detail
     assert worker.ask(request(8), timeout_s=60).ok
+
+
+def test_nothing_of_the_current_folder_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runner").mkdir()
+    for name in ("random.py", "torch.py", "runner/__init__.py"):
+        (tmp_path / name).write_text("raise SystemExit('a file of the current folder was run')\n")
+    monkeypatch.chdir(tmp_path)
+    with Worker() as one:
+        assert one.ask(request(8), timeout_s=60).ok
 
 
 def test_time_and_the_guard_end_a_size(worker: Worker) -> None:
