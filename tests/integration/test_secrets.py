@@ -126,7 +126,11 @@ def open_to_others(folder: Path) -> list[str]:
 
 def test_a_sweep_shows_no_secret_and_runs_nothing_of_the_current_folder(canaries: Canaries) -> None:
     canaries.set_traps()
-    process = canaries.start("sweep", "sweep.yaml")
+    before = os.umask(0o077)
+    try:
+        process = canaries.start("sweep", "sweep.yaml")
+    finally:
+        os.umask(before)
     open_folders: set[str] = set()
 
     def look() -> bool:
@@ -137,6 +141,9 @@ def test_a_sweep_shows_no_secret_and_runs_nothing_of_the_current_folder(canaries
     assert process.returncode == 0, canaries.log()
     assert not open_folders, open_folders
     assert not list(canaries.temp.glob("sprung-*"))
+    made = [path for name in ("runs", "data", "cache") for path in (canaries.folder / name).rglob("*")]
+    assert len(made) > 20
+    assert not [path for path in made if path.lstat().st_mode & 0o077 and not path.is_symlink()], "the umask is 077"
     assert list(canaries.results()["status"]) == ["finished"]
     # what did not arrive anywhere is offered again, and to nobody
     assert not watch(canaries, canaries.start("sync", "small"), canaries.at_most(8))
