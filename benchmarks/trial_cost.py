@@ -39,8 +39,7 @@ tracking: {{mlflow: null, wandb: null}}
 
 def one(count: int, folder: Path) -> dict[str, Any]:
     """Run a sweep of `count` trials that do nothing, in this process."""
-    from rich.console import Console
-
+    from runner.console import Console
     from runner.tune import environment
 
     environment.prepare()

@@ -4,8 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from runner.console import Console
 from runner.paths import DATA
 from runner.sweepfile import Sweep
 from trainables.data import catalog

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
+from runner.console import Console
 from runner.grid import Cell, expand
 from runner.paths import DATA, RUNS
 from runner.settings import cuda_visible_devices

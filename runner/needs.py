@@ -4,5 +4,7 @@
 # proportional set sizes.
 SWEEP_BYTES = 1_200_000_000
 OBJECT_STORE_BYTES = 200 * 2**20  # trials exchange small dictionaries; their data is read from disk by each worker
-# Ray appends about 64 characters for its sockets, and a Unix socket's path ends at 107.
-LONGEST_TEMP = 39
+# Ray's sockets are 64 characters below its folder, and the path of a Unix socket ends at 107.
+LONGEST_SESSIONS = 43
+# Ray's folder is two levels down, see `runner.tune.scratch`.
+LONGEST_TEMP = LONGEST_SESSIONS - len("/isotherm-ray-12345678/r")

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
 from runner import ending, gates, ledger, resources
+from runner.console import Console
 from runner.data_gates import findings as data_findings
 from runner.device import Site
 from runner.ending import Ending
@@ -278,5 +278,5 @@ def show_findings(plan: Plan, console: Console) -> None:
     """Print what the gates found."""
     for finding in plan.findings:
         style = "red" if finding.level == "error" else "yellow"
-        console.print(f"[{style}]{finding.level}[/{style}] {finding.gate}: ", end="")
-        console.print(f"{finding.message}\n      mend: {finding.mend}", markup=False, highlight=False)
+        console.print(finding.level, style=style, end="")
+        console.print(f" {finding.gate}: {finding.message}\n      mend: {finding.mend}")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from runner import resources
+from runner.console import Console
 from runner.grid import expand
 from runner.paths import DATA
 from runner.probe.batch_size import Measurement

@@ -3,10 +3,10 @@
 from collections import Counter
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from runner import ledger
+from runner.console import Console
 from runner.ledger import CellState, LedgerView
 from runner.paths import RunPaths
 

@@ -8,10 +8,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from runner import baselines, doctor, lock, resources, results
 from runner import plan as planning
+from runner.console import Console
 from runner.grid import Cell
 from runner.ledger import CellEnded, CellRecorded, SweepEnded, SweepStarted
 from runner.paths import DATA, RUNS, RunPaths, run_paths

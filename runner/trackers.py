@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from rich.console import Console
 
 from runner import ledger, lock
+from runner.console import Console
 from runner.paths import RunPaths
 from runner.settings import MlflowSpec, Secrets, TrackingSpec
 from runner.tracking import addresses

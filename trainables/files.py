@@ -9,9 +9,9 @@ import hashlib
 import json
 import logging
 import os
+import secrets
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -48,18 +48,19 @@ def sync_folder(folder: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path aside to write to; on a clean exit it replaces `path` atomically, on an error it is removed.
 
+    The file's mode is 0666 less the user's umask, as for any other file.
+
     Raises:
         OSError: the disk is full, read-only or gone; `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(descriptor)
-    aside = Path(name)
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}{path.suffix}")
+    # Unlike `tempfile`, whose files are 0600, this leaves the mode to the umask; O_EXCL follows no link.
+    os.close(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
     try:
         yield aside
         with aside.open("rb+") as handle:
             os.fsync(handle.fileno())
-        aside.chmod(0o644)  # mkstemp's 0600 would hide results from the rest of the team
         aside.replace(path)
         sync_folder(path.parent)
     except BaseException:

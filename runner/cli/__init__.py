@@ -10,6 +10,7 @@ import typer
 from runner.cli import data, fits, host, runs, sweeps, thermal
 from runner.cli.common import BAD_INPUT, INTERNAL_ERROR
 from runner.cli.output import make_lasting
+from runner.console import visible
 from trainables.errors import InfeasibleError, InputError, IsothermError, LedgerError
 from trainables.files import is_storage_trouble
 
@@ -43,16 +44,17 @@ def _explain(error: Exception) -> int:
     if isinstance(error, InputError):
         noun = "problem" if len(error.problems) == 1 else "problems"
         print(f"isotherm: {len(error.problems)} {noun}; nothing was started", file=sys.stderr)
-        print("\n".join(f"  {line}" for line in str(error).splitlines()), file=sys.stderr)
+        print("\n".join(f"  {visible(line)}" for line in str(error).splitlines()), file=sys.stderr)
         return BAD_INPUT
     if isinstance(error, LedgerError | InfeasibleError):
-        print(f"isotherm: {error}", file=sys.stderr)
+        print(f"isotherm: {visible(str(error))}", file=sys.stderr)
         return BAD_INPUT
     if is_storage_trouble(error):
-        print(f"isotherm: {error}\n    mend: make room there, or make it writable for this user", file=sys.stderr)
+        text = visible(str(error))
+        print(f"isotherm: {text}\n    mend: make room there, or make it writable for this user", file=sys.stderr)
         return BAD_INPUT
     if isinstance(error, IsothermError):
-        print(f"isotherm: {error}", file=sys.stderr)
+        print(f"isotherm: {visible(str(error))}", file=sys.stderr)
         return INTERNAL_ERROR
     traceback.print_exception(error)
     print("isotherm: internal error; please report the lines above", file=sys.stderr)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+
+from runner.console import Console
 
 if TYPE_CHECKING:
     from runner.sweepfile import Sweep

@@ -7,9 +7,8 @@ import os
 import sys
 from typing import Any, TextIO, cast
 
-from rich.console import Console
-
 from runner.cli.common import console
+from runner.console import Console
 
 log = logging.getLogger("runner.output")
 _GONE = (errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF)

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from runner.cli.common import (
     BAD_INPUT,
@@ -21,6 +20,7 @@ from runner.cli.common import (
     print_json,
     say,
 )
+from runner.console import Console
 
 
 def plan(

@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from rich.console import Console
-
+from runner.console import Console
 from runner.doctor import gpu, memory, ray_start, storage, temperature, trackers
 from runner.doctor.finding import Finding
 from runner.doctor.place import Place
@@ -57,8 +56,8 @@ def show(findings: Sequence[Finding], console: Console) -> None:
     """Print the findings, what is wrong with its mend."""
     for one in findings:
         colour = _COLOURS[one.level]
-        console.print(f"[{colour}]{one.level:<5}[/{colour}] {one.check}: ", end="", highlight=False)
-        console.print(one.what, markup=False, highlight=False)
+        console.print(f"{one.level:<5}", style=colour, end="")
+        console.print(f" {one.check}: {one.what}")
         for word, text in (("why", one.why), ("mend", one.mend)):
             if text:
-                console.print(f"      {word}: {text}", markup=False, highlight=False)
+                console.print(f"      {word}: {text}")

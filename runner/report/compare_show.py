@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from runner.console import Console
 from runner.report.compare import NOT_COMPARABLE, Cell, Comparison, Question
 from runner.report.wording import NONE, count, estimate, number
 
@@ -62,7 +61,7 @@ def _grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, 
     table = Table(title=title, title_justify="left")
     for name in columns:
         words = name in ("group", "size") or not numbers
-        table.add_column(escape(name), justify="left" if words else "right", overflow="fold")
+        table.add_column(name, justify="left" if words else "right", overflow="fold")
     for row in rows:
-        table.add_row(*map(escape, row))
+        table.add_row(*row)
     return table

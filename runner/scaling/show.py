@@ -1,7 +1,6 @@
 """A fit for people."""
 
-from rich.console import Console
-
+from runner.console import Console
 from runner.scaling.fit import Fit
 
 

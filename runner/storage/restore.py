@@ -6,9 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from rich.console import Console
-
 from runner import ledger, lock
+from runner.console import Console
 from runner.ledger import Ledger, LedgerView, rescue
 from runner.paths import RunPaths, run_paths
 from runner.settings import SweepSettings

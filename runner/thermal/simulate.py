@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar, cast, get_args
 
 from pydantic import ValidationError
-from rich.console import Console
 
+from runner.console import Console
 from runner.thermal import policy
 from runner.thermal.frozen import DIP_S
 from runner.thermal.plant import Plant

@@ -4,10 +4,10 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from runner.console import Console
 from runner.settings import cuda_visible_devices
 from runner.thermal.sensors import SensorError, open_sensor
 from runner.thermal.spec import ThermalSpec

@@ -12,7 +12,7 @@ from typing import Any
 from runner.device import Device
 from runner.needs import LONGEST_TEMP, OBJECT_STORE_BYTES
 from runner.settings import RayEnvironment
-from runner.tune.scratch import PREFIX, Scratch
+from runner.tune.scratch import Scratch
 from trainables.errors import ConfigError, Problem
 
 SMALLEST_STORE_BYTES = 78 * 2**20  # Ray refuses less than 75 MiB
@@ -28,6 +28,7 @@ _VARIABLES = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # workers stay in the driver's current directory
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would pack the current folder, `.env` included
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals drain the sweep: runner/tune/drain.py
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no second copy of every result in JSON, CSV and TensorBoard files
     "TUNE_GLOBAL_CHECKPOINT_S": "600",  # Tune's own snapshot is never read back
@@ -58,7 +59,7 @@ def start(device: Device) -> None:
     global _scratch
     import ray
 
-    _scratch = None if RayEnvironment().tmpdir else Scratch(temp_base())
+    _scratch = Scratch(RayEnvironment().tmpdir or temp_base())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         ray.init(
@@ -70,8 +71,10 @@ def start(device: Device) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             _node_ip_address="127.0.0.1",
-            _temp_dir=str(_scratch.path) if _scratch else None,
+            _temp_dir=str(_scratch.sessions),
+            job_config=_job(),
         )
+    _copy_no_secrets()
     _quiet()
 
 
@@ -92,11 +95,13 @@ def join(address: str) -> None:
             ray.init(
                 address=address,
                 runtime_env={"env_vars": carried},  # no secret travels here
+                job_config=_job(),
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise _unreachable(address, " ".join(str(error).split())[:300]) from error
+    _copy_no_secrets()
     _quiet()
 
 
@@ -131,7 +136,7 @@ def _kill_at_once(node: Any) -> None:
 def temp_base() -> Path:
     """Where Ray's sessions go: the folder for temporary files, or /tmp where that path is too long for sockets."""
     base = Path(tempfile.gettempdir())
-    return base if len(f"{base}/{PREFIX}12345678") <= LONGEST_TEMP else Path("/tmp")
+    return base if len(str(base)) <= LONGEST_TEMP else Path("/tmp")
 
 
 def object_store_bytes(shm: Path = Path("/dev/shm")) -> int:
@@ -152,6 +157,28 @@ def _own_token() -> None:
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if given.auth_token is None and given.auth_token_path is None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _copy_no_secrets() -> None:
+    """Keep Tune from copying AWS_* and more into the actors' runtime environment.
+
+    Ray logs that environment in clear, and shows it on the command line of the process that sets a worker up. Workers
+    on this host inherit the driver's environment; other nodes have their own.
+    """
+    from ray.tune.execution import class_cache
+
+    class_cache.ENV_VARS_TO_PROPAGATE.intersection_update(_ON_EVERY_NODE)
+
+
+def _job() -> Any:
+    """A job whose workers import installed packages only: Ray puts the driver's current folder first on their path."""
+    from ray.job_config import JobConfig
+
+    class InstalledOnly(JobConfig):  # type: ignore[misc]
+        # `ray.init` extends this list: what it adds is lost.
+        _py_driver_sys_path = property(lambda self: [], lambda self, paths: None)
+
+    return InstalledOnly()
 
 
 def _quiet() -> None:

@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
+from runner.console import Console
 from runner.grid import Cell
 from runner.ledger import FINAL, AnyRecord, AttemptStarted, CellEnded, CellState, LedgerView, Status
 
@@ -102,8 +102,8 @@ class Progress:
         table = Table.grid(padding=(0, 2))
         for cell, state in self._running():
             bar = ProgressBar(total=1.0, completed=self._fraction(cell.key), width=24)
-            table.add_row(Text(cell.name), bar, Text(f"{self._fraction(cell.key):4.0%}"), Text(_loss(state)))
-        return Group(Text(self._summary()), table, Text(self._temperatures()))
+            table.add_row(cell.name, bar, f"{self._fraction(cell.key):4.0%}", _loss(state))
+        return Group(self._summary(), table, self._temperatures())
 
 
 def _total_steps(cell: Cell) -> int:

@@ -1,4 +1,7 @@
-"""A sweep's own folder for temporary files. A driver that is killed leaves one behind; the next one removes it."""
+"""A sweep's own folder for temporary files, closed to other users.
+
+A driver that is killed leaves one behind; the next one removes it.
+"""
 
 import shutil
 import tempfile
@@ -13,13 +16,19 @@ _IN_USE = "in-use"
 
 
 class Scratch:
-    """A folder that lasts until it is closed. The lock in it is the operating system's and ends with its process."""
+    """A folder that lasts until it is closed. The lock in it is the operating system's and ends with its process.
+
+    Attributes:
+        path: the folder, with mode 0700.
+        sessions: Ray's folder in it. Ray opens that one to every user (mode 0777), so it must not be `path` itself.
+    """
 
     def __init__(self, base: Path) -> None:
         """Remove what dead drivers left below `base`, and make a folder there."""
         for left in base.glob(f"{PREFIX}*"):
             _remove_if_left(left)
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=base))
+        self.sessions = self.path / "r"  # one letter: see LONGEST_TEMP
         self._lock = FileLock(self.path / _IN_USE)
         self._lock.acquire()
 

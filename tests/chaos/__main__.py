@@ -16,9 +16,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from runner.console import Console
 from tests.chaos.faults import FAULTS
 from tests.chaos.storm import Outcome, calm, make_place, seeded, through
 from tests.integration.workplace import SWEEP

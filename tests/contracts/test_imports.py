@@ -122,6 +122,33 @@ def test_only_the_settings_module_reads_the_environment() -> None:
     assert not readers, readers
 
 
+def test_only_one_module_makes_a_console_and_none_reads_markup() -> None:
+    """`runner.console` shows text as it is; rich by itself would take `[/data/x]` for a tag."""
+    forbidden = (
+        *("rich.console.Console", "rich.console.RichConsole", "rich.markup", "rich.print", "rich.inspect"),
+        *("rich.get_console", "rich.logging", "rich.prompt", "rich.progress", "rich.status", "rich.traceback"),
+    )
+    broken = [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for module, path in ALL.items()
+        if module != "runner.console"
+        for name, line in imported(path)
+        for one in forbidden
+        if within(name, one) or name == "rich"
+    ]
+    for module, path in ALL.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in ("from_markup", "from_ansi"):
+                broken.append(f"{module}:{node.lineno} {node.attr}")
+            if isinstance(node, ast.keyword) and node.arg in ("markup", "emoji") and not _is_false(node.value):
+                broken.append(f"{module}:{node.value.lineno} {node.arg}")
+    assert not broken, broken
+
+
+def _is_false(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and value.value is False
+
+
 def loaded_after(statement: str) -> set[str]:
     script = f"import sys\n{statement}\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

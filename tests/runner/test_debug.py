@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from runner import debug, sweepfile
+from runner.console import Console
 from trainables.errors import ConfigError
 
 Write = Callable[..., Path]

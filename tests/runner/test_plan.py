@@ -4,10 +4,9 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-
 from runner import plan as planning
 from runner import sweepfile
+from runner.console import Console
 from runner.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, SweepStarted
 from runner.plan import Plan
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from runner import grid, sweepfile
+from runner.console import Console
 from runner.ledger import AnyRecord, AttemptStarted, CellEnded, CellRecorded, LedgerView, MetricsRecorded, Status
 from runner.tune.progress import Progress
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from runner import plan as planning
 from runner import sweepfile
 from runner.cli import main
+from runner.console import Console
 from runner.gates import Finding
 
 SweepOf = Callable[..., Path]

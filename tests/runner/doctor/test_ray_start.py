@@ -14,11 +14,12 @@ def test_by_default_all_is_well(place: Any) -> None:
 
 
 def test_a_folder_with_a_long_name(one: Any) -> None:
-    fits, too_long = Path("/" + 38 * "x"), Path("/" + 39 * "x")
+    fits, too_long = Path("/" + 18 * "x"), Path("/" + 19 * "x")
     assert one(ray_start.check, "Ray's folder", ray=RayEnvironment(tmpdir=fits)).level == "ok"
     found = one(ray_start.check, "Ray's folder", ray=RayEnvironment(tmpdir=too_long))
     assert found.level == "error"
-    assert "40 characters" in found.what
+    assert "20 characters" in found.what
+    assert "at most 19" in found.mend
 
 
 def test_tokens(one: Any, tmp_path: Path) -> None:

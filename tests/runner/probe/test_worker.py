@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -150,6 +151,15 @@ def test_copies_begin_together_however_late_one_of_them_started() -> None:
     assert both is not None
     assert both.ok
     assert both.span[1] - both.span[0] >= 0.05, "all go on for the whole time"
+
+
+def test_nothing_of_the_current_folder_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "runner").mkdir()
+    for name in ("random.py", "torch.py", "runner/__init__.py"):
+        (tmp_path / name).write_text("raise SystemExit('a file of the current folder was run')\n")
+    monkeypatch.chdir(tmp_path)
+    with Worker() as one:
+        assert one.ask(request(8), timeout_s=60).ok
 
 
 def test_time_and_the_guard_end_a_size(worker: Worker) -> None:

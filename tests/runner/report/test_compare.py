@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from runner.cli import app
+from runner.console import Console
 from runner.paths import RunPaths
 from runner.report.compare import NOT_COMPARABLE, compare
 from runner.report.compare_show import show

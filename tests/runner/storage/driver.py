@@ -4,8 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-
+from runner.console import Console
 from runner.ledger import AttemptStarted, CellEnded, CellRecorded, EventRecorded, Status, SweepStarted
 from runner.paths import RunPaths
 from runner.recorder import Recorder

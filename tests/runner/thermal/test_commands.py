@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from runner import debug, sweepfile
 from runner.cli import app
+from runner.console import Console
 from runner.thermal import sensors
 from trainables.errors import ConfigError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.needs import LONGEST_TEMP
+from runner.needs import LONGEST_SESSIONS
 from runner.tune import environment
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,7 +46,7 @@ def test_the_object_store_of_a_small_container(tmp_path: Path, size: int, store:
 def test_a_long_folder_for_temporary_files_is_answered_with_a_short_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/scratch")
     assert environment.temp_base() == Path("/scratch")
-    monkeypatch.setattr(tempfile, "tempdir", "/scratch/users/someone")
+    monkeypatch.setattr(tempfile, "tempdir", "/scratch/users/someone")  # 22 characters
     assert environment.temp_base() == Path("/tmp")
 
 
@@ -64,8 +64,28 @@ def test_each_sweep_makes_its_own_token_unless_there_is_one() -> None:
     assert python(SAYS.format("cluster=True")) == "None", "a cluster has its own"
 
 
+COPIED = """\
+import json
+from runner.tune import environment
+environment.prepare()
+environment._copy_no_secrets()
+from ray.tune.execution.class_cache import _ActorClassCache
+class Trial: pass
+print(json.dumps(_ActorClassCache().get(Trial)._default_options["runtime_env"]["env_vars"]))
+"""
+
+
+def test_tune_copies_nothing_but_an_allow_list_to_workers() -> None:
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
+    copied = json.loads(python(COPIED, **dict.fromkeys(names, "canary")))
+    allowed = ("RAY_CHDIR_TO_TRIAL_DIR", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "MLFLOW_DISABLE_TELEMETRY")
+    assert set(copied) <= {"PL_DISABLE_FORK", *allowed}
+    assert "RAY_CHDIR_TO_TRIAL_DIR" in copied
+
+
 STARTED = """\
 import json, os, subprocess, sys
+from pathlib import Path
 import psutil
 from runner.device import Device
 from runner.tune import environment
@@ -73,6 +93,8 @@ environment.prepare()
 environment.start(Device("cpu", "x", 1))
 import ray
 address, temp = ray.get_runtime_context().gcs_address, ray._private.worker.global_worker.node.get_temp_dir_path()
+mode = Path(temp).parent.stat().st_mode & 0o777
+paths = ray.get(ray.remote(lambda: sys.path).remote())
 listening = []
 for process in psutil.Process().children(recursive=True):
     for socket in process.net_connections("inet"):
@@ -86,17 +108,22 @@ stranger = subprocess.run(
 environment.stop()
 print(json.dumps({
     "listening": sorted(set(listening)), "stranger": stranger.returncode, "said": stranger.stderr[-2000:],
-    "temp": temp, "left": os.path.exists(temp),
+    "temp": temp, "mode": mode, "left": os.path.exists(temp), "paths": paths, "current": os.getcwd(),
 }))
 """
 
 
 @pytest.mark.slow
 def test_ray_listens_on_the_loopback_address_only_and_knows_its_own() -> None:
-    found = json.loads(python(STARTED))
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="r-") as base:
+        found = json.loads(python(STARTED, RAY_TMPDIR=base))
+        assert Path(found["temp"]).parents[1] == Path(base)
+        assert not list(Path(base).iterdir()), "the folder of its own is removed"
+    assert found["mode"] == 0o700, "Ray's own folder in it has mode 777"
+    assert found["current"] not in found["paths"], "workers import what is installed"
     assert found["listening"]
     assert all(address in ("127.0.0.1", "::ffff:127.0.0.1", "::1") for address in found["listening"]), found
     assert found["stranger"] != 0, "without the token nobody gets in"
     assert "token" in found["said"].lower()
-    assert len(found["temp"]) <= LONGEST_TEMP
+    assert len(found["temp"]) <= LONGEST_SESSIONS
     assert not found["left"]
