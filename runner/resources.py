@@ -15,6 +15,7 @@ from runner.probe.packing import makespan
 from runner.probe.prober import Prober
 from runner.probe.question import Decides, Decision, Options, Question
 from runner.settings import SweepSettings, UserSettings
+from trainables.parts import plugins
 from trainables.schema import ExecutionRecord, ExecutionSpec
 
 # Measured on a quickstart sweep (Ray 2.60, Linux): a trial's process peaks 0.20 to 0.28 GB above the probe's: Ray, and
@@ -76,6 +77,8 @@ def question(cell: Cell, execution: ExecutionSpec, device: Device) -> Question:
         micro_batch=None if execution.micro_batch == "auto" else int(execution.micro_batch),
         threads=_threads(execution, device),
         gpu_share=None if execution.gpu_share == "auto" else float(execution.gpu_share),
+        plugins=plugins.loaded(),
+        parts=cell.parts,
     )
 
 

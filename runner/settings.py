@@ -24,6 +24,7 @@ from runner.thermal.spec import ThermalSpec
 from trainables.schema import DataSpec, ExecutionSpec, ModelSpec, Spec, TaskSpec, TrainingSpec
 
 PREFIX = "ISOTHERM_"
+PLUGINS = f"{PREFIX}PLUGINS"
 
 
 USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s@]+@", re.IGNORECASE)
@@ -241,6 +242,11 @@ def wandb_base_url() -> str:
 def environment_names() -> list[str]:
     """Names of the ``ISOTHERM_*`` variables that are set."""
     return sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+
+
+def plugin_paths() -> tuple[Path, ...]:
+    """Python files named in ISOTHERM_PLUGINS. Not from ``.env``, which may have come with somebody's folder."""
+    return tuple(Path(one) for one in os.environ.get(PLUGINS, "").split(os.pathsep) if one)
 
 
 def cuda_visible_devices() -> str | None:

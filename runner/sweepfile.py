@@ -1,6 +1,5 @@
 """From a sweep file and command-line overrides to settings, with every problem reported together and in its place."""
 
-import difflib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,9 +10,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
+from runner import parts
 from runner.configfile import ConfigFile, Location, read
-from runner.settings import PREFIX, SweepSettings, UserSettings, environment_names
-from trainables.errors import ConfigError, Problem
+from runner.settings import PLUGINS, PREFIX, SweepSettings, UserSettings, environment_names
+from trainables.errors import ConfigError, Problem, nearest
 from trainables.schema import DataSpec, ModelSpec, Spec, TaskSpec, TrainingSpec, parse_budget
 
 # Grid axes with names of their own, and the setting that each stands for.
@@ -45,17 +45,19 @@ class Sweep:
     variants: tuple[Variant, ...]
 
 
-def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True) -> Sweep:
+def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True, plugins: Sequence[Path] = ()) -> Sweep:
     """Read a sweep file with ``a.b=c`` overrides.
 
     Args:
         path: the sweep file.
         overrides: as given to `--set`.
         tracking: False turns both trackers off.
+        plugins: Python files whose parts the sweep may name, in addition to those of ISOTHERM_PLUGINS.
 
     Raises:
         ConfigError: all problems, each with file, line and key.
     """
+    parts.load_plugins(plugins)
     file = read(path)
     given = _overrides(overrides)
     if not tracking:
@@ -66,9 +68,13 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True) ->
         settings = SweepSettings(**sources)
     except ValidationError as error:
         problems += [_problem(file, given, SweepSettings, issue) for issue in error.errors(include_url=False)]
+        problems += parts.problems(_readable(file, given), lambda location: _place(file, given, location))
         raise ConfigError(sorted(problems, key=_by_line)) from error
     except SettingsError as error:
         raise ConfigError([*problems, Problem(place="environment or .env", message=str(error))]) from error
+    problems += parts.problems(settings, lambda location: _place(file, given, location))
+    if problems:
+        raise ConfigError(sorted(problems, key=_by_line))
     variants: list[Variant] = []
     for found in _variants(settings, file, given):
         if isinstance(found, Problem):
@@ -78,6 +84,22 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True) ->
     if problems:
         raise ConfigError(problems)
     return Sweep(settings=settings, file=file, variants=tuple(variants))
+
+
+def _readable(file: ConfigFile, given: dict[str, Any]) -> SweepSettings:
+    """What names parts, as far as it can be read where something else is wrong."""
+    grid = {**_mapping(file.values, "grid"), **_mapping(given, "grid")}
+    try:
+        model = ModelSpec.model_validate({**_mapping(file.values, "model"), **_mapping(given, "model")})
+    except ValidationError:
+        model = ModelSpec()
+    axes = {axis: values for axis, values in grid.items() if isinstance(values, list)}
+    return SweepSettings.model_construct(model=model, grid=axes)
+
+
+def _mapping(values: dict[str, Any], block: str) -> dict[str, Any]:
+    found = values.get(block)
+    return found if isinstance(found, dict) else {}
 
 
 def _by_line(problem: Problem) -> tuple[str, int]:
@@ -118,22 +140,14 @@ def _overrides(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _unknown_environment() -> Iterator[Problem]:
-    known = [PREFIX + name.upper() for name in (*SweepSettings.model_fields, *UserSettings.model_fields)]
+    known = [PLUGINS, *(PREFIX + name.upper() for name in (*SweepSettings.model_fields, *UserSettings.model_fields))]
     for name in environment_names():
         head = name.upper().split("__")[0]
         if head not in known:
-            yield Problem(place=f"environment: {name}", message="unknown setting", mend=_nearest(head, known))
+            yield Problem(place=f"environment: {name}", message="unknown setting", mend=nearest(head, known))
 
 
 # ---- problems ----------------------------------------------------------------------------------------------------
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if near and len(names) > 12:  # a long list would hide the answer
-        return f"did you mean {near[0]!r}?"
-    return (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(names)}"
 
 
 def _problem(file: ConfigFile, given: dict[str, Any], model: type[BaseModel], issue: Any) -> Problem:
@@ -142,7 +156,7 @@ def _problem(file: ConfigFile, given: dict[str, Any], model: type[BaseModel], is
     place = _place(file, given, location)
     if issue["type"] == "extra_forbidden":
         name = str(location[-1])
-        return Problem(place=place, message=f"unknown key {name!r}", mend=_nearest(name, _fields(model, location[:-1])))
+        return Problem(place=place, message=f"unknown key {name!r}", mend=nearest(name, _fields(model, location[:-1])))
     if issue["type"] == "missing":
         return Problem(place=place, message=f"the key {str(location[-1])!r} is missing", mend="add it")
     message = str(issue["msg"]).removeprefix("Value error, ")
@@ -208,11 +222,11 @@ def _variants(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) 
                 _set(blocks, AXIS_ALIASES.get(axis, axis), value)
         try:
             built = {name: model.model_validate(blocks[name]) for name, model in AXIS_BLOCKS.items()}
-            _check_together(built["task"], built["model"])  # type: ignore[arg-type]
+            parts.check(built["model"], built["task"])  # type: ignore[arg-type]
         except ValidationError as error:
             found = _in_combination(file, given, chosen, str(error.errors()[0]["msg"]).removeprefix("Value error, "))
-        except ValueError as error:
-            found = _in_combination(file, given, chosen, str(error))
+        except ConfigError as error:
+            found = _in_combination(file, given, chosen, error.problems[0].message)
         else:
             yield Variant(axes=chosen, **built)  # type: ignore[arg-type]
             continue
@@ -226,14 +240,6 @@ def _in_combination(file: ConfigFile, given: dict[str, Any], chosen: dict[str, A
     return Problem(place=_place(file, given, ("grid",)), message=message, mend=f"first seen at {labels}")
 
 
-def _check_together(task: TaskSpec, model: ModelSpec) -> None:
-    if model.name == "patchtst" and task.context % model.patch:
-        divisors = [str(size) for size in range(1, task.context + 1) if task.context % size == 0]
-        raise ValueError(
-            f"model.patch {model.patch} does not divide task.context {task.context}; use one of {', '.join(divisors)}"
-        )
-
-
 def _axis_problems(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) -> Iterator[Problem]:
     cells = 1
     for axis, values in settings.grid.items():
@@ -243,9 +249,11 @@ def _axis_problems(settings: SweepSettings, file: ConfigFile, given: dict[str, A
             yield from _budget_problems(values, place)
             continue
         block, _, rest = AXIS_ALIASES.get(axis, axis).partition(".")
-        if block not in AXIS_BLOCKS or not _has_field(AXIS_BLOCKS[block], rest):
-            names = ["budget", *AXIS_ALIASES, *(f"{one}.{field}" for one in AXIS_BLOCKS for field in _keys(one))]
-            yield Problem(place=place, message=f"no axis {axis!r}", mend=_nearest(axis, names))
+        known = block in AXIS_BLOCKS and (_has_field(AXIS_BLOCKS[block], rest) or rest in parts.keys(settings, block))
+        if not known:
+            fields = (f"{one}.{key}" for one in AXIS_BLOCKS for key in (*_keys(one), *parts.keys(settings, one)))
+            names = ["budget", *AXIS_ALIASES, *fields]
+            yield Problem(place=place, message=f"no axis {axis!r}", mend=nearest(axis, names))
             continue
         for index, value in enumerate(values):
             yield from _value_problems(settings, file, given, (axis, index, value), (block, rest))
@@ -289,6 +297,8 @@ def _value_problems(
             yield Problem(
                 place=_place(file, given, ("grid", axis, index)), message=f"{message} (got {value!r})", mend=mend
             )
+    for message, mend in parts.value_problems(settings, block, rest, value):
+        yield Problem(place=_place(file, given, ("grid", axis, index)), message=message, mend=mend)
 
 
 def _set(blocks: dict[str, Any], dotted: str, value: Any) -> None:

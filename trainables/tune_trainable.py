@@ -19,6 +19,8 @@ from ray import tune
 from trainables import answers
 from trainables.data import catalog, windows
 from trainables.files import is_storage_trouble, replacing
+from trainables.parts.plugins import Plugin
+from trainables.parts.plugins import load as load_plugins
 from trainables.schema import ExecutionRecord, Spec, TrialSpec
 from trainables.storage import StoragePlace
 from trainables.training import memory, stores
@@ -91,9 +93,11 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         config: dict[str, Any],
         make_gate: Callable[[], TrialGate],
         make_guard: Callable[[], Callable[[Path], None]],
+        plugins: tuple[Plugin, ...] = (),
     ) -> None:
-        """Store the job; everything else waits for the first `step`."""
+        """Store the job and the plugins that it may need; everything else waits for the first `step`."""
         self._job = TrialJob.model_validate_json(config["job"]["payload"])
+        self._plugins = plugins
         self._make_gate = make_gate
         self._guard = make_guard()  # against the host's memory running out; told whose trial it guards
         self._gate: TrialGate | None = None
@@ -234,6 +238,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         if self._waited_s:
             books = asdict(Waits()) | store.noted()
             store.note(books | {"held_seconds": books["held_seconds"] + self._waited_s})
+        load_plugins(self._plugins)
         data = _trial_data(job)
         self._trainer = Trainer(job.spec, job.record, data, gate=gate, store=store)
         return self._trainer

@@ -16,6 +16,10 @@ SweepFile = Annotated[
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, or its folder")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="override a key of the sweep file")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE.py", help="a Python file with parts of your own; may be repeated"),
+]
 NoTracking = Annotated[bool, typer.Option("--no-tracking", help="turn MLflow and W&B off")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="measure anew, and keep nothing")]
 ClearCache = Annotated[bool, typer.Option("--clear-cache", help="forget what was measured before")]

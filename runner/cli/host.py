@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.common import FAILED, Address, Json, Set, console, print_json
+from runner.cli.common import FAILED, Address, Json, Plugins, Set, console, print_json
 
 
 def doctor(
     sweep: Annotated[Path | None, typer.Argument(metavar="[SWEEP]", help="a sweep file, for what it asks")] = None,
     set_: Set = None,
+    plugin: Plugins = None,
     fast: Annotated[bool, typer.Option("--fast", help="only what is looked at before each sweep")] = False,
     address: Address = None,
     as_json: Json = False,
@@ -24,7 +25,7 @@ def doctor(
     from runner import doctor as doctors
     from runner import sweepfile
 
-    settings = None if sweep is None else sweepfile.load(sweep, set_ or ()).settings
+    settings = None if sweep is None else sweepfile.load(sweep, set_ or (), plugins=plugin or ()).settings
     place = doctors.Place.of(settings, cluster=address is not None)
     findings = doctors.examine(place, fast=fast)
     if address is not None:

@@ -14,6 +14,7 @@ from runner.cli.common import (
     Json,
     NoCache,
     NoTracking,
+    Plugins,
     Set,
     SweepFile,
     console,
@@ -25,6 +26,7 @@ from runner.cli.common import (
 def plan(
     sweep: SweepFile,
     set_: Set = None,
+    plugin: Plugins = None,
     no_cache: NoCache = False,
     clear_cache: ClearCache = False,
     as_json: Json = False,
@@ -38,7 +40,7 @@ def plan(
     from runner.paths import DATA, RUNS
     from runner.storage import restore
 
-    loaded = sweepfile.load(sweep, set_ or ())
+    loaded = sweepfile.load(sweep, set_ or (), plugins=plugin or ())
     restore.bring(loaded.settings, RUNS, DATA, Console(stderr=True))
     folder = resources.cache_folder(use=not no_cache, clear=clear_cache)
     with resources.make_prober(loaded.settings, cache_folder=folder, say=say) as prober:
@@ -52,7 +54,13 @@ def plan(
         raise typer.Exit(BAD_INPUT)
 
 
-def sweep(sweep: SweepFile, set_: Set = None, no_tracking: NoTracking = False, address: Address = None) -> None:
+def sweep(
+    sweep: SweepFile,
+    set_: Set = None,
+    plugin: Plugins = None,
+    no_tracking: NoTracking = False,
+    address: Address = None,
+) -> None:
     """Run a sweep. Run again, it resumes, and runs only cells that are new or unfinished.
 
     Example: `isotherm sweep configs/sweeps/quickstart.yaml --set "grid.seed=[0, 1, 2]"`
@@ -63,7 +71,7 @@ def sweep(sweep: SweepFile, set_: Set = None, no_tracking: NoTracking = False, a
     from runner import sweep as sweeping
     from runner import sweepfile
 
-    loaded = sweepfile.load(sweep, set_ or (), tracking=not no_tracking)
+    loaded = sweepfile.load(sweep, set_ or (), tracking=not no_tracking, plugins=plugin or ())
     raise typer.Exit(sweeping.run(loaded, console(), address=address))
 
 
@@ -74,6 +82,7 @@ def probe(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: as the sweep file says")] = None,
     memory_limit: Annotated[str | None, typer.Option(help="such as 3GB or 3GiB; default: what the device has")] = None,
     set_: Set = None,
+    plugin: Plugins = None,
     no_cache: NoCache = False,
     clear_cache: ClearCache = False,
     as_json: Json = False,
@@ -88,7 +97,7 @@ def probe(
 
     given = {"execution.dtype": dtype, "execution.device": device, "probe.memory_limit": memory_limit}
     options = [f"{key}={value}" for key, value in given.items() if value is not None]
-    loaded = sweepfile.load(config, [*(set_ or ()), *options], tracking=False)
+    loaded = sweepfile.load(config, [*(set_ or ()), *options], tracking=False, plugins=plugin or ())
     folder = resources.cache_folder(use=not no_cache, clear=clear_cache)
     decision = probing.run(loaded, budget, cache_folder=folder, say=say)
     say("")
@@ -104,6 +113,7 @@ def debug(
     budget: Annotated[str, typer.Option("--budget", "-b", help="parameter budget, such as 2m")],
     sweep: Annotated[Path, typer.Argument(metavar="[SWEEP]", help="a sweep file")] = QUICKSTART,
     set_: Set = None,
+    plugin: Plugins = None,
     steps: Annotated[int | None, typer.Option(min=1, help="stop after this many optimizer steps")] = None,
     overfit_batch: Annotated[
         bool, typer.Option("--overfit-batch", help="train on one batch: the loss must vanish")
@@ -122,7 +132,7 @@ def debug(
     from runner import debug as debugging
     from runner import sweepfile
 
-    loaded = sweepfile.load(sweep, set_ or (), tracking=False)
+    loaded = sweepfile.load(sweep, set_ or (), tracking=False, plugins=plugin or ())
     options = debugging.Options(
         steps=steps, overfit_batch=overfit_batch, detect_anomaly=detect_anomaly, profile=profile
     )

@@ -3,7 +3,9 @@
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from runner.ledger.upgrade import upgraded
 
 SCHEMA_VERSION = 1
 Status = Literal["finished", "failed", "diverged", "out_of_memory", "thermal_stop", "interrupted", "infeasible"]
@@ -46,6 +48,15 @@ class CellRecorded(Record):
     n_params_non_embedding: int | None = None
     sizes: dict[str, int | None]  # n_train, n_val, n_test, n_val_effective
     spec: dict[str, Any]
+    parts: tuple[dict[str, Any], ...] = ()  # kind, name, version, origin and source hash of the registered parts
+    flop_per_window: float | None = None  # forward and backward; None: not counted, or of an early ledger
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_today(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("spec"), dict):
+            return {**values, "spec": upgraded(values["spec"], values.get("n_params"))}
+        return values
 
 
 class AttemptStarted(Record):

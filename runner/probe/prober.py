@@ -161,6 +161,7 @@ class _Probe:
             measure_s=MEASURE_S,
             device_share=1.0 / copies,
             crowded=copies > 1,
+            plugins=question.plugins,
         )
 
     def _guard(self, copies: int) -> Callable[[int], str] | None:

@@ -9,7 +9,7 @@ import torch
 from runner.probe.batch_size import Measurement, Stop
 from runner.probe.devices import driver_version
 from runner.probe.limits import Limit
-from trainables.models import param_count
+from trainables.parts import Plugin
 from trainables.schema import ExecutionRecord, Measured, TrialSpec
 
 # fp32 parameter, its gradient and two moments of AdamW; bf16 is autocast over fp32 weights.
@@ -26,6 +26,8 @@ class Question:
         n_windows: training windows.
         micro_batch, threads, gpu_share: pinned by the user; None where the probe decides.
         accelerator: the kind of GPU in a cluster's words; empty on one host. Not part of the measurement.
+        plugins: what the measuring process loads first.
+        parts: name, version and source hash of the registered parts that are measured.
     """
 
     label: str
@@ -38,6 +40,8 @@ class Question:
     threads: int | None = None
     gpu_share: float | None = None
     accelerator: str = ""
+    plugins: tuple[Plugin, ...] = ()
+    parts: tuple[dict[str, Any], ...] = ()
 
     @property
     def batch(self) -> int:
@@ -47,7 +51,7 @@ class Question:
     @property
     def n_params(self) -> int:
         """Parameters of the model."""
-        return param_count.count(self.spec.model).total
+        return self.spec.model.n_params
 
     @property
     def static_bytes(self) -> int:
@@ -59,6 +63,7 @@ class Question:
         training = self.spec.training
         return {
             "model": self.spec.model.model_dump(mode="json"),
+            "sources": [part["sha256"] for part in self.parts],
             "task": self.spec.task.kind,
             "loss": [training.loss, training.class_weight],
             "scaling": self.spec.data.scaling,

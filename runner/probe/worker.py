@@ -25,6 +25,7 @@ import torch
 from runner.probe.devices import cuda_memory
 from trainables.data.scaling import WindowMoments
 from trainables.data.windows import SplitIndex, Windows
+from trainables.parts import Plugin, plugins
 from trainables.schema import ExecutionRecord, Spec, TrialSpec
 from trainables.training import memory
 from trainables.training.learner import Learner, Schedule
@@ -48,6 +49,7 @@ class Request(Spec):
         steps: run this many whole steps instead, at the true accumulation; for checks under a real limit.
         device_share: largest share of the GPU's memory that this process may take.
         crowded: other trials run beside it on purpose.
+        plugins: loaded first.
     """
 
     spec: TrialSpec
@@ -61,6 +63,7 @@ class Request(Spec):
     steps: int | None = None
     device_share: float = 1.0
     crowded: bool = False
+    plugins: tuple[Plugin, ...] = ()
 
 
 class Answer(Spec):
@@ -103,6 +106,7 @@ def main() -> None:
 
 def run(request: Request) -> Answer:
     """Measure one size."""
+    plugins.load(request.plugins)
     torch.set_num_threads(request.threads)
     device = torch.device(request.device)
     before = cuda_memory().used if device.type == "cuda" else 0
@@ -248,7 +252,7 @@ class _Trial:
 
 def _random_windows(request: Request, device: torch.device) -> Windows:
     """Windows of the trial's shapes; their values do not matter to time or memory."""
-    shape = request.spec.model
+    shape = request.spec.model.data
     random = np.random.default_rng(0)
     n_rows = max(request.n_rows, shape.context + 1)
     values_TF = torch.from_numpy(random.standard_normal((n_rows, shape.n_features), dtype=np.float32)).to(device)
