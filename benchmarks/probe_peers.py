@@ -101,6 +101,7 @@ def request(micro_batch: int, batch: int = GLOBAL_BATCH) -> Any:
     from runner.probe.messages import Request
     from trainables.models import budget
     from trainables.schema import (
+        DataShape,
         ModelSpec,
         ResolvedData,
         ResolvedTraining,
@@ -110,7 +111,7 @@ def request(micro_batch: int, batch: int = GLOBAL_BATCH) -> Any:
         TrialSpec,
     )
 
-    shape = budget.solve(20_000_000, spec=ModelSpec(), n_features=20, n_window_stats=0, context=60)
+    shape = budget.solve(20_000_000, spec=ModelSpec(), data=DataShape(n_features=20, context=60))
     values = TrainingSpec().model_dump() | {"global_batch": batch, "epochs": 1}
     data = ResolvedData(
         content_sha256="",

@@ -29,6 +29,7 @@ from trainables.data.dataset import Dataset
 from trainables.data.windows import TrialData
 from trainables.models import budget, registry
 from trainables.schema import (
+    DataShape,
     DataSpec,
     ExecutionRecord,
     ModelSpec,
@@ -149,9 +150,8 @@ def measure(spec: TrialSpec, data: TrialData, turns: int) -> dict[str, float | l
 
 def make_spec(label: str, dataset: Dataset, resolved: ResolvedData) -> TrialSpec:
     model = ModelSpec()
-    shape = budget.solve(
-        parse_budget(label), spec=model, n_features=len(dataset.features), n_window_stats=0, context=TASK.context
-    )
+    data = DataShape(n_features=len(dataset.features), context=TASK.context)
+    shape = budget.solve(parse_budget(label), spec=model, data=data)
     training = ResolvedTraining(
         epochs=1000,
         global_batch=BATCH,

@@ -135,12 +135,13 @@ def _one_batch(spec: TrialSpec, data: TrialData, steps: int) -> tuple[TrialSpec,
     batch = min(spec.training.global_batch, len(data.train))
     same = data.train.take(torch.arange(batch, device=data.train.labels_N.device).repeat(steps))
     training = spec.training.model_copy(update={"epochs": 1, "global_batch": batch, "weight_decay": 0.0})
-    model = spec.model.model_copy(update={"dropout": 0.0})
+    config = spec.model.config
+    model = spec.model.model_copy(update={"config": {**config, "dropout": 0.0} if "dropout" in config else config})
     return spec.model_copy(update={"training": training, "model": model}), dataclasses.replace(data, train=same)
 
 
 def _show_cell(cell: Cell, data: TrialData, console: Console) -> None:
-    counts, shape, record = cell.counts, cell.spec.model, cell.record
+    counts, model, record = cell.counts, cell.spec.model, cell.record
     console.print(f"trial {cell.key} ({cell.name}) on {record.device}, {cell.spec.dtype}", highlight=False)
     table = Table("split", "windows", "from", "to", "effective samples", "mean label", title="data")
     parts: dict[str, Windows] = {"train": data.train, "validation": data.validation, "test": data.test}
@@ -150,12 +151,13 @@ def _show_cell(cell: Cell, data: TrialData, console: Console) -> None:
         table.add_row(name, f"{len(part):,}", first, last, effective, f"{part.labels_N.mean().item():.4f}")
     console.print(table)
     console.print(
-        f"window {shape.context} bars x {shape.n_features} features"
-        + (f", and {shape.n_window_stats} window statistics" if shape.n_window_stats else "")
+        f"window {model.data.context} bars x {model.data.n_features} features"
+        + (f", and {model.data.n_window_stats} window statistics" if model.data.n_window_stats else "")
         + f"; a step takes {cell.spec.training.global_batch} windows as {record.accumulation} x {record.micro_batch}",
         highlight=False,
     )
-    table = Table("group", "parameters", title=f"{shape.name}: width {shape.width}, depth {shape.depth}")
+    sizes = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in model.shape.items())
+    table = Table("group", "parameters", title=f"{model.name}: {sizes}")
     for group, count in (("embedding", counts.embedding), ("blocks", counts.blocks), ("head", counts.head)):
         table.add_row(group, f"{count:,}")
     off = 100 * (counts.total / cell.target - 1)

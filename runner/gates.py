@@ -17,6 +17,7 @@ from runner.settings import GatesSpec, cuda_visible_devices
 from runner.thermal import sensors
 from runner.thermal.spec import ThermalSpec
 from runner.versions import code_version
+from trainables.parts.source import SHIPPED
 from trainables.schema import ExecutionSpec
 
 
@@ -43,7 +44,12 @@ def check(
 
     Temperatures are those of this host, or of the site where trials will run.
     """
-    return [*_sizes(cells), *_mixed_code(cells, view, spec), *_thermal(cells, thermal, site)]
+    return [
+        *_sizes(cells),
+        *_changed_parts(cells, view),
+        *_mixed_code(cells, view, spec),
+        *_thermal(cells, thermal, site),
+    ]
 
 
 def _sizes(cells: tuple[Cell, ...]) -> Iterator[Finding]:
@@ -58,6 +64,32 @@ def _sizes(cells: tuple[Cell, ...]) -> Iterator[Finding]:
             "the verdict will be 'not identifiable'",
             mend=f"name at least {MIN_SIZES} budgets in grid.budget",
         )
+
+
+def _changed_parts(cells: tuple[Cell, ...], view: LedgerView) -> Iterator[Finding]:
+    """Parts of one's own with another source than the ledger has under the same version.
+
+    What ships is left to the check of mixed code: its files change with every release.
+    """
+    now = {_identity(part): part for cell in cells for part in cell.parts if part["origin"] != SHIPPED}
+    known = {(_identity(part), part["sha256"]) for state in view.cells.values() for part in state.cell.parts}
+    for identity, part in now.items():
+        others = sorted(sha256[:12] for one, sha256 in known if one == identity and sha256 != part["sha256"])
+        if others:
+            kind, name, version = identity
+            yield Finding(
+                gate="changed part",
+                level="error",
+                number=len(others) + 1,
+                limit=1,
+                message=f"the source of the {kind} {name!r} ({part['origin']}) was changed under version {version}: "
+                f"it has sha256 {part['sha256'][:12]}, this run's ledger has {', '.join(others)}",
+                mend=f"raise its version above {version}, so that results of the two are told apart, or restore it",
+            )
+
+
+def _identity(part: dict[str, Any]) -> tuple[str, str, int]:
+    return part["kind"], part["name"], part["version"]
 
 
 def _mixed_code(cells: tuple[Cell, ...], view: LedgerView, spec: GatesSpec) -> Iterator[Finding]:

@@ -14,11 +14,12 @@ from trainables.data import catalog
 from trainables.data.window_index import index_windows
 from trainables.errors import BudgetError, InfeasibleError, Problem
 from trainables.models import budget, param_count
+from trainables.models.registry import ARCHITECTURES
 from trainables.schema import (
+    DataShape,
     DataSpec,
     ExecutionRecord,
     ExecutionSpec,
-    ModelShape,
     ResolvedData,
     ResolvedTraining,
     SizeRule,
@@ -46,6 +47,7 @@ class Cell:
         target: parameters asked for.
         sizes: ``n_train, n_val, n_test`` in windows and ``n_val_effective``.
         facts: what the checks of the data look at; one object for all cells of one data set and task.
+        parts: what the ledger keeps of the registered parts that the trial is made of.
         infeasible: why the cell cannot be run honestly, or empty.
         decision: what the probe said; None where it was not asked.
     """
@@ -61,6 +63,7 @@ class Cell:
     sizes: dict[str, int | None]
     entry: catalog.CatalogEntry
     facts: Facts
+    parts: tuple[dict[str, Any], ...] = ()
     infeasible: str = ""
     decision: Decision | None = None
 
@@ -130,28 +133,23 @@ class _Builder:
         data = resolved_data(variant.data, entry)
         label = str(variant.axes["budget"])
         target = parse_budget(label)
-        shape = budget.shape_for(
-            label,
-            spec=variant.model,
-            n_features=len(data.features),
-            n_window_stats=2 * len(data.features) if data.scaling == "revin" else 0,
-            context=variant.task.context,
-        )
+        model = budget.shape_for(label, spec=variant.model, data=data_shape(data, variant.task))
         training = resolved_training(variant.training, target)
-        spec = TrialSpec(data=data, task=variant.task, model=shape, training=training, dtype=self.dtype)
+        spec = TrialSpec(data=data, task=variant.task, model=model, training=training, dtype=self.dtype)
         facts, infeasible = self._examined(entry, data, variant.task)
         return Cell(
             key=spec.key,
             name=_name(variant),
-            labels=_labels(variant, label, shape),
+            labels=_labels(variant, label),
             axes={axis: value for axis, value in variant.axes.items() if "." in axis},
             target=target,
             spec=spec,
             record=execution_record(self.execution, training.global_batch, self.device),
-            counts=param_count.count(shape),
+            counts=param_count.count(model),
             sizes=_sizes(facts),
             entry=entry,
             facts=facts,
+            parts=(ARCHITECTURES.get(model.name).record(),),
             infeasible=infeasible,
         )
 
@@ -206,6 +204,13 @@ def resolved_data(spec: DataSpec, entry: catalog.CatalogEntry) -> ResolvedData:
     )
 
 
+def data_shape(data: ResolvedData, task: TaskSpec) -> DataShape:
+    """What a model sees of these data."""
+    n_features = len(data.features)
+    stats = 2 * n_features if data.scaling == "revin" else 0
+    return DataShape(n_features=n_features, n_window_stats=stats, context=task.context)
+
+
 def resolved_training(spec: TrainingSpec, target: int) -> ResolvedTraining:
     """Evaluate the rules of the size at a budget of `target` parameters."""
     values = spec.model_dump(exclude={"lr", "weight_decay", "global_batch"})
@@ -235,10 +240,10 @@ def execution_record(execution: ExecutionSpec, global_batch: int, device: Device
     )
 
 
-def _labels(variant: Variant, label: str, shape: ModelShape) -> dict[str, Any]:
+def _labels(variant: Variant, label: str) -> dict[str, Any]:
     return {
         "budget": label,
-        "model": shape.name,
+        "model": variant.model.name,
         "horizon": variant.task.horizon,
         "tier": variant.data.tier,
         "timescale": variant.data.timescale,

@@ -111,6 +111,15 @@ class RunPaths:
         return self.checkpoints / key
 
     @property
+    def plugins(self) -> Path:
+        """Folder of copies of the plugins that the run was started with."""
+        return self.root / "plugins"
+
+    def plugin(self, file_name: str) -> Path:
+        """A plugin's copy, named after the hash of its text and its own name."""
+        return self.plugins / file_name
+
+    @property
     def results_parquet(self) -> Path:
         """One row a key."""
         return self.root / "results.parquet"

@@ -88,7 +88,7 @@ class Plan:
             "target_params": cell.target,
             "n_params": cell.counts.total,
             "n_params_non_embedding": cell.counts.non_embedding,
-            "shape": cell.spec.model.model_dump(include={"width", "depth", "heads", "feed_forward"}),
+            "shape": cell.spec.model.shape,
             "lr": cell.spec.training.lr,
             "global_batch": cell.spec.training.global_batch,
             "micro_batch": cell.record.micro_batch,
@@ -187,14 +187,14 @@ def show(plan: Plan, console: Console) -> None:
     ):
         table.add_column(name, justify="right", no_wrap=True)
     for cell in plan.grid.cells:
-        shape, training = cell.spec.model, cell.spec.training
+        training = cell.spec.training
         table.add_row(
             cell.key,
             cell.name,
             plan.states[cell.key],
             f"{cell.counts.total:,}",
             f"{100 * (cell.counts.total / cell.target - 1):+.2f} %",
-            f"{shape.width} x {shape.depth}",
+            _size(cell.spec.model.shape),
             f"{training.lr:.2e}",
             *_resources(cell),
             "-" if cell.sizes["n_train"] is None else f"{cell.sizes['n_train']:,}",
@@ -255,6 +255,11 @@ def _resources(cell: Cell) -> tuple[str, str, str]:
         decimal(record.measured.peak_bytes) if record.measured else "-",
         _duration(seconds) if seconds is not None else "-",
     )
+
+
+def _size(shape: dict[str, Any]) -> str:
+    """Width and depth, as far as the model has them."""
+    return " x ".join(str(shape[name]) for name in ("width", "depth") if name in shape) or "-"
 
 
 def _ending(ending: Ending) -> str:

@@ -19,6 +19,7 @@ from runner.probe.prober import Prober
 from runner.probe.question import Decides, Decision, Options, Question
 from runner.settings import SweepSettings, UserSettings
 from trainables.errors import LedgerError
+from trainables.parts import plugins
 from trainables.schema import ExecutionRecord, ExecutionSpec
 
 # Measured on a quickstart sweep (Ray 2.60, Linux): a trial's process peaks 0.20 to 0.28 GB above the probe's: Ray, and
@@ -84,6 +85,8 @@ def question(
         gpu_share=None if execution.gpu_share == "auto" else float(execution.gpu_share),
         n_trials=n_trials,
         n_alike=n_alike,
+        plugins=plugins.loaded(),
+        parts=cell.parts,
     )
 
 

@@ -28,6 +28,7 @@ from trainables.errors import ConfigError, Problem
 from trainables.schema import DataSpec, ExecutionSpec, ModelSpec, Spec, TaskSpec, TrainingSpec
 
 PREFIX = "ISOTHERM_"
+PLUGINS = f"{PREFIX}PLUGINS"
 
 
 # An @ behind a host may as well end a password that holds a slash.
@@ -331,6 +332,11 @@ def environment_names() -> list[str]:
 def dotenv_names() -> list[str]:
     """Names of the ``ISOTHERM_*`` variables in ``.env``."""
     return sorted(name.upper() for name in _KnownDotEnv(SweepSettings).env_vars if name.upper().startswith(PREFIX))
+
+
+def plugin_paths() -> tuple[Path, ...]:
+    """Python files named in ISOTHERM_PLUGINS. Not from ``.env``, which may have come with somebody's folder."""
+    return tuple(Path(one) for one in os.environ.get(PLUGINS, "").split(os.pathsep) if one)
 
 
 def cuda_visible_devices() -> str | None:

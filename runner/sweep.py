@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -27,6 +28,8 @@ from runner.tune import environment
 from runner.versions import code_version, library_versions
 from trainables.errors import ConfigError, Problem
 from trainables.files import LogFile, is_storage_trouble, real_folder, replace_text
+from trainables.models.flops import training_flop_per_window
+from trainables.parts import plugins
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +146,8 @@ def _write_down(sweep: Sweep, plan: Plan, recorder: Recorder) -> None:
     _close_what_stayed_open(recorder)
     for folder in (paths.predictions, paths.checkpoints, paths.logs):
         real_folder(folder, paths.root)
+    for plugin in plugins.loaded():
+        replace_text(paths.plugin(plugin.file_name), plugin.text)
     replace_text(paths.sweep_yaml, sweep.file.text)
     config = sweep.settings.model_dump(mode="json")
     replace_text(paths.resolved, json.dumps(config, indent=2) + "\n")
@@ -181,6 +186,8 @@ def _record_cell(recorder: Recorder, cell: Cell) -> None:
                 n_params_non_embedding=cell.counts.non_embedding,
                 sizes=cell.sizes,
                 spec=cell.spec.model_dump(mode="json"),
+                parts=cell.parts,
+                flop_per_window=training_flop_per_window(cell.spec.model),
             )
         )
     if cell.infeasible and not recorder.view.cells[cell.key].final:
@@ -247,7 +254,8 @@ def _behind(mirror: Mirror | NoMirror, drain: Any, sweep: Sweep, console: Consol
 
 
 def _show_resume(sweep: Sweep, console: Console) -> None:
-    console.print(f"resume with: isotherm sweep {sweep.file.path}", highlight=False)
+    named = "".join(f" --plugin {shlex.quote(plugin.path)}" for plugin in plugins.loaded())
+    console.print(f"resume with: isotherm sweep {sweep.file.path}{named}", highlight=False)
 
 
 def _run_under_tune(

@@ -1,6 +1,5 @@
 """From a sweep file and command-line overrides to settings, with every problem reported together and in its place."""
 
-import difflib
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,9 +10,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from runner import axes, comparable
+from runner import axes, comparable, parts
 from runner.configfile import MAX_DEPTH, ConfigFile, Location, read, read_value
 from runner.settings import (
+    PLUGINS,
     PREFIX,
     SweepSettings,
     UserSettings,
@@ -22,7 +22,7 @@ from runner.settings import (
     layers,
     merged,
 )
-from trainables.errors import ConfigError, Problem
+from trainables.errors import ConfigError, Problem, nearest
 from trainables.schema import MAX_BATCH, DataSpec, ModelSpec, SizeRule, Spec, TaskSpec, TrainingSpec, parse_budget
 
 AXIS_BLOCKS: dict[str, type[Spec]] = {"data": DataSpec, "task": TaskSpec, "model": ModelSpec, "training": TrainingSpec}
@@ -54,17 +54,19 @@ class Sweep:
     notices: tuple[str, ...] = ()
 
 
-def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True) -> Sweep:
+def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True, plugins: Sequence[Path] = ()) -> Sweep:
     """Read a sweep file with ``a.b=c`` overrides.
 
     Args:
         path: the sweep file.
         overrides: as given to `--set`.
         tracking: False turns both trackers off.
+        plugins: Python files whose parts the sweep may name, in addition to those of ISOTHERM_PLUGINS.
 
     Raises:
         ConfigError: all problems, each with file, line and key.
     """
+    parts.load_plugins(plugins)
     file = read(path)
     given = _overrides(overrides)
     if not tracking:
@@ -81,6 +83,7 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True) ->
         settings = SweepSettings(**given_values)
     except ValidationError as error:
         problems += [_problem(file, given, SweepSettings, issue) for issue in error.errors(include_url=False)]
+        problems += parts.problems(_readable(file, given), lambda location: _place(file, given, location))
         raise ConfigError(sorted(problems, key=_by_line)) from error
     except SettingsError as error:
         raise ConfigError([*problems, Problem(place="environment or .env", message=str(error))]) from error
@@ -90,6 +93,9 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True) ->
     known = settings.model_dump()
     single = {axis: [comparable.setting(known, axes.setting(axis))] for axis in resolved.replaced}
     settings = settings.model_copy(update={"grid": settings.grid | single})
+    problems += parts.problems(settings, lambda location: _place(file, given, location))
+    if problems:
+        raise ConfigError(sorted(problems, key=_by_line))
     variants: list[Variant] = []
     for found in _variants(settings, file, given):
         if isinstance(found, Problem):
@@ -99,6 +105,22 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True) ->
     if problems:
         raise ConfigError(problems)
     return Sweep(settings=settings, file=file, variants=tuple(variants), notices=resolved.notices)
+
+
+def _readable(file: ConfigFile, given: dict[str, Any]) -> SweepSettings:
+    """What names parts, as far as it can be read where something else is wrong."""
+    grid = {**_mapping(file.values, "grid"), **_mapping(given, "grid")}
+    try:
+        model = ModelSpec.model_validate({**_mapping(file.values, "model"), **_mapping(given, "model")})
+    except ValidationError:
+        model = ModelSpec()
+    axes = {axis: values for axis, values in grid.items() if isinstance(values, list)}
+    return SweepSettings.model_construct(model=model, grid=axes)
+
+
+def _mapping(values: dict[str, Any], block: str) -> dict[str, Any]:
+    found = values.get(block)
+    return found if isinstance(found, dict) else {}
 
 
 def _by_line(problem: Problem) -> tuple[str, int]:
@@ -143,23 +165,15 @@ def _overrides(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _unknown_environment() -> Iterator[Problem]:
-    known = [PREFIX + name.upper() for name in (*SweepSettings.model_fields, *UserSettings.model_fields)]
+    known = [PLUGINS, *(PREFIX + name.upper() for name in (*SweepSettings.model_fields, *UserSettings.model_fields))]
     for place, names in (("environment", environment_names()), (".env", dotenv_names())):
         for name in names:
             head = name.upper().split("__")[0]
             if head not in known:
-                yield Problem(place=f"{place}: {name}", message="unknown setting", mend=_nearest(head, known))
+                yield Problem(place=f"{place}: {name}", message="unknown setting", mend=nearest(head, known))
 
 
 # ---- problems ----------------------------------------------------------------------------------------------------
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if near and len(names) > 12:  # a long list would hide the answer
-        return f"did you mean {near[0]!r}?"
-    return (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(names)}"
 
 
 def _problem(file: ConfigFile, given: dict[str, Any], model: type[BaseModel], issue: Any) -> Problem:
@@ -168,7 +182,7 @@ def _problem(file: ConfigFile, given: dict[str, Any], model: type[BaseModel], is
     place = _place(file, given, location)
     if issue["type"] == "extra_forbidden":
         name = str(location[-1])
-        return Problem(place=place, message=f"unknown key {name!r}", mend=_nearest(name, _fields(model, location[:-1])))
+        return Problem(place=place, message=f"unknown key {name!r}", mend=nearest(name, _fields(model, location[:-1])))
     if issue["type"] == "missing":
         return Problem(place=place, message=f"the key {str(location[-1])!r} is missing", mend="add it")
     message = str(issue["msg"]).removeprefix("Value error, ")
@@ -240,10 +254,12 @@ def _variants(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) 
                 _set(blocks, axes.setting(axis), value)
         try:
             built = {name: model.model_validate(blocks[name]) for name, model in AXIS_BLOCKS.items()}
-            _check_together(built["task"], built["model"])  # type: ignore[arg-type]
+            parts.check(built["model"], built["task"])  # type: ignore[arg-type]
             _check_rules(built["training"], chosen["budget"])  # type: ignore[arg-type]
         except ValidationError as error:
             found = _in_combination(file, given, chosen, str(error.errors()[0]["msg"]).removeprefix("Value error, "))
+        except ConfigError as error:
+            found = _in_combination(file, given, chosen, error.problems[0].message)
         except ValueError as error:
             found = _in_combination(file, given, chosen, str(error))
         else:
@@ -257,14 +273,6 @@ def _variants(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) 
 def _in_combination(file: ConfigFile, given: dict[str, Any], chosen: dict[str, Any], message: str) -> Problem:
     labels = ", ".join(f"{axis} {value}" for axis, value in chosen.items())
     return Problem(place=_place(file, given, ("grid",)), message=message, mend=f"first seen at {labels}")
-
-
-def _check_together(task: TaskSpec, model: ModelSpec) -> None:
-    if model.name == "patchtst" and task.context % model.patch:
-        divisors = [str(size) for size in range(1, task.context + 1) if task.context % size == 0]
-        raise ValueError(
-            f"model.patch {model.patch} does not divide task.context {task.context}; use one of {', '.join(divisors)}"
-        )
 
 
 def _check_rules(training: TrainingSpec, budget: Any) -> None:
@@ -290,9 +298,11 @@ def _axis_problems(settings: SweepSettings, file: ConfigFile, given: dict[str, A
             yield from _budget_problems(values, place)
             continue
         block, _, rest = axes.setting(axis).partition(".")
-        if block not in AXIS_BLOCKS or not _has_field(AXIS_BLOCKS[block], rest):
-            names = ["budget", *axes.ALIASES, *(f"{one}.{field}" for one in AXIS_BLOCKS for field in _keys(one))]
-            yield Problem(place=place, message=f"no axis {axis!r}", mend=_nearest(axis, names))
+        known = block in AXIS_BLOCKS and (_has_field(AXIS_BLOCKS[block], rest) or rest in parts.keys(settings, block))
+        if not known:
+            fields = (f"{one}.{key}" for one in AXIS_BLOCKS for key in (*_keys(one), *parts.keys(settings, one)))
+            names = ["budget", *axes.ALIASES, *fields]
+            yield Problem(place=place, message=f"no axis {axis!r}", mend=nearest(axis, names))
             continue
         for index, value in enumerate(values):
             yield from _value_problems(settings, file, given, (axis, index, value), (block, rest))
@@ -334,6 +344,8 @@ def _value_problems(
             )
     except ValueError as error:
         yield Problem(place=_place(file, given, ("grid", axis, index)), message=str(error))
+    for message, mend in parts.value_problems(settings, block, rest, value):
+        yield Problem(place=_place(file, given, ("grid", axis, index)), message=message, mend=mend)
 
 
 def _set(blocks: dict[str, Any], dotted: str, value: Any) -> None:

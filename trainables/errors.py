@@ -12,6 +12,7 @@ IsothermError
 └── LedgerError             a ledger that cannot be read or written
 """
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -33,6 +34,15 @@ class Problem:
     def __str__(self) -> str:
         head = f"{self.place}: {self.message}" if self.place else self.message
         return f"{head}\n    mend: {self.mend}" if self.mend else head
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Which name may have been meant, and all names where they are few."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if near and len(names) > 12:  # a long list would hide the answer
+        return f"did you mean {near[0]!r}?"
+    return (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(names) or 'none'}"
 
 
 class IsothermError(Exception):

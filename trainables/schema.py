@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from datetime import date
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -27,7 +27,6 @@ Timescale = Literal["daily", "2d", "3d", "5d", "weekly", "2wk", "monthly"]
 Representation = Literal["relative", "raw"]
 Scaling = Literal["zscore", "revin", "none"]
 TaskKind = Literal["threshold", "direction", "regression"]
-ModelName = Literal["patchtst", "mlp"]
 Dtype = Literal["bf16", "fp32"]
 
 KEY_LENGTH = 12
@@ -161,13 +160,21 @@ class TaskSpec(Spec):
     horizon: int = Field(1, ge=1, le=1000, description="bars ahead, a whole number; usually a grid axis")
 
 
-class ModelSpec(Spec):
-    """Which architecture; its size comes from the budget."""
+class PartBlock(Spec):
+    """A block of a sweep file that names a part. Further keys are the part's own; whoever knows it validates them."""
 
-    name: ModelName = Field("patchtst", description="architecture")
-    patch: int = Field(10, ge=1, description="bars in a patch; must divide the context")
-    channels: Literal["mixed", "independent"] = Field("mixed", description="patches over all features, or per feature")
-    dropout: float = Field(0.1, ge=0, lt=1, description="share of activations dropped in training")
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The part's own keys, as given."""
+        return dict(self.model_extra or {})
+
+
+class ModelSpec(PartBlock):
+    """Which architecture; its size comes from the budget. Further keys are the architecture's own."""
+
+    name: str = Field("patchtst", description="architecture; `isotherm parts` lists them, with their keys")
     aspect: float = Field(32.0, gt=0, description="width over depth that the budget solver aims at")
     shapes: str = Field("configs/budgets", description="folder of hand-written shapes, one <budget>.yaml each")
 
@@ -276,20 +283,30 @@ class ResolvedData(Spec):
     fraction: float
 
 
-class ModelShape(Spec):
-    """Everything that is needed to build a model: tensors' shapes follow from it alone."""
+class DataShape(Spec):
+    """What a model sees of the data, and how many numbers it gives for a window."""
 
-    name: ModelName
-    width: int = Field(ge=1, description="d_model")
-    depth: int = Field(ge=1, description="number of blocks")
-    heads: int = Field(ge=1)
-    feed_forward: int = Field(ge=1, description="inner width of a block's feed-forward")
     n_features: int = Field(ge=1)
     n_window_stats: int = Field(0, ge=0, description="scale and level inputs beside the window (RevIN): 2 a feature")
-    context: int = Field(ge=2)
-    patch: int = Field(ge=1)
-    channels: Literal["mixed", "independent"]
-    dropout: float = Field(ge=0, lt=1)
+    context: int = Field(ge=2, description="bars in a window")
+    n_outputs: int = Field(1, ge=1, description="1: a logit or a mean; more: a logit a class")
+
+
+class ResolvedModel(Spec):
+    """Everything that is needed to build a model, given the architecture of this name and version.
+
+    Attributes:
+        config: the architecture's own keys, defaults included.
+        shape: sizes that the budget decides.
+        n_params: trainable parameters; whoever builds the model must get the same number.
+    """
+
+    name: str
+    version: int = Field(ge=1)
+    config: dict[str, Any]
+    shape: dict[str, Any]
+    data: DataShape
+    n_params: int = Field(ge=1)
 
 
 class ResolvedTraining(Spec):
@@ -314,7 +331,7 @@ class TrialSpec(Spec):
     format: int = SPEC_FORMAT
     data: ResolvedData
     task: TaskSpec
-    model: ModelShape
+    model: ResolvedModel
     training: ResolvedTraining
     dtype: Dtype
 

@@ -11,6 +11,8 @@ from typing import Any
 
 from ray import tune
 
+from trainables.parts.plugins import Plugin
+from trainables.parts.plugins import load as load_plugins
 from trainables.trial_life import TrialGate, TrialJob, life
 
 
@@ -22,6 +24,7 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         config: dict[str, Any],
         make_gate: Callable[[], TrialGate],
         make_guard: Callable[[], Callable[[Path], None]],
+        plugins: tuple[Plugin, ...] = (),
     ) -> None:
         """Take the job; everything else waits for the first `step`.
 
@@ -29,10 +32,11 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
             config: with a `TrialJob` as ``job``.
             make_gate: called once in this process.
             make_guard: likewise; what it makes protects the host's memory and learns whose trial it guards.
+            plugins: files with parts that trials may name; loaded at the first step.
         """
         self._make_gate = make_gate
         self._gate: TrialGate | None = None
-        self._guard = make_guard()
+        self._guard, self._plugins = make_guard(), plugins
         self._life = self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -53,5 +57,6 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         return self._live(TrialJob.model_validate_json(config["job"]["payload"]))
 
     def _live(self, job: TrialJob) -> Iterator[dict[str, Any]]:
+        load_plugins(self._plugins)
         gate = self._gate = self._gate or self._make_gate()  # not before the first step: it may take a while
         yield from life(job, gate, self._guard)

@@ -20,6 +20,10 @@ SweepFile = Annotated[
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="a run's name, or its folder")]
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="override a key of the sweep file")]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE.py", help="a Python file with parts of your own; may be repeated"),
+]
 NoTracking = Annotated[bool, typer.Option("--no-tracking", help="turn MLflow and W&B off")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="measure anew, and keep nothing")]
 ClearCache = Annotated[bool, typer.Option("--clear-cache", help="forget what was measured before")]
@@ -30,11 +34,13 @@ Address = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="one JSON document on stdout; logs go to stderr")]
 
 
-def load(path: Path, overrides: list[str] | None, *, tracking: bool = True) -> "Sweep":
+def load(
+    path: Path, overrides: list[str] | None, *, tracking: bool = True, plugins: list[Path] | None = None
+) -> "Sweep":
     """Read a sweep file, and say on stderr which given values replace an axis of its grid or have no effect."""
     from runner import sweepfile
 
-    loaded = sweepfile.load(path, overrides or (), tracking=tracking)
+    loaded = sweepfile.load(path, overrides or (), tracking=tracking, plugins=plugins or ())
     for notice in loaded.notices:
         Console(stderr=True).print(f"note: {notice}", markup=False, highlight=False, soft_wrap=True)
     return loaded

@@ -2,20 +2,20 @@
 
 import typer
 
-from runner.cli.common import BAD_INPUT, Json, Set, SweepFile, console, load, print_json
+from runner.cli.common import BAD_INPUT, Json, Plugins, Set, SweepFile, console, load, print_json
 
 app = typer.Typer(help="Build and verify datasets.", no_args_is_help=True)
 
 
 @app.command("prepare")
-def data_prepare(sweep: SweepFile, set_: Set = None, as_json: Json = False) -> None:
+def data_prepare(sweep: SweepFile, set_: Set = None, plugin: Plugins = None, as_json: Json = False) -> None:
     """Build the sweep's datasets anew and enter them in data/catalog.json.
 
     Example: `isotherm data prepare configs/sweeps/quickstart.yaml`
     """
     from runner import datasets
 
-    entries = datasets.prepare(load(sweep, set_))
+    entries = datasets.prepare(load(sweep, set_, plugins=plugin))
     if as_json:
         print_json(datasets.as_dict(entries))
     else:

@@ -5,12 +5,13 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.common import FAILED, Address, Json, Set, console, print_json
+from runner.cli.common import FAILED, Address, Json, Plugins, Set, console, print_json
 
 
 def doctor(
     sweep: Annotated[Path | None, typer.Argument(metavar="[SWEEP]", help="a sweep file, for what it asks")] = None,
     set_: Set = None,
+    plugin: Plugins = None,
     fast: Annotated[bool, typer.Option("--fast", help="only what is looked at before each sweep")] = False,
     address: Address = None,
     as_json: Json = False,
@@ -25,7 +26,7 @@ def doctor(
     from runner import sweepfile
     from runner.tracking import addresses
 
-    loaded = None if sweep is None else sweepfile.load(sweep, set_ or ())
+    loaded = None if sweep is None else sweepfile.load(sweep, set_ or (), plugins=plugin or ())
     if loaded is not None:
         addresses.admit(loaded)
     settings = None if loaded is None else loaded.settings

@@ -13,6 +13,7 @@ from runner.cli.common import (
     Json,
     NoCache,
     NoTracking,
+    Plugins,
     Set,
     SweepFile,
     console,
@@ -26,6 +27,7 @@ from runner.console import Console
 def plan(
     sweep: SweepFile,
     set_: Set = None,
+    plugin: Plugins = None,
     no_cache: NoCache = False,
     clear_cache: ClearCache = False,
     as_json: Json = False,
@@ -39,7 +41,7 @@ def plan(
     from runner.paths import DATA, RUNS
     from runner.storage import restore
 
-    loaded = load(sweep, set_)
+    loaded = load(sweep, set_, plugins=plugin)
     restore.bring(loaded.settings, RUNS, DATA, Console(stderr=True))
     folder = resources.cache_folder(use=not no_cache, clear=clear_cache)
     with resources.make_prober(loaded.settings, cache_folder=folder, say=say) as prober:
@@ -53,7 +55,13 @@ def plan(
         raise typer.Exit(BAD_INPUT)
 
 
-def sweep(sweep: SweepFile, set_: Set = None, no_tracking: NoTracking = False, address: Address = None) -> None:
+def sweep(
+    sweep: SweepFile,
+    set_: Set = None,
+    plugin: Plugins = None,
+    no_tracking: NoTracking = False,
+    address: Address = None,
+) -> None:
     """Run a sweep. Run again, it resumes, and runs only cells that are new or unfinished.
 
     Example: `isotherm sweep configs/sweeps/quickstart.yaml --set "grid.seed=[0, 1, 2]"`
@@ -64,7 +72,7 @@ def sweep(sweep: SweepFile, set_: Set = None, no_tracking: NoTracking = False, a
     from runner import sweep as sweeping
     from runner.cli.output import logged_console
 
-    loaded = load(sweep, set_, tracking=not no_tracking)
+    loaded = load(sweep, set_, tracking=not no_tracking, plugins=plugin)
     raise typer.Exit(sweeping.run(loaded, logged_console(), address=address))
 
 
@@ -75,6 +83,7 @@ def probe(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: as the sweep file says")] = None,
     memory_limit: Annotated[str | None, typer.Option(help="such as 3GB or 3GiB; default: what the device has")] = None,
     set_: Set = None,
+    plugin: Plugins = None,
     no_cache: NoCache = False,
     clear_cache: ClearCache = False,
     as_json: Json = False,
@@ -89,7 +98,7 @@ def probe(
 
     given = {"execution.dtype": dtype, "execution.device": device, "probe.memory_limit": memory_limit}
     options = [f"{key}={value}" for key, value in given.items() if value is not None]
-    loaded = load(config, [*(set_ or ()), *options], tracking=False)
+    loaded = load(config, [*(set_ or ()), *options], tracking=False, plugins=plugin)
     folder = resources.cache_folder(use=not no_cache, clear=clear_cache)
     decision = probing.run(loaded, budget, cache_folder=folder, say=say)
     say("")
@@ -105,6 +114,7 @@ def debug(
     budget: Annotated[str, typer.Option("--budget", "-b", help="parameter budget, such as 2m")],
     sweep: Annotated[Path, typer.Argument(metavar="[SWEEP]", help="a sweep file")] = QUICKSTART,
     set_: Set = None,
+    plugin: Plugins = None,
     steps: Annotated[int | None, typer.Option(min=1, help="stop after this many optimizer steps")] = None,
     overfit_batch: Annotated[
         bool, typer.Option("--overfit-batch", help="train on one batch: the loss must vanish")
@@ -122,7 +132,7 @@ def debug(
     """
     from runner import debug as debugging
 
-    loaded = load(sweep, set_, tracking=False)
+    loaded = load(sweep, set_, tracking=False, plugins=plugin)
     options = debugging.Options(
         steps=steps, overfit_batch=overfit_batch, detect_anomaly=detect_anomaly, profile=profile
     )

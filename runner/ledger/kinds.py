@@ -1,10 +1,11 @@
 """What can stand in a ledger: one kind of record a class."""
 
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from runner.ledger.upgrade import upgraded
 from runner.ledger.values import (
     MAX_INTEGER,
     Asked,
@@ -68,6 +69,15 @@ class CellRecorded(Record):
     n_params_non_embedding: Size | None = None
     sizes: Sizes  # n_train, n_val, n_test, n_val_effective
     spec: Asked
+    parts: tuple[Plain, ...] = ()  # kind, name, version, origin and source hash of the registered parts
+    flop_per_window: float | None = Field(None, ge=0)  # forward and backward; None: not counted, or of an early ledger
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_today(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("spec"), dict):
+            return {**values, "spec": upgraded(values["spec"], values.get("n_params"))}
+        return values
 
 
 class AttemptStarted(Record):

@@ -138,6 +138,7 @@ class Measuring:
             measure_s=measure_s,
             device_share=1.0 / copies,
             crowded=copies > 1,
+            plugins=question.plugins,
         )
 
     def _host_bytes(self, copies: int) -> int | None:

@@ -7,6 +7,7 @@ measurement begins: of several workers, all at once. An `Answer` or ``{"error": 
 
 from typing import Literal
 
+from trainables.parts import Plugin
 from trainables.schema import Spec, TrialSpec
 
 STAGES = ("built", "warm")
@@ -23,6 +24,7 @@ class Request(Spec):
         steps: run this many whole steps instead, at the true accumulation; for checks under a real limit.
         device_share: largest share of the GPU's memory that this process may take.
         crowded: other trials run at the same time on purpose.
+        plugins: files with parts that the trial may name; loaded first.
     """
 
     spec: TrialSpec
@@ -36,6 +38,7 @@ class Request(Spec):
     steps: int | None = None
     device_share: float = 1.0
     crowded: bool = False
+    plugins: tuple[Plugin, ...] = ()
 
 
 class Answer(Spec):

@@ -9,7 +9,7 @@ import torch
 from runner.probe.batch_size import Measurement, Stop
 from runner.probe.devices import driver_version
 from runner.probe.limits import Limit
-from trainables.models import param_count
+from trainables.parts import Plugin
 from trainables.schema import ExecutionRecord, Measured, TrialSpec
 
 # fp32 parameter, its gradient and two moments of AdamW; bf16 is autocast over fp32 weights.
@@ -28,6 +28,8 @@ class Question:
         n_trials: trials that could run at the same time as this one, itself included; None = not known.
         n_alike: trials that will run as decided.
         accelerator: the kind of GPU in a cluster's words; empty on one host. Not part of the measurement.
+        plugins: what the measuring process loads first.
+        parts: name, version and source hash of the registered parts that are measured.
     """
 
     label: str
@@ -48,6 +50,9 @@ class Question:
         """Optimizer steps of all trials that will run as decided."""
         return self.n_alike * self.spec.training.epochs * (self.n_windows // self.batch)
 
+    plugins: tuple[Plugin, ...] = ()
+    parts: tuple[dict[str, Any], ...] = ()
+
     @property
     def batch(self) -> int:
         """Windows in a step: the global batch, or all training windows where they are fewer."""
@@ -56,7 +61,7 @@ class Question:
     @property
     def n_params(self) -> int:
         """Parameters of the model."""
-        return param_count.count(self.spec.model).total
+        return self.spec.model.n_params
 
     @property
     def static_bytes(self) -> int:
@@ -68,6 +73,7 @@ class Question:
         training = self.spec.training
         return {
             "model": self.spec.model.model_dump(mode="json"),
+            "sources": [part["sha256"] for part in self.parts],
             "task": self.spec.task.kind,
             "loss": [training.loss, training.class_weight],
             "scaling": self.spec.data.scaling,

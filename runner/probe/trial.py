@@ -173,7 +173,7 @@ class ProbedTrial:
 
 def random_windows(spec: TrialSpec, n_rows: int, n_windows: int, device: torch.device) -> Windows:
     """Windows of the trial's shapes; their values do not matter to time or memory."""
-    shape = spec.model
+    shape = spec.model.data
     random = np.random.default_rng(0)
     n_rows = max(n_rows, shape.context + 1)
     values_TF = torch.from_numpy(random.standard_normal((n_rows, shape.n_features), dtype=np.float32)).to(device)

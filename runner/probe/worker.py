@@ -20,6 +20,7 @@ import torch
 from runner.probe.devices import cuda_memory
 from runner.probe.messages import GO, Answer, Request
 from runner.probe.trial import ProbedTrial
+from trainables.parts import plugins
 from trainables.training import memory
 
 
@@ -87,6 +88,7 @@ def run(
         meter: of this process; made for this size alone where none is given.
         reached: called at each stage; a measurement begins when it returns from the last one.
     """
+    plugins.load(request.plugins)
     torch.set_num_threads(request.threads)
     device = torch.device(request.device)
     meter = meter or CudaMeter()

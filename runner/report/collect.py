@@ -230,6 +230,8 @@ def _commands(paths: RunPaths) -> tuple[str, ...]:
     """Commands that repeat the run under another name, given from the folder that holds ``runs/``."""
     folder = f"runs/{clean(paths.root.resolve().name)}"
     sweep = shlex.quote(f"{folder}/{paths.sweep_yaml.name}")
+    for plugin in sorted(paths.plugins.glob("*.py")):
+        sweep += f" --plugin {shlex.quote(f'{folder}/{paths.plugins.name}/{clean(plugin.name)}')}"
     return (
         f"isotherm data prepare {sweep}",
         "isotherm data verify",

@@ -8,10 +8,11 @@ FLOP_PER_WEIGHT = 6  # a token: 2 forward and 4 backward (Kaplan et al. 2020, se
 
 
 def training_flop(state: CellState) -> float | None:
-    """6 x non-embedding parameters x tokens seen; None where the ledger does not say.
+    """What the ledger says of a window, times the windows seen; None where it does not say.
 
-    Tokens of a window are its patches (of each feature, with independent channels); an MLP sees a window as one.
-    Attention's own products, which grow with the number of patches, are left out, as is customary.
+    An early ledger does not: there it is 6 x non-embedding parameters x tokens seen. Tokens of a window are its patches
+    (of each feature, with independent channels); an MLP sees a window as one. Attention's own products, which grow with
+    the number of patches, are left out there, as is customary.
     """
     spec, ended = state.cell.spec, state.ended
     steps = ended.result.get("steps") if ended else None
@@ -19,11 +20,15 @@ def training_flop(state: CellState) -> float | None:
     weights, n_train = state.cell.n_params_non_embedding, state.cell.sizes.get("n_train")
     if not (steps and model and batch and weights and n_train):
         return None
-    return float(FLOP_PER_WEIGHT * weights * steps * min(batch, n_train) * _tokens(model))
+    per_window = state.cell.flop_per_window
+    if per_window is None and spec.get("format", 1) == 1:
+        per_window = float(FLOP_PER_WEIGHT * weights * _tokens(model))
+    return per_window * steps * min(batch, n_train) if per_window else None
 
 
 def _tokens(model: dict[str, Any]) -> int:
     if model.get("name") != "patchtst":
         return 1
-    patches = max(1, int(model.get("context") or 1) // int(model.get("patch") or 1))
-    return patches * (int(model.get("n_features") or 1) if model.get("channels") == "independent" else 1)
+    data, config = model["data"], model["config"]
+    patches = max(1, int(data["context"]) // int(config["patch"]))
+    return patches * (int(data["n_features"]) if config.get("channels") == "independent" else 1)

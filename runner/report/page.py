@@ -54,7 +54,7 @@ HOW_TO_READ = (
     "nothing is identified. What remains without trials that are under-trained or over-fitted is told and decides "
     "nothing. Fits minimise the sum of Huber terms (delta 1e-3) of log losses (Hoffmann et al. 2022, "
     "approach 3); their intervals resample the blocks of the validation period, and seeds. Fewer than 5 sizes never "
-    "make a power law. Compute is 6 x non-embedding parameters x tokens seen (Kaplan et al. 2020).",
+    "make a power law. Compute is what torch counts for forward and backward pass, times the windows seen.",
     "Collapsed means that the predictions hardly vary, or that the interval of the skill lies wholly below 0.",
 )
 NO_FINDINGS = "None: no trial is missing, diverged, collapsed or was still improving at its end; no check warned."

@@ -27,6 +27,7 @@ from runner.tune.drain import Drain, DrainStopper
 from runner.tune.stall import StallWatch
 from runner.tune.thermal import StuckWatch
 from runner.versions import code_version
+from trainables.parts import plugins
 from trainables.schema import ExecutionSpec
 from trainables.storage import StoragePlace
 from trainables.trial_life import TrialGate, TrialJob
@@ -95,7 +96,7 @@ def unfinished(launch: Launch) -> list[Cell]:
 
 def _fit(launch: Launch, cells: list[Cell], autopsy: memory.Autopsy) -> None:
     jobs = [_job(launch, cell).config(cell.name) for cell in cells]
-    handed_in = {"make_gate": launch.make_gate, "make_guard": memory.HostGuard}
+    handed_in = {"make_gate": launch.make_gate, "make_guard": memory.HostGuard, "plugins": plugins.loaded()}
     asks = _cluster_resources if launch.cluster else _resources
     trainable = tune.with_resources(tune.with_parameters(IsothermTrial, **handed_in), asks)
     stalls = StallWatch(launch.execution.stall_timeout_s)

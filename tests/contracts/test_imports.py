@@ -9,11 +9,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("trainables", "runner")
+PACKAGES = ("isotherm", "trainables", "runner")
 
 # Place in the code -> what it must not import. The longest matching place applies, so exceptions are entries, too.
 MUST_NOT: dict[str, tuple[str, ...]] = {
+    "isotherm": ("ray", "torch", "pandas"),  # it names things; whose home is heavy is fetched by name
     "trainables": ("runner", "ray"),
+    "trainables.parts": (
+        *("runner", "ray", "torch", "pandas"),
+        *("trainables.data", "trainables.models", "trainables.training", "trainables.baselines"),
+    ),
     "trainables.tune_trainable": ("runner",),
     "trainables.data": ("runner", "ray", "trainables.models", "trainables.training", "trainables.baselines"),
     "trainables.models": ("runner", "ray", "trainables.data", "trainables.training", "trainables.baselines"),
@@ -26,6 +31,7 @@ MUST_NOT: dict[str, tuple[str, ...]] = {
     "runner.cli": (),  # everything, lazily: see the tests on a fresh interpreter
     "runner.__main__": (),
     "runner.paths": ("ray", "torch", "runner.tune", "runner.report"),
+    "runner.parts": ("ray", "torch", "pandas", "runner.tune", "runner.report", "runner.tracking"),
     "runner.ledger": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking", "runner.settings"),
     "runner.trial_gates": ("ray", "torch", "pandas", "runner.tune", "runner.report", "runner.tracking"),
     "runner.results": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking"),
@@ -161,6 +167,18 @@ def test_help_loads_neither_torch_nor_ray() -> None:
         "assert CliRunner().invoke(app, ['--help']).exit_code == 0"
     )
     assert not {"torch", "ray", "pandas", "mlflow", "wandb"} & loaded_after(script)
+
+
+def test_the_public_package_loads_neither_torch_nor_ray() -> None:
+    loaded = loaded_after("import isotherm; isotherm.PartConfig, isotherm.architecture, isotherm.Blocks")
+    assert "isotherm" in loaded
+    assert not {"torch", "ray", "pandas", "mlflow", "wandb"} & loaded
+
+
+def test_every_public_name_is_there() -> None:
+    import isotherm
+
+    assert all(getattr(isotherm, name) is not None for name in isotherm.__all__)
 
 
 def test_a_trial_loads_no_ray() -> None:

@@ -73,12 +73,11 @@ def test_a_hand_written_shape_wins_and_is_checked(sweep_file: Write, folder: Pat
     shapes = folder / "shapes"
     shapes.mkdir()
     [solved] = cells(sweep_file())
-    shape = solved.spec.model
-    (shapes / "20k.yaml").write_text(
-        f"patchtst: {{width: {shape.width}, depth: {shape.depth}, heads: 1, feed_forward: {shape.feed_forward}}}\n"
-    )
+    shape = solved.spec.model.shape
+    sizes = ", ".join(f"{size}: {value}" for size, value in {**shape, "heads": 1}.items())
+    (shapes / "20k.yaml").write_text(f"patchtst: {{{sizes}}}\n")
     [own] = cells(sweep_file(), f"model.shapes={shapes}")
-    assert own.spec.model.heads == 1
+    assert own.spec.model.shape["heads"] == 1
     (shapes / "20k.yaml").write_text("patchtst: {width: 64, depth: 2, heads: 1, feed_forward: 64}\n")
     with pytest.raises(BudgetError, match="20k"):
         cells(sweep_file(), f"model.shapes={shapes}")

@@ -38,7 +38,7 @@ def test_the_grid_is_the_product_of_its_axes(sweep_file: Write) -> None:
     path = sweep_file(("horizon: [1]", "horizon: [1, 5]\n  model.dropout: [0.0, 0.2]\n  data_fraction: [0.5, 1.0]"))
     variants = sweepfile.load(path).variants
     assert len(variants) == 8
-    chosen = {(v.task.horizon, v.model.dropout, v.data.fraction) for v in variants}
+    chosen = {(v.task.horizon, v.model.config["dropout"], v.data.fraction) for v in variants}
     assert chosen == {(h, d, f) for h in (1, 5) for d in (0.0, 0.2) for f in (0.5, 1.0)}
 
 

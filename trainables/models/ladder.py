@@ -1,73 +1,76 @@
 """The ladder of shapes that the budget solver climbs.
 
-A ladder starts at the narrowest model of one block. Each step widens it or adds a block, whichever leaves width over
-depth closer to the declared aspect ratio. So neither width nor depth ever falls from one rung to the next, and the
-ladder does not depend on a target, which makes the solver monotone: a larger budget never has fewer parameters. Between
-rungs the feed-forward width takes up the difference.
+The default ladder starts at the narrowest model of one block. Each step widens it or adds a block, whichever leaves
+width over depth closer to the declared aspect ratio. So neither width nor depth ever falls from one rung to the next,
+and the ladder does not depend on a target, which makes the solver monotone: a larger budget never has fewer parameters.
+Between rungs the feed-forward width takes up the difference.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from trainables.models.param_count import count
-from trainables.schema import ModelName, ModelShape
+from trainables.models.shapes import Blocks, Shape
 
 FEED_FORWARD_RATIO = 4  # feed-forward over width at a rung's own size (Vaswani et al. 2017)
 _MIN_WIDTH = 8  # also the least width of a head
 _MAX_HEAD_WIDTH = 128  # the widest that fused attention kernels are made for (Dao 2023); Brown et al. 2020 use it at 7b
-_MAX_WIDTH_STEP = _MAX_FEED_FORWARD_STEP = 64  # bfloat16 matrix kernels are fastest in multiples of 64 (128 bytes)
-_COARSEST_STEP = 0.005  # share of a rung's size that one step of its feed-forward width may make
+_MAX_WIDTH_STEP = _MAX_FINE_STEP = 64  # bfloat16 matrix kernels are fastest in multiples of 64 (128 bytes)
+_COARSEST_STEP = 0.005  # share of a rung's size that one step of its fine field may make
 
 
 @dataclass(frozen=True)
 class Rung:
-    """Shapes of one width and depth; their feed-forward width is free.
+    """Shapes of one step of a ladder; their fine field is free.
 
     Attributes:
-        shape: with a feed-forward of `FEED_FORWARD_RATIO` times the width.
+        shape: as the ladder has it.
         nominal: its parameters.
-        slope: parameters that one more unit of feed-forward width adds.
-        step: multiples of which the feed-forward width is chosen; a power of two.
+        slope: parameters that one more unit of the fine field adds.
+        step: multiples of which the fine field is chosen; a power of two.
     """
 
-    shape: ModelShape
+    shape: Shape
     nominal: int
     slope: int
     step: int
 
     @classmethod
-    def of(cls, shape: ModelShape) -> "Rung":
-        """The rung of a shape."""
-        nominal = count(shape).total
-        slope = count(shape.model_copy(update={"feed_forward": shape.feed_forward + 1})).total - nominal
+    def of(cls, shape: Shape, count: Callable[[Shape], int]) -> "Rung | None":
+        """The rung of a shape; None where no field of it takes up the difference between two rungs."""
+        if not shape.fine:
+            return None
+        nominal, own = count(shape), _fine(shape)
+        slope = count(shape.model_copy(update={shape.fine: own + 1})) - nominal
+        if slope <= 0:
+            return None
         step = _power_of_two(max(1.0, _COARSEST_STEP * nominal / slope))
-        own = shape.feed_forward & -shape.feed_forward  # so that the rung's own size is among its choices
-        return cls(shape, nominal, slope, min(_MAX_FEED_FORWARD_STEP, step, own))
+        # The largest power of two in `own` keeps the rung's own size among its choices.
+        return cls(shape, nominal, slope, min(_MAX_FINE_STEP, step, own & -own))
 
     @property
     def smallest(self) -> int:
-        """Parameters with the narrowest feed-forward."""
+        """Parameters with the smallest fine field."""
         return self.total(self.step)
 
-    def total(self, feed_forward: int) -> int:
-        """Parameters with another feed-forward width."""
-        return self.nominal + (feed_forward - self.shape.feed_forward) * self.slope
+    def total(self, fine: int) -> int:
+        """Parameters with another value of the fine field."""
+        return self.nominal + (fine - _fine(self.shape)) * self.slope
 
-    def nearest(self, target: int) -> ModelShape:
+    def nearest(self, target: int) -> Shape:
         """The shape nearest to a target."""
         steps = max(1, round((target - self.total(0)) / (self.step * self.slope)))
-        return self.shape.model_copy(update={"feed_forward": steps * self.step})
+        return self.shape.model_copy(update={self.shape.fine: steps * self.step})
 
 
-def rungs(base: ModelShape, aspect: float) -> Iterator[Rung]:
-    """The endless ladder for what `base` says of data and architecture; `aspect` is width over depth."""
+def by_aspect(shape_type: type[Blocks], aspect: float) -> Iterator[Blocks]:
+    """The endless default ladder of a class of shapes; `aspect` is width over depth."""
     width, depth = _MIN_WIDTH, 1
+    has_heads = "heads" in shape_type.model_fields
     while True:
-        heads = 1 if base.name == "mlp" else width // head_width(width)
-        sizes = {"width": width, "depth": depth, "heads": heads, "feed_forward": FEED_FORWARD_RATIO * width}
-        yield Rung.of(base.model_copy(update=sizes))
-        wider = width + _width_step(base.name, width)
+        sizes = {"width": width, "depth": depth, "feed_forward": FEED_FORWARD_RATIO * width}
+        yield shape_type(**sizes, **({"heads": width // head_width(width)} if has_heads else {}))
+        wider = width + _width_step(width, has_heads)
         if _distance(wider / depth, aspect) <= _distance(width / (depth + 1), aspect):
             width = wider
         else:
@@ -81,7 +84,9 @@ def handover(below: Rung, above: Rung) -> tuple[int, int]:
     mean of the rungs' own sizes; higher where the upper rung's feed-forward would be narrower than its width there,
     which happens only where the embedding is most of the model.
     """
-    meeting = max(math.isqrt(below.nominal * above.nominal), above.total(above.shape.width))
+    meeting = math.isqrt(below.nominal * above.nominal)
+    if isinstance(above.shape, Blocks):
+        meeting = max(meeting, above.total(above.shape.width))
     unit = above.step * above.slope
     smallest = above.nominal - (above.nominal - meeting) // unit * unit
     unit = below.step * below.slope
@@ -98,10 +103,14 @@ def head_width(width: int) -> int:
     return min(largest, width & -width)
 
 
-def _width_step(name: ModelName, width: int) -> int:
+def _width_step(width: int, has_heads: bool) -> int:
     """About an eighth of the width: a power of two, up to 64; heads need at least 8."""
-    least = 1 if name == "mlp" else _MIN_WIDTH
+    least = _MIN_WIDTH if has_heads else 1
     return min(_MAX_WIDTH_STEP, max(least, _power_of_two(width) // 8))
+
+
+def _fine(shape: Shape) -> int:
+    return int(getattr(shape, shape.fine))
 
 
 def _distance(ratio: float, aspect: float) -> float:

@@ -1,18 +1,20 @@
-"""Layers that both models share, with their initialization.
+"""Layers that our models share, with their initialization.
 
 Weights are normal with a standard deviation of 0.02, those that write to the residual stream with less, biases zero.
 
-Shapes: B windows, D width, N sequences or windows.
+Shapes: B windows, L context bars, F features, S window stats, D width, N sequences or windows.
 """
 
 import math
+from collections import OrderedDict
 from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.schema import ModelShape
+from trainables.models.shapes import AttentionBlocks
+from trainables.schema import DataShape
 
 DEVIATION = 0.02  # Devlin et al. 2019 (BERT), Radford et al. 2019 (GPT-2): weights and positions
 CUT_DEVIATIONS = 3.0  # Groeneveld et al. 2024 (OLMo): weights are cut at three standard deviations
@@ -29,6 +31,8 @@ class Linear(nn.Linear):
 
     def reset_parameters(self) -> None:
         """Draw the weights from torch's global generator."""
+        if self.weight.is_meta:
+            return  # counting has no values to fill, and would take most of its time here
         cut = CUT_DEVIATIONS * self.deviation
         with torch.no_grad():
             # `trunc_normal_` draws again what it cuts: 3.5 s of one core for 100M weights; this takes 0.27 s.
@@ -37,16 +41,35 @@ class Linear(nn.Linear):
                 self.bias.zero_()
 
 
+class BarEmbedding(nn.Module):
+    """A vector for each bar: all its features, plus the window's stats."""
+
+    def __init__(self, data: DataShape, width: int, dropout: float) -> None:
+        """A projection of the bars, and one of the stats if there are any."""
+        super().__init__()
+        self.project = Linear(data.n_features, width)
+        self.stats = Linear(data.n_window_stats, width, bias=False) if data.n_window_stats else None
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BLF: Tensor, stats_BS: Tensor | None) -> Tensor:
+        """Vectors of shape (B, L, D)."""
+        x_BLD = self.project(x_BLF)
+        if self.stats is not None and stats_BS is not None:
+            x_BLD = x_BLD + self.stats(stats_BS).unsqueeze(1)
+        dropped_BLD: Tensor = self.dropout(x_BLD)
+        return dropped_BLD
+
+
 class FeedForward(nn.Module):
     """A residual branch: norm, a wider layer with GELU, back to the width, dropout."""
 
-    def __init__(self, shape: ModelShape, *, branches: int) -> None:
+    def __init__(self, width: int, inner: int, *, dropout: float, branches: int) -> None:
         """`branches`: how many write to the residual stream in the whole model."""
         super().__init__()
-        self.norm = nn.LayerNorm(shape.width)
-        self.widen = Linear(shape.width, shape.feed_forward)
-        self.narrow = Linear(shape.feed_forward, shape.width, deviation=branch_deviation(branches))
-        self.dropout = nn.Dropout(shape.dropout)
+        self.norm = nn.LayerNorm(width)
+        self.widen = Linear(width, inner)
+        self.narrow = Linear(inner, width, deviation=branch_deviation(branches))
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_ND: Tensor) -> Tensor:
         """`x_ND`, of any leading dimensions, plus what the branch makes of it."""
@@ -54,22 +77,63 @@ class FeedForward(nn.Module):
         return x_ND + branch_ND
 
 
+class Attention(nn.Module):
+    """A residual branch: norm, self-attention over a sequence's tokens, dropout.
+
+    Shapes: N sequences, P tokens, H heads, d width of a head.
+    """
+
+    def __init__(self, width: int, heads: int, *, dropout: float, branches: int) -> None:
+        """`branches`: how many write to the residual stream in the whole model."""
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width, deviation=branch_deviation(branches))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_NPD: Tensor) -> Tensor:
+        """`x_NPD` plus what the branch makes of it."""
+        n_sequences, n_tokens, _ = x_NPD.shape
+        qkv: Tensor = self.qkv(self.norm(x_NPD))
+        q_NHPd, k_NHPd, v_NHPd = qkv.view(n_sequences, n_tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        rate = self.dropout.p if self.training else 0.0
+        attended_NHPd = F.scaled_dot_product_attention(q_NHPd, k_NHPd, v_NHPd, dropout_p=rate)
+        branch_NPD: Tensor = self.dropout(self.out(attended_NHPd.transpose(1, 2).flatten(2)))
+        return x_NPD + branch_NPD
+
+
+def transformer_blocks(shape: AttentionBlocks, dropout: float) -> list[nn.Module]:
+    """Pre-norm blocks of attention and feed-forward."""
+    branches = 2 * shape.depth
+    return [
+        nn.Sequential(
+            OrderedDict(
+                attention=Attention(shape.width, shape.heads, dropout=dropout, branches=branches),
+                feed_forward=FeedForward(shape.width, shape.feed_forward, dropout=dropout, branches=branches),
+            )
+        )
+        for _ in range(shape.depth)
+    ]
+
+
 class Head(Linear):
-    """One logit from all that is known of a window, computed in float32 even under autocast.
+    """Logits from all that is known of a window, computed in float32 even under autocast.
 
     bfloat16 would keep eight bits of a logit and make ties among predictions.
     """
 
-    def __init__(self, fan_in: int) -> None:
+    def __init__(self, fan_in: int, n_outputs: int = 1) -> None:
         """Small weights and a zero bias, so that the first predictions lie close together."""
-        super().__init__(fan_in, 1, deviation=HEAD_GAIN / math.sqrt(fan_in))
+        super().__init__(fan_in, n_outputs, deviation=HEAD_GAIN / math.sqrt(fan_in))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits of shape (B,) from features of shape (B, fan_in)."""
+        """Logits of shape (B,), or (B, K) for K > 1 outputs, from features of shape (B, fan_in)."""
         device = features.device.type
         available = torch.amp.is_autocast_available(device)  # it is not on the meta device
         with torch.autocast(device, enabled=False) if available else nullcontext():
-            return super().forward(features.float()).squeeze(-1)
+            logits = super().forward(features.float())
+        return logits.squeeze(-1) if self.out_features == 1 else logits
 
 
 def branch_deviation(branches: int) -> float:

@@ -5,22 +5,26 @@ Its blocks are PatchTST's feed-forward branches: the models differ in attention 
 Shapes: B windows, L context bars, F features, S window stats, D width.
 """
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from trainables.models.layers import FeedForward, Linear
+from trainables.models.registry import architecture
+from trainables.models.shapes import Blocks
 from trainables.models.window_model import WindowModel
-from trainables.schema import ModelShape
+from trainables.parts import PartConfig
+from trainables.schema import DataShape
 
 
 class WindowEmbedding(nn.Module):
     """One vector a window: all bars of all features, plus the window's stats."""
 
-    def __init__(self, shape: ModelShape) -> None:
-        """`shape` must be valid (`validity.require_valid`)."""
+    def __init__(self, data: DataShape, width: int, dropout: float) -> None:
+        """A projection of the bars, and one of the stats if there are any."""
         super().__init__()
-        self.project = Linear(shape.context * shape.n_features, shape.width)
-        self.stats = Linear(shape.n_window_stats, shape.width, bias=False) if shape.n_window_stats else None
-        self.dropout = nn.Dropout(shape.dropout)
+        self.project = Linear(data.context * data.n_features, width)
+        self.stats = Linear(data.n_window_stats, width, bias=False) if data.n_window_stats else None
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x_BLF: Tensor, stats_BS: Tensor | None) -> Tensor:
         """Vectors of shape (B, D)."""
@@ -31,15 +35,26 @@ class WindowEmbedding(nn.Module):
         return dropped_BD
 
 
-class MLP(WindowModel):
-    """The perceptron as `WindowModel` frames it. `heads`, `patch` and `channels` of the shape have no meaning here."""
+@architecture("mlp", version=1)
+class MLP:
+    """A residual perceptron on the flattened window."""
 
-    def __init__(self, shape: ModelShape, *, activation_checkpointing: bool = False) -> None:
-        """`shape` must be valid (`validity.require_valid`)."""
-        super().__init__(
-            shape,
-            embedding=WindowEmbedding(shape),
-            blocks=[FeedForward(shape, branches=shape.depth) for _ in range(shape.depth)],
+    class Config(PartConfig):
+        """Keys of `model`."""
+
+        dropout: float = Field(0.1, ge=0, lt=1, description="share of activations dropped in training")
+
+    Shape = Blocks
+
+    def build(self, shape: Blocks, config: Config, data: DataShape) -> WindowModel:
+        """The perceptron as `WindowModel` frames it."""
+        return WindowModel(
+            data,
+            shape.width,
+            embedding=WindowEmbedding(data, shape.width, config.dropout),
+            blocks=[
+                FeedForward(shape.width, shape.feed_forward, dropout=config.dropout, branches=shape.depth)
+                for _ in range(shape.depth)
+            ],
             vectors=1,
-            activation_checkpointing=activation_checkpointing,
         )

@@ -1,4 +1,4 @@
-"""How many parameters a model has, by group: from its shape in closed form, and from a built model.
+"""How many parameters a model has, by group: counted on the meta device, where a model takes no memory.
 
 Whether embeddings belong to a model's size is a convention that analyses differ on (Kaplan et al. 2020 leave them out,
 Hoffmann et al. 2022 do not), so groups are kept apart.
@@ -6,15 +6,20 @@ Hoffmann et al. 2022 do not), so groups are kept apart.
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import Any
 
-from trainables.models.validity import require_valid
-from trainables.schema import ModelShape
+import torch
+from torch import nn
 
-if TYPE_CHECKING:
-    from torch import nn  # only named: counting a shape needs no torch
+from trainables.errors import ConfigError, InputError, Problem
+from trainables.models import registry
+from trainables.models.registry import Architecture
+from trainables.models.shapes import Shape
+from trainables.parts import Part
+from trainables.schema import DataShape, ResolvedModel
 
-_GROUPS = {"embedding": "embedding", "blocks": "blocks", "norm": "blocks", "head": "head"}
+REMEMBERED = 4096  # counts; a plan of several budgets asks for a few dozen, most of them again and again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,9 +27,9 @@ class ParamCount:
     """Trainable parameters by group.
 
     Attributes:
-        embedding: projection of the input, of window stats, and positions.
-        blocks: residual blocks and the norm after them.
-        head: the layer that makes the logit.
+        embedding: those of the model's child ``embedding``: projection of the input, of window stats, positions.
+        blocks: all others.
+        head: those of its child ``head``: the layer that makes the logits.
     """
 
     embedding: int
@@ -42,37 +47,63 @@ class ParamCount:
         return self.total - self.embedding
 
 
-def count(shape: ModelShape) -> ParamCount:
-    """The parameters of the model that `registry.build` makes of a shape, without building it.
+def count(model: ResolvedModel) -> ParamCount:
+    """The parameters of the model that `registry.build` makes.
 
     Raises:
-        ConfigError: no model can be built from the shape.
+        ConfigError: no model can be built from it.
     """
-    require_valid(shape)
-    width, inner = shape.width, shape.feed_forward
-    norm = 2 * width
-    feed_forward = norm + _linear(width, inner) + _linear(inner, width)
-    if shape.name == "mlp":
-        inputs = shape.context * shape.n_features
-        embedding = _linear(inputs, width) + shape.n_window_stats * width
-        block, vectors = feed_forward, 1
-    else:
-        channels, sequences = (shape.n_features, 1) if shape.channels == "mixed" else (1, shape.n_features)
-        patches = shape.context // shape.patch
-        stats = shape.n_window_stats // sequences * width
-        embedding = _linear(shape.patch * channels, width) + patches * width + stats
-        attention = norm + _linear(width, 3 * width) + _linear(width, width)
-        block, vectors = attention + feed_forward, sequences * patches
-    return ParamCount(embedding=embedding, blocks=shape.depth * block + norm, head=_linear(vectors * width, 1))
+    return count_shape(*registry.of_trial(model))
 
 
-def built(model: "nn.Module") -> ParamCount:
+def count_shape(chosen: Architecture, shape: Shape) -> ParamCount:
+    """The parameters of an architecture at a shape.
+
+    Raises:
+        ConfigError: no model can be built at this shape, or it has no parameters.
+    """
+    return _counted(chosen.part, chosen.config.model_dump_json(), chosen.data, shape.model_dump_json())
+
+
+def on_meta(chosen: Architecture, shape: Shape) -> nn.Module:
+    """The model without memory and without values.
+
+    Raises:
+        ConfigError: it cannot be built so.
+    """
+    try:
+        with torch.device("meta"):
+            return chosen.build(shape)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a part of somebody's own raises
+        part = chosen.part
+        raise ConfigError(
+            Problem(
+                place=f"{part.source.place}: {part.name}",
+                message=f"build fails at {shape!r} on the meta device, where parameters are counted: "
+                f"{type(error).__name__}: {error}",
+                mend="create all tensors with torch on the default device, and read no values while building",
+            )
+        ) from error
+
+
+@lru_cache(REMEMBERED)
+def _counted(part: Part[type[Any]], config: str, data: DataShape, shape: str) -> ParamCount:
+    chosen = Architecture(part, part.config_type.model_validate_json(config), data)
+    counted = built(on_meta(chosen, registry.shape_type(part).model_validate_json(shape)))
+    if not counted.total:
+        raise ConfigError(
+            Problem(place=part.source.place, message=f"{part.name} has no trainable parameters at {shape}")
+        )
+    return counted
+
+
+def built(model: nn.Module) -> ParamCount:
     """The trainable parameters that a model really has."""
     groups: Counter[str] = Counter()
     for name, parameter in model.named_parameters():
-        groups[_GROUPS[name.partition(".")[0]]] += parameter.numel() if parameter.requires_grad else 0
+        child = name.partition(".")[0]
+        group = child if child in ("embedding", "head") else "blocks"
+        groups[group] += parameter.numel() if parameter.requires_grad else 0
     return ParamCount(embedding=groups["embedding"], blocks=groups["blocks"], head=groups["head"])
-
-
-def _linear(fan_in: int, fan_out: int) -> int:
-    return fan_in * fan_out + fan_out

@@ -1,24 +1,186 @@
-"""Models by name."""
+"""Architectures by name, and models built from them.
 
-from torch import nn
+An architecture is a class with a method ``build``; all else is optional:
 
-from trainables.models.mlp import MLP
-from trainables.models.patchtst import PatchTST
-from trainables.models.validity import require_valid
-from trainables.schema import ModelName, ModelShape
+- ``Config``, a `PartConfig`: its own keys in a sweep file's block ``model``.
+- ``Shape``, a `Shape`: the sizes that a budget decides; default `AttentionBlocks`.
+- ``ladder(config, data)``: shapes from small to large; default: width by depth at ``model.aspect``.
+- ``check(config, data)``: raises ValueError where a config does not suit the data.
+- ``build(shape, config, data)``: an ``nn.Module`` with ``forward(x_BLF, stats_BS=None)``, which returns logits of shape
+  (B,), or (B, K) where ``data.n_outputs`` is K > 1. Nothing is squashed: no sigmoid, no softmax.
 
-MODELS: dict[ModelName, type[PatchTST] | type[MLP]] = {"patchtst": PatchTST, "mlp": MLP}
+By convention parameters below a child ``embedding`` and ``head`` are counted apart, and activation checkpointing runs
+the modules of a list ``blocks`` again in the backward pass; a model without these is counted as a whole and is not
+checkpointed.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pydantic import ValidationError
+
+from trainables.errors import ConfigError, Problem
+from trainables.models import ladder
+from trainables.models.shapes import AttentionBlocks, Blocks, Shape
+from trainables.parts import Part, PartConfig, Registry
+from trainables.schema import DataShape, ModelSpec, ResolvedModel
+
+if TYPE_CHECKING:
+    from torch import nn  # only named: looking a name up needs no torch
+
+Class = TypeVar("Class", bound=type)
 
 
-def build(shape: ModelShape, *, activation_checkpointing: bool = False) -> nn.Module:
-    """A model on the default device, initialized from torch's global generator.
+def _wrong(target: type[Any]) -> str:
+    if not (isinstance(target, type) and callable(getattr(target, "build", None))):
+        return "not a class with a method build(shape, config, data)"
+    shape = getattr(target, "Shape", AttentionBlocks)
+    if not (isinstance(shape, type) and issubclass(shape, Shape)):
+        return "its Shape is not a subclass of isotherm.Shape"
+    if not hasattr(target, "ladder") and not issubclass(shape, Blocks):
+        return "a Shape that is not made of Blocks needs a method ladder(config, data)"
+    return ""
 
-    Its ``forward(x_BLF, stats_BS=None)`` takes windows of shape (B, context, n_features) and window stats of shape
-    (B, n_window_stats), None if there are none, and returns logits of shape (B,); for a regression, means.
+
+ARCHITECTURES: Registry[type[Any]] = Registry(
+    "architecture",
+    group="isotherm.architectures",
+    shipped=tuple(f"trainables.models.{name}" for name in ("patchtst", "mlp", "itransformer", "lstm", "tsmixer")),
+    reserved=tuple(ModelSpec.model_fields),
+    check=_wrong,
+)
+
+
+def architecture(name: str, *, version: int = 1) -> Callable[[Class], Class]:
+    """Register a class as an architecture, to be chosen as ``model: {name: NAME}``.
+
+    Args:
+        name: lower-case letters, digits, '-' and '_'.
+        version: part of every trial's key; raise it when the same config builds another model.
+    """
+    return cast("Callable[[Class], Class]", ARCHITECTURES.register(name, version=version))
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A registered architecture with a config, for data of one shape."""
+
+    part: Part[type[Any]]
+    config: PartConfig
+    data: DataShape
+
+    @classmethod
+    def of(cls, spec: ModelSpec, data: DataShape) -> "Architecture":
+        """As a sweep file asks for it; keys that are not the architecture's are left out, they are another's.
+
+        Raises:
+            ConfigError: no such architecture, a wrong key, or a config that does not suit the data.
+        """
+        part = ARCHITECTURES.get(spec.name, "model.name")
+        own = {key: value for key, value in spec.config.items() if key in part.config_type.model_fields}
+        chosen = cls(part, part.configure(own, "model"), data)
+        chosen.check()
+        return chosen
+
+    @cached_property
+    def _target(self) -> Any:
+        return self.part.target()
+
+    @property
+    def shape_type(self) -> type[Shape]:
+        """Class of its shapes."""
+        return shape_type(self.part)
+
+    def shape_of(self, sizes: Mapping[str, Any]) -> Shape:
+        """A shape of plain sizes.
+
+        Raises:
+            ConfigError: they are not what this architecture's shapes are made of, or do not go together.
+        """
+        try:
+            return self.shape_type.model_validate(sizes)
+        except ValidationError as error:
+            issue = error.errors()[0]
+            place = ".".join(["shape", *map(str, issue["loc"])])
+            message = str(issue["msg"]).removeprefix("Value error, ")
+            raise ConfigError(Problem(place=f"{self.part.name}: {place}", message=message)) from error
+
+    def check(self) -> None:
+        """Return if the config suits the data.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        if hasattr(self._target, "check"):
+            try:
+                self._target.check(self.config, self.data)
+            except ValueError as error:
+                raise ConfigError(Problem(place="model", message=str(error))) from error
+
+    def ladder(self, aspect: float) -> Iterator[Shape]:
+        """Shapes from small to large; `aspect` is used by architectures without a ladder of their own."""
+        if hasattr(self._target, "ladder"):
+            own: Iterable[Shape] = self._target.ladder(self.config, self.data)
+            return iter(own)
+        return ladder.by_aspect(cast("type[Blocks]", self.shape_type), aspect)
+
+    def build(self, shape: Shape) -> "nn.Module":
+        """A model on the default device, initialized from torch's global generator."""
+        model: nn.Module = self._target.build(shape, self.config, self.data)
+        return model
+
+    def resolved(self, shape: Shape, n_params: int) -> ResolvedModel:
+        """What a trial's specification says of the model."""
+        return ResolvedModel(
+            name=self.part.name,
+            version=self.part.version,
+            config=self.config.model_dump(mode="json"),
+            shape=shape.model_dump(mode="json"),
+            data=self.data,
+            n_params=n_params,
+        )
+
+
+def shape_type(part: Part[type[Any]]) -> type[Shape]:
+    """Class of an architecture's shapes."""
+    found: type[Shape] = getattr(part.target, "Shape", AttentionBlocks)
+    return found
+
+
+def of_trial(model: ResolvedModel) -> tuple[Architecture, Shape]:
+    """The architecture of a trial's model, and its shape.
 
     Raises:
-        ConfigError: the patch does not divide the context, the heads do not divide the width, or the stats cannot be
-            shared out to the channels.
+        ConfigError: it is not registered here, in this version, or with these keys.
     """
-    require_valid(shape)
-    return MODELS[shape.name](shape, activation_checkpointing=activation_checkpointing)
+    part = ARCHITECTURES.get(model.name)
+    if part.version != model.version:
+        message = f"the trial's model is {model.name!r} version {model.version}; registered is version {part.version}"
+        raise ConfigError(
+            Problem(place="model", message=message, mend="register the version that the trial was made with")
+        )
+    chosen = Architecture(part, part.configure(model.config, "model"), model.data)
+    chosen.check()
+    return chosen, chosen.shape_of(model.shape)
+
+
+def build(model: ResolvedModel, *, activation_checkpointing: bool = False) -> "nn.Module":
+    """A trial's model on the default device, initialized from torch's global generator.
+
+    Args:
+        model: as resolved.
+        activation_checkpointing: keep only the blocks' inputs in a training pass and run each block again in the
+            backward pass, with the same dropout: less memory, equal gradients, about a third more time.
+
+    Raises:
+        ConfigError: no model can be built from it here.
+    """
+    chosen, shape = of_trial(model)
+    built = chosen.build(shape)
+    if activation_checkpointing:
+        from trainables.models.checkpointing import checkpoint_blocks
+
+        checkpoint_blocks(built)
+    return built

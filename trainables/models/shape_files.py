@@ -1,28 +1,25 @@
 """Hand-written model shapes: ``<budget>.yaml`` files, each a mapping from model names to sizes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
-from trainables.errors import BudgetError, ConfigError, Problem
-from trainables.schema import ModelName, parse_budget
-
-_MODELS: tuple[ModelName, ...] = get_args(ModelName)
-_SIZES = ("width", "depth", "heads", "feed_forward")
+from trainables.errors import BudgetError, ConfigError, Problem, nearest
+from trainables.models.registry import ARCHITECTURES, shape_type
+from trainables.models.shapes import Shape
+from trainables.schema import parse_budget
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """The sizes of one model, and where they were written (``file:line: model``)."""
+    """The shape of one model, and where it was written (``file:line: model``)."""
 
     place: str
-    width: int
-    depth: int
-    heads: int
-    feed_forward: int
+    shape: Shape
 
 
 def find(folder: Path, target: int) -> Path | None:
@@ -46,7 +43,7 @@ def find(folder: Path, target: int) -> Path | None:
     return found[0] if found else None
 
 
-def load(path: Path) -> dict[ModelName, Entry]:
+def load(path: Path) -> dict[str, Entry]:
     """The entries of a file by model.
 
     Raises:
@@ -77,34 +74,43 @@ class _Reader:
     path: Path
     problems: list[Problem] = field(default_factory=list)
 
-    def entries(self, root: yaml.Node | None) -> dict[ModelName, Entry]:
+    def entries(self, root: yaml.Node | None) -> dict[str, Entry]:
         """All entries that are in order."""
-        found: dict[ModelName, Entry] = {}
-        for name, node in self._mapping(root, "", _MODELS).items():
-            entry = self._entry(name, node)
+        parts = {part.name: part for part in ARCHITECTURES}
+        found: dict[str, Entry] = {}
+        for name, node in self._mapping(root, "", parts).items():
+            entry = self._entry(name, node, shape_type(parts[name]))
             if entry is not None:
-                found[next(model for model in _MODELS if model == name)] = entry
+                found[name] = entry
         return found
 
-    def _entry(self, model: str, node: yaml.Node) -> Entry | None:
-        before = len(self.problems)
-        nodes = self._mapping(node, model, _SIZES)
-        required = _SIZES if model != "mlp" else tuple(size for size in _SIZES if size != "heads")
-        missing = [size for size in required if size not in nodes]
-        if missing and isinstance(node, yaml.MappingNode):
-            self._report(node, model, f"{', '.join(missing)} missing", f"give {', '.join(required)}")
-        sizes = {size: self._positive(value, f"{model}.{size}") for size, value in nodes.items()}
-        if len(self.problems) > before:
+    def _entry(self, model: str, node: yaml.Node, form: type[Shape]) -> Entry | None:
+        nodes = self._mapping(node, model, form.model_fields)
+        if not isinstance(node, yaml.MappingNode):
             return None
-        sizes.setdefault("heads", 1)
-        if model == "mlp" and sizes["heads"] != 1:
-            self._report(nodes["heads"], "mlp.heads", "a perceptron has no heads", "remove the key")
-        elif sizes["width"] % sizes["heads"]:
-            message = f"{sizes['heads']} heads do not divide the width {sizes['width']}"
-            self._report(nodes["heads"], f"{model}.heads", message, "use a number that divides the width")
-        return Entry(place=self._place(node, model), **sizes)
+        missing = [name for name, known in form.model_fields.items() if known.is_required() and name not in nodes]
+        if missing:
+            self._report(node, model, f"{', '.join(missing)} missing", f"give {', '.join(form.model_fields)}")
+        values = {name: _plain(value) for name, value in nodes.items()}
+        try:
+            return Entry(place=self._place(node, model), shape=form.model_validate(values, strict=True))
+        except ValidationError as error:
+            for issue in error.errors(include_url=False):
+                key = str(issue["loc"][0]) if issue["loc"] else ""
+                if issue["type"] != "missing":
+                    self._invalid(node, nodes.get(key), model, key, issue)
+        return None
 
-    def _mapping(self, node: yaml.Node | None, place: str, known: tuple[str, ...]) -> dict[str, yaml.Node]:
+    def _invalid(self, entry: yaml.Node, node: yaml.Node | None, model: str, key: str, issue: Any) -> None:
+        """A value that its shape does not take, or values that do not go together."""
+        message = str(issue["msg"]).removeprefix("Value error, ")
+        if node is None:
+            self._report(entry, model, message, "correct the sizes")
+            return
+        written = repr(node.value) if isinstance(node, yaml.ScalarNode) else "a list or a mapping"
+        self._report(node, f"{model}.{key}", f"{message} (got {written})", "write a number such as 64")
+
+    def _mapping(self, node: yaml.Node | None, place: str, known: Iterable[str]) -> dict[str, yaml.Node]:
         """The known keys of a mapping with their values."""
         if not isinstance(node, yaml.MappingNode):
             self._report(node, place, "is not a mapping", f"write keys and values; the keys are {', '.join(known)}")
@@ -114,23 +120,12 @@ class _Reader:
             key = str(key_node.value)
             where = f"{place}.{key}" if place else key
             if key not in known:
-                nearest = get_close_matches(key, known, n=1)
-                mend = f"did you mean {nearest[0]}?" if nearest else f"the keys are {', '.join(known)}"
-                self._report(key_node, where, "unknown key", mend)
+                self._report(key_node, where, "unknown key", nearest(key, known))
             elif key in values:
                 self._report(key_node, where, "is given twice", "keep one of them")
             else:
                 values[key] = value
         return values
-
-    def _positive(self, node: yaml.Node, place: str) -> int:
-        """A whole number of at least 1; 1 stands in for anything else, which is reported."""
-        value = yaml.safe_load(node.value) if node.tag == "tag:yaml.org,2002:int" else None
-        if isinstance(value, int) and value >= 1:
-            return value
-        written = repr(node.value) if isinstance(node, yaml.ScalarNode) else "a list or a mapping"
-        self._report(node, place, f"{written} is not a whole number of at least 1", "write a number such as 64")
-        return 1
 
     def _place(self, node: yaml.Node | None, key: str) -> str:
         line = node.start_mark.line + 1 if node is not None else 1
@@ -138,3 +133,11 @@ class _Reader:
 
     def _report(self, node: yaml.Node | None, key: str, message: str, mend: str) -> None:
         self.problems.append(Problem(place=self._place(node, key), message=message, mend=mend))
+
+
+def _plain(node: yaml.Node) -> Any:
+    """A scalar as YAML reads it; anything else stays a node, which no field of a shape takes."""
+    if not isinstance(node, yaml.ScalarNode) or not node.tag.startswith("tag:yaml.org,2002:"):
+        return node
+    constructor = yaml.SafeLoader("")
+    return constructor.construct_object(node)

@@ -105,9 +105,9 @@ class Learner:
         self._device = device
         with device:
             built = registry.build(spec.model, activation_checkpointing=record.activation_checkpointing)
-        wanted, got = param_count.count(spec.model).total, param_count.built(built).total
-        # The budget was checked on the closed form: a model of another size would be mislabelled everywhere.
-        assert got == wanted, f"the model has {got} parameters, its shape says {wanted}"
+        wanted, got = spec.model.n_params, param_count.built(built).total
+        # The budget was checked where the trial was planned: a model of another size would be mislabelled everywhere.
+        assert got == wanted, f"the model has {got} parameters, the trial's specification says {wanted}"
         self.model = built.to(device)
         self.optimizer = make_optimizer(self.model, spec.training)
 

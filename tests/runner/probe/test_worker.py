@@ -20,13 +20,14 @@ from runner.probe.prober import Prober
 from runner.probe.question import Options, Question
 from runner.probe.together import run_together
 from runner.probe.worker import CudaMeter
-from trainables.schema import ModelShape, ResolvedData, ResolvedTraining, SplitSpec, TaskSpec, TrialSpec
+from trainables.models import budget
+from trainables.schema import DataShape, ModelSpec, ResolvedData, ResolvedTraining, SplitSpec, TaskSpec, TrialSpec
 
 GB = 10**9
 
 
 def spec(width: int = 32, batch: int = 64, **changes: object) -> TrialSpec:
-    shape = {"name": "patchtst", "width": width, "depth": 2, "heads": 4, "feed_forward": 2 * width, "n_features": 20}
+    shape = {"width": width, "depth": 2, "heads": 4, "feed_forward": 2 * width}
     training = {"epochs": 1, "global_batch": batch, "lr": 1e-3, "weight_decay": 0.01, "warmup": 0.1, "clip": 1.0}
     training |= {"loss": "bce", "focal_gamma": 2.0, "class_weight": "none", "early_stopping": None, "seed": 0}
     return TrialSpec(
@@ -42,8 +43,8 @@ def spec(width: int = 32, batch: int = 64, **changes: object) -> TrialSpec:
             fraction=1.0,
         ),
         task=TaskSpec(context=60),
-        model=ModelShape.model_validate(
-            {**shape, "context": 60, "patch": 10, "channels": "mixed", "dropout": 0.1, **changes}
+        model=budget.model_of(
+            ModelSpec(), shape, DataShape.model_validate({"n_features": 20, "context": 60, **changes})
         ),
         training=ResolvedTraining.model_validate(training),
         dtype="fp32",

@@ -3,28 +3,19 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trainables.models import registry
-from trainables.schema import ModelShape
+from trainables.models.budget import model_of
+from trainables.schema import DataShape, ModelSpec
 
 FEATURES, PATCH, PATCHES, WIDTH = 3, 4, 5, 16
-MIXED = ModelShape(
-    name="patchtst",
-    width=WIDTH,
-    depth=2,
-    heads=4,
-    feed_forward=32,
-    n_features=FEATURES,
-    n_window_stats=2 * FEATURES,
-    context=PATCH * PATCHES,
-    patch=PATCH,
-    channels="mixed",
-    dropout=0.0,
-)
-INDEPENDENT = MIXED.model_copy(update={"channels": "independent"})
+DATA = DataShape(n_features=FEATURES, n_window_stats=2 * FEATURES, context=PATCH * PATCHES)
+MIXED: dict[str, str | int] = {"channels": "mixed"}
+INDEPENDENT: dict[str, str | int] = {"channels": "independent"}
 
 
-def build(shape):
+def build(keys, data=DATA):
     torch.manual_seed(0)
-    return registry.build(shape)
+    spec = ModelSpec(**{"patch": PATCH, "dropout": 0.0, **keys})
+    return registry.build(model_of(spec, {"width": WIDTH, "depth": 2, "heads": 4, "feed_forward": 32}, data))
 
 
 @pytest.fixture(name="x_BLF")
@@ -107,7 +98,7 @@ def first_token(model, x_BLF, stats_BS):
 
 
 def test_attention_weights_are_dropped_in_training_only(x_BLF, stats_BS):
-    model = build(MIXED.model_copy(update={"dropout": 0.5}))
+    model = build({**MIXED, "dropout": 0.5})
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.eval()  # attention alone is left in training
@@ -138,3 +129,13 @@ def test_windows_may_be_strided_views(stats_BS):
         model = build(shape)
         view = wide[..., ::2]
         assert torch.equal(model(view, stats_BS), model(view.contiguous(), stats_BS))
+
+
+def test_overlapping_patches_are_cut_every_stride_bars_and_end_with_the_last_bar(x_BLF, stats_BS):
+    embedding = build({**MIXED, "stride": 2}).embedding
+    tokens_BPD = embedding(x_BLF, stats_BS)
+    assert tokens_BPD.shape[1] == (PATCH * PATCHES - PATCH) // 2 + 1
+    for index, first in ((3, 6), (8, PATCH * PATCHES - PATCH)):
+        patch = x_BLF[1, first : first + PATCH].flatten()
+        expected_D = embedding.project(patch) + embedding.position_PD[index] + embedding.stats(stats_BS[1])
+        torch.testing.assert_close(tokens_BPD[1, index], expected_D)

@@ -1,55 +1,78 @@
+"""Architectures by name, and what a wrong one or a wrong config says."""
+
 import pytest
 import torch
 
 from trainables.errors import ConfigError
-from trainables.models import registry
-from trainables.models.mlp import MLP
+from trainables.models import budget, registry
+from trainables.models.budget import model_of
 from trainables.models.param_count import count
-from trainables.models.patchtst import PatchTST
-from trainables.schema import ModelShape
+from trainables.schema import DataShape, ModelSpec
 
-SHAPE = ModelShape(
-    name="patchtst",
-    width=16,
-    depth=1,
-    heads=2,
-    feed_forward=16,
-    n_features=5,
-    n_window_stats=10,
-    context=60,
-    patch=10,
-    channels="independent",
-    dropout=0.1,
-)
+SIZES = {"width": 16, "depth": 1, "heads": 2, "feed_forward": 16}
+DATA = DataShape(n_features=5, n_window_stats=10, context=60)
+NAMES = ("itransformer", "lstm", "mlp", "patchtst", "tsmixer")
 
 
-@pytest.mark.parametrize(("name", "model"), [("patchtst", PatchTST), ("mlp", MLP)])
-def test_a_name_gives_its_model(name, model):
-    assert isinstance(registry.build(SHAPE.model_copy(update={"name": name})), model)
+def patchtst(data=DATA, sizes=SIZES, **config):
+    return model_of(ModelSpec(channels="independent", **config), sizes, data)
+
+
+def test_what_ships_is_registered_like_anything_else():
+    shipped = [part for part in registry.ARCHITECTURES if part.source.shipped]
+    assert tuple(part.name for part in shipped) == NAMES
+    assert all(part.kind == "architecture" and part.version == 1 and len(part.source.sha256) == 64 for part in shipped)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(ConfigError, match=r"no architecture 'patchtts' is registered\n.*did you mean 'patchtst'\?"):
+        registry.ARCHITECTURES.get("patchtts")
 
 
 @pytest.mark.parametrize(
     ("change", "texts"),
     [
-        ({"patch": 7}, ["model.patch", "7 bars does not divide the context of 60 bars", "1, 2, 3, 4, 5, 6, 10, 12"]),
-        ({"heads": 3}, ["heads", "3 heads do not divide the width 16"]),
-        ({"n_window_stats": 11}, ["model.channels", "11 window stats", "5 channels", "mixed"]),
+        ({"patch": 7}, ["model.patch 7 does not divide task.context 60", "use one of 1, 2, 3, 4, 5, 6, 10, 12"]),
+        ({"patch": 61, "stride": 1}, ["patches of 61 bars every 1 do not end with the last of 60 bars"]),
+        ({"patch": 10, "stride": 7}, ["patches of 10 bars every 7", "multiple of model.stride"]),
+        ({"sizes": {**SIZES, "heads": 3}}, ["3 heads do not divide the width 16"]),
+        ({"sizes": {"width": 16}}, ["patchtst: shape.depth", "required"]),
+        ({"data": DATA.model_copy(update={"n_window_stats": 11})}, ["11 window stats", "5 channels", "mixed"]),
     ],
 )
+def test_what_cannot_be_built_is_refused_with_the_reason(change, texts):
+    with pytest.raises(ConfigError) as caught:
+        patchtst(**change)
+    assert all(text in str(caught.value) for text in texts), str(caught.value)
+
+
 @pytest.mark.parametrize("use", [registry.build, count])
-def test_a_shape_that_cannot_be_built_is_refused_with_its_mend(change, texts, use):
+def test_a_trial_of_another_version_is_refused(use):
+    with pytest.raises(ConfigError, match="'patchtst' version 2; registered is version 1"):
+        use(patchtst().model_copy(update={"version": 2}))
+
+
+def test_all_problems_of_a_config_are_reported_together():
+    part = registry.ARCHITECTURES.get("patchtst")
     with pytest.raises(ConfigError) as caught:
-        use(SHAPE.model_copy(update=change))
-    assert all(text in str(caught.value) for text in texts)
-    assert all(problem.mend for problem in caught.value.problems)
+        part.configure({"patch": 0, "channels": "both", "dropot": 0.1}, "model")
+    places = [problem.place for problem in caught.value.problems]
+    assert places == ["model.patch", "model.channels", "model.dropot"]
+    assert "did you mean 'dropout'" in str(caught.value)
 
 
-def test_all_problems_are_reported_together():
-    with pytest.raises(ConfigError) as caught:
-        registry.build(SHAPE.model_copy(update={"patch": 7, "heads": 3, "n_window_stats": 11}))
-    assert len(caught.value.problems) == 3
+def test_equal_models_have_equal_specifications():
+    assert patchtst(patch=10, stride=10) == patchtst() == patchtst(stride=None)
+    assert patchtst(patch=10, stride=5) != patchtst()
+    sizes = {"width": 16, "depth": 1, "feed_forward": 16}
+    one, other = (model_of(ModelSpec(name="mlp", patch=patch), sizes, DATA) for patch in (10, 7))
+    assert one == other, "patches are nothing to a perceptron"
 
 
-def test_a_perceptron_has_neither_patches_nor_heads():
-    shape = SHAPE.model_copy(update={"name": "mlp", "patch": 7, "heads": 3})
-    assert registry.build(shape)(torch.zeros(2, 60, 5), torch.zeros(2, 10)).shape == (2,)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("n_outputs", [1, 3])
+def test_every_architecture_gives_a_number_or_one_for_each_class(name, n_outputs):
+    data = DATA.model_copy(update={"n_outputs": n_outputs})
+    model = registry.build(budget.solve(20_000, spec=ModelSpec(name=name), data=data))
+    logits = model(torch.zeros(2, 60, 5), torch.zeros(2, 10))
+    assert logits.shape == ((2,) if n_outputs == 1 else (2, 3))

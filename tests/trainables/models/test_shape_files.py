@@ -2,6 +2,7 @@ import pytest
 
 from trainables.errors import BudgetError, ConfigError
 from trainables.models import shape_files
+from trainables.models.shapes import AttentionBlocks, Blocks
 
 GOOD = "width: 48, depth: 1, heads: 3, feed_forward: 310"
 
@@ -10,10 +11,9 @@ def test_entries_know_their_place(tmp_path):
     path = tmp_path / "50k.yaml"
     path.write_text(f"# mine\npatchtst: {{{GOOD}}}\nmlp:\n  width: 32\n  depth: 1\n  feed_forward: 176\n")
     entries = shape_files.load(path)
-    assert entries["patchtst"] == shape_files.Entry(
-        place=f"{path}:2: patchtst", width=48, depth=1, heads=3, feed_forward=310
-    )
-    assert entries["mlp"].heads == 1
+    shape = AttentionBlocks(width=48, depth=1, heads=3, feed_forward=310)
+    assert entries["patchtst"] == shape_files.Entry(place=f"{path}:2: patchtst", shape=shape)
+    assert entries["mlp"].shape == Blocks(width=32, depth=1, feed_forward=176)
 
 
 @pytest.mark.parametrize(
@@ -22,22 +22,42 @@ def test_entries_know_their_place(tmp_path):
         ("", 1, "is not a mapping"),
         ("- 1\n- 2", 1, "is not a mapping"),
         ("patchtst: 12", 1, "patchtst: is not a mapping"),
-        ("\npatchTST: {width: 8}", 2, "patchTST: unknown key\n    mend: did you mean patchtst?"),
-        ("forest: {width: 8}", 1, "forest: unknown key\n    mend: the keys are patchtst, mlp"),
-        (f"patchtst: {{{GOOD}, dept: 2}}", 1, "patchtst.dept: unknown key\n    mend: did you mean depth?"),
+        ("\npatchTST: {width: 8}", 2, "patchTST: unknown key\n    mend: did you mean 'patchtst'?"),
+        ("forest: {width: 8}", 1, "forest: unknown key\n    mend: known: itransformer, lstm, mlp, patchtst, tsmixer"),
+        (f"patchtst: {{{GOOD}, dept: 2}}", 1, "patchtst.dept: unknown key\n    mend: did you mean 'depth'?"),
         (f"patchtst: {{{GOOD}, depth: 2}}", 1, "patchtst.depth: is given twice"),
         ("patchtst:\n  width: 48\n  heads: 3\n", 2, "patchtst: depth, feed_forward missing"),
-        ("patchtst:\n  width: 48\n  depth: 1.5\n  heads: 3\n  feed_forward: 9\n", 3, "patchtst.depth: '1.5' is not a"),
-        ("patchtst:\n  width: '48'\n  depth: 1\n  heads: 3\n  feed_forward: 9\n", 2, "patchtst.width: '48' is not a"),
-        ("patchtst:\n  width: 48\n  depth: yes\n  heads: 3\n  feed_forward: 9\n", 3, "patchtst.depth: 'yes' is not a"),
-        ("patchtst:\n  width: 48\n  depth: 0\n  heads: 3\n  feed_forward: 9\n", 3, "patchtst.depth: '0' is not a"),
-        ("patchtst:\n  width: [48]\n  depth: 1\n  heads: 3\n  feed_forward: 9\n", 2, "patchtst.width: a list or a"),
+        (
+            "patchtst:\n  width: 48\n  depth: 1.5\n  heads: 3\n  feed_forward: 9\n",
+            3,
+            "patchtst.depth: Input should be a valid integer (got '1.5')",
+        ),
+        (
+            "patchtst:\n  width: '48'\n  depth: 1\n  heads: 3\n  feed_forward: 9\n",
+            2,
+            "patchtst.width: Input should be a valid integer (got '48')",
+        ),
+        (
+            "patchtst:\n  width: 48\n  depth: yes\n  heads: 3\n  feed_forward: 9\n",
+            3,
+            "patchtst.depth: Input should be a valid integer (got 'yes')",
+        ),
+        (
+            "patchtst:\n  width: 48\n  depth: 0\n  heads: 3\n  feed_forward: 9\n",
+            3,
+            "patchtst.depth: Input should be greater than or equal to 1 (got '0')",
+        ),
+        (
+            "patchtst:\n  width: [48]\n  depth: 1\n  heads: 3\n  feed_forward: 9\n",
+            2,
+            "patchtst.width: Input should be a valid integer (got a list or a mapping)",
+        ),
         (
             "patchtst:\n  width: 48\n  depth: 1\n  heads: 5\n  feed_forward: 9\n",
-            4,
+            2,
             "5 heads do not divide the width 48",
         ),
-        ("mlp: {width: 8, depth: 1, heads: 2, feed_forward: 9}", 1, "mlp.heads: a perceptron has no heads"),
+        ("mlp: {width: 8, depth: 1, heads: 2, feed_forward: 9}", 1, "mlp.heads: unknown key"),
         ("patchtst: {width: 48", 1, "is not YAML"),
         ("patchtst:\n\twidth: 48", 2, "is not YAML"),
         ("a: b: c", 1, "is not YAML"),
@@ -71,7 +91,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
 def test_a_yaml_file_cannot_make_objects(tmp_path):
     path = tmp_path / "50k.yaml"
     path.write_text("patchtst: {width: !!python/object/apply:os.getpid [], depth: 1, heads: 1, feed_forward: 1}")
-    with pytest.raises(ConfigError, match=r"patchtst.width: a list or a mapping is not a whole number"):
+    with pytest.raises(ConfigError, match=r"patchtst.width: Input should be a valid integer"):
         shape_files.load(path)
 
 

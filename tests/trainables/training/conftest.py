@@ -8,10 +8,12 @@ import torch
 
 from trainables.data import catalog, windows
 from trainables.data.windows import TrialData
+from trainables.models import budget
 from trainables.schema import (
+    DataShape,
     DataSpec,
     ExecutionRecord,
-    ModelShape,
+    ModelSpec,
     ResolvedData,
     ResolvedTraining,
     TaskSpec,
@@ -90,22 +92,15 @@ def data(make_data) -> TrialData:
 @pytest.fixture(scope="session")
 def make_spec(dataset, resolved) -> Callable[..., TrialSpec]:
     def make(*, kind="threshold", horizon=1, dropout=0.1, dtype="fp32", **training) -> TrialSpec:
-        shape = ModelShape(
-            name="patchtst",
-            width=16,
-            depth=1,
-            heads=2,
-            feed_forward=32,
-            n_features=len(dataset.features),
-            context=CONTEXT,
-            patch=10,
-            channels="mixed",
-            dropout=dropout,
+        model = budget.model_of(
+            ModelSpec.model_validate({"patch": 10, "dropout": dropout}),
+            {"width": 16, "depth": 1, "heads": 2, "feed_forward": 32},
+            DataShape(n_features=len(dataset.features), context=CONTEXT),
         )
         return TrialSpec(
             data=resolved,
             task=TaskSpec(kind=kind, horizon=horizon, context=CONTEXT),
-            model=shape,
+            model=model,
             training=TRAINING.model_copy(update=training),
             dtype=dtype,
         )

@@ -7,8 +7,8 @@ import torch
 
 from trainables.data import catalog, windows
 from trainables.errors import ConfigError
-from trainables.models import registry
-from trainables.schema import DataSpec, EarlyStopping, ExecutionRecord, TaskSpec
+from trainables.models import budget, registry
+from trainables.schema import DataSpec, EarlyStopping, ExecutionRecord, ModelSpec, TaskSpec
 from trainables.training.step import eval_step
 
 TIMES = {"train_seconds", "evaluation_seconds", "samples_per_second", "peak_bytes"}
@@ -272,8 +272,8 @@ def test_a_finished_trial_holds_no_memory(make_trainer, finish):
     assert not optimizer.state
 
 
-@pytest.mark.parametrize("name", ["patchtst", "mlp"])
-def test_two_assets_with_window_stats_train_with_either_model(
+@pytest.mark.parametrize("name", [part.name for part in registry.ARCHITECTURES])
+def test_two_assets_with_window_stats_train_with_every_model(
     name, data_root, resolved, make_spec, make_trainer, finish
 ):
     asked = DataSpec(source=("sp500", "nasdaq"), scaling="revin", fraction=0.3)
@@ -282,8 +282,9 @@ def test_two_assets_with_window_stats_train_with_either_model(
     update = {"content_sha256": entry.content_sha256, "assets": entry.assets, "scaling": "revin"}
     spec = make_spec()
     on = windows.build(both, resolved.model_copy(update=update), spec.task, torch.device("cpu"))
-    shape = spec.model.model_copy(update={"name": name, "n_window_stats": on.n_window_stats})
-    trainer = make_trainer(spec=spec.model_copy(update={"model": shape}), on=on)
+    shaped = spec.model.data.model_copy(update={"n_window_stats": on.n_window_stats})
+    model = budget.solve(20_000, spec=ModelSpec(name=name), data=shaped)
+    trainer = make_trainer(spec=spec.model_copy(update={"model": model}), on=on)
     rows = finish(trainer)
     assert rows[-1].values["train_loss"] < rows[0].values["train_loss"]
     predictions = trainer.predictions()
