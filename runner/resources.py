@@ -135,7 +135,7 @@ def _is_final(cell: Cell, view: LedgerView) -> bool:
 
 def _shape(cell: Cell) -> tuple[Any, ...]:
     """Cells of one shape are answered by one measurement, or nearly the same."""
-    return cell.spec.model, cell.spec.training.global_batch, cell.spec.training.epochs
+    return cell.spec.model.model_dump_json(), cell.spec.training.global_batch, cell.spec.training.epochs
 
 
 def _decided(cell: Cell, decision: Decision, execution: ExecutionSpec) -> Cell:
