@@ -17,7 +17,7 @@ BIN   := .venv/bin
 STAMP := .venv/lock.sha256
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-storage lock sweep plan debug probe thermal-demo report status doctor verify image docker-sweep docker-plan docker-debug docker-shell lint format typecheck test test-slow check chaos clean
+.PHONY: help setup setup-storage lock sweep plan debug probe thermal-demo report status doctor verify image docker-sweep docker-plan docker-debug docker-shell lint format typecheck test test-slow check chaos gpu-bench clean
 
 help: ## list all targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -112,6 +112,9 @@ check: lint typecheck test test-slow ## all that CI runs
 
 chaos: setup setup-storage ## sweeps through kills, full disks, hung workers, lost servers; half an hour
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+gpu-bench: setup ## what this product does on a GPU, in under seven minutes (docs/gpu.md)
+	@$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 clean: ## remove .venv and caches; runs/ and data/ stay
 	@rm -rf .venv .venv-s3 build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

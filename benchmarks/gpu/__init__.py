@@ -1,0 +1,1 @@
+"""What this product does on a GPU, measured in under seven minutes: see docs/gpu.md."""

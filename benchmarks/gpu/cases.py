@@ -1,0 +1,90 @@
+"""Trials to measure: the product's own models, on random windows."""
+
+import numpy as np
+import torch
+
+from trainables.data.splits import EffectiveSize
+from trainables.data.windows import SplitIndex, TrialData, Windows
+from trainables.models import budget
+from trainables.schema import (
+    Dtype,
+    ExecutionRecord,
+    ModelSpec,
+    ResolvedData,
+    ResolvedTraining,
+    SplitSpec,
+    TaskSpec,
+    TrainingSpec,
+    TrialSpec,
+    parse_budget,
+)
+
+CONTEXT, FEATURES, ROWS = 60, 20, 5000
+
+
+def trial_spec(size: str, *, batch: int, dtype: Dtype, dropout: float | None = None, epochs: int = 1) -> TrialSpec:
+    """A trial at a budget, with the shape that a sweep gives it."""
+    shape = budget.solve(parse_budget(size), spec=ModelSpec(), n_features=FEATURES, n_window_stats=0, context=CONTEXT)
+    if dropout is not None:
+        shape = shape.model_copy(update={"dropout": dropout})
+    training = TrainingSpec().model_dump() | {"global_batch": batch, "epochs": epochs, "lr": 1e-3, "seed": 0}
+    data = ResolvedData(
+        content_sha256="",
+        assets=("random",),
+        features=tuple(f"f{number}" for number in range(FEATURES)),
+        tier="a20",
+        timescale="daily",
+        representation="relative",
+        scaling="zscore",
+        splits=SplitSpec(),
+        fraction=1.0,
+    )
+    return TrialSpec(
+        data=data,
+        task=TaskSpec(context=CONTEXT),
+        model=shape,
+        training=ResolvedTraining.model_validate(training),
+        dtype=dtype,
+    )
+
+
+def record(spec: TrialSpec, device: torch.device, micro_batch: int) -> ExecutionRecord:
+    """How a trial is executed; checkpoints only when they are asked for."""
+    return ExecutionRecord(
+        micro_batch=micro_batch,
+        accumulation=-(-spec.training.global_batch // micro_batch),
+        threads=1,
+        device="cuda" if device.type == "cuda" else "cpu",
+        checkpoint_interval_s=3600.0,
+    )
+
+
+def trial_data(spec: TrialSpec, device: torch.device, n_train: int, n_other: int = 256) -> TrialData:
+    """Random windows with dates in their order; labels that the last bar tells."""
+    random = np.random.default_rng(0)
+    values = random.standard_normal((ROWS, FEATURES), dtype=np.float32)
+    values_TF = torch.from_numpy(values).to(device)
+
+    def split(first: int, count: int) -> Windows:
+        ends_N = first + np.arange(count) % (ROWS - first)
+        days_N = np.datetime64("2000-01-01", "ns") + ends_N * np.timedelta64(1, "D")
+        labels_N = (values[ends_N, 0] > 0).astype(np.float64)
+        index = SplitIndex(
+            ends_N=ends_N, labels_N=labels_N, dates_N=days_N, assets_N=np.full(count, "random"), bars_N=ends_N
+        )
+        return Windows(values_TF, index, spec.task.context)
+
+    train, validation, test = split(CONTEXT, n_train), split(3000, n_other), split(4000, n_other)
+    mean = float(train.labels_N.mean())
+    size = EffectiveSize(n_other, n_other // 2)
+    return TrialData(
+        train=train,
+        validation=validation,
+        test=test,
+        n_features=FEATURES,
+        n_window_stats=0,
+        effective={"train": size, "validation": size, "test": size},
+        label_mean=mean,
+        label_variance=mean * (1 - mean),
+        classes=True,
+    )
