@@ -4,11 +4,15 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 
+from typer.testing import CliRunner
+
 from runner import plan as planning
 from runner import sweepfile
+from runner.cli import app
 from runner.console import Console
 from runner.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, SweepStarted
 from runner.plan import Plan
+from trainables.data import sources
 
 Write = Callable[..., Path]
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,3 +129,14 @@ def test_the_shipped_sweeps_have_warnings_at_most(folder: Path) -> None:
 def test_sensors_that_are_required_stop_the_sweep(sweep_file: Write) -> None:
     plan = build(sweep_file(), "thermal.require_sensors=true")
     assert [finding.gate for finding in plan.errors] == ["temperature sensors"]
+
+
+def test_columns_that_are_not_used_are_named_by_plan_and_prepare(folder: Path, sweep_file: Write) -> None:
+    bars = sources.read("sp500").frame.assign(label=1.0)
+    bars.to_csv(folder / "own.csv", index=False)
+    path = sweep_file(("source: sp500", "source: own.csv"))
+    built = build(path)
+    assert "not used: 2 columns of own.csv: Adj Close, label" in shown(built)
+    assert built.as_dict()["unused_columns"] == {"own.csv": ["Adj Close", "label"]}
+    prepared = CliRunner().invoke(app, ["data", "prepare", str(path)])
+    assert "not used  2 columns of own.csv: Adj Close, label" in prepared.output

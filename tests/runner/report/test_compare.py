@@ -91,3 +91,27 @@ def test_the_command_prints_one_json_document(run, two) -> None:
     assert [one["name"] for one in document["runs"]] == ["a", "b"]
     assert document["questions"][0]["rows"][0]["cells"]["a"]["trials"] == 1
     assert CliRunner().invoke(app, ["compare", *(str(one.root) for one in paths)]).exit_code == 0
+
+
+def test_runs_that_ask_the_same_several_questions_are_comparable_in_each(run, two) -> None:
+    many = [run.cell("50k", threshold=t, axes={"task.threshold": t}, loss=t) for t in (0.01, 0.02)]
+    found = compare(two(many, [*many, run.cell("1m", threshold=0.02, axes={"task.threshold": 0.02}, loss=0.5)]))
+    assert found.comparable
+    assert [question.runs for question in found.questions] == [("a", "b")] * 2
+    assert [row.cells["a"].val_loss.value for question in found.questions for row in question.rows[:1]] == [0.01, 0.02]
+    partly = compare([run.at("c", many), run.at("d", many[:1])])
+    assert not partly.comparable
+    assert [question.runs for question in partly.questions] == [("c", "d"), ("c",)]
+
+
+def test_rows_on_different_windows_are_kept_apart(run, two) -> None:
+    """How bars are presented may shorten a split: then the losses of one size are not of the same windows."""
+    paths = two(run.grid(["50k"], loss=0.5), run.grid(["50k"], loss=0.4))
+    text = paths[1].ledger.read_text(encoding="utf-8")
+    assert text.count('"representation":"relative"') == 1
+    changed = text.replace('"representation":"relative"', '"representation":"raw"').replace(
+        '"n_val":693', '"n_val":700'
+    )
+    paths[1].ledger.write_text(changed, encoding="utf-8")
+    (question,) = compare(paths).questions
+    assert [(row.group, list(row.cells)) for row in question.rows] == [("693 windows", ["a"]), ("700 windows", ["b"])]

@@ -20,6 +20,7 @@ from matplotlib.colors import to_hex
 
 from runner import baselines, ledger, sweepfile
 from runner import plan as planning
+from runner.data_gates.rules import RULES
 from runner.ledger import AttemptStarted, CellEnded, CellRecorded, MetricsRecorded, SweepStarted
 from runner.paths import RunPaths
 from runner.plan import Plan
@@ -27,7 +28,8 @@ from runner.recorder import Recorder
 from runner.report import Report, build, drawing
 from runner.report.collect import Collected, collect
 from runner.report.contrasts import contrasts
-from runner.report.trials import Estimate, Trial
+from runner.report.page import OWN_RATE
+from runner.report.trials import Estimate, Trial, trials_of
 from runner.report.verdict import beside, verdicts
 from runner.tracking import fields
 from trainables.data import catalog
@@ -273,7 +275,7 @@ def test_calibration_and_learning_curves_are_those_of_their_panels(made: Made) -
 def recomputed(made: Made, place: Place, names: dict[str, list[str]], pairs: list[tuple[str, str]], split: str) -> Any:
     """Value, interval alone and joint half width of each pair: an independent two-level bootstrap."""
     known = {key: losses(made.predictions[key][split]) for keys in names.values() for key in keys}
-    n, repeats, random = len(next(iter(known.values()))), 2000, np.random.default_rng(99)
+    n, repeats, random = len(next(iter(known.values()))), 1000, np.random.default_rng(99)
     means = {name: np.mean([known[key] for key in keys], axis=0) for name, keys in names.items()}
     lengths = [optimal_block_length(means[a] - means[b])["circular"].iloc[0] for a, b in pairs]
     block = int(min(max(place[0], *np.ceil(lengths)), n // 3))
@@ -343,6 +345,32 @@ def test_every_sentence_follows_its_interval(made: Made) -> None:
             else:
                 assert value == pytest.approx(sizes["40k"] - sizes["20k"], abs=1e-4)
     assert min(words.values()) > 0, "both kinds of sentences are to be seen"
+
+
+def test_the_loss_at_the_splits_own_rate_is_shown_under_the_name_that_the_warning_gives(made: Made) -> None:
+    warning = next(rule.mend for rule in RULES if rule.key == "base_rate")
+    assert f"loss at the {OWN_RATE} (val_own_rate_loss)" in warning
+    table = made.report.markdown.read_text(encoding="utf-8").partition("## All trials")[2]
+    head, _, *rows = [line.split(" | ") for line in table.splitlines() if line.startswith("|")]
+    column = head.index(f"loss at the {OWN_RATE} (nats)")
+    shown = {row[0].strip("| `"): row[column] for row in rows if len(row) == len(head)}
+    for one in made.collected.baselines:
+        rate = made.predictions[one.key]["validation"]["label"].mean()
+        assert float(shown[one.key]) == pytest.approx(-rate * np.log(rate) - (1 - rate) * np.log(1 - rate), abs=6e-5)
+
+
+def test_figures_say_that_their_panels_ask_different_questions(made: Made) -> None:
+    text = made.report.markdown.read_text(encoding="utf-8")
+    assert text.count("ask different questions: compare within a panel.") == 2 + 2  # losses and heat maps, two each
+
+
+def test_a_cell_from_before_a_setting_was_an_axis_is_still_told_by_it(made: Made) -> None:
+    """A ledger holds a cell's labels as they were when it was first recorded."""
+    view = ledger.read(made.paths.ledger)
+    for key in made.collected.view.current_keys[:4]:
+        state = view.cells[key]
+        state.cell = state.cell.model_copy(update={"labels": {**state.cell.labels, "axes": {}}})
+    assert [trial.group for trial in trials_of(view)] == [trial.group for trial in made.collected.trials]
 
 
 def test_a_verdict_is_not_formed_by_the_baselines_of_another_question(made: Made) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainables.data import catalog, features
+from trainables.data import catalog, features, sources
+from trainables.data.dataset import unused_words
 from trainables.errors import DataError
 from trainables.schema import DataSpec
 
@@ -222,3 +223,19 @@ def test_loading_is_fast(root):
         catalog.load(entry, root)
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 0.3  # about 0.03 measured; every trial's worker pays it once
+
+
+def test_columns_that_nothing_is_read_from_are_named_in_the_entry(tmp_path):
+    bars = sources.read("sp500").frame.iloc[:400]
+    own = {f"own_{number}": np.arange(400.0) for number in range(300)}
+    wide = pd.concat([bars, pd.DataFrame({**own, "label": 1.0}, index=bars.index)], axis=1)
+    wide.to_csv(tmp_path / "wide.csv", index=False)
+    bars.drop(columns="Adj Close").to_csv(tmp_path / "bare.csv", index=False)
+    spec = DataSpec(source=(str(tmp_path / "wide.csv"), str(tmp_path / "bare.csv")), tier="ohlcv")
+    entry = catalog.prepare(spec, tmp_path / "data")
+    assert entry.unused_columns == {str(tmp_path / "wide.csv"): ("Adj Close", *own, "label")}
+    assert catalog.entries(tmp_path / "data")[entry.name] == entry
+    (words,) = unused_words(entry.unused_columns)
+    assert words.startswith(f"302 columns of {tmp_path / 'wide.csv'}: Adj Close, own_0, own_1, ")
+    assert words.endswith("own_10 and 290 more")
+    assert catalog.prepare(DataSpec(source=("goog",), tier="ohlcv"), tmp_path / "data").unused_columns == {}
