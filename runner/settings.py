@@ -1,7 +1,7 @@
 """The settings of a sweep and of this process: the only module that reads the environment.
 
 Precedence: command line (`--set`), environment (``ISOTHERM_*``, nested with ``__``), ``.env``, the sweep file,
-defaults.
+``MLFLOW_TRACKING_URI`` for the one key that it stands for, defaults.
 """
 
 import os
@@ -153,13 +153,14 @@ class SweepSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Command line, environment, .env, file: the first two arrive as the two halves of the initial arguments."""
+        """Command line, environment, .env, file: the first and the last are the two halves of the initial arguments."""
         given = init_settings.init_kwargs if isinstance(init_settings, InitSettingsSource) else {}
         return (
             InitSettingsSource(settings_cls, given.get("overrides", {})),
             env_settings,
             _KnownDotEnv(settings_cls),
             InitSettingsSource(settings_cls, given.get("file", {})),
+            InitSettingsSource(settings_cls, {"tracking": tracking_of_environment()}),
         )
 
     @field_validator("name")
@@ -222,6 +223,7 @@ class Secrets(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
 
     wandb_api_key: SecretStr | None = None
+    mlflow_tracking_uri: str | None = None  # no secret: the address that the credentials are for
     mlflow_tracking_username: str | None = None
     mlflow_tracking_password: SecretStr | None = None
     mlflow_tracking_token: SecretStr | None = None
@@ -231,6 +233,30 @@ class Secrets(BaseSettings):
     def _empty_is_absent(cls, value: object) -> object:
         """``WANDB_API_KEY=`` in a compose file means that there is no key."""
         return None if value == "" else value
+
+
+def tracking_of_environment() -> dict[str, Any]:
+    """What trackers' own variables say in place of defaults: MLflow's address."""
+    uri = Secrets().mlflow_tracking_uri
+    return {"mlflow": {"uri": uri}} if uri else {}
+
+
+class WandbEnvironment(BaseSettings):
+    """W&B's own switch, from the environment or ``.env``."""
+
+    model_config = SettingsConfigDict(env_prefix="WANDB_", env_file=".env", extra="ignore", frozen=True)
+
+    mode: str = ""
+
+    def limit(self, spec: WandbSpec | None) -> WandbSpec | None:
+        """W&B as far as WANDB_MODE allows it: the variable can keep data here, and never makes them leave.
+
+        A mode that is not known counts as ``offline``; so does ``dryrun``, W&B's former name for it.
+        """
+        if spec is None or self.mode == "disabled":
+            return None
+        allowed = self.mode in ("", "online", "run", "shared")
+        return spec if allowed else spec.model_copy(update={"mode": "offline"})
 
 
 def wandb_base_url() -> str:

@@ -186,6 +186,8 @@ def _place(file: ConfigFile, given: dict[str, Any], location: Location) -> str:
     for name in environment_names():
         if location and (name.upper() == variable or variable.startswith(name.upper() + "__")):
             return f"environment: {name}"
+    if location == ("tracking", "mlflow", "uri") and location not in file.lines:
+        return "environment: MLFLOW_TRACKING_URI"
     return file.place(location)
 
 

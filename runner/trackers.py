@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from runner import lock
 from runner.console import Console
 from runner.paths import RunPaths
-from runner.settings import Secrets, TrackingSpec
+from runner.settings import Secrets, TrackingSpec, WandbEnvironment
 from runner.tracking.tracker import TrackerReport, close_all
 from runner.tracking.tracker_callback import TrackerCallback
 from trainables.errors import LedgerError
@@ -28,10 +28,11 @@ def make(spec: TrackingSpec, paths: RunPaths) -> list[TrackerCallback]:
         from runner.tracking.mlflow_callback import MlflowCallback
 
         callbacks.append(MlflowCallback(spec.mlflow, secrets, paths))
-    if spec.wandb is not None:
+    wandb = WandbEnvironment().limit(spec.wandb)
+    if wandb is not None:
         from runner.tracking.wandb_callback import WandbCallback
 
-        callbacks.append(WandbCallback(spec.wandb, secrets, paths))
+        callbacks.append(WandbCallback(wandb, secrets, paths))
     return callbacks
 
 
