@@ -24,7 +24,8 @@ HEAD = """\
 Made from the code by `python docs/make_configuration.py`; a test keeps it true.
 
 A sweep is one YAML file. Precedence: `--set a.b=c` on the command line, `ISOTHERM_A__B` in the environment, the same in
-`.env`, the file, the defaults below. All problems are reported at once, each with file, line and key.
+`.env`, the file, the defaults below. `MLFLOW_TRACKING_URI` stands for the default of `tracking.mlflow.uri`. All
+problems are reported at once, each with file, line and key.
 
 A *rule of the size* is `{base: 1.0e-3, at: 2m, exponent: -0.15, source: where it is from}`: the value is
 `base * (budget / at) ** exponent`, with the budget as asked for. Axes of `grid` are `budget` (required), `horizon`
@@ -43,6 +44,15 @@ TAIL = """\
 From the environment or `.env` only, under these names; a sweep file that holds one is refused.
 
 {secrets}
+
+## Variables of the trackers
+
+From the environment or `.env`.
+
+- `MLFLOW_TRACKING_URI`: MLflow's address where neither the command line, `ISOTHERM_TRACKING__MLFLOW__URI` nor the sweep
+  file names one. Where another one wins, the sweep says so. User information in it is refused.
+- `WANDB_MODE`: `offline` keeps W&B's files on this host and `disabled` turns W&B off, whatever the sweep says and
+  whether there is a key or not. `online` changes nothing.
 
 Relative paths, `runs/` and `data/` resolve against the current directory.
 """
@@ -111,7 +121,7 @@ def document() -> str:
     for name, model in blocks("", SweepSettings):
         about = (model.__doc__ or "").strip().splitlines()[0]
         parts += [f"\n## `{name}`\n", f"{about}\n", table(model)]
-    secrets = "\n".join(f"- `{name.upper()}`" for name in Secrets.model_fields)
+    secrets = "\n".join(f"- `{name.upper()}`" for name in Secrets.model_fields if name != "mlflow_tracking_uri")
     return "\n".join(parts) + "\n" + TAIL.format(secrets=secrets)
 
 

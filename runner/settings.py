@@ -1,7 +1,7 @@
 """The settings of a sweep and of this process: the only module that reads the environment.
 
 Precedence: command line (`--set`), environment (``ISOTHERM_*``, nested with ``__``), ``.env``, the sweep file,
-defaults.
+``MLFLOW_TRACKING_URI`` for the one key that it stands for, defaults.
 """
 
 import os
@@ -51,7 +51,7 @@ class ProbeSpec(Spec):
     min_micro_batch: int = Field(1, ge=1, description="smallest micro-batch that `micro_batch: auto` may choose")
     max_micro_batch: int | None = Field(None, ge=1, description="largest one; null = the global batch")
     memory_limit: ByteSize | None = Field(None, description="such as 3GB or 3GiB; null = what the device has")
-    seconds_per_model: float = Field(8.0, gt=0, description="measuring time after which no larger size is begun; more before long training")
+    seconds_per_model: float = Field(8.0, gt=0, description="of measuring; then no larger size is begun")
     timeout_s: float = Field(60.0, gt=0, description="of the first step of one size, and of its measurement")
 
 
@@ -232,6 +232,7 @@ def layers(overrides: Mapping[str, Any], file: Mapping[str, Any], file_place: st
         Layer("the environment", EnvSettingsSource(SweepSettings)()),
         Layer(".env", _KnownDotEnv(SweepSettings)()),
         Layer(file_place, file, is_file=True),
+        Layer("the trackers' own variables", {"tracking": tracking_of_environment()}),
     ]
 
 
@@ -317,6 +318,30 @@ _TRACKERS_OWN = ("WANDB_API_KEY", *(f"MLFLOW_TRACKING_{one}" for one in ("URI", 
 def tracker_environment() -> dict[str, str]:
     """The environment of a tracker's process: without address and credentials, which it is given where they belong."""
     return {name: value for name, value in os.environ.items() if name not in _TRACKERS_OWN}
+
+
+def tracking_of_environment() -> dict[str, Any]:
+    """What trackers' own variables say in place of defaults: MLflow's address."""
+    uri = Secrets().mlflow_tracking_uri
+    return {"mlflow": {"uri": uri}} if uri else {}
+
+
+class WandbEnvironment(BaseSettings):
+    """W&B's own switch, from the environment or ``.env``."""
+
+    model_config = SettingsConfigDict(env_prefix="WANDB_", env_file=".env", extra="ignore", frozen=True)
+
+    mode: str = ""
+
+    def limit(self, spec: WandbSpec | None) -> WandbSpec | None:
+        """W&B as far as WANDB_MODE allows it: the variable can keep data here, and never makes them leave.
+
+        A mode that is not known counts as ``offline``; so does ``dryrun``, W&B's former name for it.
+        """
+        if spec is None or self.mode == "disabled":
+            return None
+        allowed = self.mode in ("", "online", "run", "shared")
+        return spec if allowed else spec.model_copy(update={"mode": "offline"})
 
 
 def wandb_base_url() -> str:

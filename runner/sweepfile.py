@@ -229,6 +229,8 @@ def _place(file: ConfigFile, given: dict[str, Any], location: Location) -> str:
     if location[:1] == ("grid",) and len(location) > 1:  # the file may spell the axis in its other way
         spellings = (location[1], axes.setting(str(location[1])))
         location = next((one for name in spellings if (one := ("grid", name, *location[2:])) in file.lines), location)
+    if location == ("tracking", "mlflow", "uri") and location not in file.lines:
+        return "environment: MLFLOW_TRACKING_URI"
     return file.place(location)
 
 

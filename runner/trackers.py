@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from runner import ledger, lock
 from runner.console import Console
 from runner.paths import RunPaths
-from runner.settings import MlflowSpec, Secrets, TrackingSpec
+from runner.settings import MlflowSpec, Secrets, TrackingSpec, WandbEnvironment
 from runner.tracking import addresses
 from runner.tracking.callbacks import MlflowCallback, TrackerCallback, WandbCallback
 from runner.tracking.tracker import TrackerReport, close_all
@@ -32,8 +32,8 @@ def make(spec: TrackingSpec, paths: RunPaths) -> list[TrackerCallback]:
     callbacks: list[TrackerCallback] = []
     if spec.mlflow is not None:
         callbacks.append(MlflowCallback(spec.mlflow.uri, spec.mlflow.experiment).of_sweep(secrets, paths))
-    if spec.wandb is not None:
-        wandb = spec.wandb
+    wandb = WandbEnvironment().limit(spec.wandb)
+    if wandb is not None:
         callbacks.append(WandbCallback(wandb.project, wandb.entity, wandb.mode).of_sweep(secrets, paths))
     return callbacks
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,71 @@ class HttpServer:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+class RawServer:
+    """A server that answers every connection with pieces of bytes, with a pause between them."""
+
+    def __init__(self, pieces: Callable[[], Iterator[bytes]], pause_s: float = 0.0) -> None:
+        self._pieces, self._pause_s = pieces, pause_s
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.asked = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        with connection:
+            connection.recv(65536)
+            self.asked += 1
+            try:
+                for piece in self._pieces():
+                    connection.sendall(piece)
+                    time.sleep(self._pause_s)
+            except OSError:
+                return
+
+    def close(self) -> None:
+        self._listening.close()
+
+
+def drip() -> Iterator[bytes]:
+    """An honest head, then a body that takes minutes."""
+    yield HEAD + b"Content-Length: 1000\r\n\r\n"
+    for _ in range(1000):
+        yield b"x"
+
+
+def drip_heads() -> Iterator[bytes]:
+    """A head that takes minutes."""
+    yield HEAD
+    for number in range(1000):
+        yield b"X-%d: y\r\n" % number
+
+
+def endless() -> Iterator[bytes]:
+    """A body without end."""
+    yield HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+    while True:
+        yield b"100000\r\n" + 0x100000 * b"x" + b"\r\n"
+
+
+def bomb() -> Iterator[bytes]:
+    """32 MB that unpack to 32 GB."""
+    member = gzip.compress(bytes(32 * 2**20))
+    yield HEAD + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % (1000 * len(member))
+    for _ in range(1000):
+        yield member
 
 
 def read_body(handler: BaseHTTPRequestHandler) -> bytes:

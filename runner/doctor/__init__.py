@@ -12,7 +12,10 @@ from trainables.errors import ConfigError, Problem
 __all__ = ["Finding", "Place", "as_dict", "examine", "refuse", "show"]
 
 # These take milliseconds and import neither torch nor pandas. Temperatures are a gate of the plan.
-_FAST: tuple[Callable[[Place], Iterator[Finding]], ...] = (storage.check, memory.check, ray_start.check, gpu.check)
+_FAST: tuple[Callable[[Place], Iterator[Finding]], ...] = (
+    *(storage.check, memory.check, ray_start.check, gpu.check),
+    trackers.check_variables,
+)
 _COLOURS = {"ok": "green", "warn": "yellow", "error": "red"}
 
 

@@ -7,12 +7,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from runner.paths import DATA, RUNS
 from runner.probe.devices import gpu_nodes
-from runner.settings import ProbeSpec, RayEnvironment, Secrets, SweepSettings, TrackingSpec, UserSettings
+from runner.settings import (
+    ProbeSpec,
+    RayEnvironment,
+    Secrets,
+    SweepSettings,
+    TrackingSpec,
+    UserSettings,
+    WandbEnvironment,
+    tracking_of_environment,
+)
 from runner.thermal.sensors.nvml import load_library
 from runner.thermal.spec import ThermalSpec
+from trainables.errors import ConfigError, Problem
 from trainables.schema import ExecutionSpec
+
+
+def _tracking() -> TrackingSpec:
+    try:
+        return TrackingSpec.model_validate(tracking_of_environment())
+    except ValidationError as error:
+        message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise ConfigError(Problem(place="environment: MLFLOW_TRACKING_URI", message=message)) from None
 
 
 @dataclass(frozen=True)
@@ -26,7 +46,7 @@ class Place:
     execution: ExecutionSpec = field(default_factory=ExecutionSpec)
     probe: ProbeSpec = field(default_factory=ProbeSpec)
     thermal: ThermalSpec = field(default_factory=ThermalSpec)
-    tracking: TrackingSpec = field(default_factory=TrackingSpec)
+    tracking: TrackingSpec = field(default_factory=_tracking)
     storage: str | None = None
     runs: Path = RUNS
     data: Path = DATA
@@ -36,6 +56,7 @@ class Place:
     root: Path = Path("/")
     ray: RayEnvironment = field(default_factory=RayEnvironment)
     secrets: Secrets = field(default_factory=Secrets)
+    wandb: WandbEnvironment = field(default_factory=WandbEnvironment)
     nvml: Callable[[], Any] = load_library
     cluster: bool = False
 

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from runner.doctor.finding import Finding, ok
 from runner.doctor.place import Place
+from runner.http_limits import limit_answers
 from runner.settings import wandb_base_url
 
 TIMEOUT_S = 5.0
@@ -33,10 +34,39 @@ class _Answer:
 
 def check(place: Place) -> Iterator[Finding]:
     """Ask each tracker that is on."""
+    limit_answers()
     if place.tracking.mlflow is not None:
         yield from _mlflow(place, place.tracking.mlflow.uri)
-    if place.tracking.wandb is not None:
-        yield from _wandb(place, place.tracking.wandb.mode)
+    wandb = place.wandb.limit(place.tracking.wandb)
+    if wandb is not None:
+        yield from _wandb(place, wandb.mode)
+
+
+def check_variables(place: Place) -> Iterator[Finding]:
+    """Name what trackers' own variables say, where that is not what the sweep does. Nobody is asked anything."""
+    named, mlflow = place.secrets.mlflow_tracking_uri, place.tracking.mlflow
+    if named and mlflow is not None and mlflow.uri != named:
+        yield Finding(
+            check="MLflow's address",
+            level="warn",
+            what=f"MLFLOW_TRACKING_URI is set, and tracking.mlflow.uri wins: {mlflow.uri or 'the database in runs/'}",
+            why="what is said for the sweep goes before what is said for all programs",
+            mend="take one of them away",
+        )
+    mode, wandb = place.wandb.mode, place.tracking.wandb
+    if wandb is None or place.wandb.limit(wandb) == wandb:
+        return
+    away = "off" if mode == "disabled" else "kept in files of the run's folder"
+    if mode in ("disabled", "dryrun", "offline") and wandb.mode == "auto":
+        yield ok("W&B's mode", f"WANDB_MODE is {mode}: W&B is {away}")
+        return
+    yield Finding(
+        check="W&B's mode",
+        level="warn",
+        what=f"WANDB_MODE is {mode!r}, tracking.wandb.mode is {wandb.mode}: W&B is {away}",
+        why="WANDB_MODE can keep data on this host, and whatever it does not know counts as offline",
+        mend="unset WANDB_MODE, or set tracking.wandb.mode to auto and WANDB_MODE to online, offline or disabled",
+    )
 
 
 def _mlflow(place: Place, uri: str | None) -> Iterator[Finding]:

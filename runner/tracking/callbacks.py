@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 from ray.tune import Callback
 
 from runner.paths import RUNS, RunPaths
-from runner.settings import MlflowSpec, Secrets, WandbSpec
+from runner.settings import MlflowSpec, Secrets, WandbEnvironment, WandbSpec
 from runner.tracking.experiment_ledger import ExperimentLedger
 from runner.tracking.mlflow_tracker import MlflowTarget
 from runner.tracking.tracker import Target, TrackerQueue, TrackerReport
@@ -203,5 +203,7 @@ class WandbCallback(TrackerCallback):
 
     def target(self, secrets: Secrets | None = None) -> Target:
         """Where W&B is."""
-        spec, secrets = self._spec, secrets or Secrets()
+        secrets = secrets or Secrets()
+        # Disabled by WANDB_MODE is offline here: what is recorded stays on this host.
+        spec = WandbEnvironment().limit(self._spec) or self._spec.model_copy(update={"mode": "offline"})
         return WandbTarget(mode=spec.mode, project=spec.project, entity=spec.entity, api_key=secrets.wandb_api_key)

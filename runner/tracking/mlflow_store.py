@@ -259,6 +259,7 @@ _EXPLANATIONS = (
         "it refuses these credentials",
         "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
     ),
+    (r"answer is longer than", "its answer is longer than that of any MLflow server", "look at what answers there"),
     (r"timed out|timeout exception", f"no answer within {HTTP_TIMEOUT_S} s", f"look at its load; {_LATER}"),
     (r"too many 5\d\d error|error code 5\d\d", "it answers with a server error", f"look at its log; {_LATER}"),
     (

@@ -48,8 +48,12 @@ class WandbTarget(Target):
         return self.mode == "online" or (self.mode == "auto" and self.api_key is not None)
 
     def environment(self) -> dict[str, str]:
-        """No connection to a W&B service of somebody else, and no reports about this process."""
-        return {"WANDB_SERVICE": "", "WANDB_ERROR_REPORTING": "false"}
+        """No connection to a W&B service of somebody else, and no reports about this process.
+
+        WANDB_MODE was looked at before; a value that W&B does not know, or an empty one, would end every run here.
+        """
+        mode = "online" if self.online else "offline"
+        return {"WANDB_SERVICE": "", "WANDB_ERROR_REPORTING": "false", "WANDB_MODE": mode}
 
     def working_folder(self, root: Path) -> Path:
         """Not next to a run: W&B takes settings, a server's address among them, from ``wandb/settings`` where it is."""

@@ -3,8 +3,11 @@
 It is given its job on standard input (secrets included, which is why not on the command line), then either the order
 to close (a number of seconds) or the end of the input, which means that the driver is gone. Standard output carries
 `Status` lines; whatever a tracking library prints goes to the run's ``logs``.
+
+Whatever a server does, the process ends soon after it was to end, and does not fill the host's memory.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -12,20 +15,26 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, TextIO
 
+import psutil
 from pydantic import Discriminator, TypeAdapter
 
+from runner.http_limits import limit_answers
 from runner.paths import RunPaths
 from runner.tracking.delivery import Delivery
 from runner.tracking.mlflow_tracker import MlflowTarget
-from runner.tracking.tracker import Status
+from runner.tracking.tracker import RESTART_CODE, Status
 from runner.tracking.wandb_tracker import WandbTarget
 
 POLL_S = 0.5  # how long a record may wait for the next look at the ledger
 ORPHANED_S = 5.0  # the driver is gone: what can be delivered soon is, then this process ends
+OVERTIME_S = 1.0  # for what is under way when the time to close is over
+MAX_BYTES = 2**30  # resident, with W&B's service; a tracker takes 150 to 350 MB
+WATCH_S = 0.25
 
 _TARGET: TypeAdapter[MlflowTarget | WandbTarget] = TypeAdapter(
     Annotated[MlflowTarget | WandbTarget, Discriminator("kind")]
@@ -59,8 +68,36 @@ class Orders:
         return max(0.0, self._deadline - time.monotonic())
 
 
+def _watch(orders: Orders, report: Callable[[Status], None]) -> None:
+    """End this process when its time is over, or its memory: a tracking library may wait or read for ever."""
+    process = psutil.Process()
+    while not (orders.given() and orders.left_s() <= 0.0):
+        if _resident(process) > MAX_BYTES:
+            report(Status(delivered=0, known=0, errors=(f"it took more than {MAX_BYTES // 2**20} MiB of memory",)))
+            _end(process, RESTART_CODE)
+        time.sleep(WATCH_S)
+    time.sleep(OVERTIME_S)
+    _end(process, 1)
+
+
+def _resident(process: psutil.Process) -> int:
+    total = 0
+    for one in (process, *process.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            total += one.memory_info().rss
+    return total
+
+
+def _end(process: psutil.Process, code: int) -> None:
+    for child in process.children(recursive=True):  # W&B's service
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    os._exit(code)
+
+
 def main() -> None:
     """Deliver until told to close."""
+    limit_answers()
     channel = _private_stdout()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # The driver decides when to end, and its end is noticed; a handler, unlike SIG_IGN, is not inherited.
@@ -79,6 +116,7 @@ def main() -> None:
         except OSError:
             logging.info("the driver no longer listens")
 
+    threading.Thread(target=_watch, args=(orders, report), name="watch", daemon=True).start()
     delivery = Delivery(target.build(paths), paths.ledger, report, target.secrets)
     delivery.turn(orders.given)
     while not orders.given(POLL_S):

@@ -106,6 +106,45 @@ def test_a_problem_in_the_environment_is_placed_there(sweep_file: Write, monkeyp
     assert "environment: ISOTHERM_TRANING__CLIP" in places
 
 
+@pytest.mark.parametrize(
+    ("append", "variables", "overrides", "uri"),
+    [
+        ("", {}, [], "http://everybody:5000"),
+        ("tracking: {wandb: null}\n", {}, [], "http://everybody:5000"),
+        ("tracking: {mlflow: {experiment: mine}}\n", {}, [], "http://everybody:5000"),
+        ("tracking: {mlflow: {uri: 'http://file:1'}}\n", {}, [], "http://file:1"),
+        ("tracking: {mlflow: {uri: null}}\n", {}, [], None),
+        ("tracking: {mlflow: null}\n", {}, [], "off"),
+        ("", {"ISOTHERM_TRACKING__MLFLOW__URI": "http://ours:1"}, [], "http://ours:1"),
+        ("", {}, ["tracking.mlflow.uri=http://line:1"], "http://line:1"),
+        ("", {}, ["tracking.mlflow=null"], "off"),
+    ],
+)
+def test_mlflows_own_variable_is_the_default_of_its_address(
+    sweep_file: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    append: str,
+    variables: dict[str, str],
+    overrides: list[str],
+    uri: str | None,
+) -> None:
+    for name, value in {"MLFLOW_TRACKING_URI": "http://everybody:5000", **variables}.items():
+        monkeypatch.setenv(name, value)
+    tracking = sweepfile.load(sweep_file(append=append), overrides).settings.tracking
+    assert (tracking.mlflow.uri if tracking.mlflow else "off") == uri
+    assert sweepfile.load(sweep_file(append=append), overrides, tracking=False).settings.tracking.mlflow is None
+
+
+def test_mlflows_own_variable_with_a_password_is_refused(sweep_file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@h:5000")
+    with pytest.raises(ConfigError) as caught:
+        sweepfile.load(sweep_file())
+    [problem] = caught.value.problems
+    assert problem.place == "environment: MLFLOW_TRACKING_URI"
+    assert "hunter2" not in str(caught.value)
+    sweepfile.load(sweep_file(), tracking=False)  # who tracks nothing does not mind
+
+
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "sentinel-value")
     secrets = Secrets()

@@ -3,14 +3,17 @@
 import base64
 import json
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from runner.doctor import trackers
-from runner.settings import Secrets, TrackingSpec
+from runner.settings import Secrets, TrackingSpec, WandbEnvironment
+from tests.servers import RawServer, drip, drip_heads
 
 GOOD = "Basic " + base64.b64encode(b"ann:word").decode()
 GOOD_KEY = "Basic " + base64.b64encode(b"api:key").decode()
@@ -79,6 +82,17 @@ def test_a_server_that_is_not_there(one: Any) -> None:
     assert "isotherm sync" in found.why
 
 
+@pytest.mark.parametrize("pieces", [drip, drip_heads])
+def test_a_server_that_answers_a_byte_at_a_time(one: Any, monkeypatch: pytest.MonkeyPatch, pieces: Any) -> None:
+    monkeypatch.setattr(trackers, "TIMEOUT_S", 1.0)
+    slow = RawServer(pieces, 0.1)
+    began = time.monotonic()
+    found = one(trackers.check, "MLflow", tracking=tracking(slow.url))
+    assert time.monotonic() - began < 10
+    assert "timed out" in found.what
+    slow.close()
+
+
 def test_wandb(one: Any, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_BASE_URL", server)
     online = tracking(mode="online")
@@ -92,6 +106,35 @@ def test_wandb(one: Any, server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "another" not in f"{found}"
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     assert "refused" in one(trackers.check, "W&B", tracking=online, secrets=good).what
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled", "dryrun", "ofline"])
+@pytest.mark.parametrize("asked", ["auto", "online"])
+def test_wandb_is_not_asked_where_its_own_switch_is_off(
+    place: Any, server: str, monkeypatch: pytest.MonkeyPatch, mode: str, asked: str
+) -> None:
+    monkeypatch.setenv("WANDB_BASE_URL", server)
+    monkeypatch.setattr(trackers, "_ask", lambda *_: pytest.fail("somebody was asked"))
+    here = replace(
+        place,
+        tracking=tracking(mode=asked),
+        wandb=WandbEnvironment(mode=mode),
+        secrets=Secrets.model_validate({"wandb_api_key": "key"}),
+    )
+    assert {finding.level for finding in trackers.check(here)} == {"ok"}
+    [said] = trackers.check_variables(here)
+    assert mode in said.what
+    assert said.level == ("ok" if asked == "auto" and mode != "ofline" else "warn")
+
+
+def test_an_address_that_does_not_win_is_named(one: Any, place: Any) -> None:
+    secrets = Secrets.model_validate({"mlflow_tracking_uri": "http://everybody:5000"})
+    found = one(trackers.check_variables, "MLflow's address", tracking=tracking("http://127.0.0.1:9"), secrets=secrets)
+    assert found.level == "warn"
+    assert "http://127.0.0.1:9" in found.what
+    same = replace(place, tracking=tracking("http://everybody:5000"), secrets=secrets)
+    assert not list(trackers.check_variables(same))
+    assert not list(trackers.check_variables(place))
 
 
 def test_a_clock_that_differs(one: Any, server: str, monkeypatch: pytest.MonkeyPatch) -> None:

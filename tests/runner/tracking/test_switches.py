@@ -1,0 +1,48 @@
+"""W&B's own switch, WANDB_MODE: with a key set, nobody is connected to."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner import trackers
+from runner.settings import TrackingSpec, WandbEnvironment, WandbSpec
+from tests.servers import WandbServer
+
+
+@pytest.mark.parametrize("mode", ["", "online", "offline", "disabled", "Offline"])
+@pytest.mark.parametrize("asked", ["auto", "online"])
+def test_a_key_does_not_overrule_the_switch(
+    story: Any, http_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str, asked: str
+) -> None:
+    seen: list[str] = []
+    wandb = WandbServer()
+
+    def answer(method: str, path: str, headers: Any, body: bytes) -> tuple[int, bytes]:
+        seen.append(path)
+        return wandb.answer(method, path, headers, body)
+
+    monkeypatch.setenv("WANDB_BASE_URL", http_server(answer).url)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_API_KEY", 40 * "k")
+    monkeypatch.setenv("WANDB_MODE", mode)
+    story.whole()
+    started = trackers.make(TrackingSpec(mlflow=None, wandb=WandbSpec(mode=asked)), story.paths)
+    for callback in started:
+        callback.queue.start()
+    reports = trackers.close(started, 40)
+    wandb.http.close()
+    may_leave = mode in ("", "online")
+    assert bool(seen) == may_leave, seen
+    assert bool(reports) == (mode != "disabled")
+    assert all(report.pending == 0 for report in reports), reports
+    assert bool(list(story.paths.wandb.glob("offline-run-*"))) == (mode in ("offline", "Offline"))
+
+
+def test_the_switch_only_ever_keeps_data_here() -> None:
+    offline = WandbSpec(mode="offline")
+    for mode in ("", "online", "shared", "offline", "dryrun", "anything"):
+        assert WandbEnvironment(mode=mode).limit(offline) == offline
+    assert WandbEnvironment(mode="disabled").limit(offline) is None
+    assert WandbEnvironment(mode="online").limit(None) is None
