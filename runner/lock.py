@@ -10,11 +10,19 @@ from filelock import FileLock, Timeout
 
 from runner.paths import RunPaths
 from trainables.errors import ConfigError, Problem
-from trainables.files import replace_text
+from trainables.files import read_json, replace_text
 
 
 class HeldError(ConfigError):
     """Another process writes to the run."""
+
+
+def _owner(paths: RunPaths) -> str:
+    try:
+        first = read_json(paths.owner, max_bytes=10_000)
+        return f"process {int(first['pid'])}, since {str(first['since'])[:32]}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "process ?, since ?"
 
 
 @contextmanager
@@ -32,11 +40,10 @@ def held(paths: RunPaths) -> Iterator[None]:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         replace_text(paths.owner, json.dumps({"pid": os.getpid(), "since": now}))
     except Timeout:
-        first = json.loads(paths.owner.read_text()) if paths.owner.exists() else {}
         raise HeldError(
             Problem(
                 place=str(paths.root),
-                message=f"another sweep writes here: process {first.get('pid', '?')}, since {first.get('since', '?')}",
+                message=f"another sweep writes here: {_owner(paths)}",
                 mend="wait for it, stop it, or give this sweep another name",
             )
         ) from None
