@@ -11,11 +11,19 @@ from filelock import FileLock, Timeout
 from runner import ledger
 from runner.paths import RunPaths
 from trainables.errors import ConfigError, Problem
-from trainables.files import replace_text
+from trainables.files import read_json, replace_text
 
 
 class HeldError(ConfigError):
     """Another process writes to the run."""
+
+
+def _owner(paths: RunPaths) -> str:
+    try:
+        first = read_json(paths.owner, max_bytes=10_000)
+        return f"process {int(first['pid'])}, since {str(first['since'])[:32]}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "process ?, since ?"
 
 
 @contextmanager
@@ -38,11 +46,10 @@ def held(paths: RunPaths) -> Iterator[None]:
         replace_text(paths.owner, json.dumps({"pid": os.getpid(), "since": now}))
     except Timeout:
         lock.release()
-        first = json.loads(paths.owner.read_text()) if paths.owner.exists() else {}
         raise HeldError(
             Problem(
                 place=str(paths.root),
-                message=f"another sweep writes here: process {first.get('pid', '?')}, since {first.get('since', '?')}",
+                message=f"another sweep writes here: {_owner(paths)}",
                 mend="wait for it, stop it, or give this sweep another name",
             )
         ) from None

@@ -196,10 +196,9 @@ def read_bytes(path: Path, max_bytes: int) -> bytes:
         found = os.fstat(handle.fileno())
         if not stat.S_ISREG(found.st_mode):
             raise ValueError("it is no regular file")
-        data = handle.read(min(max_bytes, found.st_size) + 1)  # it allocates what it is asked for
-    if len(data) > max_bytes:
-        raise ValueError(f"it has more than {max_bytes:,} bytes")
-    return data
+        if found.st_size > max_bytes:
+            raise ValueError(f"it has {found.st_size:,} bytes, more than {max_bytes:,}")
+        return handle.read()
 
 
 def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
