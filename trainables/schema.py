@@ -32,7 +32,7 @@ Dtype = Literal["bf16", "fp32"]
 KEY_LENGTH = 12
 BUDGET_TOLERANCE = 0.02  # design: actual parameters are within 2 % of the budget
 COLLAPSED_SPREAD = 0.01  # design: standard deviation of the probability; in regression, over that of the target
-SPEC_FORMAT = 1  # raise it when the meaning of a field changes: old results then get new keys
+SPEC_FORMAT = 2  # raise it when the meaning of a field changes: old results then get new keys
 _SUFFIX = {"k": 10**3, "m": 10**6, "b": 10**9}
 
 
