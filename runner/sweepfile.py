@@ -3,7 +3,7 @@
 import difflib
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,16 @@ from pydantic_settings import SettingsError
 from runner.configfile import ConfigFile, Location, read
 from runner.settings import PREFIX, SweepSettings, UserSettings, environment_names
 from trainables.errors import ConfigError, Problem
-from trainables.schema import DataSpec, ModelSpec, Spec, TaskSpec, TrainingSpec, parse_budget
+from trainables.schema import (
+    SELECTION,
+    DataSpec,
+    ModelSpec,
+    Spec,
+    TaskSpec,
+    TrainingSpec,
+    chooses_epoch,
+    parse_budget,
+)
 
 # Grid axes with names of their own, and the setting that each stands for.
 AXIS_ALIASES = {"horizon": "task.horizon", "seed": "training.seed", "data_fraction": "data.fraction"}
@@ -77,7 +86,7 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True) ->
             variants.append(found)
     if problems:
         raise ConfigError(problems)
-    return Sweep(settings=settings, file=file, variants=tuple(variants))
+    return Sweep(settings=settings, file=file, variants=_with_selection(variants))
 
 
 def _by_line(problem: Problem) -> tuple[str, int]:
@@ -208,7 +217,7 @@ def _variants(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) 
                 _set(blocks, AXIS_ALIASES.get(axis, axis), value)
         try:
             built = {name: model.model_validate(blocks[name]) for name, model in AXIS_BLOCKS.items()}
-            _check_together(built["task"], built["model"])  # type: ignore[arg-type]
+            _check_together(**built)  # type: ignore[arg-type]
         except ValidationError as error:
             found = _in_combination(file, given, chosen, str(error.errors()[0]["msg"]).removeprefix("Value error, "))
         except ValueError as error:
@@ -226,12 +235,33 @@ def _in_combination(file: ConfigFile, given: dict[str, Any], chosen: dict[str, A
     return Problem(place=_place(file, given, ("grid",)), message=message, mend=f"first seen at {labels}")
 
 
-def _check_together(task: TaskSpec, model: ModelSpec) -> None:
+def _check_together(data: DataSpec, task: TaskSpec, model: ModelSpec, training: TrainingSpec) -> None:
+    if data.splits.selection == 0 and chooses_epoch(training):
+        raise ValueError(
+            "training.judged_epoch: best and training.early_stopping choose an epoch on a part of validation that "
+            "judges nothing; data.splits.selection, its share, must be above 0"
+        )
     if model.name == "patchtst" and task.context % model.patch:
         divisors = [str(size) for size in range(1, task.context + 1) if task.context % size == 0]
         raise ValueError(
             f"model.patch {model.patch} does not divide task.context {task.context}; use one of {', '.join(divisors)}"
         )
+
+
+def _with_selection(variants: list[Variant]) -> tuple[Variant, ...]:
+    """Fill in `data.splits.selection` where it is not given, so that one sweep's trials are judged on equal windows."""
+    share = SELECTION if any(chooses_epoch(variant.training) for variant in variants) else 0.0
+    return tuple(
+        variant
+        if variant.data.splits.selection is not None
+        else replace(
+            variant,
+            data=variant.data.model_copy(
+                update={"splits": variant.data.splits.model_copy(update={"selection": share})}
+            ),
+        )
+        for variant in variants
+    )
 
 
 def _axis_problems(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) -> Iterator[Problem]:

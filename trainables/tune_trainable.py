@@ -162,8 +162,8 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
             outcome = trainer.result()
             with replacing(self._job.predictions) as aside:
                 trainer.predictions().to_parquet(aside, index=False)
-            if self._store is not None and trainer.best_weights is not None:
-                self._store.keep_best(trainer.best_weights, step=outcome.steps, spec=self._job.spec)
+            if self._store is not None and trainer.judged_weights is not None:
+                self._store.keep_best(trainer.judged_weights, step=outcome.steps, spec=self._job.spec)
             result |= answers.ended(outcome.status, outcome.columns())
         elif report.action is Action.STOP and report.saved:
             result |= answers.ended("thermal_stop", answers.stopped(report, gate.reason))

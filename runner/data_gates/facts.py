@@ -101,7 +101,7 @@ def examine(dataset: Dataset, index: WindowIndex, how: Scaling) -> Facts:
     return Facts(
         horizon=index.task.horizon,
         classes=index.task.kind != "regression",
-        splits={name: _split(index, name) for name in SPLITS},
+        splits={name: _split(index, name) for name in index.splits},
         overlaps=_overlaps(index, dates_T),
         gaps=tuple(_gaps(dataset, index, dates_T)),
         inputs=_inputs(index, how) if complete else None,
@@ -129,13 +129,15 @@ def _day(moment: np.datetime64) -> date:
 def _overlaps(index: WindowIndex, dates_T: npt.NDArray[np.datetime64]) -> int:
     """Counted from dates, not from the positions that the splits were made of: a check of the purge, not its echo."""
     context, horizon = index.task.context, index.task.horizon
+    names = [name for name, part in index.splits.items() if len(part)]
     count = 0
-    for number, name in enumerate(SPLITS):
-        ends_N = index.splits[name].ends_N
-        later = [index.splits[other] for other in SPLITS[number + 1 :] if len(index.splits[other])]
-        if len(ends_N) and later:
-            first = min(dates_T[part.ends_N - context + 1].min() for part in later)
-            count += int(np.count_nonzero(dates_T[ends_N + horizon] >= first))
+    for number, name in enumerate(names[:-1]):
+        firsts = []
+        for later in names[number + 1 :]:
+            # what chooses an epoch must share no label with what judges it; its context is known by then
+            back = -1 if (name, later) == ("selection", "validation") else context - 1
+            firsts.append(dates_T[index.splits[later].ends_N - back].min())
+        count += int(np.count_nonzero(dates_T[index.splits[name].ends_N + horizon] >= min(firsts)))
     return count
 
 

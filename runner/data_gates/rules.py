@@ -47,10 +47,11 @@ class Rule:
 
 
 def shortfall(facts: Facts) -> Breach | None:
-    """Validation or test with fewer effective samples than can decide anything."""
+    """Selection, validation or test with fewer effective samples than can decide anything."""
     found: Breach | None = None
-    for split in SPLITS[1:]:
-        size = facts.splits[split]
+    for split, size in facts.splits.items():
+        if split == "train":
+            continue
         number, limit, what = size.effective, MIN_EFFECTIVE, "effective samples"
         if number >= limit and size.effective_rarer is not None:
             number, limit, what = (

@@ -44,7 +44,7 @@ class CellRecorded(Record):
     labels: dict[str, Any]  # budget, model, horizon, tier, timescale, data_fraction, seed, and further axes
     n_params: int | None = None
     n_params_non_embedding: int | None = None
-    sizes: dict[str, int | None]  # n_train, n_val, n_test, n_val_effective
+    sizes: dict[str, int | None]  # n_train, n_selection, n_val, n_test, n_val_effective
     spec: dict[str, Any]
 
 
