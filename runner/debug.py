@@ -19,7 +19,7 @@ from runner.thermal.gate import ThermalGate
 from runner.thermal.local_gate import LocalGovernor, cuda_uuid
 from runner.thermal.spec import ThermalSpec
 from trainables.data import catalog, windows
-from trainables.data.windows import TrialData, Windows
+from trainables.data.windows import TrialData
 from trainables.errors import ConfigError, InfeasibleError, Problem
 from trainables.schema import TrialSpec, parse_budget
 from trainables.training.gate import Action, NullGate
@@ -144,8 +144,10 @@ def _show_cell(cell: Cell, data: TrialData, console: Console) -> None:
     counts, model, record = cell.counts, cell.spec.model, cell.record
     console.print(f"trial {cell.key} ({cell.name}) on {record.device}, {cell.spec.dtype}", highlight=False)
     table = Table("split", "windows", "from", "to", "effective samples", "mean label", title="data")
-    parts: dict[str, Windows] = {"train": data.train, "validation": data.validation, "test": data.test}
+    parts = {"train": data.train, "selection": data.selection, "validation": data.validation, "test": data.test}
     for name, part in parts.items():
+        if part is None:
+            continue
         first, last = (str(day)[:10] for day in (part.dates_N.min(), part.dates_N.max()))
         effective = str(data.effective[name].total)  # type: ignore[index]
         table.add_row(name, f"{len(part):,}", first, last, effective, f"{part.labels_N.mean().item():.4f}")

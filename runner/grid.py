@@ -45,7 +45,7 @@ class Cell:
         labels: label columns of the results table.
         axes: further grid axes with dotted names, and their values.
         target: parameters asked for.
-        sizes: ``n_train, n_val, n_test`` in windows and ``n_val_effective``.
+        sizes: ``n_train, n_selection, n_val, n_test`` in windows and ``n_val_effective``.
         facts: what the checks of the data look at; one object for all cells of one data set and task.
         parts: what the ledger keeps of the registered parts that the trial is made of.
         infeasible: why the cell cannot be run honestly, or empty.
@@ -183,6 +183,7 @@ def _sizes(facts: Facts) -> dict[str, int | None]:
     splits = facts.splits
     return {
         "n_train": splits["train"].n_windows,
+        "n_selection": splits["selection"].n_windows if "selection" in splits else 0,
         "n_val": splits["validation"].n_windows,
         "n_test": splits["test"].n_windows,
         "n_val_effective": splits["validation"].effective,

@@ -220,7 +220,8 @@ def trial_seconds(cell: Cell) -> float | None:
     training = cell.spec.training
     batch = min(training.global_batch, n_train)
     steps = training.epochs * (n_train // batch)
-    evaluated = training.epochs * (cell.sizes["n_val"] or 0) + (cell.sizes["n_test"] or 0) + n_train
+    validation = (cell.sizes["n_selection"] or 0) + (cell.sizes["n_val"] or 0)
+    evaluated = training.epochs * validation + (cell.sizes["n_test"] or 0) + n_train
     return TRIAL_START_S + measured.seconds_per_step * (steps + EVALUATION_SHARE * evaluated / batch)
 
 

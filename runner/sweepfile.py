@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,18 @@ from runner.settings import (
     merged,
 )
 from trainables.errors import ConfigError, Problem, nearest
-from trainables.schema import MAX_BATCH, DataSpec, ModelSpec, SizeRule, Spec, TaskSpec, TrainingSpec, parse_budget
+from trainables.schema import (
+    MAX_BATCH,
+    SELECTION,
+    DataSpec,
+    ModelSpec,
+    SizeRule,
+    Spec,
+    TaskSpec,
+    TrainingSpec,
+    chooses_epoch,
+    parse_budget,
+)
 
 AXIS_BLOCKS: dict[str, type[Spec]] = {"data": DataSpec, "task": TaskSpec, "model": ModelSpec, "training": TrainingSpec}
 MAX_AXES = 20
@@ -104,7 +115,7 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True, pl
             variants.append(found)
     if problems:
         raise ConfigError(problems)
-    return Sweep(settings=settings, file=file, variants=tuple(variants), notices=resolved.notices)
+    return Sweep(settings=settings, file=file, variants=_with_selection(variants), notices=resolved.notices)
 
 
 def _readable(file: ConfigFile, given: dict[str, Any]) -> SweepSettings:
@@ -258,6 +269,7 @@ def _variants(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) 
             built = {name: model.model_validate(blocks[name]) for name, model in AXIS_BLOCKS.items()}
             parts.check(built["model"], built["task"])  # type: ignore[arg-type]
             _check_rules(built["training"], chosen["budget"])  # type: ignore[arg-type]
+            _check_choice(built["data"], built["training"])  # type: ignore[arg-type]
         except ValidationError as error:
             found = _in_combination(file, given, chosen, str(error.errors()[0]["msg"]).removeprefix("Value error, "))
         except ConfigError as error:
@@ -291,6 +303,30 @@ def _size_problem(grid: dict[str, list[Any]], place: str) -> Problem | None:
     size = f"{cells} cells" if cells < 10**12 else f"about 10^{round(math.log10(cells))} cells"
     message = f"{len(grid)} axes make {size}; {MAX_AXES} axes and {MAX_CELLS} cells are the most"
     return Problem(place=place, message=message, mend="split it into several sweeps")
+
+
+def _check_choice(data: DataSpec, training: TrainingSpec) -> None:
+    if data.splits.selection == 0 and chooses_epoch(training):
+        raise ValueError(
+            "training.judged_epoch: best and training.early_stopping choose an epoch on a part of validation that "
+            "judges nothing; data.splits.selection, its share, must be above 0"
+        )
+
+
+def _with_selection(variants: list[Variant]) -> tuple[Variant, ...]:
+    """Fill in `data.splits.selection` where it is not given, so that one sweep's trials are judged on equal windows."""
+    share = SELECTION if any(chooses_epoch(variant.training) for variant in variants) else 0.0
+    return tuple(
+        variant
+        if variant.data.splits.selection is not None
+        else replace(
+            variant,
+            data=variant.data.model_copy(
+                update={"splits": variant.data.splits.model_copy(update={"selection": share})}
+            ),
+        )
+        for variant in variants
+    )
 
 
 def _axis_problems(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) -> Iterator[Problem]:

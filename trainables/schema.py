@@ -28,14 +28,16 @@ Representation = Literal["relative", "raw"]
 Scaling = Literal["zscore", "revin", "none"]
 TaskKind = Literal["threshold", "direction", "regression"]
 Dtype = Literal["bf16", "fp32"]
+JudgedEpoch = Literal["last", "best"]
 
 KEY_LENGTH = 12
 BUDGET_TOLERANCE = 0.02  # design: actual parameters are within 2 % of the budget
 COLLAPSED_SPREAD = 0.01  # design: standard deviation of the probability; in regression, over that of the target
-SPEC_FORMAT = 1  # raise it when the meaning of a field changes: old results then get new keys
 MAX_BUDGET = 10**13  # ten times the largest model that was ever published; the search for its shape takes a moment
 MAX_BATCH = 2**31 - 1  # windows
 MAX_THREADS = 1024  # of one trial; more make OpenMP end its process
+SELECTION = 1 / 3  # share of validation that chooses epochs where one is chosen and nothing else is said
+SPEC_FORMAT = 2  # raise it when the meaning of a field changes: old results then get new keys
 _SUFFIX = {"k": 10**3, "m": 10**6, "b": 10**9}
 
 
@@ -92,6 +94,13 @@ class SplitSpec(Spec):
     embargo: int = Field(0, ge=0, le=10**9, description="bars left out at the start of validation and of test")
     folds: int = Field(1, ge=1, le=20, description="walk-forward folds")
     fold: int = Field(0, ge=0, description="which fold, counted from 0")
+    selection: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="first part of validation, as a share, on which epochs are chosen and nothing is judged; "
+        "null = 1/3 where a trial of the sweep chooses one, else 0",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -210,9 +219,9 @@ class SizeRule(Spec):
 
 
 class EarlyStopping(Spec):
-    """End a trial when its validation metric has not improved by `min_delta` for `patience` epochs."""
+    """End a trial when its metric on the selection part of validation has not improved for `patience` epochs."""
 
-    metric: Literal["val_loss", "val_auc"] = Field("val_loss", description="also chooses the best epoch")
+    metric: Literal["val_loss", "val_auc"] = Field("val_loss", description="also chooses with judged_epoch: best")
     patience: int = Field(10, ge=1, description="epochs")
     min_delta: float = Field(0.001, ge=0, description="smaller gains do not count")
 
@@ -236,6 +245,9 @@ class TrainingSpec(Spec):
     """How a model is optimized, as asked: numbers or rules of the size."""
 
     epochs: int = Field(8, ge=1, le=1_000_000, description="passes over the training windows, whole batches only")
+    judged_epoch: JudgedEpoch = Field(
+        "last", description="whose weights are judged: last, or best on the selection part of validation"
+    )
     global_batch: CountOrRule = Field(128, description="windows per optimizer step")
     lr: RateOrRule = Field(1e-3, description="peak learning rate, or a rule of the size")
     weight_decay: DecayOrRule = Field(0.01, description="of weight matrices (AdamW), or a rule of the size")
@@ -246,6 +258,11 @@ class TrainingSpec(Spec):
     class_weight: Literal["none", "balanced"] = Field("none", description="weights of the classes in the loss")
     early_stopping: EarlyStopping | None = Field(None, description="end a trial that no longer improves")
     seed: int = Field(0, ge=0, lt=2**31, description="a whole number; usually a grid axis")
+
+
+def chooses_epoch(training: "TrainingSpec | ResolvedTraining") -> bool:
+    """Whether validation decides which epoch's weights are judged, or when training ends."""
+    return training.judged_epoch == "best" or training.early_stopping is not None
 
 
 class ExecutionSpec(Spec):
@@ -313,6 +330,7 @@ class ResolvedTraining(Spec):
     """How a model is optimized, in numbers."""
 
     epochs: int
+    judged_epoch: JudgedEpoch = "last"
     global_batch: int
     lr: float
     weight_decay: float
@@ -334,6 +352,12 @@ class TrialSpec(Spec):
     model: ResolvedModel
     training: ResolvedTraining
     dtype: Dtype
+
+    @model_validator(mode="after")
+    def _chooses_apart(self) -> Self:
+        if chooses_epoch(self.training) and not self.data.splits.selection:
+            raise ValueError("a trial that chooses its epoch needs data.splits.selection above 0")
+        return self
 
     def canonical(self) -> str:
         """Canonical JSON: sorted keys, no white space. Two equal experiments have equal text."""

@@ -178,8 +178,8 @@ def _finish(job: TrialJob, store: stores.TrialStore, trainer: Trainer) -> Report
     real_folder(job.predictions.parent, job.predictions.parent.parent)
     with replacing(job.predictions) as aside:
         trainer.predictions().to_parquet(aside, index=False)
-    if trainer.best_weights is not None:
-        store.keep_best(trainer.best_weights, step=outcome.steps, spec=job.spec)
+    if trainer.judged_weights is not None:
+        store.keep_best(trainer.judged_weights, step=outcome.steps, spec=job.spec)
     return answers.ended(outcome.status, outcome.columns())
 
 

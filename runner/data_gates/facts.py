@@ -3,6 +3,7 @@
 Array names: T rows of the dataset, N windows of a split, K inputs.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from runner.data_gates import statistics
 from runner.data_gates.statistics import Floats
 from trainables.data import scaling
-from trainables.data.dataset import Dataset
+from trainables.data.dataset import Dataset, asset_rows
 from trainables.data.splits import SPLITS, SplitName
 from trainables.data.window_index import SplitIndex, WindowIndex
 from trainables.schema import Scaling
@@ -20,6 +21,7 @@ from trainables.schema import Scaling
 # Windows of a split that are looked at, evenly spread: they bound the time, and an AUC's error from sampling to 0.01.
 MAX_WINDOWS = 4_000
 DUPLICATE = 0.9999  # correlation from which two inputs are one
+USUAL = 0.95  # share of an asset's bars whose distance from the next one counts as usual: weekends do, holidays do not
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,24 @@ class SplitFacts:
     mean_label: float | None
     first: date | None
     last: date | None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The longest time between two neighbouring bars of one asset that a label spans.
+
+    `usual_days` is the longest distance that the asset's neighbouring bars usually (`USUAL`) have.
+    """
+
+    asset: str
+    after: date
+    before: date
+    usual_days: int
+
+    @property
+    def days(self) -> int:
+        """Calendar days."""
+        return (self.before - self.after).days
 
 
 @dataclass(frozen=True)
@@ -62,14 +82,15 @@ class Inputs:
 class Facts:
     """One data set and task.
 
-    `overlaps` counts windows of a split whose label reaches into a later split. `inputs` is None where a split has no
-    window.
+    `overlaps` counts windows of a split whose label reaches into a later split, `gaps` has one entry an asset. `inputs`
+    is None where a split has no window.
     """
 
     horizon: int
     classes: bool
     splits: dict[SplitName, SplitFacts]
     overlaps: int
+    gaps: tuple[Gap, ...]
     inputs: Inputs | None
 
 
@@ -80,8 +101,9 @@ def examine(dataset: Dataset, index: WindowIndex, how: Scaling) -> Facts:
     return Facts(
         horizon=index.task.horizon,
         classes=index.task.kind != "regression",
-        splits={name: _split(index, name) for name in SPLITS},
+        splits={name: _split(index, name) for name in index.splits},
         overlaps=_overlaps(index, dates_T),
+        gaps=tuple(_gaps(dataset, index, dates_T)),
         inputs=_inputs(index, how) if complete else None,
     )
 
@@ -107,14 +129,32 @@ def _day(moment: np.datetime64) -> date:
 def _overlaps(index: WindowIndex, dates_T: npt.NDArray[np.datetime64]) -> int:
     """Counted from dates, not from the positions that the splits were made of: a check of the purge, not its echo."""
     context, horizon = index.task.context, index.task.horizon
+    names = [name for name, part in index.splits.items() if len(part)]
     count = 0
-    for number, name in enumerate(SPLITS):
-        ends_N = index.splits[name].ends_N
-        later = [index.splits[other] for other in SPLITS[number + 1 :] if len(index.splits[other])]
-        if len(ends_N) and later:
-            first = min(dates_T[part.ends_N - context + 1].min() for part in later)
-            count += int(np.count_nonzero(dates_T[ends_N + horizon] >= first))
+    for number, name in enumerate(names[:-1]):
+        firsts = []
+        for later in names[number + 1 :]:
+            # what chooses an epoch must share no label with what judges it; its context is known by then
+            back = -1 if (name, later) == ("selection", "validation") else context - 1
+            firsts.append(dates_T[index.splits[later].ends_N - back].min())
+        count += int(np.count_nonzero(dates_T[index.splits[name].ends_N + horizon] >= min(firsts)))
     return count
+
+
+def _gaps(dataset: Dataset, index: WindowIndex, dates_T: npt.NDArray[np.datetime64]) -> Iterator[Gap]:
+    horizon = index.task.horizon
+    ends_N = np.concatenate([part.ends_N for part in index.splits.values()])
+    change_T = np.zeros(len(dates_T) + 1, dtype=np.int64)
+    np.add.at(change_T, ends_N, 1)
+    np.add.at(change_T, ends_N + horizon, -1)
+    spanned_T = np.cumsum(change_T[:-1]) > 0  # whether a label spans the time from this row to the next
+    for rows in asset_rows(dataset.frame):
+        days = np.diff(dates_T[rows.start : rows.stop]).astype(np.int64)
+        spanned = spanned_T[rows.start : rows.stop - 1]
+        if spanned.any():
+            longest = rows.start + int(np.argmax(np.where(spanned, days, 0)))
+            usual = int(np.quantile(days, USUAL, method="lower"))
+            yield Gap(rows.asset, _day(dates_T[longest]), _day(dates_T[longest + 1]), usual)
 
 
 def _inputs(index: WindowIndex, how: Scaling) -> Inputs:

@@ -8,6 +8,9 @@ from runner.grid import Cell
 from runner.settings import GatesSpec
 
 _EFFECTIVE_MEND = "use a shorter horizon or context, more bars or assets over a longer time, or a larger split"
+_SELECTION_MEND = (
+    "; or training.judged_epoch: last without early_stopping, which chooses nothing and needs no selection"
+)
 _NAMED = 4  # places in one message
 
 
@@ -31,7 +34,7 @@ def _infeasible(cells: Sequence[Cell], spec: GatesSpec) -> Iterator[Finding]:
             number=short.number if short else 0,
             limit=short.limit if short else 1,
             message=f"{plural(len(affected), 'cell')} of {len(cells)} infeasible: {reason}",
-            mend=_EFFECTIVE_MEND,
+            mend=_EFFECTIVE_MEND + (_SELECTION_MEND if "selection" in affected[0].facts.splits else ""),
         )
 
 

@@ -12,6 +12,9 @@ from trainables.data.splits import MIN_EFFECTIVE, MIN_EFFECTIVE_RARER_CLASS, SPL
 MIN_RARER_SHARE = 0.05  # of a split's windows: with less, a metric hangs on a handful of days
 MAX_RATE_MOVE = 0.10  # of the share of positives from training to a later split
 MIN_DAYS = 365  # of validation and test: less than a year sees one season and mostly one regime
+# Times the usual distance of bars. Weekends make 3 days usual for daily bars, and 12 days are longer than the holidays
+# of an exchange (Shanghai's reach 11) or a closure such as that of September 2001 (7).
+MAX_GAP = 4
 MAX_SHIFT = 3.0  # training standard deviations: beyond, a model is asked about values that it hardly ever saw
 MAX_STABILITY = 0.25  # Siddiqi 2006: above it a population has shifted in a major way
 STRONG_AUC = 0.85  # volatility alone legitimately reaches 0.65 to 0.80 on thresholds of 1 %
@@ -44,10 +47,11 @@ class Rule:
 
 
 def shortfall(facts: Facts) -> Breach | None:
-    """Validation or test with fewer effective samples than can decide anything."""
+    """Selection, validation or test with fewer effective samples than can decide anything."""
     found: Breach | None = None
-    for split in SPLITS[1:]:
-        size = facts.splits[split]
+    for split, size in facts.splits.items():
+        if split == "train":
+            continue
         number, limit, what = size.effective, MIN_EFFECTIVE, "effective samples"
         if number >= limit and size.effective_rarer is not None:
             number, limit, what = (
@@ -98,6 +102,20 @@ def _overlap(facts: Facts) -> Breach | None:
         return None
     text = f"the labels of {facts.overlaps} windows reach into a later split"
     return Breach(facts.overlaps, 0, text, facts.overlaps)
+
+
+def _gap(facts: Facts) -> Breach | None:
+    long = [gap for gap in facts.gaps if gap.days > MAX_GAP * gap.usual_days]
+    if not long:
+        return None
+    long.sort(key=lambda gap: -gap.days / gap.usual_days)
+    told = [f"{gap.days} days from {gap.after} to {gap.before} ({gap.asset})" for gap in long]
+    worst, limit = long[0], MAX_GAP * long[0].usual_days
+    text = (
+        f"a label of horizon {facts.horizon} spans a gap between two bars: {_listed(told)}; more than {MAX_GAP} times "
+    )
+    text += f"the {worst.usual_days} days that bars are usually apart at most"
+    return Breach(worst.days, limit, text, worst.days / limit)
 
 
 def _dates(facts: Facts) -> Breach | None:
@@ -188,6 +206,7 @@ RULES = (
         "all trials shows",
     ),
     Rule("label_overlap", _overlap, "this is a defect of the splits: report it"),
+    Rule("label_gap", _gap, "add the missing bars to the source, or begin it after the gap"),
     Rule("split_dates", _dates, _PERIODS),
     Rule("mean_drift", _shift, "use data.representation: relative, or data.scaling: revin"),
     Rule("distribution_drift", _stability, "expect a model to be worse there; compare regimes by data.splits.fold"),

@@ -67,7 +67,7 @@ class CellRecorded(Record):
     labels: Labels  # budget, model, horizon, tier, timescale, data_fraction, seed, and further axes
     n_params: Size | None = None
     n_params_non_embedding: Size | None = None
-    sizes: Sizes  # n_train, n_val, n_test, n_val_effective
+    sizes: Sizes  # n_train, n_selection, n_val, n_test, n_val_effective
     spec: Asked
     parts: tuple[Plain, ...] = ()  # kind, name, version, origin and source hash of the registered parts
     flop_per_window: float | None = Field(None, ge=0)  # forward and backward; None: not counted, or of an early ledger

@@ -86,7 +86,7 @@ def _of_size(paths: RunPaths, view: LedgerView, budget: str, trials: Sequence[Tr
 def reliability(frame: pd.DataFrame, *, budget: str, horizon: int, bins: int) -> Reliability:
     """Reliability of predictions by quantile bins.
 
-    The interval resamples circular blocks of dates, as all intervals here do (`trainables.training.bootstrap`).
+    The interval resamples circular blocks of dates (`trainables.training.bootstrap`).
 
     Args:
         frame: date, label (0 or 1) and logit of each window, of one or more seeds.

@@ -213,6 +213,8 @@ def _unused(entry: dict[str, Any]) -> tuple[str, ...]:
 def _splits(splits: dict[str, Any]) -> str:
     text = ", ".join(f"{name} {clean(splits.get(name))}" for name in ("train", "validation", "test"))
     text += f", embargo {clean(splits.get('embargo'))} bars"
+    if selection := splits.get("selection"):
+        text += f", the first {100 * selection:.3g} % of validation chooses epochs"
     folds = splits.get("folds", 1)
     return text if folds == 1 else f"{text}, fold {clean(splits.get('fold'))} of {clean(folds)} (counted from 0)"
 

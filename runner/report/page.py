@@ -37,9 +37,11 @@ MAX_EVENTS = 50
 MAX_LOGS = 20
 
 HOW_TO_READ = (
-    "Validation loss is the mean negative log-likelihood in nats, unweighted, whatever the training loss was. It is "
-    "the loss of the best evaluation, chosen on the same validation data, and so a little too good. The test split was "
-    "touched once a trial, at the end, and chose nothing.",
+    "Validation loss is the mean negative log-likelihood in nats, unweighted, whatever the training loss was. All "
+    "numbers of a trial are of one epoch's weights: the last epoch's, or those that did best on a first part of "
+    "validation, which then judges nothing. Trials of specification format 1 ('format = 1' below) chose their best "
+    "epoch on the same validation data, and their validation losses are a little too good. The test split was touched "
+    "once a trial, at the end, and chose nothing.",
     "The prior predicts the training split's base rate for every sample (regression: training mean and variance). "
     "Skill is 1 \N{MINUS SIGN} validation loss / prior loss: 0 is no better than the prior. The loss at the baseline "
     "rate of this split (val_own_rate_loss) is that of a forecaster who knew the share of positives in the validation "
@@ -47,7 +49,7 @@ HOW_TO_READ = (
     "Comparisons in words follow paired differences on the same windows, with blocks of dates and seeds resampled. "
     "Their 95 % intervals hold for all pairs of a comparison together, which allows for picking the best of several. "
     "One side beats the other only where the interval excludes 0 and no size has a single seed.",
-    "Brackets and bars are 95 % intervals by block bootstrap over time, with the same resamples for all trials. They "
+    "Brackets and bars are 95 % intervals by a jackknife over 8 batches of consecutive dates. They "
     "cover the sampling of the validation period, not seeds, nor other market regimes. Where there is no skill at all, "
     "1 trial in 40 or more still has an interval above 0 by chance, and trials of one horizon tend to do so together.",
     "The verdict is formed on validation loss and must hold on test loss, with and without collapsed trials; else "
@@ -259,6 +261,7 @@ def _trial_table(trials: tuple[Trial, ...]) -> Table:
         Column("key", "key"), Column("trial"), Column("budget", "number"), Column("parameters", "number"),
         *((Column("group"),) if varying else ()),
         Column("horizon (bars)", "number"), Column("seed", "number"), Column("status"),
+        Column("judged epoch", "number"),
         Column("validation loss (nats) [95 %]", "number"), Column("prior loss (nats)", "number"),
         Column(f"loss at the {OWN_RATE} (nats)", "number"),
         Column("skill (%) [95 %]", "number"), Column("AUC [95 %]", "number"), Column("test loss (nats)", "number"),
@@ -279,6 +282,7 @@ def _trial_row(trial: Trial, groups: tuple[Group, ...], varying: bool) -> tuple[
         count(trial.horizon),
         count(trial.seed),
         trial.status.replace("_", " "),
+        f"{trial.judged_epoch} of {count(trial.epochs)}" if trial.judged_epoch else NONE,
         estimate(trial.val_loss, 4),
         number(trial.prior_loss, 4),
         number(trial.own_rate_loss, 4),

@@ -68,10 +68,10 @@ class Group:
 class Trial:
     """One key of the grid in its latest state. Losses in nats, times in seconds.
 
-    `best_epoch` is counted from 1 and never above `epochs`, the number of epochs done. `curve` holds (optimizer step,
-    validation loss) of each evaluation whose loss is finite. `flop` is the compute of its training. `forecast` is the
-    predicted over the actual step time. `log` holds the last lines of a failed trial's
-    worker.
+    `best_epoch` and `judged_epoch`, whose weights the numbers are of, are counted from 1 and never above `epochs`, the
+    number of epochs done; ledgers of specification format 1 have the first alone, which was judged. `curve` holds
+    (optimizer step, validation loss) of each evaluation whose loss is finite. `flop` is the compute of its training.
+    `forecast` is the predicted over the actual step time. `log` holds the last lines of a failed trial's worker.
     """
 
     key: str
@@ -91,6 +91,7 @@ class Trial:
     n_val_effective: int | None
     epochs: int | None
     best_epoch: int | None
+    judged_epoch: int | None
     val_loss: Estimate
     prior_loss: float | None
     own_rate_loss: float | None
@@ -189,6 +190,7 @@ def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
         n_val_effective=_integer(row.get("n_val_effective")),
         epochs=_integer(row.get("epochs")),
         best_epoch=_integer(row.get("best_epoch")),
+        judged_epoch=_integer(row.get("judged_epoch")) or _integer(row.get("best_epoch")),
         val_loss=_estimate(row, "val_loss"),
         prior_loss=_number(row.get("prior_loss")),
         own_rate_loss=_number(row.get("val_own_rate_loss")),

@@ -20,3 +20,17 @@ def test_a_sweep_without_a_law_is_called_one_in_less_than_1_of_100() -> None:
     false = sum(found["sweep"].get("power law", 0) for found in scenarios.values())
     assert false <= 0.01 * tables
     assert all(found["sweep"].get("power law", 0) <= 0.02 * found["tables"] for found in scenarios.values())
+
+
+def test_intervals_of_a_trial_cover_what_the_documentation_says_and_more_than_before() -> None:
+    found = json.loads((RESULTS / "interval_coverage.json").read_text())["persistence"]
+    for persistence, least in {"0": 0.93, "0.9": 0.92, "0.97": 0.88, "0.99": 0.7}.items():
+        ours, earlier = found[persistence]["batches"], found[persistence]["block_bootstrap"]
+        assert ours["loss"] >= least
+        assert ours["skill"] >= least
+        assert ours["loss"] >= earlier["loss"] - 0.01
+    page = (RESULTS.parents[1] / "docs" / "training.md").read_text()
+    for how in ("batches", "block_bootstrap"):
+        for name in ("loss", "skill", "difference"):
+            row = " | ".join(f"{found[one][how][name]:.3f}"[1:] for one in found)
+            assert row in page, (how, name)

@@ -1,12 +1,16 @@
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from runner import baselines, ledger, results, sweepfile
 from runner import plan as planning
 from runner.ledger import SweepStarted
 from runner.plan import Plan
 from runner.recorder import Recorder
+from trainables.data import catalog, windows
 
 SWEEP = """\
 name: tiny
@@ -77,3 +81,23 @@ def test_baselines_of_an_earlier_grid_are_left_out(plan: Plan) -> None:
     recorder.record(SweepStarted(run="tiny", keys=(), config={}, code_version="", versions={}))
     recorder.close()
     assert results.frame(ledger.read(plan.paths.ledger)).empty
+
+
+def test_where_trials_choose_an_epoch_baselines_are_judged_on_the_same_rest_of_validation(plan: Plan) -> None:
+    whole = {baseline.name: baseline.key for baseline in baselines.of(plan)}
+    Path("tiny.yaml").write_text(SWEEP.replace("epochs: 1", "epochs: 1, judged_epoch: best"))
+    split = planning.build(sweepfile.load(Path("tiny.yaml"), (), tracking=False))
+    assert not set(whole.values()) & {baseline.key for baseline in baselines.of(split)}
+    recorder = Recorder(split.paths)
+    started(split, recorder)
+    baselines.run(split, recorder, Path("data"))
+    recorder.close()
+    cell = split.grid.cells[0]
+    data = windows.build(catalog.load(cell.entry, Path("data")), cell.spec.data, cell.spec.task, torch.device("cpu"))
+    for baseline in baselines.of(split):
+        frame = pd.read_parquet(split.paths.prediction(baseline.key))
+        judged = frame[frame["split"] == "validation"]
+        assert np.array_equal(judged["date"].to_numpy(), data.validation.dates_N)
+        loss = (np.logaddexp(0, judged["logit"]) - judged["logit"] * judged["label"]).mean()
+        result = recorder.view.cells[baseline.key].ended.result
+        assert result["val_loss"] == pytest.approx(loss)

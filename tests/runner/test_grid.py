@@ -8,7 +8,7 @@ import pytest
 from runner import grid, sweepfile
 from runner.device import Device
 from trainables.errors import BudgetError, ConfigError
-from trainables.schema import ExecutionSpec
+from trainables.schema import SELECTION, ExecutionSpec
 
 Write = Callable[..., Path]
 
@@ -106,3 +106,34 @@ def test_an_empty_split_is_a_problem_of_the_config(sweep_file: Write) -> None:
     late = "data.splits={train: 2030-01-01, validation: 2031-01-01, test: 2032-01-01}"
     with pytest.raises(ConfigError):
         cells(sweep_file(), late)
+
+
+@pytest.mark.parametrize("choosing", ["training.judged_epoch=best", "training.early_stopping={patience: 2}"])
+def test_what_chooses_an_epoch_chooses_on_a_part_of_validation(sweep_file: Write, choosing: str) -> None:
+    [whole], [split] = cells(sweep_file()), cells(sweep_file(), choosing)
+    assert (whole.spec.data.splits.selection, split.spec.data.splits.selection) == (0.0, SELECTION)
+    assert whole.sizes["n_selection"] == 0
+    assert split.sizes["n_selection"] + split.sizes["n_val"] == whole.sizes["n_val"]
+    assert split.key != whole.key
+    [larger] = cells(sweep_file(), choosing, "data.splits.selection=0.5")
+    assert larger.sizes["n_selection"] == pytest.approx(whole.sizes["n_val"] / 2, abs=1)
+
+
+def test_trials_that_choose_and_trials_that_do_not_are_judged_on_the_same_windows(sweep_file: Write) -> None:
+    last, best = cells(sweep_file(), "grid.training.judged_epoch=[last, best]")
+    assert last.spec.data == best.spec.data
+    assert last.sizes == best.sizes
+    assert last.facts is best.facts
+
+
+def test_a_choice_on_no_part_of_validation_is_refused(sweep_file: Write) -> None:
+    with pytest.raises(ConfigError, match=r"data\.splits\.selection, its share, must be above 0"):
+        cells(sweep_file(), "training.judged_epoch=best", "data.splits.selection=0")
+
+
+def test_a_part_too_small_to_choose_or_to_judge_makes_an_infeasible_cell(sweep_file: Write) -> None:
+    [chooses_by_few] = cells(sweep_file(), "training.judged_epoch=best", "grid.horizon=[5]")
+    assert "the selection part of validation has 43 effective samples" in chooses_by_few.infeasible
+    [judged_by_few] = cells(sweep_file(), "training.judged_epoch=best", "data.splits.selection=0.9")
+    assert "validation has 6" in judged_by_few.infeasible
+    assert cells(sweep_file(), "grid.horizon=[5]")[0].infeasible == ""

@@ -6,7 +6,7 @@ into it. Two assets with different calendars share it, so that a split's limits 
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,16 +14,20 @@ import numpy.typing as npt
 from trainables.errors import ConfigError, Problem
 from trainables.schema import SplitSpec
 
-SplitName = Literal["train", "validation", "test"]
-SPLITS: tuple[SplitName, ...] = get_args(SplitName)
+# `selection` is the first part of validation where `SplitSpec.selection` asks for one; `validation` is then the rest.
+SplitName = Literal["train", "selection", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 # Below these a metric cannot tell a model from the prior (design, 'Science rules'): with 100 independent samples the
 # standard error of an accuracy near 1/2 is already 0.05.
 MIN_EFFECTIVE = 100
 MIN_EFFECTIVE_RARER_CLASS = 30
 
+_IN_WORDS = {"selection": "the selection part of validation"}
+
 Dates = npt.NDArray[np.datetime64]
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,29 @@ def window_ends(position_T: Ints, first: int, span: range, context: int, horizon
     return np.asarray(ends_N[begins_inside & label_ends_inside])
 
 
+def divide(positions_N: Ints, label_ends_N: Ints, share: float) -> tuple[Flags, Flags]:
+    """Which validation windows choose epochs, and which judge.
+
+    The first judged window ends where `share` of the window ends on the time axis are over. Windows that choose have
+    labels that end there or before, so that no bar is in a label of both; the windows of horizon - 1 bars before the
+    limit are in neither. Contexts may overlap: features are known when a window ends.
+
+    Args:
+        positions_N: position of each window's end on the time axis, any order; assets may repeat positions.
+        label_ends_N: position of the last bar of each window's label.
+        share: of the ends that choose.
+
+    Returns:
+        Two masks [N].
+    """
+    distinct = np.unique(positions_N)
+    if not len(distinct):
+        nothing = np.zeros(0, dtype=bool)
+        return nothing, nothing
+    first_judged = distinct[min(round(share * len(distinct)), len(distinct) - 1)]
+    return label_ends_N <= first_judged, positions_N >= first_judged
+
+
 def effective_size(
     positions_N: Ints, labels_N: npt.NDArray[np.floating], horizon: int, *, classes: bool
 ) -> EffectiveSize:
@@ -133,12 +160,12 @@ def effective_size(
 
 def shortfalls(split: SplitName, size: EffectiveSize, n_windows: int) -> list[str]:
     """Why a split is too small to decide on, with number and limit; empty if it is not."""
-    found = []
+    found, where = [], _IN_WORDS.get(split, split)
     if size.total < MIN_EFFECTIVE:
-        found.append(f"{split} has {size.total} effective samples ({n_windows} windows), {MIN_EFFECTIVE} are needed")
+        found.append(f"{where} has {size.total} effective samples ({n_windows} windows), {MIN_EFFECTIVE} are needed")
     elif size.rarer_class is not None and size.rarer_class < MIN_EFFECTIVE_RARER_CLASS:
         found.append(
-            f"{split} has {size.rarer_class} effective samples of the rarer class (of {size.total}), "
+            f"{where} has {size.rarer_class} effective samples of the rarer class (of {size.total}), "
             f"{MIN_EFFECTIVE_RARER_CLASS} are needed"
         )
     return found

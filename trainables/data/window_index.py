@@ -3,7 +3,7 @@
 A window is the `context` rows up to and including its end, of one asset and inside one split.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ from trainables.data import splits
 from trainables.data.dataset import Dataset, asset_rows
 from trainables.data.labels import make_labels
 from trainables.data.representation import Represented, represent
-from trainables.data.splits import SPLITS, EffectiveSize, SplitName
+from trainables.data.splits import SPLITS, EffectiveSize, Flags, SplitName
 from trainables.errors import DataError, InfeasibleError, Problem
 from trainables.schema import DataSpec, ResolvedData, TaskSpec
 
@@ -42,6 +42,10 @@ class SplitIndex:
     def __len__(self) -> int:
         return len(self.ends_N)
 
+    def where(self, mask_N: Flags) -> "SplitIndex":
+        """Some of the windows."""
+        return SplitIndex(*(getattr(self, field.name)[mask_N] for field in fields(self)))
+
     def rows(self, context: int) -> Ints:
         """Rows of the dataset that the windows' contexts use, ascending, each once."""
         if not len(self):
@@ -59,7 +63,7 @@ class WindowIndex:
 
     Attributes:
         data: features as presented, before scaling.
-        splits: the windows of each split.
+        splits: the windows of each split, and of `selection` where the splits ask for one.
         effective: independent samples of each split.
         features: names of the columns of `data.values_TF`.
         task: what the labels are.
@@ -75,8 +79,8 @@ class WindowIndex:
         """Refuse data on which nothing can be decided.
 
         Raises:
-            InfeasibleError: fewer than 100 effective samples, or 30 of the rarer class, in validation or test; a
-                training split without windows or with one class. Every reason, with number and limit.
+            InfeasibleError: fewer than 100 effective samples, or 30 of the rarer class, in selection, validation or
+                test; a training split without windows or with one class. Every reason, with number and limit.
         """
         horizon = self.task.horizon
         train = self.splits["train"]
@@ -85,8 +89,9 @@ class WindowIndex:
             reasons.append(f"train has no window of {self.task.context} bars with a label {horizon} bars ahead")
         elif self.task.kind != "regression" and len(np.unique(train.labels_N)) < 2:
             reasons.append("train holds one class only")
-        for name in SPLITS[1:]:
-            reasons += splits.shortfalls(name, self.effective[name], len(self.splits[name]))
+        for name, part in self.splits.items():
+            if name != "train":
+                reasons += splits.shortfalls(name, self.effective[name], len(part))
         if reasons:
             raise InfeasibleError(f"horizon {horizon}: " + "; ".join(reasons))
 
@@ -115,12 +120,15 @@ def index_windows(dataset: Dataset, data: DataSpec | ResolvedData, task: TaskSpe
             found = splits.window_ends(part, first, span, task.context, task.horizon) + rows.start
             ends[name].append(found)
             assets[name].append(np.full(len(found), rows.asset))
-    index = {}
+    index: dict[SplitName, SplitIndex] = {}
     for name in SPLITS:
         ends_N = np.concatenate(ends[name])
-        index[name] = SplitIndex(
-            ends_N, labels_T[ends_N], dates_T[ends_N], np.concatenate(assets[name]), position_T[ends_N]
-        )
+        whole = SplitIndex(ends_N, labels_T[ends_N], dates_T[ends_N], np.concatenate(assets[name]), position_T[ends_N])
+        if name == "validation" and data.splits.selection:
+            label_ends_N = position_T[ends_N + task.horizon]
+            chooses_N, judges_N = splits.divide(whole.bars_N, label_ends_N, data.splits.selection)
+            index["selection"], whole = whole.where(chooses_N), whole.where(judges_N)
+        index[name] = whole
     classes = task.kind != "regression"
     effective = {
         name: splits.effective_size(part.bars_N, part.labels_N, task.horizon, classes=classes)

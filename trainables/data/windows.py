@@ -15,7 +15,7 @@ from torch import Tensor
 
 from trainables.data import scaling
 from trainables.data.dataset import Dataset
-from trainables.data.splits import SPLITS, EffectiveSize, SplitName
+from trainables.data.splits import EffectiveSize, SplitName
 from trainables.data.window_index import SplitIndex, WindowIndex, index_windows
 from trainables.schema import ResolvedData, Scaling, TaskSpec
 
@@ -119,12 +119,14 @@ class TrialData:
     """Everything a trial trains and is judged on.
 
     Attributes:
+        validation: judges; apart from `selection`, where there is one.
         n_features: F.
         n_window_stats: S: 2F with `scaling: revin`, else 0.
         effective: independent samples of each split.
         label_mean: mean of the training labels; for classes, the share of positives.
         label_variance: variance of the training labels (population form).
         classes: whether labels are classes (0, 1) or returns.
+        selection: chooses epochs; None where the splits have no such part.
     """
 
     train: Windows
@@ -136,6 +138,7 @@ class TrialData:
     label_mean: float
     label_variance: float
     classes: bool
+    selection: Windows | None = None
 
     @property
     def base_rate(self) -> float | None:
@@ -155,14 +158,10 @@ def build(dataset: Dataset, data: ResolvedData, task: TaskSpec, device: torch.de
     index.check()
     values_TF, moments = _scale(index, data.scaling)
     features_TF = _to_device(values_TF, device)
-    train, validation, test = (
-        Windows(features_TF, index.splits[name], task.context, moments.get(name)) for name in SPLITS
-    )
+    parts = {name: Windows(features_TF, part, task.context, moments.get(name)) for name, part in index.splits.items()}
     labels_N = index.splits["train"].labels_N
     return TrialData(
-        train=train,
-        validation=validation,
-        test=test,
+        **{str(name): part for name, part in parts.items()},
         n_features=len(index.features),
         n_window_stats=2 * len(index.features) if data.scaling == "revin" else 0,
         effective=index.effective,

@@ -1,4 +1,7 @@
-"""Paired block bootstrap over time: which dates a resample holds, the same for all trials of a sweep.
+"""Paired block bootstrap over time, for differences between trials: every trial of a sweep has the same resamples.
+
+Intervals of a single trial's numbers are those of `batches`: a block length that suits all trials is taken from the
+labels, and a single trial's losses can depend on time for longer than they do.
 
 Dates are resampled, not windows: windows of several assets on one date share that date's news. Blocks of consecutive
 dates are resampled, not single dates, because overlapping labels and clustered volatility make neighbours alike.
@@ -63,13 +66,6 @@ class BlockBootstrap:
         sums_T = np.bincount(self._code_N, weights=values_N)
         means_R: Floats = (counts_RT @ sums_T) / (counts_RT @ self._windows_T)
         return means_R
-
-    def window_weights(self, counts_RT: Floats, order: npt.NDArray[np.intp]) -> Iterator[Floats]:
-        """How often each window occurs in each resample, windows in the given order, in pieces [R, N]."""
-        code_N = self._code_N[order]
-        at_once = max(1, _PIECE // len(code_N))
-        for start in range(0, len(counts_RT), at_once):
-            yield counts_RT[start : start + at_once, code_N]
 
 
 def block_length(series_T: Floats, horizon: int) -> int:

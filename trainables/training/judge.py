@@ -23,10 +23,17 @@ class Judge:
 
     def __init__(self, data: TrialData, task: TaskSpec) -> None:
         self.splits: dict[str, Windows] = {"train": data.train, "validation": data.validation, "test": data.test}
+        if data.selection is not None:
+            self.splits["selection"] = data.selection
         self.prior = Prior(data.label_mean, data.label_variance)
         self.regression = task.kind == "regression"
         self._task = task
         self._scorers: dict[str, Scorer] = {}
+
+    @property
+    def chooser(self) -> str:
+        """The split whose metric says which epoch is best."""
+        return "selection" if "selection" in self.splits else "validation"
 
     def in_label_units(self, outputs_N: Floats, step: int) -> Floats:
         """Logits as they are; in regression predicted means of the label, which the model gives standardised.
@@ -50,14 +57,19 @@ class Judge:
     def columns(
         self, outputs: Mapping[str, Floats], residual_variance: float | None
     ) -> tuple[dict[str, float | None], bool | None]:
-        """Columns of the results table, and whether validation is collapsed; None if there is no validation."""
+        """Columns of the results table, and whether validation is collapsed; None if there is no validation.
+
+        Outputs for the selection part have no columns: they were chosen by what they would show.
+        """
         columns: dict[str, float | None] = {}
         collapsed = None
-        for split, outputs_N in outputs.items():
-            scorer = self._scorer(split)
+        for split, prefix in PREFIXES.items():
+            if split not in outputs:
+                continue
+            scorer, outputs_N = self._scorer(split), outputs[split]
             scores = scorer.scores(outputs_N, residual_variance)
             intervals = scorer.intervals(outputs_N, residual_variance)
-            columns |= split_columns(PREFIXES[split], scores, intervals)
+            columns |= split_columns(prefix, scores, intervals)
             if split == "validation":
                 collapsed = is_collapsed(scores, intervals)
         return columns, collapsed

@@ -21,7 +21,7 @@ from trainables.training.judge import Judge
 from trainables.training.keeper import Keeper
 from trainables.training.learner import Learner, Randomness, Schedule
 from trainables.training.losses import make_loss
-from trainables.training.progress import Best, Progress, Waits, is_better, selection_value
+from trainables.training.progress import Judged, Progress, Waits, selection_value
 from trainables.training.result import MetricRow, Report, TrialResult, split_columns
 
 HEARTBEAT_S = 1.0  # longest silence at the gate: Tune is answered about once a second
@@ -67,7 +67,7 @@ class Trainer:
         self._schedule = Schedule(spec, len(data.train))
         self._randomness = Randomness(self._device, spec.training.seed)
         self._progress = Progress()
-        self._best: Best | None = None
+        self._judged: Judged | None = None
         self._learner: Learner | None = None
         self._evaluation: EvaluationPass | None = None
         self._waits = Waits()
@@ -129,7 +129,7 @@ class Trainer:
             **self._learner.state(),
             "random": self._randomness.state(),
             "progress": self._progress.state(),
-            "best": self._best.state() if self._best else None,
+            "judged": self._judged.state() if self._judged else None,
         }
         self._keeper.save(state, self._progress, self._waits)
 
@@ -139,14 +139,15 @@ class Trainer:
         return self._result
 
     @property
-    def best_weights(self) -> dict[str, torch.Tensor] | None:
-        """The model's state after the best epoch, on the CPU; None before the end of the first epoch."""
-        return self._best.weights if self._best is not None else None
+    def judged_weights(self) -> dict[str, torch.Tensor] | None:
+        """The model's state after the judged epoch, on the CPU; None before the end of the first epoch."""
+        return self._judged.weights if self._judged is not None else None
 
     def predictions(self) -> pd.DataFrame:
-        """Predictions of the best weights, for validation and (unless diverged) test; call it when `done`.
+        """Predictions of the judged weights, for validation and (unless diverged) test; call it when `done`.
 
-        Columns date, asset, split, label, logit (regression: the predicted mean).
+        Columns date, asset, split, label, logit (regression: the predicted mean). The selection part of validation,
+        where there is one, is a split of its own.
         """
         return self._judge.predictions(self._outputs)
 
@@ -197,12 +198,12 @@ class Trainer:
         self._randomness.restart()
         learner = Learner(self._spec, self._record, self._schedule, self._loss, self._device)
         state = self._keeper.load()
-        self._progress, self._best = Progress(), None
+        self._progress, self._judged = Progress(), None
         if state is not None:
             learner.load(state)
             self._randomness.load(state["random"])
             self._progress = Progress.of(state["progress"])
-            self._best = Best(**state["best"]) if state["best"] else None
+            self._judged = Judged(**state["judged"]) if state["judged"] else None
         if not self._started:
             self._pending = list(self._progress.rows)  # those before a crash may never have arrived
         self._learner, self._started = learner, True
@@ -224,11 +225,12 @@ class Trainer:
         """Validation is due after the last step of an epoch; test after the last, with training for the gap to it."""
         progress, splits = self._progress, self._judge.splits
         if progress.stopped or progress.epoch == self._spec.training.epochs:
-            assert self._best is not None
-            learner.model.load_state_dict(self._best.weights)
+            assert self._judged is not None
+            learner.model.load_state_dict(self._judged.weights)
             names = ["test", "train"]
         elif progress.step == (progress.epoch + 1) * self._schedule.steps_per_epoch:
-            names = ["validation", "train"] if self._judge.regression else ["validation"]
+            names = [name for name in splits if name in ("selection", "validation")]
+            names += ["train"] if self._judge.regression else []
         else:
             self._evaluation = None
             return
@@ -249,39 +251,43 @@ class Trainer:
                 self._close_epoch(learner, outputs)
 
     def _close_epoch(self, learner: Learner, outputs: dict[str, Floats]) -> None:
-        progress, rule = self._progress, self._spec.training.early_stopping
+        progress, training = self._progress, self._spec.training
         residual_variance = self._judge.residual_variance(outputs["train"]) if self._judge.regression else None
         scores = self._judge.scores("validation", outputs["validation"], residual_variance)
         progress.epoch += 1
         numbers = split_columns("val", scores)
         train_loss = progress.epoch_loss / self._schedule.steps_per_epoch
         values = {name: value for name in ROW_COLUMNS if (value := numbers[name]) is not None}
+        chooser = self._judge.chooser
+        if chooser != "validation":
+            scores = self._judge.scores(chooser, outputs[chooser], residual_variance)
+            values["selection_loss"] = scores.loss
+            values |= {"selection_auc": scores.auc} if scores.auc is not None else {}
         row = MetricRow(progress.step, progress.epoch, {"train_loss": train_loss, "lr": learner.rate, **values})
         progress.rows.append(row)
         self._pending.append(row)
         progress.epoch_loss = 0.0
-        value = selection_value(scores, rule)
-        if is_better(value, self._best, rule):
-            outputs_N = torch.from_numpy(outputs["validation"])
-            self._best = Best(progress.epoch, value, outputs_N, residual_variance, learner.weights())
-        progress.watch(value, rule)
+        progress.watch(selection_value(scores, training.early_stopping), training.early_stopping)
+        if training.judged_epoch == "last" or progress.best_epoch == progress.epoch:
+            kept = {name: torch.from_numpy(part_N) for name, part_N in outputs.items() if name != "train"}
+            self._judged = Judged(progress.epoch, kept, residual_variance, learner.weights())
         self._plan_evaluation(learner)
 
     # ---- the end ------------------------------------------------------------------------------------------------
 
     def _end(self, reason: str = "", final: dict[str, Floats] | None = None) -> None:
-        """Judge the best weights, and let go of all tensors. A reason means that the trial diverged.
+        """Judge the weights of the judged epoch, and let go of all tensors. A reason means that the trial diverged.
 
         Args:
             reason: what diverged.
-            final: outputs of the best weights for test and training; None where the trial diverged.
+            final: their outputs for test and training; None where the trial diverged.
         """
-        progress, best = self._progress, self._best
-        if best is not None:
-            self._outputs["validation"] = best.outputs_N.numpy()
+        progress, judged = self._progress, self._judged
+        if judged is not None:
+            self._outputs |= {name: outputs_N.numpy() for name, outputs_N in judged.outputs.items()}
         if final is not None:
             self._outputs["test"] = final["test"]
-        residual_variance = best.residual_variance if best else None
+        residual_variance = judged.residual_variance if judged else None
         columns, collapsed = self._judge.columns(self._outputs, residual_variance)
         if final is not None:
             columns |= self._judge.training_columns(final["train"], residual_variance)
@@ -291,7 +297,8 @@ class Trainer:
             reason=reason,
             epochs=progress.epoch,
             steps=progress.step,
-            best_epoch=best.epoch if best else None,
+            best_epoch=progress.best_epoch,
+            judged_epoch=judged.epoch if judged else None,
             collapsed=collapsed,
             diverged=bool(reason),
             train_base_rate=self._judge.prior.mean,

@@ -23,6 +23,8 @@ class Progress:
         samples: windows trained on.
         loss: training loss of the latest step.
         epoch_loss: sum of the training losses of the epoch's steps so far.
+        best_epoch: epoch with the best metric so far (`selection_value`), counted from 1; None before the first.
+        best_metric: that metric.
         reference: metric that early stopping measures improvement against.
         epochs_without_improvement: epochs since that reference was set.
         rows: metrics of all epochs.
@@ -34,6 +36,8 @@ class Progress:
     samples: int = 0
     loss: float | None = None
     epoch_loss: float = 0.0
+    best_epoch: int | None = None
+    best_metric: float = float("nan")
     reference: float | None = None
     epochs_without_improvement: int = 0
     train_seconds: float = 0.0
@@ -56,7 +60,9 @@ class Progress:
         return cls(**(state | {"rows": [MetricRow(**row) for row in state["rows"]]}))
 
     def watch(self, value: float, rule: EarlyStopping | None) -> None:
-        """Take note of an epoch's metric, and stop if it has not improved by `min_delta` for `patience` epochs."""
+        """Take note of the latest epoch's metric; stop if it has not improved by `min_delta` for `patience` epochs."""
+        if self.best_epoch is None or _gain(value, self.best_metric, rule.metric if rule else "val_loss") > 0:
+            self.best_epoch, self.best_metric = self.epoch, value
         if rule is None:
             return
         gain = None if self.reference is None else _gain(value, self.reference, rule.metric)
@@ -76,20 +82,19 @@ class Waits:
 
 
 @dataclass(frozen=True)
-class Best:
-    """The best epoch so far.
+class Judged:
+    """The epoch that the trial would be judged by if it ended now.
 
     Attributes:
         epoch: counted from 1.
-        metric: its value of the selecting metric.
-        outputs_N: float64 outputs for the validation split (regression: label units).
+        outputs: float64 outputs [N] for validation and, where there is one, its selection part (regression: label
+            units).
         residual_variance: regression only.
         weights: the model's state, on the CPU.
     """
 
     epoch: int
-    metric: float
-    outputs_N: Tensor
+    outputs: dict[str, Tensor]
     residual_variance: float | None
     weights: dict[str, Tensor]
 
@@ -99,18 +104,13 @@ class Best:
 
 
 def selection_value(scores: Scores, rule: EarlyStopping | None) -> float:
-    """The metric that chooses the best epoch: early stopping's, else the validation loss.
+    """The metric that tells which epoch is best: early stopping's, else the loss.
 
     NaN where it has no value (AUC of one class): then no later epoch is better.
     """
     if rule is None or rule.metric == "val_loss":
         return scores.loss
     return float("nan") if scores.auc is None else scores.auc
-
-
-def is_better(value: float, best: Best | None, rule: EarlyStopping | None) -> bool:
-    """Whether an epoch beats the best one so far."""
-    return best is None or _gain(value, best.metric, rule.metric if rule else "val_loss") > 0
 
 
 def _gain(value: float, than: float, metric: str) -> float:

@@ -15,7 +15,7 @@ class MetricRow:
         step: optimizer steps done.
         epoch: epochs done.
         values: train_loss (as optimised, dropout on), lr, val_loss, skill, val_spread, and for classes val_auc, val_ap,
-            val_brier.
+            val_brier; selection_loss and selection_auc where validation has a part that chooses epochs.
     """
 
     step: int
@@ -75,10 +75,12 @@ class TrialResult:
         reason: what diverged and when; empty otherwise.
         epochs: epochs done and evaluated.
         steps: optimizer steps done.
-        best_epoch: epoch (counted from 1) whose weights were kept; None where none was evaluated.
+        best_epoch: epoch (counted from 1) with the best metric on the selection part of validation, or on validation
+            where there is no such part and nothing is chosen; None where none was evaluated.
+        judged_epoch: epoch whose weights all numbers are of: the last one or the best, as asked; None likewise.
         collapsed: see `metrics.is_collapsed`, on validation; None where none was evaluated.
         train_base_rate: share of positives (regression: mean label) of the training split.
-        train_residual_variance: regression only, of the best weights, in label units squared.
+        train_residual_variance: regression only, of the judged weights, in label units squared.
         train_seconds: in optimizer steps alone; the basis of `samples_per_second`.
         evaluation_seconds: in forward passes for validation and test.
         peak_bytes: CUDA allocator's peak, or the process's peak resident size on a CPU.
@@ -92,6 +94,7 @@ class TrialResult:
     epochs: int
     steps: int
     best_epoch: int | None
+    judged_epoch: int | None
     collapsed: bool | None
     diverged: bool
     train_base_rate: float

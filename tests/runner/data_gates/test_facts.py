@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from runner import grid, sweepfile
 from runner.data_gates import findings
 from runner.data_gates.facts import examine
 from runner.settings import GatesSpec
+from tests.runner.data_gates.conftest import bars
 from trainables.data import catalog
 from trainables.data.window_index import WindowIndex, index_windows
 
@@ -73,3 +75,46 @@ def test_long_splits_are_looked_at_in_part(sweep_of: Callable[..., Path]) -> Non
     assert cell.facts.splits["train"].n_windows > 6000
     assert cell.facts.inputs is not None
     assert max(cell.facts.inputs.auc.values()) < 0.6
+
+
+def with_gap(at: int, days: int) -> Callable[[pd.DataFrame], None]:
+    def change(frame: pd.DataFrame) -> None:
+        frame.loc[at:, "date"] += pd.Timedelta(days=days)
+
+    return change
+
+
+@pytest.mark.parametrize("horizon", [1, 3])
+def test_a_label_across_a_gap_is_found_with_its_dates(sweep_of: Callable[..., Path], horizon: int) -> None:
+    path = sweep_of(with_gap(600, 455), ("horizon: [1]", f"horizon: [{horizon}]"), n=2600)
+    (cell,) = grid.expand(sweepfile.load(path)).cells
+    (gap,) = cell.facts.gaps
+    assert (gap.asset, gap.days, gap.usual_days) == ("bars", 458, 3)
+    assert (str(gap.after), str(gap.before)) == ("2003-04-18", "2004-07-19")
+    found = {one.gate: one for one in findings.check([cell], GatesSpec())}["label gap"]
+    assert (found.level, found.number, found.limit) == ("warn", 458, 12)
+    assert f"of horizon {horizon} spans" in found.message
+    assert "458 days from 2003-04-18 to 2004-07-19 (bars)" in found.message
+
+
+def test_a_gap_that_only_contexts_or_nothing_spans_is_no_gap_of_a_label(sweep_of: Callable[..., Path]) -> None:
+    (whole,) = grid.expand(sweepfile.load(sweep_of())).cells
+    dataset, index = windows_of(whole)
+    last, first = index.splits["train"].ends_N[-1], index.splits["validation"].ends_N[0]
+    assert first - last > 10  # contexts of validation lie between
+    frame = dataset.frame.copy()
+    frame.loc[last + 5 :, "date"] += pd.Timedelta(days=455)
+    facts = examine(replace(dataset, frame=frame), index, "zscore")
+    assert [gap.days for gap in facts.gaps] == [3]
+
+
+def test_holidays_are_no_gap_and_each_asset_has_its_own(sweep_of: Callable[..., Path], tmp_path: Path) -> None:
+    path = sweep_of(with_gap(600, 8), ("bars.csv", "[bars.csv, other.csv]"))
+    other = bars(seed=1)
+    with_gap(900, 40)(other)
+    other.to_csv(tmp_path / "other.csv", index=False)
+    (cell,) = grid.expand(sweepfile.load(path)).cells
+    assert {gap.asset: gap.days for gap in cell.facts.gaps} == {"bars": 11, "other": 43}
+    found = {one.gate: one for one in findings.check([cell], GatesSpec())}["label gap"]
+    assert "(other)" in found.message
+    assert "(bars)" not in found.message

@@ -214,7 +214,7 @@ def doubled(truth: Truth) -> list[Made]:
 
 def test_a_sigmoid_too_many_on_a_rare_class_is_collapse(tmp_path) -> None:
     """No probability below one half is left: where positives are as rare as the quickstart's, the prior is better."""
-    truth = Truth(signal=1.5, base=-1.6)
+    truth = Truth(signal=1.5, base=-2.2)
     paths = write(tmp_path, truth, [*doubled(truth), *baselines(truth, 0.4)])
     collected = collect(paths)
     assert all(trial.collapsed for trial in collected.trials)

@@ -1,4 +1,5 @@
 import math
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -46,6 +47,31 @@ def test_reaching_the_threshold_exactly_counts():
     frame = pd.DataFrame({"close": [100.0, 100.0, 100.0], "high": [100.0, 102.0, 101.99]})
     labels = make_labels(frame, TaskSpec(threshold=0.02))
     assert labels[:2].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(("threshold", "cents"), [("0.01", 10_000), ("0.05", 10_000), ("0.002", 50_000)])
+@pytest.mark.parametrize("price", ["high", "close"])
+def test_reaching_the_threshold_exactly_counts_at_every_price_and_a_tick_less_does_not(threshold, cents, price):
+    closes = [Decimal(number) / 100 for number in range(100, 100 + cents)]
+    reached = [close * (1 + Decimal(threshold)) for close in closes]
+    for tick, expected in ((Decimal(0), 1.0), (Decimal("0.00001"), 0.0)):
+        later = [value - tick for value in reached]
+        frame = pd.DataFrame(
+            {
+                "asset": np.repeat([f"{number:06d}" for number in range(cents)], 2),
+                "close": [float(value) for pair in zip(closes, later, strict=True) for value in pair],
+                "high": [float(value) for pair in zip(closes, later, strict=True) for value in pair],
+            }
+        )
+        labels = make_labels(frame, TaskSpec(threshold=float(threshold), price=price))
+        assert (labels[::2] == expected).all()
+
+
+def test_rounding_alone_is_no_rise():
+    frame = pd.DataFrame({"close": [0.3, 0.1 + 0.2], "high": [1.0] * 2})
+    assert frame["close"].is_monotonic_increasing
+    assert frame["close"].nunique() == 2
+    assert make_labels(frame, TaskSpec(kind="direction"))[0] == 0.0
 
 
 def test_an_unfinished_label_is_missing_even_if_the_threshold_was_already_reached():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.data.splits import EffectiveSize, effective_size, limits, shortfalls, window_ends
+from trainables.data.splits import EffectiveSize, divide, effective_size, limits, shortfalls, window_ends
 from trainables.errors import ConfigError
 from trainables.schema import SplitSpec
 
@@ -144,3 +144,31 @@ def test_shortfalls_name_number_and_limit():
     assert few == "validation has 19 effective samples (95 windows), 100 are needed"
     [rare] = shortfalls("validation", EffectiveSize(100, 29), 500)
     assert rare == "validation has 29 effective samples of the rarer class (of 100), 30 are needed"
+
+
+def test_the_part_that_chooses_and_the_part_that_judges_share_no_bar_of_a_label():
+    positions, horizon = np.arange(100, 200), 5
+    chooses, judges = divide(positions, positions + horizon, 0.3)
+    assert positions[judges].tolist() == list(range(130, 200))
+    assert positions[chooses].tolist() == list(
+        range(100, 126)
+    )  # the label of 125 is 126 to 130, that of 130 begins at 131
+
+
+@given(
+    ends=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=80),
+    share=st.floats(0.01, 0.99),
+)
+def test_no_division_shares_a_bar_whatever_bars_an_asset_lacks(ends, share):
+    positions = np.array([end for end, _ in ends], dtype=np.int64)
+    label_ends = np.array([end + more for end, more in ends], dtype=np.int64)
+    chooses, judges = divide(positions, label_ends, share)
+    assert not (chooses & judges).any()
+    if chooses.any() and judges.any():
+        assert label_ends[chooses].max() < positions[judges].min() + 1
+    assert judges.any() == bool(ends)
+
+
+def test_a_part_that_is_too_small_is_named_in_words():
+    (reason,) = shortfalls("selection", EffectiveSize(80, 40), 90)
+    assert reason == "the selection part of validation has 80 effective samples (90 windows), 100 are needed"

@@ -1,4 +1,5 @@
 from datetime import date
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,7 @@ def problems(draw):
     splits = SplitSpec(train=train, validation=0.15, test=0.15, embargo=draw(st.sampled_from([0, 1, 5])))
     if draw(st.booleans()):
         splits = SplitSpec(train=0.5, validation=0.1, test=0.1, folds=3, fold=draw(st.integers(0, 2)))
+    splits = splits.model_copy(update={"selection": draw(st.sampled_from([None, 0.0, 1 / 3, 0.7]))})
     data = data_spec(
         splits=splits,
         fraction=draw(st.sampled_from([1.0, 0.5])),
@@ -69,9 +71,9 @@ def test_no_window_crosses_an_asset_or_a_split_and_no_training_label_reaches_a_l
         index = index_windows(make_dataset(frames), data, task)
     except ConfigError:  # the embargo swallows a whole split of the few bars drawn
         reject()
-    first_used, last_used = {}, {}
-    for name in SPLITS:
-        part = index.splits[name]
+    assert ("selection" in index.splits) is bool(data.splits.selection)
+    first_used, last_used, first_label = {}, {}, {}
+    for name, part in index.splits.items():
         for end, asset, day, label in zip(part.ends_N, part.assets_N, part.dates_N, part.labels_N, strict=True):
             rows = frame.iloc[end - task.context + 1 : end + task.horizon + 1]  # context and the label's span
             assert len(rows) == task.context + task.horizon
@@ -81,13 +83,14 @@ def test_no_window_crosses_an_asset_or_a_split_and_no_training_label_reaches_a_l
         if len(part):
             first_used[name] = frame["date"].to_numpy()[part.ends_N - task.context + 1].min()
             last_used[name] = frame["date"].to_numpy()[part.ends_N + task.horizon].max()
+            first_label[name] = frame["date"].to_numpy()[part.ends_N + 1].min()
         used = part.rows(task.context)
         assert np.isfinite(index.data.values_TF[used]).all()
         slow = {row for end in part.ends_N for row in range(end - task.context + 1, end + 1)}
         assert used.tolist() == sorted(slow)
-    for before, after in (("train", "validation"), ("validation", "test"), ("train", "test")):
-        if before in last_used and after in first_used:
-            assert last_used[before] < first_used[after]
+    for before, after in combinations(last_used, 2):
+        first = first_label if (before, after) == ("selection", "validation") else first_used
+        assert last_used[before] < first[after]
 
 
 def test_windows_of_one_asset_fill_the_splits(make_bars, make_dataset):
@@ -97,6 +100,21 @@ def test_windows_of_one_asset_fill_the_splits(make_bars, make_dataset):
     assert index.splits["train"].ends_N[[0, -1]].tolist() == [19 + 9, 19 + 700 - 1 - 3]
     assert index.splits["validation"].bars_N[0] == 700 + 9
     assert index.effective["validation"].total == 138 // 3
+
+
+def test_the_selection_part_is_the_first_of_validation_and_takes_horizon_less_one_windows(make_bars, make_dataset):
+    dataset = make_dataset({"x": make_bars(n=1019)})
+    task = TaskSpec(context=10, horizon=3)
+    whole = index_windows(dataset, data_spec(), task).splits["validation"]
+    index = index_windows(dataset, data_spec(splits=SplitSpec(selection=1 / 3)), task)
+    chooses, judges = index.splits["selection"], index.splits["validation"]
+    assert list(index.splits) == ["train", "selection", "validation", "test"]
+    assert np.array_equal(judges.ends_N, whole.ends_N[46:])
+    assert np.array_equal(chooses.ends_N, whole.ends_N[: 46 - 2])
+    assert np.array_equal(np.r_[chooses.labels_N, judges.labels_N], np.delete(whole.labels_N, [44, 45]))
+    assert (index.effective["selection"].total, index.effective["validation"].total) == (44 // 3, 92 // 3)
+    with pytest.raises(InfeasibleError, match="the selection part of validation has 14 effective samples"):
+        index.check()
 
 
 def test_the_embargo_separates_the_splits_further(make_bars, make_dataset):

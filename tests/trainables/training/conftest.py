@@ -18,6 +18,7 @@ from trainables.schema import (
     ResolvedTraining,
     TaskSpec,
     TrialSpec,
+    chooses_epoch,
 )
 from trainables.training.gate import Action, NullGate
 from trainables.training.loop import Trainer
@@ -73,12 +74,14 @@ def resolved(dataset) -> ResolvedData:
 
 @pytest.fixture(scope="session")
 def make_data(dataset, resolved) -> Callable[..., TrialData]:
+    """The windows of a task; with those that choose an epoch apart, where the training of a spec chooses one."""
     made: dict[str, TrialData] = {}
 
-    def make(task: TaskSpec) -> TrialData:
-        name = task.model_dump_json()
+    def make(task: TaskSpec, spec: TrialSpec | None = None) -> TrialData:
+        data = spec.data if spec is not None else resolved
+        name = task.model_dump_json() + data.splits.model_dump_json()
         if name not in made:
-            made[name] = windows.build(dataset, resolved, task, torch.device("cpu"))
+            made[name] = windows.build(dataset, data, task, torch.device("cpu"))
         return made[name]
 
     return make
@@ -91,17 +94,20 @@ def data(make_data) -> TrialData:
 
 @pytest.fixture(scope="session")
 def make_spec(dataset, resolved) -> Callable[..., TrialSpec]:
-    def make(*, kind="threshold", horizon=1, dropout=0.1, dtype="fp32", **training) -> TrialSpec:
+    def make(*, kind="threshold", horizon=1, dropout=0.1, dtype="fp32", selection=None, **training) -> TrialSpec:
         model = budget.model_of(
             ModelSpec.model_validate({"patch": 10, "dropout": dropout}),
             {"width": 16, "depth": 1, "heads": 2, "feed_forward": 32},
             DataShape(n_features=len(dataset.features), context=CONTEXT),
         )
+        asked = TRAINING.model_copy(update=training)
+        share = selection if selection is not None else 1 / 3 if chooses_epoch(asked) else 0.0
+        splits = resolved.splits.model_copy(update={"selection": share})
         return TrialSpec(
-            data=resolved,
+            data=resolved.model_copy(update={"splits": splits}),
             task=TaskSpec(kind=kind, horizon=horizon, context=CONTEXT),
             model=model,
-            training=TRAINING.model_copy(update=training),
+            training=asked,
             dtype=dtype,
         )
 
@@ -149,9 +155,10 @@ def finish() -> Callable[..., list[MetricRow]]:
 
 
 @pytest.fixture
-def make_trainer(data, make_spec, record) -> Callable[..., Trainer]:
-    def make(*, spec=None, gate=None, store=None, execution=record, on=data) -> Trainer:
-        return Trainer(spec or make_spec(), execution, on, gate=gate or NullGate(), store=store)
+def make_trainer(make_data, make_spec, record) -> Callable[..., Trainer]:
+    def make(*, spec=None, gate=None, store=None, execution=record, on=None) -> Trainer:
+        spec = spec or make_spec()
+        return Trainer(spec, execution, on or make_data(spec.task, spec), gate=gate or NullGate(), store=store)
 
     return make
 

@@ -8,11 +8,12 @@ from trainables.training.gate import Action
 
 
 @pytest.fixture
-def interrupted(make_trainer, make_spec, scripted_gate, data, folder):
+def interrupted(make_trainer, make_spec, make_data, scripted_gate, folder):
     """A trial of three epochs that was drained in its third, and the specification to resume it with."""
-    spec = make_spec()
-    steps = len(data.train) // 128
-    gate = scripted_gate([*[Action.RUN] * (2 * steps + 2 * (len(data.validation) // 50 + 1) + 1), Action.DRAIN])
+    spec = make_spec(judged_epoch="best")
+    data = make_data(spec.task, spec)
+    evaluations = sum(-(-len(part) // 50) for part in (data.selection, data.validation))
+    gate = scripted_gate([*[Action.RUN] * (2 * (len(data.train) // 128 + evaluations) + 1), Action.DRAIN])
     store = FileCheckpointStore(folder, attempt=1, key=spec.key)
     trainer = make_trainer(spec=spec, gate=gate, store=store)
     trainer.advance(1e9)
@@ -31,8 +32,8 @@ def test_outputs_through_a_sigmoid_are_known_for_what_they_are(interrupted, make
     store = FileCheckpointStore(folder, attempt=2, key=spec.key)
     state = store.load()
     assert state is not None
-    state["best"]["outputs_N"] = torch.sigmoid(state["best"]["outputs_N"])
-    state["best"]["metric"] = -1.0  # nothing that follows is better
+    state["judged"]["outputs"]["validation"] = torch.sigmoid(state["judged"]["outputs"]["validation"])
+    state["progress"]["best_metric"] = -1.0  # nothing that follows is better
     store.save(state, step=state["progress"]["step"], spec=spec)
     columns = resumed(make_trainer, finish, spec, folder, attempt=3)
     assert columns["val_squashed"]

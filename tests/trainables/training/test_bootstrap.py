@@ -63,12 +63,11 @@ def test_small_pieces_make_the_same_resamples_as_large_ones(monkeypatch):
     values = np.arange(100.0)
     resamples = make(100, horizon=4)
     whole = np.concatenate([resamples.means(counts, values) for counts in resamples.counts()])
-    weights = np.concatenate([w for c in resamples.counts() for w in resamples.window_weights(c, np.arange(100))])
     monkeypatch.setattr(bootstrap, "_PIECE", 700)
     assert sum(1 for _ in resamples.counts()) > 100
-    small = np.concatenate([w for c in resamples.counts() for w in resamples.window_weights(c, np.arange(100))])
-    assert weights.shape == small.shape == (RESAMPLES, 100)
-    assert np.allclose(whole, (weights @ values) / weights.sum(axis=1))
+    small = np.concatenate([resamples.means(counts, values) for counts in resamples.counts()])
+    assert small.shape == (RESAMPLES,)
+    assert np.allclose(whole, small)
 
 
 def test_windows_of_several_assets_on_one_date_are_resampled_together():
@@ -76,8 +75,7 @@ def test_windows_of_several_assets_on_one_date_are_resampled_together():
     resamples = make(150, dates=dates, series=np.arange(150.0))
     assert resamples.n_dates == 50
     counts_RT = next(resamples.counts())
-    weights_RN = next(resamples.window_weights(counts_RT, np.arange(150)))
-    assert np.array_equal(weights_RN, np.repeat(counts_RT, 3, axis=1)[: len(weights_RN)])
+    weights_RN = np.repeat(counts_RT, 3, axis=1)
     values = np.random.default_rng(0).standard_normal(150)
     assert np.allclose(resamples.means(counts_RT, values)[0], weights_RN[0] @ values / weights_RN[0].sum())
 

@@ -19,19 +19,23 @@ def numbers(trainer):
     return {name: value for name, value in columns.items() if name not in TIMES}
 
 
-def test_a_trial_ends_with_the_numbers_of_its_best_epoch(make_trainer, finish, data):
-    trainer = make_trainer()
+@pytest.mark.parametrize("selection", [0.0, 0.4])
+def test_a_trial_ends_with_the_numbers_of_its_last_epoch(make_trainer, make_spec, finish, data, selection):
+    spec = make_spec(epochs=6, lr=0.03, warmup=0.0, dropout=0.0, selection=selection)  # over-fits: the last is not best
+    trainer = make_trainer(spec=spec)
     rows = finish(trainer)
     result = trainer.result()
     steps = len(data.train) // 128
-    assert [(row.step, row.epoch) for row in rows] == [(steps * epoch, epoch) for epoch in (1, 2, 3)]
-    assert (result.status, result.reason, result.diverged, result.epochs) == ("finished", "", False, 3)
-    assert result.steps == trainer.total_steps == 3 * steps
-    best = min(rows, key=lambda row: row.values["val_loss"])
+    assert [(row.step, row.epoch) for row in rows] == [(steps * epoch, epoch) for epoch in range(1, 7)]
+    assert (result.status, result.reason, result.diverged, result.epochs) == ("finished", "", False, 6)
+    assert result.steps == trainer.total_steps == 6 * steps
+    best = min(rows, key=lambda row: row.values["selection_loss" if selection else "val_loss"])
     columns = result.columns()
-    assert result.best_epoch == best.epoch
+    assert (result.best_epoch, result.judged_epoch) == (best.epoch, 6)
+    assert best.epoch < 6
     for name in ("val_loss", "skill", "val_auc", "val_ap", "val_brier", "val_spread"):
-        assert columns[name] == best.values[name]
+        assert columns[name] == rows[-1].values[name]
+    assert ("selection_loss" in rows[-1].values) is bool(selection)
     assert columns["val_loss_low"] < columns["val_loss"] < columns["val_loss_high"]
     assert columns["test_loss_low"] < columns["test_loss"] < columns["test_loss_high"]
     assert columns["train_base_rate"] == data.base_rate
@@ -157,18 +161,46 @@ def test_early_stopping_ends_a_trial_that_does_not_improve(make_trainer, make_sp
     trainer = make_trainer(spec=make_spec(epochs=30, early_stopping=rule))
     rows = finish(trainer)
     assert len(rows) == 3  # the first sets the reference
-    assert trainer.result().epochs == 3
-    assert trainer.result().best_epoch == min(rows, key=lambda row: row.values["val_loss"]).epoch
+    assert trainer.result().epochs == trainer.result().judged_epoch == 3
+    assert trainer.result().best_epoch == min(rows, key=lambda row: row.values["selection_loss"]).epoch
 
 
 def test_early_stopping_by_auc_also_chooses_the_best_epoch_by_it(make_trainer, make_spec, finish):
     rule = EarlyStopping(metric="val_auc", patience=3, min_delta=0.0)
-    trainer = make_trainer(spec=make_spec(epochs=12, early_stopping=rule))
+    trainer = make_trainer(spec=make_spec(epochs=12, early_stopping=rule, judged_epoch="best"))
     rows = finish(trainer)
-    best = max(rows, key=lambda row: row.values["val_auc"])
-    assert trainer.result().best_epoch == best.epoch
-    assert trainer.result().columns()["val_auc"] == best.values["val_auc"]
+    best = max(rows, key=lambda row: row.values["selection_auc"])
+    result = trainer.result()
+    assert result.best_epoch == result.judged_epoch == best.epoch
+    assert result.columns()["val_auc"] == best.values["val_auc"]
     assert len(rows) in (12, best.epoch + 3)
+
+
+def test_what_chooses_judges_nothing(make_trainer, make_spec, make_data, finish):
+    spec = make_spec(epochs=6, lr=0.03, warmup=0.0, judged_epoch="best")
+    data, whole = make_data(spec.task, spec), make_data(spec.task)
+    trainer = make_trainer(spec=spec)
+    rows = finish(trainer)
+    result, frame = trainer.result(), trainer.predictions()
+    best = min(rows, key=lambda row: row.values["selection_loss"])
+    assert result.best_epoch == result.judged_epoch == best.epoch < 6
+    assert result.columns()["val_loss"] == best.values["val_loss"]
+    sizes = frame["split"].value_counts().to_dict()
+    assert sizes == {"selection": len(data.selection), "validation": len(data.validation), "test": len(data.test)}
+    assert sizes["selection"] + sizes["validation"] == len(whole.validation)
+    for split, loss in (("selection", best.values["selection_loss"]), ("validation", result.columns()["val_loss"])):
+        part = frame[frame["split"] == split]
+        assert loss == pytest.approx((np.logaddexp(0, part["logit"]) - part["logit"] * part["label"]).mean())
+
+
+def test_without_a_choice_validation_is_whole(make_trainer, make_spec, make_data):
+    assert make_data(make_spec().task, make_spec()).selection is None
+    for training in ({"judged_epoch": "best"}, {"early_stopping": EarlyStopping()}):
+        spec = make_spec(**training)
+        with pytest.raises(ValueError, match=r"data\.splits\.selection"):
+            make_spec(**training, selection=0.0)
+        assert spec.key != make_spec().key
+        assert len(make_data(spec.task, spec).selection) > 200
 
 
 def test_a_loss_that_explodes_ends_the_trial_as_diverged(make_trainer, make_spec, finish):
@@ -177,6 +209,7 @@ def test_a_loss_that_explodes_ends_the_trial_as_diverged(make_trainer, make_spec
     result = trainer.result()
     assert rows == []
     assert (result.status, result.diverged, result.best_epoch, result.collapsed) == ("diverged", True, None, None)
+    assert result.judged_epoch is None
     assert "is not finite at optimizer step" in result.reason
     assert trainer.predictions().empty
     assert trainer.advance(1).done
@@ -191,7 +224,7 @@ def test_a_trial_that_diverges_late_keeps_what_is_known_and_leaves_test_alone(ma
         trainer._learner.model.head.weight.fill_(float("nan"))
     assert finish(trainer) == []
     result = trainer.result()
-    assert (result.status, result.epochs, result.best_epoch) == ("diverged", 1, 1)
+    assert (result.status, result.epochs, result.best_epoch, result.judged_epoch) == ("diverged", 1, 1, 1)
     assert result.columns()["val_loss"] == rows[0].values["val_loss"]
     assert result.columns()["val_loss_low"] < rows[0].values["val_loss"]
     assert "test_loss" not in result.columns()
@@ -226,20 +259,23 @@ def test_test_data_is_touched_once_at_the_end(make_trainer, data):
     assert touched == list(range(len(data.test)))
 
 
-def test_the_result_is_that_of_the_best_weights_not_of_the_last(make_trainer, make_spec, data):
-    spec = make_spec(epochs=6, lr=0.03, warmup=0.0, dropout=0.0)  # overfits at once
+@pytest.mark.parametrize("judged_epoch", ["last", "best"])
+def test_the_result_is_that_of_the_weights_that_were_asked_for(make_trainer, make_spec, data, judged_epoch):
+    spec = make_spec(epochs=6, lr=0.03, warmup=0.0, dropout=0.0, judged_epoch=judged_epoch)  # overfits at once
     trainer = make_trainer(spec=spec)
     rows, weights = [], {}
     while not trainer.done:
         rows += trainer.advance(0).rows
         if len(rows) > len(weights):
-            weights[len(rows)] = trainer._learner.weights() if len(rows) < 6 else None
-    columns = trainer.result().columns()
-    best = trainer.result().best_epoch
-    assert best < 6
-    assert columns["val_loss"] == min(row.values["val_loss"] for row in rows) < rows[-1].values["val_loss"]
+            weights[len(rows)] = trainer._learner.weights()
+    result = trainer.result()
+    assert result.best_epoch < 6
+    assert result.judged_epoch == (6 if judged_epoch == "last" else result.best_epoch)
+    assert result.columns()["val_loss"] == rows[result.judged_epoch - 1].values["val_loss"]
     model = registry.build(spec.model)
-    model.load_state_dict(weights[best])
+    kept = trainer.judged_weights
+    assert all(torch.equal(kept[name], tensor) for name, tensor in weights[result.judged_epoch].items())
+    model.load_state_dict(kept)
     part = trainer.predictions().query("split == 'test'")
     logits = torch.cat(
         [eval_step(model, data.test, index_B, dtype="fp32") for index_B in torch.arange(len(part)).split(50)]

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student_t
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from trainables.schema import TaskSpec
+from trainables.training.batches import BATCHES
 from trainables.training.metrics import Intervals, Prior, Scorer, Scores, is_collapsed
 
 RANDOM = np.random.default_rng(8)
@@ -92,19 +94,39 @@ def test_intervals_hold_the_numbers_and_narrow_with_data():
     assert 1.5 < widths[0] / widths[1] < 6  # three, were there no noise
 
 
-@pytest.mark.parametrize("name", ["auc", "ap", "brier"])
-def test_an_interval_is_that_of_resampled_windows(name):
-    labels, logits = sample(150)
+@pytest.mark.parametrize("name", ["loss", "skill", "auc", "ap", "brier"])
+def test_an_interval_is_the_jackknife_over_batches_of_dates(name):
+    labels, logits = sample(160)
     scorer = scorer_of(labels)
-    rows = np.concatenate(list(scorer._resamples().counts())).astype(int)
-    slow = [
-        getattr(scorer_of(np.repeat(labels, row)).scores(np.repeat(logits, row)), name)
-        for row in rows
-        if 0 < (labels * row).sum() < row.sum()
-    ]
+    whole = getattr(scorer.scores(logits), name)
+    left_out = []
+    for batch in np.array_split(np.arange(160), BATCHES):
+        kept = np.setdiff1d(np.arange(160), batch)
+        left_out.append(getattr(scorer_of(labels[kept]).scores(logits[kept]), name))
+    error = np.sqrt((BATCHES - 1) * np.var(left_out))
+    reach = student_t.ppf(0.975, BATCHES - 1) * error
     intervals = scorer.intervals(logits)
-    assert getattr(intervals, f"{name}_low") == pytest.approx(np.percentile(slow, 2.5))
-    assert getattr(intervals, f"{name}_high") == pytest.approx(np.percentile(slow, 97.5))
+    assert getattr(intervals, f"{name}_low") == pytest.approx(whole - reach)
+    assert getattr(intervals, f"{name}_high") == pytest.approx(whole + reach)
+
+
+def test_an_interval_ends_where_its_number_can_not_go():
+    labels = np.r_[np.zeros(90), np.ones(10)][RANDOM.permutation(100)]
+    logits = 4 * labels - 2 + RANDOM.standard_normal(100)
+    intervals = scorer_of(labels).intervals(logits)
+    assert intervals.auc_high == intervals.ap_high == 1.0
+    assert intervals.brier_low >= 0.0
+    assert intervals.skill_high <= 1.0
+
+
+def test_a_class_that_lies_in_one_batch_alone_leaves_the_ranking_without_an_interval():
+    labels = np.zeros(400)
+    labels[:20] = 1.0
+    logits = RANDOM.standard_normal(400)
+    intervals = scorer_of(labels).intervals(logits)
+    assert scorer_of(labels).scores(logits).auc is not None
+    assert intervals.auc_low is intervals.auc_high is None
+    assert intervals.loss_low < intervals.loss_high
 
 
 def test_differences_between_trials_are_paired():

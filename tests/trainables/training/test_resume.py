@@ -21,6 +21,9 @@ VARIANTS = {
     "plain": {},
     "early stopping": {"epochs": 8, "early_stopping": EarlyStopping(patience=1, min_delta=0.02)},
     "by auc": {"epochs": 4, "early_stopping": EarlyStopping(metric="val_auc", patience=2, min_delta=0.0)},
+    "best epoch": {"epochs": 6, "judged_epoch": "best", "lr": 0.03, "warmup": 0.0},  # over-fits at once
+    "best regression": {"kind": "regression", "judged_epoch": "best"},
+    "stopped at the best": {"epochs": 8, "judged_epoch": "best", "early_stopping": EarlyStopping(patience=2)},
     "focal": {"loss": "focal", "class_weight": "balanced"},
     "regression": {"kind": "regression"},
 }
@@ -43,7 +46,7 @@ def run(make_spec, make_data, record):
 
     def run(variant, folder=None, kills=()):
         spec = make_spec(dropout=0.2, **VARIANTS[variant])
-        data = make_data(spec.task)
+        data = make_data(spec.task, spec)
         rows, units = [], 0
         earlier = len(list(folder.glob("attempt-*"))) if folder else 0
         for attempt, (until, lost) in enumerate([*kills, (10**9, 0)], earlier + 1):
@@ -84,6 +87,7 @@ def test_killed_three_times_a_trial_ends_with_the_same_bits(run, undisturbed, fo
 
 def test_early_stopping_is_at_work_in_its_variants(undisturbed):
     assert undisturbed("early stopping")[0][0]["epochs"] < 8
+    assert undisturbed("best epoch")[0][0]["judged_epoch"] < 6
 
 
 def test_killed_in_each_single_unit_around_an_epochs_end(run, undisturbed, folder, data):

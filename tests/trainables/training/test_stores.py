@@ -81,7 +81,7 @@ def test_the_weights_that_stay_give_the_predictions_again(make_trainer, finish, 
     store = open_store(tmp_path / "trial", 1, spec.key, None, tmp_path / "absent.parquet", entry)
     trainer = make_trainer(spec=spec, store=store.checkpoints)
     finish(trainer)
-    store.keep_best(trainer.best_weights, step=9, spec=spec)
+    store.keep_best(trainer.judged_weights, step=9, spec=spec)
     best = tmp_path / "trial" / "best"
     manifest = json.loads((best / "manifest.json").read_text())["manifest"]
     model = registry.build(TrialSpec.model_validate(manifest["spec"]).model)
