@@ -67,7 +67,7 @@ class Side:
     cells: int
     ended: int
     complete: bool
-    verdicts: tuple[tuple[str, str, str], ...]  # place, verdict, sentence
+    verdicts: tuple[dict[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -86,17 +86,10 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for ``--json``."""
-        sides = [
-            {
-                **asdict(one),
-                "verdicts": [dict(zip(("place", "verdict", "sentence"), v, strict=True)) for v in one.verdicts],
-            }
-            for one in self.sides
-        ]
         return {
             "comparable": self.comparable,
             "note": "" if self.comparable else NOT_COMPARABLE,
-            "runs": sides,
+            "runs": [asdict(one) for one in self.sides],
             "questions": [asdict(one) for one in self.questions],
             "differences": [{"what": what, "values": values} for what, values in self.differences],
         }
@@ -128,7 +121,16 @@ def compare(runs: Sequence[RunPaths]) -> Comparison:
 
 def _side(name: str, folder: str, one: Collected) -> Side:
     groups = tuple({trial.group for trial in one.trials})
-    verdicts = tuple((place(v, groups), v.verdict, sentence(v, groups)) for v in one.verdicts)
+    verdicts = tuple(
+        {
+            "place": place(v, groups),
+            "verdict": v.verdict,
+            "direction": v.direction,
+            "form": v.form,
+            "sentence": sentence(v, groups),
+        }
+        for v in one.verdicts
+    )
     return Side(name, clean(folder), one.progress.cells, one.progress.ended, one.progress.complete, verdicts)
 
 

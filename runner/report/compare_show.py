@@ -16,8 +16,8 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print(
             f"{side.name}: {side.ended} of {side.cells} cells have ended{partial}", style="bold", markup=False
         )
-        for _, _, sentence in side.verdicts:
-            console.print(f"  {sentence}", highlight=False, markup=False)
+        for one in side.verdicts:
+            console.print(f"  {one['sentence']}", highlight=False, markup=False)
         if not side.verdicts:
             console.print("  no verdict: no trial has finished")
     if not comparison.comparable:

@@ -11,14 +11,15 @@ import numpy as np
 from runner import scaling
 from runner.ledger import LedgerView
 from runner.paths import RunPaths
-from runner.report.resamples import COUNT, loss_resamples
+from runner.report.resamples import loss_resamples, why_missing
 from runner.report.trials import Trial
 from runner.scaling import Fit, Options, Table
+from runner.scaling.direction import Direction
 from runner.scaling.law import Floats
 from runner.scaling.verdict import MIN_SIZES
 
-SPLITS = ("validation", "test")
-FEWER = 50  # resamples of the fits that decide nothing: half of a large report's time would go there
+REFITS = 100  # a refit costs a thousand times what a mean does: the direction's interval takes all resamples
+FEWER = 50  # refits where they decide nothing: half of a large report's time would go there
 PARAMETERS, COMPUTE = "parameters", "compute (FLOP)"
 
 
@@ -34,6 +35,13 @@ class Series:
     def usable(self, split: str, chosen: Sequence[Trial] | None = None) -> list[Trial]:
         """Trials with a loss on a split."""
         return [trial for trial in (self.trials if chosen is None else chosen) if loss_of(trial, split) is not None]
+
+    def without_blocks(self, split: str) -> str:
+        """Why blocks of the period are not resampled, or an empty text where they are."""
+        known = self.usable(split)
+        if not known or self.resamples(split, known) is not None:
+            return ""
+        return why_missing(self.paths, self.view, [trial.key for trial in known], split)
 
     def resamples(self, split: str, chosen: Sequence[Trial]) -> Floats | None:
         """Losses of chosen trials [R, K]; None where predictions do not give them. Read once a split."""
@@ -64,8 +72,13 @@ def loss_of(trial: Trial, split: str) -> float | None:
 
 def by_parameters(series: Series, chosen: Sequence[Trial], split: str) -> Fit:
     """L(N), or L(N, D) where the data fraction varies."""
-    table = Table(n_params=_sizes(chosen), loss=_losses(chosen, split), n_samples=_samples(chosen))
-    return scaling.fit(table, _options(chosen), loss_resamples_RN=series.resamples(split, chosen))
+    return scaling.fit(_table(chosen, split), _options(chosen), loss_resamples_RN=series.resamples(split, chosen))
+
+
+def direction(series: Series, chosen: Sequence[Trial], split: str) -> Direction:
+    """Direction of the loss with the parameters, without a fit."""
+    resampled = series.resamples(split, chosen)
+    return scaling.direction(_table(chosen, split), _options(chosen), loss_resamples_RN=resampled)
 
 
 def by_compute(series: Series) -> Fit | None:
@@ -76,9 +89,7 @@ def by_compute(series: Series) -> Fit | None:
     flop = np.array([trial.flop for trial in chosen], dtype=np.float64)
     table = Table(n_params=flop, loss=_losses(chosen, "validation"))
     resampled = series.resamples("validation", chosen)
-    return scaling.fit(
-        table, _options(chosen, FEWER), loss_resamples_RN=None if resampled is None else resampled[:FEWER]
-    )
+    return scaling.fit(table, _options(chosen, FEWER), loss_resamples_RN=resampled)
 
 
 def pooled(named: Sequence[tuple[str, Series]]) -> Fit | None:
@@ -92,7 +103,7 @@ def pooled(named: Sequence[tuple[str, Series]]) -> Fit | None:
     if len(parts) < 2 or len({trial.n_params for trial in chosen}) < MIN_SIZES:
         return None
     resampled = [series.resamples("validation", trials) for _, series, trials in parts]
-    known = [one[:FEWER] for one in resampled if one is not None]
+    known = [one for one in resampled if one is not None]
     table = Table(
         n_params=_sizes(chosen),
         loss=_losses(chosen, "validation"),
@@ -104,9 +115,14 @@ def pooled(named: Sequence[tuple[str, Series]]) -> Fit | None:
     )
 
 
-def _options(trials: Sequence[Trial], count: int = COUNT) -> Options:
+def _options(trials: Sequence[Trial], count: int = REFITS) -> Options:
     priors = [trial.prior_loss for trial in trials if trial.prior_loss is not None]
-    return Options(bootstraps=count, sparing=True, reference_loss=float(np.mean(priors)) if priors else None)
+    reference = float(np.mean(priors)) if priors else None
+    return Options(bootstraps=count, sparing=True, replicates=True, reference_loss=reference)
+
+
+def _table(trials: Sequence[Trial], split: str) -> Table:
+    return Table(n_params=_sizes(trials), loss=_losses(trials, split), n_samples=_samples(trials))
 
 
 def _sizes(trials: Sequence[Trial]) -> Floats:

@@ -15,14 +15,15 @@ def fits_table(fits: Sequence[NamedFit]) -> Table:
         Column("fitted to"), Column("by"), Column("form", "code"), Column("points", "number"),
         Column("sizes", "number"), Column("E (nats) [95 %]", "number"), Column("alpha [95 %]", "number"),
         Column("beta [95 %]", "number"), Column("largest size left out: predicted", "number"),
-        Column("observed", "number"), Column("error (%)", "number"), Column("this fit says"),
+        Column("observed", "number"), Column("error (%)", "number"),
+        Column("largest compute left out: error (%)", "number"), Column("this fit says"),
     )  # fmt: skip
     return Table("Fits", columns, tuple(_row(one) for one in fits))
 
 
 def _row(one: NamedFit) -> tuple[str, ...]:
     fit = one.fit
-    left_out = fit.extrapolation
+    left_out, by_compute = fit.extrapolation, fit.compute_extrapolation
     return (
         one.place,
         one.variable,
@@ -35,7 +36,8 @@ def _row(one: NamedFit) -> tuple[str, ...]:
         number(left_out.predicted, 4) if left_out else NONE,
         number(left_out.observed, 4) if left_out else NONE,
         number(100 * left_out.relative_error, 2, signed=True) if left_out else NONE,
-        f"{fit.verdict}: {fit.reason}",
+        number(100 * by_compute.relative_error, 2, signed=True) if by_compute else NONE,
+        f"{fit.direction.words}; {fit.judged.form}: {fit.judged.reason}",
     )
 
 

@@ -1,7 +1,7 @@
-"""The answer for each series of comparable trials: does the loss follow a power law in the parameters?
+"""The answers for each series of comparable trials: does the loss fall with the parameters, and by which law?
 
-Formed on validation loss; it must hold on test loss, with and without collapsed trials, else nothing is identified.
-The order is the design's: no skill anywhere; optimisation failure; fewer than 5 sizes; then the fits.
+Formed on validation loss; each must hold on test loss, with and without collapsed trials, else it is not given.
+The order is the design's: no skill anywhere; optimisation failure; then the fits (`runner.report.agreement`).
 """
 
 from collections.abc import Sequence
@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from runner.ledger import LedgerView
 from runner.paths import RunPaths
 from runner.report import fits as fitting
-from runner.report.fits import COMPUTE, PARAMETERS, SPLITS, NamedFit, Series
+from runner.report.agreement import ALL, SOUND, SPLITS, agree, law_in_words
+from runner.report.fits import COMPUTE, PARAMETERS, NamedFit, Series
 from runner.report.trials import Group, Trial
 from runner.scaling import Fit
+from runner.scaling.direction import FALLS, FLAT, RISES, UNKNOWN, Direction, first_words
 from runner.scaling.rivals import POWER_LAW
-from runner.scaling.verdict import MIN_SIZES, NO_SIGNAL, NOT_IDENTIFIABLE, OPTIMISATION_FAILURE
-
-ALL, SOUND = "all trials", "without collapsed or squashed trials"
+from runner.scaling.verdict import MIN_SIZES, NO_FORM, NO_SIGNAL, OPTIMISATION_FAILURE, few_sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,16 +25,33 @@ class SeriesVerdict:
 
     Attributes:
         group: of the trials with the most data.
+        verdict: the design's single word for it.
+        direction: of the loss with size: falls, flat, rises or can't tell.
+        form: power law, log-linear, turns or form not identified.
+        changes: from the smallest to the largest size, in words, with what the intervals were made from; empty where
+            the losses say nothing about size.
+        direction_reason: why it is this direction; empty where the interval of the change says it all.
+        form_reason: why the form is this one or none; where skill or collapse decides, why they do.
         series: the trials.
-        fits: by (split, which trials); the first is the one the verdict is formed on. Empty where none was needed.
+        fits: by (split, which trials); the first is the one the verdict is formed on. Empty below `MIN_SIZES` sizes and
+            where skill or collapse decides.
     """
 
     horizon: int | None
     group: Group
     verdict: str
-    reason: str
+    direction: str
+    form: str
+    changes: str
+    direction_reason: str
+    form_reason: str
     series: Series
     fits: dict[tuple[str, str], Fit]
+
+    @property
+    def reason(self) -> str:
+        """Both reasons."""
+        return "; ".join(reason for reason in (self.form_reason, self.direction_reason) if reason)
 
     @property
     def fit(self) -> Fit | None:
@@ -70,34 +87,57 @@ def beside(trial: Trial, baselines: Sequence[Trial]) -> list[Trial]:
 def _judge(series: Series, baselines: list[Trial]) -> SeriesVerdict:
     trials = series.trials
     collapsed = [trial for trial in trials if trial.collapsed]
-    unsound = any(trial.unsound for trial in trials)
     skilled = [trial for trial in trials if _has_skill(trial)]
     beaten = [other for other in baselines if _has_skill(other)]
-    fits: dict[tuple[str, str], Fit] = {}
-    sizes = len({trial.n_params for trial in trials})
-    if not beaten and not _skilled_sizes(trials):
-        word = NO_SIGNAL
-        reason = (
-            f"{_of(len(skilled), len(trials), 'trial')} (of no size more than half) and "
-            f"{_of(0, len(baselines), 'baseline')} beat the prior on validation (95 % interval above 0) and on test"
-        )
-    elif beaten and 2 * len(collapsed) > len(trials):
-        word = OPTIMISATION_FAILURE
+    most = max(trial.group.data_fraction for trial in trials)
+    group = next(trial.group for trial in trials if trial.group.data_fraction == most)
+    horizon = trials[0].horizon
+    if beaten and 2 * len(collapsed) > len(trials):
         best = max(beaten, key=lambda other: other.skill.value or 0.0)
         reason = (
             f"{_of(len(collapsed), len(trials), 'trial')} collapsed, while the baseline '{best.group.model}' has a "
             f"skill of {100 * (best.skill.value or 0.0):.1f} %: there is something to learn, and the models did not"
         )
-    elif sizes < MIN_SIZES:
-        word = NOT_IDENTIFIABLE
-        reason = f"{sizes} distinct size{'s' if sizes != 1 else ''}, and fewer than {MIN_SIZES} cannot identify a law"
-    else:
-        fits = _fits(series)
-        word, reason = _agreed(fits, unsound)
-        reason += _without_marked(series)
-    most = max(trial.group.data_fraction for trial in trials)
-    group = next(trial.group for trial in trials if trial.group.data_fraction == most)
-    return SeriesVerdict(trials[0].horizon, group, word, reason, series, fits)
+        return SeriesVerdict(horizon, group, OPTIMISATION_FAILURE, UNKNOWN, NO_FORM, "", "", reason, series, {})
+    chosen = _chosen(series)
+    directions = {key: fitting.direction(series, usable, key[0]) for key, usable in chosen.items()}
+    changes, sizes = _changes(series, directions), len({trial.n_params for trial in trials})
+    fits: dict[tuple[str, str], Fit] = {}
+    if not beaten and not _skilled_sizes(trials):
+        reason = (
+            f"{_of(len(skilled), len(trials), 'trial')} (of no size more than half) and "
+            f"{_of(0, len(baselines), 'baseline')} beat the prior on validation (95 % interval above 0) and on test"
+        )
+        # what is no better than the prior neither falls nor rises with size
+        word = FLAT if {one.word for one in directions.values()} == {FLAT} else UNKNOWN
+        return SeriesVerdict(horizon, group, NO_SIGNAL, word, NO_FORM, changes, "", reason, series, fits)
+    if sizes >= MIN_SIZES:
+        fits = {key: fitting.by_parameters(series, usable, key[0]) for key, usable in chosen.items()}
+    judged = {key: fits[key].judged if fits else few_sizes(one, sizes) for key, one in directions.items()}
+    found = agree(directions, judged, any_unsound=any(trial.unsound for trial in trials))
+    form_reason = found.form_reason
+    if found.form == POWER_LAW:
+        form_reason = f"{law_in_words(next(iter(fits.values())))}; {form_reason}"
+    if fits:
+        form_reason += _without_marked(series)
+    why = "" if found.direction in (FALLS, RISES) else found.direction_reason
+    return SeriesVerdict(
+        horizon, group, found.verdict, found.direction, found.form, changes, why, form_reason, series, fits
+    )
+
+
+def _changes(series: Series, directions: dict[tuple[str, str], Direction]) -> str:
+    """The change of the loss on each split, and what its intervals come from."""
+    sizes = sorted({trial.n_params or 0 for trial in series.trials})
+    known = {split: one for (split, which), one in directions.items() if which == ALL}
+    each = [f"{one.change.words()} on {split}" for split, one in known.items()]
+    told = f"the change from {sizes[0]:,} to {sizes[-1]:,} parameters is {' and '.join(each)}"
+    if any(one.change.low is None for one in known.values()):
+        return told
+    noise = " and ".join(dict.fromkeys(one.noise for one in known.values()))
+    without = " and ".join(dict.fromkeys(why for split in known if (why := series.without_blocks(split))))
+    alone = f" alone, without the sampling of the period, as {without}" if without else ""
+    return f"{told} (95 % intervals: {noise}{alone})"
 
 
 def _has_skill(trial: Trial) -> bool:
@@ -118,24 +158,20 @@ def _of(n: int, total: int, noun: str) -> str:
     return f"{n} of {total} {noun}{'' if total == 1 else 's'}"
 
 
-def _fits(series: Series) -> dict[tuple[str, str], Fit]:
+def _chosen(series: Series) -> dict[tuple[str, str], list[Trial]]:
+    """Trials by (split, which): all and, where some are not, the sound ones."""
     sound = [trial for trial in series.trials if not trial.unsound]
     sets = {ALL: series.trials} | ({SOUND: tuple(sound)} if len(sound) < len(series.trials) else {})
-    fits = {}
-    for split in SPLITS:
-        for name, chosen in sets.items():
-            if usable := series.usable(split, chosen):
-                fits[split, name] = fitting.by_parameters(series, usable, split)
-            if any(found.verdict == NOT_IDENTIFIABLE for found in fits.values()):
-                return fits  # nothing that follows could change the verdict
-    return fits
+    return {
+        (split, which): usable
+        for split in SPLITS
+        for which, trials in sets.items()
+        if (usable := series.usable(split, trials))
+    }
 
 
 def _without_marked(series: Series) -> str:
-    """What the trials say that neither stopped too early nor over-fitted. It is told and decides nothing.
-
-    With a schedule that ends at a rate of 0 the last epoch is the best of a healthy trial, too.
-    """
+    """What the trials say that are neither under-trained nor over-fitted. It decides nothing."""
     marked = [trial for trial in series.trials if trial.marked("under-trained", "over-fitted")]
     rest = [trial for trial in series.trials if trial not in marked]
     if not marked:
@@ -143,38 +179,8 @@ def _without_marked(series: Series) -> str:
     told = f"; without the {len(marked)} trials that are under-trained or over-fitted "
     if len({trial.n_params for trial in rest}) < MIN_SIZES:
         return f"{told}too few sizes remain to say anything"
-    return f"{told}validation says '{fitting.by_parameters(series, rest, 'validation').verdict}'"
-
-
-def _agreed(fits: dict[tuple[str, str], Fit], any_unsound: bool) -> tuple[str, str]:
-    (_, first), *others = fits.items()
-    word, reason = first.verdict, first.reason
-    if word == NOT_IDENTIFIABLE:
-        return word, reason
-    differing = [
-        f"{split}, {name}: {other.verdict} ({other.reason})" for (split, name), other in others if other.verdict != word
-    ]
-    needed = [(split, name) for split in SPLITS for name in ((ALL, SOUND) if any_unsound else (ALL,))]
-    differing += [
-        f"{split}, {name}: there is none with such a loss" for split, name in needed if (split, name) not in fits
-    ]
-    if differing:
-        return NOT_IDENTIFIABLE, f"validation says '{word}' ({reason}), but it does not hold elsewhere; {differing[0]}"
-    if word == POWER_LAW:
-        numbers = ", ".join(
-            f"{name} = {value:.4g} [{first.intervals[name][0]:.4g}, {first.intervals[name][1]:.4g}]"
-            for name, value in first.parameters.items()
-            if name in ("E", "alpha", "beta")
-        )
-        reason = f"{first.form} with {numbers}; {reason}{_extrapolated(first)}"
-    return word, f"{reason}; it holds on test" + (f" and {SOUND}" if any_unsound else "")
-
-
-def _extrapolated(fit: Fit) -> str:
-    if fit.extrapolation is None:
-        return ""
-    error = 100 * fit.extrapolation.relative_error
-    return f"; fitted without the largest size, it misses that size's loss by {error:+.2f} %"
+    found = fitting.by_parameters(series, rest, "validation")
+    return f"{told}validation says '{found.direction.word}, {found.judged.form}'"
 
 
 def named_fits(judged: Sequence[SeriesVerdict], groups: tuple[Group, ...]) -> tuple[NamedFit, ...]:
@@ -201,8 +207,18 @@ def place(one: SeriesVerdict, groups: tuple[Group, ...]) -> str:
 
 
 def sentence(one: SeriesVerdict, groups: tuple[Group, ...]) -> str:
-    """The verdict in words."""
+    """The verdict in words: direction, form, reasons."""
     where, trials = place(one, groups), one.series.trials
     collapsed = sum(trial.collapsed for trial in trials)
     aside = f"; {collapsed} of {len(trials)} trials collapsed" if collapsed else ""
-    return f"{where[:1].upper()}{where[1:]}: {one.verdict}. {one.reason[:1].upper()}{one.reason[1:]}{aside}."
+    start, reason = f"{_capital(where)}: ", f"{_capital(one.form_reason)}{aside}."
+    if one.verdict == OPTIMISATION_FAILURE:
+        return f"{start}can't tell whether the loss falls with size: {one.verdict}. {reason}"
+    if one.verdict == NO_SIGNAL:
+        return f"{start}{one.verdict}. {reason} {_capital(one.changes)}."
+    why = f": {one.direction_reason}" if one.direction_reason else ""
+    return f"{start}{first_words(one.direction, one.changes)}{why}. {_capital(one.form)}: {reason}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -8,17 +8,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import numpy.typing as npt
 
 from runner.scaling import intervals, rivals, verdict
+from runner.scaling.direction import Direction, assess, noise_of
 from runner.scaling.law import DELTA, Design, Floats, Law, Problem
 from runner.scaling.table import Table
-from runner.scaling.verdict import Change, Evidence
+from runner.scaling.verdict import Evidence, Verdict
 
 BOOTSTRAPS = 200
 _OUTLIER = 4.0  # robust standard deviations: 6 in 100,000 of Gaussian points
 _MAX_EXCLUDED = 0.1  # share of the points
 _ROUNDS = 10
+_MOST_COMPUTE = 0.9  # of the largest: budgets of compute are met to some percent, and belong together
 _SYMBOLS = {"n_params": ("A", "alpha", "N"), "n_samples": ("B", "beta", "D")}
 
 
@@ -26,7 +28,9 @@ _SYMBOLS = {"n_params": ("A", "alpha", "N"), "n_samples": ("B", "beta", "D")}
 class Options:
     """How to fit. `reference_loss`: what 1 % is taken of for 'flat'; None takes the loss at the smallest size.
 
-    With `sparing` nothing is refitted where the verdict stands without intervals, and there are none then.
+    With `sparing` nothing is refitted where the verdict stands without intervals, and there are none then. With
+    `replicates` a direction needs 2 points or more (seeds) of most sizes; without, a table of single rows is judged by
+    the scatter about a smooth curve.
     """
 
     delta: float = DELTA
@@ -35,6 +39,7 @@ class Options:
     seed: int = 0
     reference_loss: float | None = None
     sparing: bool = False
+    replicates: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,11 +55,15 @@ class Excluded:
 
 @dataclass(frozen=True)
 class Extrapolation:
-    """The largest size predicted by a fit of all others."""
+    """The points of the largest size, or of the largest compute, predicted by a fit of all others.
+
+    `compute` is n_params x n_samples, None where it is the largest size that was held out. Losses are geometric means.
+    """
 
     n_params: float
     predicted: float
     observed: float
+    compute: float | None = None
 
     @property
     def relative_error(self) -> float:
@@ -64,7 +73,10 @@ class Extrapolation:
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """The result. `parameters` and `intervals` have the keys E, A, alpha and, where samples vary, B and beta."""
+    """The result. `parameters` and `intervals` have the keys E, A, alpha and, where samples vary, B and beta.
+
+    `form` is the formula that was fitted; the form that the points settle is in `judged`.
+    """
 
     form: str
     parameters: dict[str, float]
@@ -73,21 +85,31 @@ class Fit:
     n_points: int
     n_sizes: int
     objective: float
-    verdict: str
-    reason: str
-    change: Change
+    judged: Verdict
+    direction: Direction
     comparison: rivals.Comparison
     extrapolation: Extrapolation | None
+    compute_extrapolation: Extrapolation | None
     excluded: tuple[Excluded, ...]
     notes: tuple[str, ...]
     options: Options
     law: Law
     resampled: tuple[Law, ...]
 
+    @property
+    def verdict(self) -> str:
+        """The design's word for it."""
+        return self.judged.word
+
+    @property
+    def reason(self) -> str:
+        """Why the verdict is this one: of the form, then of the direction."""
+        return f"{self.judged.reason}; {self.direction.words}: {self.direction.reason}"
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; numbers that are not finite become None."""
         names = ("E", "A", "alpha", "B", "beta")
-        compared, change = self.comparison, self.change
+        compared, widest = self.comparison, self.direction.widest
         document = {
             "form": self.form,
             **{name: self.parameters.get(name) for name in names},
@@ -96,15 +118,20 @@ class Fit:
             "n_sizes": self.n_sizes,
             "objective": self.objective,
             "verdict": self.verdict,
+            "direction": self.direction.word,
+            "direction_reason": self.direction.reason,
+            "form_identified": self.judged.form,
             "reason": self.reason,
             "aicc": compared.scores if compared.method == "aicc" else None,
             "leave_one_size_out": compared.scores if compared.method != "aicc" else None,
             "excluded": [vars(one) for one in self.excluded],
             "n_excluded": len(self.excluded),
-            "change": {"value": change.value, "low": change.low, "high": change.high, "reference": change.reference},
-            "extrapolation": {**vars(self.extrapolation), "relative_error": self.extrapolation.relative_error}
-            if self.extrapolation
-            else None,
+            "change": vars(self.direction.change),
+            "widest_change": vars(widest) if widest else None,
+            "turns_at": self.direction.turn.size if self.direction.turn else None,
+            "noise": self.direction.noise,
+            "extrapolation": _held_out(self.extrapolation),
+            "extrapolation_by_compute": _held_out(self.compute_extrapolation),
             "irreducible": self.irreducible if len(self.irreducible) > 1 else None,
             "notes": list(self.notes),
             "delta": self.options.delta,
@@ -128,7 +155,8 @@ def fit(table: Table, options: Options | None = None, *, loss_resamples_RN: Floa
         table: the points.
         options: how.
         loss_resamples_RN: the points' losses under resamples of the validation blocks they share. Intervals then come
-            from these and from the seeds within cells; else from a residual bootstrap.
+            from these and from the seeds within cells; else from a residual bootstrap. The direction takes all of them,
+            the refits the first `Options.bootstraps`.
     """
     options = options or Options()
     excluded: tuple[Excluded, ...] = ()
@@ -140,14 +168,15 @@ def fit(table: Table, options: Options | None = None, *, loss_resamples_RN: Floa
     y_N = np.log(table.loss)
     law = Problem(design, y_N, options.delta).fit()
     random = np.random.default_rng(options.seed)
-    if loss_resamples_RN is None:
+    shared_RN = None if loss_resamples_RN is None else np.log(loss_resamples_RN)
+    if shared_RN is None:
         drawn_RN = intervals.residual_resamples(design, y_N, law, options.bootstraps, random)
     else:
-        drawn_RN = intervals.seed_resamples(design, np.log(loss_resamples_RN), random)
+        drawn_RN = intervals.seed_resamples(design, shared_RN[: options.bootstraps], random)
     comparison = rivals.compare(design, y_N, options.delta)
-    change = _change(design, y_N, comparison, None if loss_resamples_RN is None else drawn_RN, options.reference_loss)
+    moved = _direction(design, y_N, None if options.replicates else comparison, shared_RN, options)
     n_sizes = len(np.unique(table.n_params if variables[0] == "n_params" else design.logs[0]))
-    evidence = Evidence(n_sizes, change, comparison, float(table.loss.min()))
+    evidence = Evidence(n_sizes, moved, comparison, float(table.loss.min()))
     judged = verdict.judge(evidence)
     resampled: list[Law] = []
     bounds: dict[str, tuple[float, float]] = {}
@@ -158,7 +187,7 @@ def fit(table: Table, options: Options | None = None, *, loss_resamples_RN: Floa
         exponent = bounds[_SYMBOLS[variables[0]][1]]
         judged = verdict.judge(replace(evidence, alpha=exponent, irreducible=bounds["E"]))
     assert judged is not None
-    word, reason = judged
+    by_size, by_compute = _extrapolations(table, design, y_N, options.delta)
     return Fit(
         form="L = " + " + ".join(["E", *(f"{a}/{v}^{e}" for a, e, v in (_SYMBOLS[name] for name in variables))]),
         parameters=_named(law, variables),
@@ -167,17 +196,35 @@ def fit(table: Table, options: Options | None = None, *, loss_resamples_RN: Floa
         n_points=len(table),
         n_sizes=n_sizes,
         objective=law.objective,
-        verdict=word,
-        reason=reason,
-        change=change,
+        judged=judged,
+        direction=moved,
         comparison=comparison,
-        extrapolation=_extrapolation(design, y_N, options.delta),
+        extrapolation=by_size,
+        compute_extrapolation=by_compute,
         excluded=excluded,
-        notes=(*notes, *_notes(comparison, groups)),
+        notes=(*notes, *_notes(design, comparison, groups), f"intervals of the direction: {moved.noise}"),
         options=options,
         law=law,
         resampled=tuple(resampled),
     )
+
+
+def direction(table: Table, options: Options | None = None, *, loss_resamples_RN: Floats | None = None) -> Direction:
+    """The direction alone, without fitting anything: of a table with replicates (`Options.replicates`)."""
+    design, *_ = table.design()
+    shared_RN = None if loss_resamples_RN is None else np.log(loss_resamples_RN)
+    return _direction(design, np.log(table.loss), None, shared_RN, options or Options())
+
+
+def _direction(
+    design: Design,
+    y_N: Floats,
+    comparison: rivals.Comparison | None,
+    shared_RN: Floats | None,
+    options: Options,
+) -> Direction:
+    noise = noise_of(design, y_N, comparison, shared_RN)
+    return assess(design, y_N, comparison, noise, options.reference_loss)
 
 
 def _named(law: Law, variables: tuple[str, ...]) -> dict[str, float]:
@@ -189,8 +236,10 @@ def _named(law: Law, variables: tuple[str, ...]) -> dict[str, float]:
     return named
 
 
-def _notes(comparison: rivals.Comparison, groups: tuple[str, ...]) -> list[str]:
+def _notes(design: Design, comparison: rivals.Comparison, groups: tuple[str, ...]) -> list[str]:
     notes = []
+    if (n := len(design.group_N)) < design.n_parameters:
+        notes.append(f"{n} points cannot settle {design.n_parameters} parameters: these are one set of many")
     if comparison.set_aside:
         notes.append(
             f"{comparison.set_aside} of {comparison.n_means + comparison.set_aside} means lie far from every form and "
@@ -233,61 +282,36 @@ def _without_outliers(table: Table, options: Options) -> tuple[Any, tuple[Exclud
     )
 
 
-def _change(
-    design: Design, y_N: Floats, comparison: rivals.Comparison, drawn_RN: Floats | None, reference: float | None
-) -> Change:
-    """Change of the loss from smallest to largest size, at equal group and samples."""
-    contrast_N, start = _contrast(design, y_N)
-    value = float(contrast_N @ y_N)
-    if drawn_RN is not None:
-        low, high = intervals.interval(drawn_RN @ contrast_N)
-    else:
-        variance, freedom = comparison.noise
-        half = float(stats.t.ppf(0.975, freedom)) * math.sqrt(variance * float(contrast_N**2 @ (1 / design.weight_N)))
-        low, high = value - half, value + half
-    value, low, high = (start * math.expm1(min(end, 50.0)) for end in (value, low, high))
-    return Change(value, low, high, reference if reference is not None else start)
-
-
-def _contrast(design: Design, y_N: Floats) -> tuple[Floats, float]:
-    """Weights of the points whose sum with the log losses is the change, and the loss that it starts from.
-
-    With one variable the mean at the largest size less that at the smallest, averaged over groups: no form is assumed.
-    With two, the slope of a log-linear fit times the range of sizes.
-    """
-    x_N = design.logs[0]
-    if len(design.logs) > 1:
-        root_N = np.sqrt(design.weight_N)
-        columns = np.column_stack([*design.logs, np.eye(design.n_groups)[design.group_N]]) * root_N[:, None]
-        inverse = np.linalg.pinv(columns) * root_N
-        contrast_N: Floats = inverse[0] * float(np.ptp(x_N))
-        return contrast_N, float(np.exp(np.median(y_N)))
-    contrast_N = np.zeros(len(y_N))
-    starts = []
-    for group in range(design.n_groups):
-        mine = design.group_N == group
-        largest, smallest = (mine & (x_N == end) for end in (x_N[mine].max(), x_N[mine].min()))
-        starts.append(float(np.average(y_N[smallest], weights=design.weight_N[smallest])))
-        for chosen, sign in ((largest, 1.0), (smallest, -1.0)):
-            weight = design.weight_N[chosen]
-            contrast_N[chosen] += sign * weight / weight.sum() / design.n_groups
-    return contrast_N, math.exp(float(np.mean(starts)))
-
-
-def _extrapolation(design: Design, y_N: Floats, delta: float) -> Extrapolation | None:
+def _extrapolations(
+    table: Table, design: Design, y_N: Floats, delta: float
+) -> tuple[Extrapolation | None, Extrapolation | None]:
+    """The largest size predicted from the others and, where samples are given, the largest compute."""
     x_N = design.logs[0]
     largest_N = x_N == x_N.max()
-    rest = design.select(~largest_N)
+    by_size = _predicted(design, y_N, largest_N, delta, math.exp(float(x_N.max())))
+    if table.n_samples is None:
+        return by_size, None
+    compute_N = table.n_params * table.n_samples
+    most_N = compute_N >= _MOST_COMPUTE * compute_N.max()
+    n_params = float(np.exp(np.log(table.n_params[most_N]).mean()))
+    found = _predicted(design, y_N, most_N, delta, n_params)
+    return by_size, None if found is None else replace(found, compute=float(compute_N.max()))
+
+
+def _predicted(
+    design: Design, y_N: Floats, held_N: npt.NDArray[np.bool_], delta: float, n_params: float
+) -> Extrapolation | None:
+    rest = design.select(~held_N)
     if len(np.unique(rest.logs[0])) < 4 or len(np.unique(rest.group_N)) < design.n_groups:
         return None
-    law = Problem(rest, y_N[~largest_N], delta).fit()
-    last = design.select(largest_N)
-    predicted_N = law.log_losses(last.logs, last.group_N)
-    return Extrapolation(
-        n_params=math.exp(float(x_N.max())),
-        predicted=math.exp(float(predicted_N.mean())),
-        observed=math.exp(float(y_N[largest_N].mean())),
-    )
+    law = Problem(rest, y_N[~held_N], delta).fit()
+    held = design.select(held_N)
+    predicted_N = law.log_losses(held.logs, held.group_N)
+    return Extrapolation(n_params, math.exp(float(predicted_N.mean())), math.exp(float(y_N[held_N].mean())))
+
+
+def _held_out(one: Extrapolation | None) -> dict[str, Any] | None:
+    return None if one is None else {**vars(one), "relative_error": one.relative_error}
 
 
 def _finite(value: Any) -> Any:

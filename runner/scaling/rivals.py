@@ -46,7 +46,8 @@ class Comparison:
         n_means: how many means were compared.
         set_aside: means that no form explains and that therefore decided nothing.
         turns: whether the parabola has its extremum inside the range of sizes.
-        noise: smallest unbiased variance of a mean's log residual among the forms, and its degrees of freedom.
+        noise: unbiased variance of a mean's log residual, from one form whatever the scores (the parabola, with two
+            variables the power law): the smallest of several would be too small. And its degrees of freedom.
     """
 
     method: str
@@ -61,6 +62,12 @@ class Comparison:
         if self.method == "aicc":
             return self.scores[other] - self.scores[name] >= margin
         return self.scores[name] < self.scores[other]
+
+    @property
+    def prefers_turn(self) -> bool:
+        """Whether a parabola with its extremum among the sizes leaves no support to any form without one."""
+        others = [name for name in self.scores if name != PARABOLA]
+        return self.turns and PARABOLA in self.scores and all(self.prefers(PARABOLA, o, TURN_MARGIN) for o in others)
 
 
 def cell_of(design: Design) -> Ints:
@@ -100,11 +107,13 @@ def compare(design: Design, log_loss_N: Floats, delta: float) -> Comparison:
         scores = {form.name: _aicc(squares[form.name], len(y_M), form.n_parameters) for form in usable}
     else:
         method = "leave-one-size-out"
-        scores = {f.name: _left_out(f, at, y_M) for f in forms if f.name != PARABOLA and sizes > 3}
+        left_out = {form.name: _left_out(form, at, y_M) for form in forms if sizes > 3}
+        scores = {name: error for name, error in left_out.items() if math.isfinite(error)}
     turns = len(design.logs) == 1 and sizes >= 5 and _turns(at, y_M)
     freedom = {form.name: len(y_M) - form.n_parameters for form in forms}
-    variances = [(max(total / freedom[name], _FLOOR), freedom[name]) for name, total in squares.items()]
-    noise = min(variances, default=(math.inf, 1))
+    smooth = POWER_LAW if len(design.logs) > 1 else PARABOLA
+    name = smooth if smooth in squares else LOG_LINEAR
+    noise = (max(squares[name] / freedom[name], _FLOOR), freedom[name]) if name in squares else (math.inf, 0)
     return Comparison(method, scores, len(y_M), int(strange_M.sum()), turns, noise)
 
 

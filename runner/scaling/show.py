@@ -5,14 +5,17 @@ from runner.scaling.fit import Fit
 
 
 def show(fit: Fit, console: Console) -> None:
-    """Print a fit: verdict first, then the numbers that carry it."""
+    """Print a fit: direction and form first, then the numbers that carry them."""
 
     def line(name: str, text: str) -> None:
         console.print(f"{name:<14} {text}", markup=False, highlight=False)
 
+    line("direction", fit.direction.words)
+    line("  because", fit.direction.reason)
+    line("form", fit.judged.form)
+    line("  because", fit.judged.reason)
     line("verdict", fit.verdict)
-    line("because", fit.reason)
-    line("form", fit.form)
+    line("fitted", fit.form)
     for name, value in fit.parameters.items():
         low, high = fit.intervals[name]
         line(name, f"{value:.5g}  [{low:.5g}, {high:.5g}]")
@@ -27,9 +30,11 @@ def show(fit: Fit, console: Console) -> None:
     method = "AICc" if fit.comparison.method == "aicc" else "error of sizes left out"
     scores = sorted(fit.comparison.scores.items(), key=lambda item: item[1])
     line(method, ", ".join(f"{name} {score:.4g}" for name, score in scores) or "too few sizes")
-    if fit.extrapolation:
-        one_out = fit.extrapolation
-        text = f"predicted from the others {one_out.predicted:.5g}, observed {one_out.observed:.5g}"
-        line("largest size", f"{text} ({100 * one_out.relative_error:+.2f} %)")
+    for held in (fit.extrapolation, fit.compute_extrapolation):
+        if held:
+            name = "largest size" if held.compute is None else "most compute"
+            of = f"n_params {held.n_params:g}" if held.compute is None else f"n_params x n_samples {held.compute:.3g}"
+            text = f"{of}: predicted from the others {held.predicted:.5g}, observed {held.observed:.5g}"
+            line(name, f"{text} ({100 * held.relative_error:+.2f} %)")
     for note in fit.notes:
         line("note", note)

@@ -1,39 +1,17 @@
-"""From a fit's numbers to one of the design's verdicts, in words."""
+"""From a fit's numbers to a verdict in words: first the direction, then the form, then one of the design's words."""
 
 from dataclasses import dataclass
 
+from runner.scaling.direction import FLAT, RISES, UNKNOWN, Direction
 from runner.scaling.law import MAX_EXPONENT
-from runner.scaling.rivals import CONSTANT, LOG_LINEAR, PARABOLA, POWER_LAW, TURN_MARGIN, Comparison
+from runner.scaling.rivals import CONSTANT, LOG_LINEAR, PARABOLA, POWER_LAW, Comparison
 
-FLAT, NO_SIGNAL, INVERSE = "flat", "flat: no learnable signal", "inverse"
+NO_SIGNAL, INVERSE = "flat: no learnable signal", "inverse"
 OPTIMISATION_FAILURE, NOT_IDENTIFIABLE = "optimisation failure", "not identifiable"
+TURNS, NO_FORM = "turns", "form not identified"
 MIN_SIZES = 5  # the design's rule: fewer distinct sizes never identify a power law
-FLAT_SHARE = 0.01  # of the reference loss
 _SHARE_OF_E = 0.01  # an E whose interval reaches below this share of the smallest loss may as well be 0
 _LEAST_EXPONENT = 0.01
-
-
-@dataclass(frozen=True)
-class Change:
-    """Change of the loss from the smallest to the largest size, with its 95 % interval, in the loss's unit.
-
-    `reference` is what 1 % is taken of: the prior's loss in a sweep, the loss at the smallest size in a bare table.
-    """
-
-    value: float
-    low: float
-    high: float
-    reference: float
-
-    @property
-    def flat(self) -> bool:
-        """Whether the whole interval is within 1 % of the reference."""
-        limit = FLAT_SHARE * self.reference
-        return -limit <= self.low and self.high <= limit
-
-    def words(self) -> str:
-        """Value and interval."""
-        return f"{self.value:+.4g} [{self.low:+.4g}, {self.high:+.4g}]"
 
 
 @dataclass(frozen=True)
@@ -45,46 +23,79 @@ class Evidence:
     """
 
     n_sizes: int
-    change: Change
+    direction: Direction
     comparison: Comparison
     smallest_loss: float
     alpha: tuple[float, float] | None = None
     irreducible: tuple[float, float] | None = None
 
 
-def judge(evidence: Evidence) -> tuple[str, str] | None:
-    """The verdict, and the reason in a sentence; None where it takes intervals that the evidence lacks."""
-    change, n = evidence.change, evidence.n_sizes
-    moved = f"from the smallest to the largest size the loss changes by {change.words()}"
+@dataclass(frozen=True)
+class Verdict:
+    """The single word of the design, the form (`POWER_LAW`, `LOG_LINEAR`, `TURNS` or `NO_FORM`), and why."""
+
+    word: str
+    form: str
+    reason: str
+
+
+def few_sizes(direction: Direction, n: int) -> Verdict:
+    """The verdict on n sizes, fewer than `MIN_SIZES`: a turn may be seen, a law not."""
+    if direction.turn:
+        return Verdict(NOT_IDENTIFIABLE, TURNS, direction.turn.words())
+    sizes = f"{n} distinct size{'s' if n != 1 else ''}"
+    return Verdict(NOT_IDENTIFIABLE, NO_FORM, f"{sizes} cannot identify a law, at least {MIN_SIZES} are needed")
+
+
+def without_forms(direction: Direction, n: int) -> Verdict | None:
+    """The verdict on n sizes where it needs no comparison of forms; None where it does."""
     if n < MIN_SIZES:
-        sizes = f"{n} distinct size{'s' if n != 1 else ''}"
-        return NOT_IDENTIFIABLE, f"{sizes} cannot identify a law, at least {MIN_SIZES} are needed; {moved}"
-    if change.flat:
-        return FLAT, f"{moved}, all of it within 1 % of {change.reference:.4g}"
-    if _turns(evidence):
-        return NOT_IDENTIFIABLE, f"the loss turns inside the range of sizes, which no power law does; {moved}"
-    if change.low > 0:
-        return INVERSE, f"the loss rises with size: {moved}"
-    if change.high >= 0:
-        return NOT_IDENTIFIABLE, f"the points do not even settle the sign: {moved}"
+        return few_sizes(direction, n)
+    if direction.turn:
+        return Verdict(FLAT if direction.word == FLAT else NOT_IDENTIFIABLE, TURNS, direction.turn.words())
+    if direction.word == FLAT:
+        return Verdict(FLAT, NO_FORM, "what does not change has no law")
+    if direction.word == UNKNOWN:
+        return Verdict(NOT_IDENTIFIABLE, NO_FORM, "without a direction no law is looked for")
+    return None
+
+
+def judge(evidence: Evidence) -> Verdict | None:
+    """The verdict; None where it takes intervals that the evidence lacks."""
+    direction, n = evidence.direction, evidence.n_sizes
+    if (early := without_forms(direction, n)) is not None:
+        return early
+    if direction.word == RISES:
+        if _straight(evidence):
+            return Verdict(INVERSE, LOG_LINEAR, "the log loss rises in a straight line with log size")
+        return Verdict(INVERSE, NO_FORM, "the law cannot rise")
     doubt = _doubt(evidence)
+    if doubt and _straight(evidence):
+        line = "a straight line in the logs describes the sizes to a tenth of the change: no irreducible loss is seen"
+        return Verdict(NOT_IDENTIFIABLE, LOG_LINEAR, line)
     if doubt:
-        return NOT_IDENTIFIABLE, f"the loss falls, but {doubt}; {moved}"
+        return Verdict(NOT_IDENTIFIABLE, NO_FORM, doubt)
     if evidence.alpha is None or evidence.irreducible is None:
         return None
     low, high = evidence.alpha
-    return POWER_LAW, (
-        f"alpha lies in [{low:.3g}, {high:.3g}] over {n} sizes, and the law describes them better than a "
-        f"constant and a log-linear law; {moved}"
+    return Verdict(
+        POWER_LAW,
+        POWER_LAW,
+        f"alpha lies in [{low:.3g}, {high:.3g}] over {n} sizes, and the law describes them better than a constant and "
+        "a log-linear law",
     )
 
 
-def _turns(evidence: Evidence) -> bool:
-    """Whether a parabola with its extremum among the sizes leaves no support to any form without one."""
+def _straight(evidence: Evidence) -> bool:
     comparison = evidence.comparison
-    if not comparison.turns or PARABOLA not in comparison.scores:
-        return False
-    return all(comparison.prefers(PARABOLA, other, TURN_MARGIN) for other in (POWER_LAW, LOG_LINEAR, CONSTANT))
+    known = {CONSTANT, LOG_LINEAR} <= set(comparison.scores)
+    rivals = [name for name in (POWER_LAW, PARABOLA) if name in comparison.scores]
+    return (
+        evidence.direction.straight
+        and known
+        and comparison.prefers(LOG_LINEAR, CONSTANT)
+        and not any(comparison.prefers(rival, LOG_LINEAR) for rival in rivals)
+    )
 
 
 def _doubt(evidence: Evidence) -> str:
@@ -95,7 +106,7 @@ def _doubt(evidence: Evidence) -> str:
         return "there are too few points to compare forms"
     for rival in (CONSTANT, LOG_LINEAR):
         if not comparison.prefers(POWER_LAW, rival):
-            return f"a {rival} form describes it about as well or better, by {by}"
+            return f"a {rival} form describes the fall about as well as a power law or better, by {by}"
     if evidence.alpha is None or evidence.irreducible is None:
         return ""
     low, high = evidence.alpha

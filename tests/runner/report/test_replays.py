@@ -27,6 +27,7 @@ TASK = TaskSpec(context=60)
 SIZES = (50_000, 200_000, 800_000, 3_200_000, 12_800_000)
 SPLITS = {"validation": ("val", "2013-01-01"), "test": ("test", "2016-01-01")}
 N = 700
+FAILED = "**Horizon 1: can't tell whether the loss falls with size: optimisation failure."
 Floats = np.ndarray
 Model = Callable[["Truth", str], Floats]  # the logits of a split
 
@@ -156,15 +157,22 @@ def test_a_true_power_law_is_called_one_and_its_exponent_is_covered(tmp_path, le
     assert one.fit is not None
     low, high = one.fit.intervals["alpha"]
     assert low <= 0.3 <= high
+    assert (one.direction, one.form) == ("falls", "power law")
     assert "it holds on test" in one.reason
-    assert "fitted without the largest size, it misses that size's loss by" in one.reason
-    assert told(paths).startswith("**Horizon 1: power law.")
+    assert "fitted without the largest size, it misses the loss there by" in one.reason
+    assert told(paths).startswith(
+        "**Horizon 1: falls with size, the change from 50,000 to 12,800,000 parameters is \N{MINUS SIGN}0.1"
+    )
+    assert "1,000 resamples of blocks of the period, and the spread between seeds). Power law: L = E" in told(paths)
 
 
 def test_three_sizes_of_the_same_law_are_not_enough(tmp_path, learnable, law_cells) -> None:
     cells = [cell for cell in law_cells if cell.size in SIZES[:3]]
     text = told(write(tmp_path, learnable, [*cells, *baselines(learnable, 0.4)]))
-    assert text.startswith("**Horizon 1: not identifiable. 3 distinct sizes")
+    assert text.startswith(
+        "**Horizon 1: falls with size, the change from 50,000 to 800,000 parameters is \N{MINUS SIGN}0.09"
+    )
+    assert "Form not identified: 3 distinct sizes cannot identify a law" in text
 
 
 def test_noise_labels_are_flat_and_keep_their_cells_to_that_verdict(tmp_path) -> None:
@@ -199,7 +207,7 @@ def test_models_that_collapse_beside_skilled_baselines_failed_to_learn(tmp_path,
     text = told(
         write(tmp_path, learnable, [*grid(lambda size, seed: learnable.shrunk(0.0)), *baselines(learnable, 0.4)])
     )
-    assert text.startswith("**Horizon 1: optimisation failure. 10 of 10 trials collapsed, while the baseline")
+    assert text.startswith(f"{FAILED} 10 of 10 trials collapsed, while the baseline")
 
 
 def doubled(truth: Truth) -> list[Made]:
@@ -221,7 +229,7 @@ def test_a_sigmoid_too_many_on_a_rare_class_is_collapse(tmp_path) -> None:
     assert all(trial.marked("squashed outputs") for trial in collected.trials)
     finding = next(one for one in collected.findings if one.kind == "collapsed")
     assert "is wholly below 0" in finding.reason
-    assert told(paths).startswith("**Horizon 1: optimisation failure.")
+    assert told(paths).startswith(FAILED)
 
 
 @pytest.mark.parametrize("base", [0.0, -0.6])
@@ -233,7 +241,7 @@ def test_a_sigmoid_too_many_on_balanced_classes_makes_no_law(tmp_path, base) -> 
     assert not any(trial.collapsed for trial in collected.trials)
     (finding,) = collected.findings
     assert (finding.kind, len(finding.trials)) == ("squashed outputs", 10)
-    assert told(paths).startswith("**Horizon 1: not identifiable. ")
+    assert told(paths).startswith("**Horizon 1: can't tell whether the loss falls with size, ")
     assert "without collapsed or squashed trials: there is none" in told(paths)
 
 

@@ -165,6 +165,30 @@ def test_a_law_on_validation_alone_does_not_stand(tmp_path: Path) -> None:
     assert "test" in reason
 
 
+def test_one_seed_gives_no_direction_and_no_law(tmp_path: Path) -> None:
+    """A single seed adds no seed noise: intervals missed 0 in a fifth of sweeps without any change."""
+    for name, loss in (("law", law), ("same", lambda size: 0.5), ("rise", lambda size: 0.4 + 0.01 * np.log(size))):
+        cells = [cell for cell in trials(loss) if cell.seed == 0]
+        (one,) = collect(write(tmp_path / name, [*cells, *baselines(0.6, 0.58, 0.57)])).verdicts
+        assert (one.verdict, one.direction, one.form) == ("not identifiable", "can't tell", "form not identified")
+        assert "fewer than 2 seeds" in one.reason
+        assert "grid.seed: [0, 1]" in one.reason
+        assert "(no interval)" in one.changes
+
+
+def test_three_sizes_have_a_direction(tmp_path: Path) -> None:
+    (one,) = collect(write(tmp_path, [*trials(law, SIZES[:3]), *baselines(0.6, 0.58, 0.57)])).verdicts
+    assert (one.verdict, one.direction, one.form) == ("not identifiable", "falls", "form not identified")
+    assert one.fits == {}
+
+
+def test_a_turn_is_said_and_no_direction_is_read_into_it(tmp_path: Path) -> None:
+    losses = dict(zip(SIZES, (0.50, 0.47, 0.45, 0.47, 0.5001), strict=True))
+    (one,) = collect(write(tmp_path, [*trials(lambda size: losses[size]), *baselines(0.6, 0.58, 0.57)])).verdicts
+    assert (one.verdict, one.direction, one.form) == ("not identifiable", "can't tell", "turns")
+    assert "lowest at 800,000" in one.reason
+
+
 def test_equal_losses_are_flat(tmp_path: Path) -> None:
     assert verdict_of(tmp_path, [*trials(lambda size: 0.5), *baselines(0.55, 0.54, 0.53)])[0] == "flat"
 
@@ -211,7 +235,7 @@ def test_what_remains_without_marked_trials_is_told_and_decides_nothing(tmp_path
     early = [replace(cell, best_epoch=8 if cell.seed == 0 else 6) for cell in trials(law)]
     word, reason = verdict_of(tmp_path / "some", [*early, *baselines(0.6, 0.58, 0.57)])
     assert word == "power law"
-    assert "without the 5 trials that are under-trained or over-fitted validation says 'power law'" in reason
+    assert "without the 5 trials that are under-trained or over-fitted validation says 'falls, power law'" in reason
     all_early = [replace(cell, best_epoch=8) for cell in trials(law)]
     word, reason = verdict_of(tmp_path / "all", [*all_early, *baselines(0.6, 0.58, 0.57)])
     assert word == "power law"
@@ -233,19 +257,27 @@ def test_predictions_give_shared_resamples(tmp_path: Path) -> None:
         pd.concat(parts).to_parquet(paths.prediction(f"{number:012x}"))
     (one,) = collect(paths).verdicts
     assert one.fit is not None
-    assert one.fit.change.high - one.fit.change.low > 0
+    change = one.fit.direction.change
+    assert change.low < change.value < change.high < 0  # type: ignore[operator]
+    assert "1,000 resamples of blocks of the period" in one.changes
+    paths.prediction(f"{3:012x}").unlink()
+    (without,) = collect(paths).verdicts
+    assert "without the sampling of the period, as predictions of 1 of 15 trials are missing" in without.changes
 
 
 def test_the_report_opens_with_the_verdict_and_lists_baselines(tmp_path: Path) -> None:
     paths = write(tmp_path, [*trials(law), *baselines(0.6, 0.58, 0.57)])
     report = build(paths)
     page = report.html.read_text(encoding="utf-8")
-    first = page.index("Horizon 1: power law.")
+    first = page.index("Horizon 1: falls with size, the change from 50,000 to 12,800,000 parameters is")
     assert first < page.index("trials finished")
     assert "boosted_trees" in page
     assert "earlier grid" not in page  # baselines are no cells of one
     assert "the shaded band" in page
-    assert "power law" in report.markdown.read_text(encoding="utf-8")[:400]
+    assert page.index("Power law: L = E + A/N^alpha") > first
+    opening = report.markdown.read_text(encoding="utf-8").replace("\\", "")[:800]
+    assert "Horizon 1: falls with size" in opening
+    assert "Power law: L" in opening
 
 
 def test_a_run_without_an_end_has_no_verdict_yet(run: Callable[..., RunPaths]) -> None:
