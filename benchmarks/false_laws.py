@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from runner.scaling import Options, Table, fit
+from runner.scaling import FitOptions, FitTable, fit
 from runner.scaling.verdict import NOT_IDENTIFIABLE
 
 RESULTS = Path(__file__).parent / "results" / "false_laws.json"
@@ -39,7 +39,7 @@ class Truth:
     slope: float = 0.0
     heavy: bool = False
 
-    def losses(self, random: np.random.Generator) -> tuple[Table, Table]:
+    def losses(self, random: np.random.Generator) -> tuple[FitTable, FitTable]:
         """Validation and test losses of one sweep."""
         n_params = np.repeat(np.geomspace(5e4, 2e7, self.sizes), self.seeds)
         level = math.log(LOSS) + self.slope * (np.log(n_params) - math.log(5e4)) / math.log(400)
@@ -47,7 +47,7 @@ class Truth:
         tables = []
         for _ in range(2):
             noise = self.noise * (common + self._draw(random, len(n_params)) * math.sqrt(1 - SHARED))
-            tables.append(Table(n_params, np.exp(level + noise)))
+            tables.append(FitTable(n_params, np.exp(level + noise)))
         return tables[0], tables[1]
 
     def _draw(self, random: np.random.Generator, n: int) -> Any:
@@ -83,8 +83,8 @@ def simulate(truth: Truth, tables: int) -> dict[str, Any]:
     }
 
 
-def _verdict(table: Table) -> str:
-    return fit(table, Options(bootstraps=BOOTSTRAPS, sparing=True)).verdict
+def _verdict(table: FitTable) -> str:
+    return fit(table, FitOptions(bootstraps=BOOTSTRAPS, sparing=True)).verdict
 
 
 def main() -> None:

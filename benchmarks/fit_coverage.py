@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from runner.scaling import Options, Table, fit, intervals
-from runner.scaling.law import DELTA, Design, Floats, Law, Problem
-from runner.scaling.rivals import POWER_LAW
+from runner.scaling import FitOptions, FitTable, fit, intervals
+from runner.scaling.law import DELTA, Design, FitProblem, Floats, Law
+from runner.scaling.model_comparison import POWER_LAW
 
 RESULTS = Path(__file__).parent / "results" / "fit_coverage.json"
 BOOTSTRAPS = 100
@@ -33,7 +33,7 @@ def sizes(n: int, seeds: int, noise: float, *, heavy: bool = False, sweep: bool 
     n_params = np.repeat(np.geomspace(5e4, 2e7, n), seeds)
     truth = {"E": 0.5, "alpha": 0.3, "A": 0.15 * 5e4**0.3}
 
-    def draw(random: np.random.Generator) -> tuple[Table, Any]:
+    def draw(random: np.random.Generator) -> tuple[FitTable, Any]:
         loss = truth["E"] + truth["A"] * n_params ** -truth["alpha"]
         error = random.standard_t(3, len(loss)) / math.sqrt(3) if heavy else random.normal(size=len(loss))
         resamples = None
@@ -41,7 +41,7 @@ def sizes(n: int, seeds: int, noise: float, *, heavy: bool = False, sweep: bool 
             common, spread = 0.02, 0.02
             loss = loss * np.exp(common * random.normal())
             resamples = loss * np.exp(noise * error) * np.exp(spread * random.normal(size=(BOOTSTRAPS, 1)))
-        return Table(n_params, loss * np.exp(noise * error)), resamples
+        return FitTable(n_params, loss * np.exp(noise * error)), resamples
 
     return draw, truth
 
@@ -50,14 +50,14 @@ def published(noise: float, outliers: int) -> Callable[..., Any]:
     """240 points as in Besiroglu et al. 2024: compute from 3e18 to 3e21, sizes spread about the optimum."""
     truth = {"E": 1.82, "A": 482.0, "alpha": 0.348, "B": 2085.0, "beta": 0.366}
 
-    def draw(random: np.random.Generator) -> tuple[Table, Any]:
+    def draw(random: np.random.Generator) -> tuple[FitTable, Any]:
         compute = 10 ** random.uniform(18.5, 21.5, 240)
         n_params = np.sqrt(compute / 120) * np.exp(random.normal(0, 0.8, 240))
         n_samples = compute / 6 / n_params
         loss = truth["E"] + truth["A"] * n_params ** -truth["alpha"] + truth["B"] * n_samples ** -truth["beta"]
         error = noise * random.normal(size=240)
         error[:outliers] += random.uniform(0.1, 0.4, outliers)
-        return Table(n_params, loss * np.exp(error), n_samples), None
+        return FitTable(n_params, loss * np.exp(error), n_samples), None
 
     return draw, truth
 
@@ -86,7 +86,7 @@ def simulate(draw: Callable[..., Any], truth: dict[str, float], tables: int) -> 
     started = time.perf_counter()
     for seed in range(tables):
         table, resamples = draw(np.random.default_rng(seed))
-        found = fit(table, Options(bootstraps=BOOTSTRAPS), loss_resamples_RN=resamples)
+        found = fit(table, FitOptions(bootstraps=BOOTSTRAPS), loss_resamples_RN=resamples)
         verdicts[found.verdict] += 1
         for name, value in truth.items():
             low, high = found.intervals[name]
@@ -134,7 +134,7 @@ def simulate_other(resample: Callable[..., Floats], tables: int) -> dict[str, An
         table, _ = draw(random)
         design, *_ = table.design()
         y_N = np.log(table.loss)
-        law = Problem(design, y_N, DELTA).fit()
+        law = FitProblem(design, y_N, DELTA).fit()
         laws = intervals.refit(design, resample(design, y_N, law, random), law, DELTA)
         for name, values in (("E", [one.irreducible[0] for one in laws]), ("alpha", [one.exponent(0) for one in laws])):
             low, high = intervals.interval(np.array(values))

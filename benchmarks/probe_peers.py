@@ -249,7 +249,7 @@ def machine() -> dict[str, Any]:
     import psutil
     import torch
 
-    from runner.device import Device, resolve
+    from runner.host.device import Device, resolve
     from trainables.schema import ExecutionSpec
 
     device: Device = resolve(ExecutionSpec(device="cpu"))[0]

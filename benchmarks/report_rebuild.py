@@ -23,7 +23,7 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 
-from runner.ledger import (
+from runner.rundir.ledger import (
     AnyRecord,
     AttemptStarted,
     CellEnded,
@@ -33,7 +33,7 @@ from runner.ledger import (
     SweepEnded,
     SweepStarted,
 )
-from runner.paths import RunPaths
+from runner.rundir.paths import RunPaths
 
 RESULTS = Path(__file__).parent / "results" / "report_rebuild.json"
 SIZES = (20_000, 80_000, 320_000, 1_280_000, 5_120_000)

@@ -22,11 +22,11 @@ from runner.tune import environment
 environment.prepare()  # before Ray is imported
 
 from runner.thermal.gate import ThermalGate  # noqa: E402
+from runner.thermal.monitor import Published  # noqa: E402
 from runner.thermal.policy import Level  # noqa: E402
 from runner.thermal.spec import ThermalSpec  # noqa: E402
-from runner.thermal.station import Published  # noqa: E402
 from runner.tune.drain import FlagGate  # noqa: E402
-from runner.tune.thermal import SweepGate  # noqa: E402
+from runner.tune.protection import SweepGate  # noqa: E402
 from trainables.training.gate import Action, NullGate, StepGate  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results" / "thermal_gate.json"

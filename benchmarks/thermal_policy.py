@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.thermal.policy import Limits, Rules, Strategy
-from runner.thermal.simulate import Outcome, run, sustainable_duty
+from runner.thermal.simulation.simulate import Outcome, run, sustainable_duty
 from runner.thermal.spec import PlantSpec
 
 RESULTS = Path(__file__).parent / "results" / "thermal_policy.json"

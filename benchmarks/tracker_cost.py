@@ -25,11 +25,11 @@ from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # the tests' servers
 
-from runner import trackers
-from runner.ledger import AnyRecord, AttemptStarted, CellRecorded, LedgerView, MetricsRecorded, SweepStarted
-from runner.paths import RunPaths
-from runner.recorder import Recorder
-from runner.settings import MlflowSpec, TrackingSpec, WandbSpec
+from runner.config.settings import MlflowSpec, TrackingSpec, WandbSpec
+from runner.rundir.ledger import AnyRecord, AttemptStarted, CellRecorded, LedgerView, MetricsRecorded, SweepStarted
+from runner.rundir.paths import RunPaths
+from runner.rundir.recorder import Recorder
+from runner.tracking import session
 from tests.servers import HttpServer
 
 RESULTS = Path(__file__).parent / "results" / "tracker_cost.json"
@@ -86,7 +86,7 @@ def measure(spec: TrackingSpec) -> dict[str, float]:
         paths = RunPaths(Path(folder) / "runs" / "measured")
         paths.root.mkdir(parents=True)
         recorder = Recorder(paths)
-        callbacks = trackers.make(spec, paths)
+        callbacks = session.make(spec, paths)
         spent: list[float] = []
 
         def listen(record: AnyRecord, view: LedgerView) -> None:
@@ -108,7 +108,7 @@ def measure(spec: TrackingSpec) -> dict[str, float]:
             recorder.record(MetricsRecorded(key=KEY, attempt=1, step=step, epoch=1, values=values))
             worked_s += time.perf_counter() - started
             time.sleep(EVERY_S)
-        trackers.close(callbacks, 0.5)
+        session.close(callbacks, 0.5)
         recorder.close()
         return {
             "rows": len(spent),

@@ -39,11 +39,12 @@ tracking: {{mlflow: null, wandb: null}}
 
 def one(count: int, folder: Path) -> dict[str, Any]:
     """Run a sweep of `count` trials that do nothing, in this process."""
-    from runner.console import Console
+    from runner.terminal.console import Console
     from runner.tune import environment
 
     environment.prepare()
-    from runner import sweep, sweepfile
+    from runner import sweep
+    from runner.config import sweep_file
     from runner.tune import launch
     from trainables import tune_trainable
 
@@ -67,7 +68,7 @@ def one(count: int, folder: Path) -> dict[str, Any]:
     (folder / "sweep.yaml").write_text(SWEEP.format(seeds=", ".join(map(str, range(count)))))
     os.chdir(folder)
     began = time.perf_counter()
-    code = sweep.run(sweepfile.load(Path("sweep.yaml")), Console(file=(folder / "log").open("w")))
+    code = sweep.run(sweep_file.load(Path("sweep.yaml")), Console(file=(folder / "log").open("w")))
     sweep_s = time.perf_counter() - began
     assert code == 0, (folder / "log").read_text()[-2000:]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

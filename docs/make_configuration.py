@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from runner.settings import Secrets, SweepSettings
+from runner.config.settings import Secrets, SweepSettings
 from trainables.schema import SizeRule
 
 TARGET = Path(__file__).parent / "configuration.md"

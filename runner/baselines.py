@@ -11,13 +11,13 @@ from typing import Any
 
 import pandas as pd
 
-from runner import comparable
-from runner.grid import Cell, name_parts
-from runner.ledger import AttemptStarted, CellEnded, CellRecorded
-from runner.paths import RunPaths
-from runner.plan import Plan
-from runner.recorder import Recorder
-from runner.versions import code_version
+from runner.host.versions import code_version
+from runner.planning.grid import Cell, name_parts
+from runner.planning.plan import Plan
+from runner.rundir import comparable
+from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded
+from runner.rundir.paths import RunPaths
+from runner.rundir.recorder import Recorder
 from trainables import baselines
 from trainables.baselines import Prediction
 from trainables.data import catalog

@@ -9,11 +9,11 @@ import torch
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from runner.console import Console
-from runner.grid import Cell, expand
-from runner.paths import DATA, RUNS
-from runner.settings import cuda_visible_devices
-from runner.sweepfile import Sweep, Variant
+from runner.config.settings import cuda_visible_devices
+from runner.config.sweep_file import Sweep, Variant
+from runner.planning.grid import Cell, expand
+from runner.rundir.paths import DATA, RUNS
+from runner.terminal.console import Console
 from runner.thermal import sensors
 from runner.thermal.gate import ThermalGate
 from runner.thermal.local_gate import LocalGovernor, cuda_uuid
@@ -24,7 +24,7 @@ from trainables.errors import ConfigError, InfeasibleError, Problem
 from trainables.schema import TrialSpec, parse_budget
 from trainables.training.gate import Action, NullGate
 from trainables.training.loop import Trainer
-from trainables.training.result import Report
+from trainables.training.result import SliceReport
 
 PHASES = ("gather", "forward", "backward", "clip", "optimizer")  # the ranges that the step function records
 SLICE_S = 1.0
@@ -36,7 +36,7 @@ VANISHED = 0.1  # of the first loss
 
 
 @dataclass(frozen=True)
-class Options:
+class DebugOptions:
     """What to do beside training as configured."""
 
     steps: int | None = None
@@ -45,7 +45,7 @@ class Options:
     profile: bool = False
 
 
-def run(sweep: Sweep, budget: str, options: Options, console: Console, data_root: Path = DATA) -> int:
+def run(sweep: Sweep, budget: str, options: DebugOptions, console: Console, data_root: Path = DATA) -> int:
     """Run one trial and print what it is made of, how fast it is and how it ends.
 
     Returns:
@@ -84,7 +84,7 @@ def _governor(spec: ThermalSpec, device: str, console: Console) -> LocalGovernor
                 Problem(
                     place="thermal.require_sensors",
                     message=f"no temperature can be read: {error}",
-                    mend="mend the sensor, or set thermal.require_sensors: false to run without protection",
+                    fix="mend the sensor, or set thermal.require_sensors: false to run without protection",
                 )
             ) from error
         console.print(f"without temperature protection: {error}", highlight=False, markup=False)
@@ -105,7 +105,7 @@ def _wait_for(gate: ThermalGate, console: Console) -> None:
 
 
 def _run_cell(
-    sweep: Sweep, cell: Cell, governor: LocalGovernor | None, options: Options, console: Console, data_root: Path
+    sweep: Sweep, cell: Cell, governor: LocalGovernor | None, options: DebugOptions, console: Console, data_root: Path
 ) -> int:
     device = torch.device(cell.record.device)
     if governor is not None:
@@ -167,7 +167,7 @@ def _show_cell(cell: Cell, data: TrialData, console: Console) -> None:
     console.print(table)
 
 
-def _train(trainer: Trainer, options: Options, name: str, console: Console) -> int:
+def _train(trainer: Trainer, options: DebugOptions, name: str, console: Console) -> int:
     """Train: some steps to warm up, some under the profiler, then the rest."""
     limit = min(options.steps or trainer.total_steps, trainer.total_steps)
     first = _advance(trainer, 0.0)
@@ -187,7 +187,7 @@ def _train(trainer: Trainer, options: Options, name: str, console: Console) -> i
     return _show_end(trainer, first, report, options, console)
 
 
-def _advance(trainer: Trainer, seconds: float) -> Report:
+def _advance(trainer: Trainer, seconds: float) -> SliceReport:
     """One slice of work.
 
     Raises:
@@ -199,7 +199,7 @@ def _advance(trainer: Trainer, seconds: float) -> Report:
     return report
 
 
-def _drive(trainer: Trainer, last: Report, until: int, console: Console, seconds: float = 0.0) -> Report:
+def _drive(trainer: Trainer, last: SliceReport, until: int, console: Console, seconds: float = 0.0) -> SliceReport:
     """Train until step `until` was made or the trial is over, and show what is new; returns the last report."""
     while last.step < until and not last.done:
         report = _advance(trainer, seconds)
@@ -230,7 +230,7 @@ def _write_profile(profiler: profile, name: str, console: Console) -> None:
     console.print(f"trace {trace} (open it at ui.perfetto.dev or chrome://tracing)", highlight=False)
 
 
-def _show_progress(report: Report, console: Console) -> None:
+def _show_progress(report: SliceReport, console: Console) -> None:
     for row in report.rows:
         values = "  ".join(f"{name} {value:.4g}" for name, value in row.values.items())
         console.print(f"epoch {row.epoch}  step {row.step}/{report.total_steps}  {values}", highlight=False)
@@ -238,7 +238,9 @@ def _show_progress(report: Report, console: Console) -> None:
         console.print(f"step {report.step}/{report.total_steps}  loss {report.loss:.4f}", highlight=False)
 
 
-def _show_end(trainer: Trainer, first: Report, report: Report, options: Options, console: Console) -> int:
+def _show_end(
+    trainer: Trainer, first: SliceReport, report: SliceReport, options: DebugOptions, console: Console
+) -> int:
     diverged = False
     if report.done:
         result = trainer.result()

@@ -9,23 +9,25 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from runner import baselines, doctor, lock, resources, results
-from runner import plan as planning
-from runner.console import Console
-from runner.grid import Cell
-from runner.ledger import CellEnded, CellRecorded, SweepEnded, SweepStarted
-from runner.paths import DATA, RUNS, RunPaths, run_paths
-from runner.plan import Plan
-from runner.recorder import Recorder
+from runner import baselines, doctor
+from runner.config.sweep_file import Sweep
+from runner.host.versions import code_version, library_versions
+from runner.planning import execution
+from runner.planning import plan as planning
+from runner.planning.grid import Cell
+from runner.planning.plan import Plan
+from runner.rundir import lock, results
+from runner.rundir.ledger import CellEnded, CellRecorded, SweepEnded, SweepStarted
+from runner.rundir.paths import DATA, RUNS, RunPaths, run_paths
+from runner.rundir.recorder import Recorder
 from runner.storage import place_of, restore
 from runner.storage.checkpoints import Pruner
 from runner.storage.mirror import Mirror, NoMirror
 from runner.storage.mirror import begin as begin_mirror
-from runner.sweepfile import Sweep
+from runner.terminal.console import Console
 from runner.thermal import TEMPERATURE, telemetry
 from runner.tracking import addresses
 from runner.tune import environment
-from runner.versions import code_version, library_versions
 from trainables.errors import ConfigError, Problem
 from trainables.files import LogFile, is_storage_trouble, real_folder, replace_text
 from trainables.models.flops import training_flop_per_window
@@ -37,7 +39,7 @@ DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
 
 LEDGER_LOST = "a change of the ledger from outside"
 STORAGE_BEHIND = "a storage that does not answer"
-STORAGE_MEND = "lacks a part of this run, which is whole here: run the sweep again here to bring it there"
+STORAGE_FIX = "lacks a part of this run, which is whole here: run the sweep again here to bring it there"
 
 
 def run(
@@ -95,13 +97,13 @@ def _plan(sweep: Sweep, runs: Path, data_root: Path, address: str | None, consol
     """Plan for this host, or for the cluster, which is joined for it."""
     say = _probing(console)
     if address is None:
-        with resources.make_prober(sweep.settings, cache_folder=resources.cache_folder(), say=say) as prober:
+        with execution.make_prober(sweep.settings, cache_folder=execution.cache_folder(), say=say) as prober:
             return planning.build(sweep, runs, data_root, prober=prober)
     environment.join(address)
     from runner.tune import cluster
 
     settings = sweep.settings
-    place = doctor.Place.of(settings, runs, data_root, cluster=True)
+    place = doctor.HostContext.of(settings, runs, data_root, cluster=True)
     nodes = cluster.survey(settings.execution, settings.thermal, place.shared)
     findings = list(cluster.check(nodes))
     doctor.refuse(findings)
@@ -112,7 +114,7 @@ def _plan(sweep: Sweep, runs: Path, data_root: Path, address: str | None, consol
 
 def _examine(sweep: Sweep, console: Console, runs: Path, data_root: Path, *, cluster: bool) -> None:
     """Show what is wrong with this host, and refuse what would surely fail."""
-    findings = doctor.examine(doctor.Place.of(sweep.settings, runs, data_root, cluster=cluster), fast=True)
+    findings = doctor.examine(doctor.HostContext.of(sweep.settings, runs, data_root, cluster=cluster), fast=True)
     doctor.refuse(findings)
     doctor.show([finding for finding in findings if finding.level != "ok"], console)
 
@@ -120,8 +122,7 @@ def _examine(sweep: Sweep, console: Console, runs: Path, data_root: Path, *, clu
 def _refuse(plan: Plan) -> None:
     if plan.errors:
         raise ConfigError(
-            Problem(place=f"gate: {finding.gate}", message=finding.message, mend=finding.mend)
-            for finding in plan.errors
+            Problem(place=f"gate: {finding.gate}", message=finding.message, fix=finding.fix) for finding in plan.errors
         )
 
 
@@ -200,7 +201,7 @@ def _record_cell(recorder: Recorder, cell: Cell) -> None:
 def _run_cells(
     sweep: Sweep, plan: Plan, recorder: Recorder, console: Console, data_root: Path, *, cluster: bool
 ) -> int:
-    from runner import trackers  # imports Ray, whose variables are set by now
+    from runner.tracking import session  # imports Ray, whose variables are set by now
     from runner.tune import drain as draining
 
     with draining.begun(plan.paths.running, plan.ending.save_s) as drain:
@@ -209,14 +210,14 @@ def _run_cells(
         mlflow = sweep.settings.tracking.mlflow
         if mlflow is not None and mlflow.uri is not None:
             addresses.note(mlflow.uri)
-        tracking = trackers.make(sweep.settings.tracking, plan.paths)
+        tracking = session.make(sweep.settings.tracking, plan.paths)
         recorder.listen(Pruner(plan.paths, recorder.view).on_record)
         mirror = begin_mirror(sweep.settings, plan.paths, data_root, recorder)
         mirror.on_conflict = drain.request
-        patience_s = trackers.STOPPED_TIMEOUT_S
+        patience_s = session.STOPPED_TIMEOUT_S
         try:
             _write_down(sweep, plan, recorder)
-            trackers.start(tracking)
+            session.start(tracking)
             baselines.run(plan, recorder, data_root)
             if plan.to_run and not drain.requested:
                 _run_under_tune(sweep, plan, recorder, tracking, drain, console, data_root, cluster=cluster)
@@ -229,14 +230,14 @@ def _run_cells(
             counts = Counter(str(status) for status in table.loc[table["kind"] == "model", "status"])
             code = _exit_code(counts, stopped)
             recorder.record(SweepEnded(exit_code=code, counts=dict(counts)))
-            patience_s = trackers.STOPPED_TIMEOUT_S if stopped else trackers.END_TIMEOUT_S
-            trackers.order_close(tracking, patience_s)
+            patience_s = session.STOPPED_TIMEOUT_S if stopped else session.END_TIMEOUT_S
+            session.order_close(tracking, patience_s)
             _show_end(plan, counts, stopped, drain, console)
         finally:
             if not mirror.close(patience_s):
-                console.print(f"storage  {sweep.settings.storage_path} {STORAGE_MEND}", highlight=False, markup=False)
-            reports = trackers.close(tracking, trackers.STOPPED_TIMEOUT_S)
-        trackers.show(reports, sweep.settings.tracking, plan.paths, console)
+                console.print(f"storage  {sweep.settings.storage_path} {STORAGE_FIX}", highlight=False, markup=False)
+            reports = session.close(tracking, session.STOPPED_TIMEOUT_S)
+        session.show(reports, sweep.settings.tracking, plan.paths, console)
         if recorder.check():
             console.print(f"ledger   {recorder.lost}", highlight=False, markup=False)
             code = STOPPED
@@ -270,10 +271,10 @@ def _run_under_tune(
     cluster: bool,
 ) -> None:
     """Run the unfinished cells, until nothing is left or the drain is requested."""
+    from runner.terminal.progress import LiveProgress
     from runner.tune.drain import shielded
     from runner.tune.launch import Launch, run_rounds
-    from runner.tune.progress import Progress
-    from runner.tune.thermal import Protection
+    from runner.tune.protection import Protection
 
     settings = sweep.settings
     storage = place_of(settings, plan.paths)
@@ -286,7 +287,7 @@ def _run_under_tune(
         drain.handle_signals()
     try:
         protection = Protection(settings.thermal, plan.grid.device.kind, plan.paths, recorder, cluster=cluster)
-        progress = Progress(plan.grid.cells, recorder.view, console, protection.line)
+        progress = LiveProgress(plan.grid.cells, recorder.view, console, protection.line)
         recorder.listen(progress.on_record)
         with nullcontext() if drain.requested else protection, progress:
             run_rounds(
@@ -324,11 +325,11 @@ def _show_end(plan: Plan, counts: Counter[str], stopped: str, drain: Any, consol
     console.print(f"{paths.name}: {summary}" + (f"; stopped by {stopped}" if stopped else ""), highlight=False)
     console.print(f"results  {paths.results_parquet}", highlight=False)
     if stopped in ("", TEMPERATURE, STORAGE_BEHIND, LEDGER_LOST):
-        from runner import report
+        from runner.report import build
 
         try:
             with drain.interruptible():
-                report.build(paths)
+                build.build(paths)
         except Interrupted:
             console.print(f"report   not built: isotherm report {paths.root}", highlight=False, markup=False)
         else:

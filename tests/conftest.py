@@ -7,7 +7,7 @@ import pytest
 
 from runner.tune import environment
 from tests.s3 import CREDENTIALS, S3Server
-from trainables.storage import Storage, StoragePlace
+from trainables.checkpoints.object_store import Storage, StoragePlace
 
 environment.prepare()  # before any test file imports Ray, which reads them once
 

@@ -24,16 +24,16 @@ class Problem:
     Attributes:
         place: where it is, as exactly as known: ``file:line: key``, a row and date, an option.
         message: what is wrong, in one sentence.
-        mend: what to do about it.
+        fix: what to do about it.
     """
 
     place: str
     message: str
-    mend: str = ""
+    fix: str = ""
 
     def __str__(self) -> str:
         head = f"{self.place}: {self.message}" if self.place else self.message
-        return f"{head}\n    mend: {self.mend}" if self.mend else head
+        return f"{head}\n    fix: {self.fix}" if self.fix else head
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

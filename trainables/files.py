@@ -116,10 +116,10 @@ def _odd_entries(folder: Path, levels: int, shallow: str) -> Iterator[Problem]:
             if levels > 1:
                 yield from _odd_entries(Path(entry.path), 1 if entry.name == shallow else levels - 1, shallow)
         elif not entry.is_file(follow_symlinks=False):
-            what, mend = "is neither a file nor a folder", "remove it"
+            what, fix = "is neither a file nor a folder", "remove it"
             if entry.is_symlink():
-                what, mend = "is a link", "remove it, or put a copy of what it leads to in its place"
-            yield Problem(place=entry.path, message=f"{what}; a run directory holds files and folders alone", mend=mend)
+                what, fix = "is a link", "remove it, or put a copy of what it leads to in its place"
+            yield Problem(place=entry.path, message=f"{what}; a run directory holds files and folders alone", fix=fix)
 
 
 def real_folder(folder: Path, root: Path) -> Path:
@@ -137,7 +137,7 @@ def real_folder(folder: Path, root: Path) -> Path:
             here.mkdir()
         if not stat.S_ISDIR(here.lstat().st_mode):
             message = "is a link" if here.is_symlink() else "is not a folder"
-            raise ConfigError(Problem(place=str(here), message=message, mend="remove it; it is made again"))
+            raise ConfigError(Problem(place=str(here), message=message, fix="remove it; it is made again"))
     return folder
 
 
@@ -162,12 +162,12 @@ def open_appending(path: Path) -> TextIOWrapper:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.ENXIO):  # a link; a pipe that nobody reads
             raise
-        raise ConfigError(Problem(place=str(path), message="is a link or a pipe", mend="remove it")) from error
+        raise ConfigError(Problem(place=str(path), message="is a link or a pipe", fix="remove it")) from error
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
         os.close(descriptor)
         message = "is the second name of another file (a hard link)" if found.st_nlink > 1 else "is no regular file"
-        raise ConfigError(Problem(place=str(path), message=message, mend="remove it, or put a copy in its place"))
+        raise ConfigError(Problem(place=str(path), message=message, fix="remove it, or put a copy in its place"))
     return os.fdopen(descriptor, "a", encoding="utf-8")
 
 

@@ -35,7 +35,7 @@ class TooLargeError(DataError):
 
 
 def read(
-    source: Path | bytes, place: str, *, max_bytes: int, columns: Mapping[str, Kind] | None = None, mend: str = ""
+    source: Path | bytes, place: str, *, max_bytes: int, columns: Mapping[str, Kind] | None = None, fix: str = ""
 ) -> pd.DataFrame:
     """Read a parquet table.
 
@@ -44,7 +44,7 @@ def read(
         place: its name, for messages.
         max_bytes: what the table may take in memory, about.
         columns: which ones, and of what kind each is; None reads all, of whatever kind.
-        mend: what to do where it cannot be read.
+        fix: what to do where it cannot be read.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -53,7 +53,7 @@ def read(
     """
     try:
         with pq.ParquetFile(BytesIO(source) if isinstance(source, bytes) else source) as file:
-            names = _columns(file, columns, place, mend)
+            names = _columns(file, columns, place, fix)
             _check_size(file, names, source, place, max_bytes)
             texts = [name for name in names if _IS["text"](file.schema_arrow.field(name).type)]
         with pq.ParquetFile(BytesIO(source) if isinstance(source, bytes) else source, read_dictionary=texts) as file:
@@ -66,22 +66,22 @@ def read(
             raise
         first = (str(error).splitlines() or [type(error).__name__])[0]
         message = f"cannot be read as parquet: {first[:300]}"
-        raise DataError(Problem(place=place, message=message, mend=mend)) from error
+        raise DataError(Problem(place=place, message=message, fix=fix)) from error
     return frame
 
 
-def _columns(file: Any, wanted: Mapping[str, Kind] | None, place: str, mend: str) -> list[str]:
+def _columns(file: Any, wanted: Mapping[str, Kind] | None, place: str, fix: str) -> list[str]:
     schema = file.schema_arrow
     if len(schema.names) > MAX_COLUMNS:
         message = f"has {len(schema.names):,} columns, more than {MAX_COLUMNS:,}"
-        raise TooLargeError(Problem(place=place, message=message, mend=mend))
+        raise TooLargeError(Problem(place=place, message=message, fix=fix))
     problems = []
     for name in wanted or ():
         if schema.names.count(name) != 1:
-            problems.append(Problem(place=place, message=f"has no column {name!r}, or several", mend=mend))
+            problems.append(Problem(place=place, message=f"has no column {name!r}, or several", fix=fix))
         elif wanted is not None and not _IS[wanted[name]](schema.field(name).type):
             message = f"column {name!r} is of type {schema.field(name).type}, and is to be a {wanted[name]}"
-            problems.append(Problem(place=place, message=message, mend=mend))
+            problems.append(Problem(place=place, message=message, fix=fix))
     if problems:
         raise DataError(problems)
     return list(wanted) if wanted is not None else list(schema.names)
@@ -108,7 +108,7 @@ _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "FLOAT": 4}
 
 def _too_large(place: str, unpacked: int, packed: int) -> TooLargeError:
     message = f"would take {unpacked / 1e9:,.1f} GB in memory, and has {packed / 1e6:,.1f} MB on disk; it is not read"
-    return TooLargeError(Problem(place=place, message=message, mend="check where it comes from, or split it"))
+    return TooLargeError(Problem(place=place, message=message, fix="check where it comes from, or split it"))
 
 
 def _plain_texts(table: Any, texts: Sequence[str], place: str, max_bytes: int) -> Any:

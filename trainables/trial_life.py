@@ -15,12 +15,13 @@ from typing import Any, Protocol, TypeVar
 
 import torch
 
-from trainables import answers
+from trainables import trial_reports
+from trainables.checkpoints import trial_store
+from trainables.checkpoints.object_store import StoragePlace
 from trainables.data import catalog, windows
 from trainables.files import LogFile, is_storage_trouble, real_folder, replacing
 from trainables.schema import ExecutionRecord, Spec, TrialSpec
-from trainables.storage import StoragePlace
-from trainables.training import memory, stores
+from trainables.training import memory
 from trainables.training.gate import Action, StepGate
 from trainables.training.loop import HEARTBEAT_S, Trainer
 from trainables.training.progress import Waits
@@ -100,7 +101,7 @@ def life(job: TrialJob, gate: TrialGate, guard: Callable[[Path], None]) -> Itera
         store = yield from _retried(lambda: _open_store(job), gate)
         try:
             while not (yield from _retried(lambda: store.wait_until_ready(HEARTBEAT_S), gate)):
-                yield _with_messages(answers.idle("waiting", Action.HOLD), store)
+                yield _with_messages(trial_reports.idle("waiting", Action.HOLD), store)
             trainer = yield from _retried(lambda: _start(job, gate, guard, store, waited_s), gate)
             yield from _train(job, gate, store, trainer)
         finally:
@@ -112,7 +113,7 @@ def _wait_at_gate(gate: TrialGate) -> Waiting[float]:
     gate.begin()
     waited_s = 0.0
     while (action := gate.check()) not in (Action.RUN, Action.THROTTLE):
-        report = answers.idle("waiting", action)
+        report = trial_reports.idle("waiting", action)
         while action is Action.DRAIN:
             yield report | {"kind": "saved"}
             time.sleep(SAVED_WAIT_S)
@@ -131,10 +132,10 @@ def _retried(action: Callable[[], T], gate: TrialGate) -> Waiting[T]:
                 raise
             log.warning("%s; tried again", error)
             time.sleep(BLOCKED_WAIT_S)
-            yield answers.idle("blocked", gate.check()) | {"reason": str(error)}
+            yield trial_reports.idle("blocked", gate.check()) | {"reason": str(error)}
 
 
-def _train(job: TrialJob, gate: TrialGate, store: stores.TrialStore, trainer: Trainer) -> Iterator[Report]:
+def _train(job: TrialJob, gate: TrialGate, store: trial_store.TrialStore, trainer: Trainer) -> Iterator[Report]:
     """Train in slices of seconds until the trial ends, or has saved during a drain."""
     began = time.monotonic()
     rows: list[dict[str, Any]] = []  # metrics that no report has carried yet
@@ -147,12 +148,12 @@ def _train(job: TrialJob, gate: TrialGate, store: stores.TrialStore, trainer: Tr
         unsaved = True
         slice_s = min(LONGEST_SLICE_S, max(FIRST_SLICE_S, SLICE_GROWTH * (time.monotonic() - began)))
         done = trainer.advance(slice_s)
-        rows.extend(answers.rows(done, gate.readings()))
-        report = answers.of(done)
+        rows.extend(trial_reports.rows(done, gate.readings()))
+        report = trial_reports.of(done)
         if done.done:
             report |= _finish(job, store, trainer)
         elif done.action is Action.STOP and done.saved:
-            report |= answers.ended("thermal_stop", answers.stopped(done, gate.reason))
+            report |= trial_reports.ended("thermal_stop", trial_reports.stopped(done, gate.reason))
         unsaved = False
         return report
 
@@ -168,7 +169,7 @@ def _train(job: TrialJob, gate: TrialGate, store: stores.TrialStore, trainer: Tr
         yield _with_messages(report, store)
 
 
-def _finish(job: TrialJob, store: stores.TrialStore, trainer: Trainer) -> Report:
+def _finish(job: TrialJob, store: trial_store.TrialStore, trainer: Trainer) -> Report:
     """Write what a trial leaves behind, and report its outcome.
 
     Raises:
@@ -180,10 +181,10 @@ def _finish(job: TrialJob, store: stores.TrialStore, trainer: Trainer) -> Report
         trainer.predictions().to_parquet(aside, index=False)
     if trainer.judged_weights is not None:
         store.keep_best(trainer.judged_weights, step=outcome.steps, spec=job.spec)
-    return answers.ended(outcome.status, outcome.columns())
+    return trial_reports.ended(outcome.status, outcome.columns())
 
 
-def _stay_saved(report: Report, store: stores.TrialStore) -> Iterator[Report]:
+def _stay_saved(report: Report, store: trial_store.TrialStore) -> Iterator[Report]:
     """``saved`` for ever; heartbeats until the checkpoint is where another attempt finds it."""
     wait_s = 0.0
     while not store.wait_until_safe(wait_s):
@@ -195,7 +196,7 @@ def _stay_saved(report: Report, store: stores.TrialStore) -> Iterator[Report]:
         time.sleep(SAVED_WAIT_S)
 
 
-def _arrive(report: Report, job: TrialJob, store: stores.TrialStore, *, delivers: bool) -> Iterator[Report]:
+def _arrive(report: Report, job: TrialJob, store: trial_store.TrialStore, *, delivers: bool) -> Iterator[Report]:
     """The last report, once all files are where the driver can see them; heartbeats until then."""
     if delivers and store.deliver(job.predictions):
         while not store.wait_until_level(HEARTBEAT_S):
@@ -203,7 +204,7 @@ def _arrive(report: Report, job: TrialJob, store: stores.TrialStore, *, delivers
     yield _with_messages(report, store)
 
 
-def _with_messages(report: Report, store: stores.TrialStore) -> Report:
+def _with_messages(report: Report, store: trial_store.TrialStore) -> Report:
     """A report, with what the storage has to say."""
     words = store.words()
     return report | {"storage": words} if words else report
@@ -212,14 +213,14 @@ def _with_messages(report: Report, store: stores.TrialStore) -> Report:
 # ---- what a trial opens -----------------------------------------------------------------------------------------
 
 
-def _open_store(job: TrialJob) -> stores.TrialStore:
-    return stores.open_store(
+def _open_store(job: TrialJob) -> trial_store.TrialStore:
+    return trial_store.open_store(
         job.checkpoints, job.attempt, job.spec.key, job.storage, job.data_root / job.entry.path, job.entry
     )
 
 
 def _start(
-    job: TrialJob, gate: TrialGate, guard: Callable[[Path], None], store: stores.TrialStore, waited_s: float
+    job: TrialJob, gate: TrialGate, guard: Callable[[Path], None], store: trial_store.TrialStore, waited_s: float
 ) -> Trainer:
     guard(job.checkpoints)
     memory.cap_device(torch.device(job.record.device), job.record.gpu_share)

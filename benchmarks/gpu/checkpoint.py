@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.gpu.cases import record, trial_data, trial_spec
 from benchmarks.gpu.stages import Row, Setting
-from trainables.training.checkpoint import FileCheckpointStore
+from trainables.checkpoints.file_store import FileCheckpointStore
 from trainables.training.learner import Learner, Schedule
 from trainables.training.losses import make_loss
 from trainables.training.metrics import Prior

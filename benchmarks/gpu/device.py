@@ -6,16 +6,16 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.gpu.stages import Row, Setting
+from runner.config.settings import cuda_visible_devices
 from runner.doctor import gpu, memory, temperature
-from runner.doctor.place import Place
-from runner.settings import cuda_visible_devices
+from runner.doctor.context import HostContext
 from runner.thermal.sensors import SensorError
 from runner.thermal.sensors.nvml import NvmlSensor, load_library
 
 
 def device(setting: Setting) -> Iterator[Row]:
     """What doctor says, PyTorch's view, and two readings of every sensor."""
-    place = Place()
+    place = HostContext()
     for check in (gpu.check, gpu.check_torch, memory.check, temperature.check):
         for finding in check(place):
             yield {"doctor": finding.check, "level": finding.level, "what": finding.what}

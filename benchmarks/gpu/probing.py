@@ -6,11 +6,11 @@ from contextlib import ExitStack
 
 from benchmarks.gpu.cases import ROWS, trial_spec
 from benchmarks.gpu.stages import Row, Setting
+from runner.host.memory_limits import usable_cores
 from runner.probe.child import Worker
-from runner.probe.limits import usable_cores
 from runner.probe.messages import Request
 from runner.probe.prober import Prober
-from runner.probe.question import Options, Question
+from runner.probe.request import ProbeOptions, ProbeRequest
 from runner.probe.together import run_together
 from trainables.schema import Dtype
 
@@ -19,7 +19,7 @@ N_WINDOWS = ROWS - 100
 
 def probe(setting: Setting) -> Iterator[Row]:
     """Micro-batch, share of the memory reached, out-of-memories and seconds; sizes one after the other, not packed."""
-    options = Options(cores=usable_cores(), seconds_per_model=8.0 if setting.device == "cuda" else 1.0)
+    options = ProbeOptions(cores=usable_cores(), seconds_per_model=8.0 if setting.device == "cuda" else 1.0)
     with Prober(options) as prober:
         for size in setting.sizes:
             decision = prober.decide(_question(setting, size))
@@ -74,8 +74,8 @@ def packed(setting: Setting) -> Iterator[Row]:
                 }
 
 
-def _question(setting: Setting, size: str) -> Question:
-    return Question(
+def _question(setting: Setting, size: str) -> ProbeRequest:
+    return ProbeRequest(
         label=size,
         spec=trial_spec(size, batch=setting.batch, dtype=_dtype(setting)),
         device=setting.device,

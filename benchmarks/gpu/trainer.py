@@ -12,15 +12,15 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.cases import record, trial_data, trial_spec
 from benchmarks.gpu.stages import Row, Setting
+from runner.config.settings import cuda_visible_devices
 from runner.debug import PHASES
-from runner.probe.retry import after_out_of_memory
-from runner.settings import cuda_visible_devices
 from runner.thermal import sensors
 from runner.thermal.local_gate import LocalGovernor, cuda_uuid
 from runner.thermal.spec import GpuLimits, PlantSpec, ThermalSpec
+from runner.tune.retry import after_out_of_memory
+from trainables.checkpoints.file_store import FileCheckpointStore
 from trainables.schema import ExecutionRecord, TrialSpec
 from trainables.training import memory
-from trainables.training.checkpoint import FileCheckpointStore
 from trainables.training.gate import NullGate
 from trainables.training.loop import Trainer
 

@@ -10,7 +10,7 @@ import typer
 from runner.cli import data, fits, host, runs, sweeps, thermal
 from runner.cli.common import BAD_INPUT, INTERNAL_ERROR
 from runner.cli.output import make_lasting
-from runner.console import visible
+from runner.terminal.console import visible
 from trainables.errors import InfeasibleError, InputError, IsothermError, LedgerError
 from trainables.files import is_storage_trouble
 
@@ -51,7 +51,7 @@ def _explain(error: Exception) -> int:
         return BAD_INPUT
     if is_storage_trouble(error):
         text = visible(str(error))
-        print(f"isotherm: {text}\n    mend: make room there, or make it writable for this user", file=sys.stderr)
+        print(f"isotherm: {text}\n    fix: make room there, or make it writable for this user", file=sys.stderr)
         return BAD_INPUT
     if isinstance(error, IsothermError):
         print(f"isotherm: {visible(str(error))}", file=sys.stderr)
@@ -63,7 +63,7 @@ def _explain(error: Exception) -> int:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from runner.versions import code_version
+        from runner.host.versions import code_version
 
         print(f"isotherm {code_version()}")
         raise typer.Exit

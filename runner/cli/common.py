@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from runner.console import Console
+from runner.terminal.console import Console
 
 if TYPE_CHECKING:
-    from runner.sweepfile import Sweep
+    from runner.config.sweep_file import Sweep
 
 FAILED, BAD_INPUT, INTERNAL_ERROR = 1, 2, 4
 QUICKSTART = Path("configs/sweeps/quickstart.yaml")
@@ -38,9 +38,9 @@ def load(
     path: Path, overrides: list[str] | None, *, tracking: bool = True, plugins: list[Path] | None = None
 ) -> "Sweep":
     """Read a sweep file, and say on stderr which given values replace an axis of its grid or have no effect."""
-    from runner import sweepfile
+    from runner.config import sweep_file
 
-    loaded = sweepfile.load(path, overrides or (), tracking=tracking, plugins=plugins or ())
+    loaded = sweep_file.load(path, overrides or (), tracking=tracking, plugins=plugins or ())
     for notice in loaded.notices:
         Console(stderr=True).print(f"note: {notice}", markup=False, highlight=False, soft_wrap=True)
     return loaded

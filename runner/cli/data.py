@@ -13,7 +13,7 @@ def data_prepare(sweep: SweepFile, set_: Set = None, plugin: Plugins = None, as_
 
     Example: `isotherm data prepare configs/sweeps/quickstart.yaml`
     """
-    from runner import datasets
+    from runner.planning import datasets
 
     entries = datasets.prepare(load(sweep, set_, plugins=plugin))
     if as_json:
@@ -28,7 +28,7 @@ def data_verify(as_json: Json = False) -> None:
 
     Example: `isotherm data verify`
     """
-    from runner import datasets
+    from runner.planning import datasets
 
     checked = datasets.verify()
     if as_json:

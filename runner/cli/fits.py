@@ -24,9 +24,9 @@ def fit(
     Example: `isotherm fit losses.csv --exclude-outliers --json`
     """
     from runner import scaling
-    from runner.scaling.show import show
+    from runner.terminal.fit import show
 
-    options = scaling.Options(delta=delta, bootstraps=bootstraps, exclude_outliers=exclude_outliers)
+    options = scaling.FitOptions(delta=delta, bootstraps=bootstraps, exclude_outliers=exclude_outliers)
     fitted = scaling.fit(scaling.read_csv(table, weight=weight, group=group), options)
     if as_json:
         print_json(fitted.as_dict())

@@ -16,21 +16,21 @@ def doctor(
     address: Address = None,
     as_json: Json = False,
 ) -> None:
-    """Check this host or container for what a sweep needs; each finding comes with what mends it.
+    """Check this host or container for what a sweep needs; each finding comes with how to fix it.
 
     Example: `isotherm doctor configs/sweeps/quickstart.yaml`
 
     Exit codes: 0 nothing would stop a sweep; 1 something would; 2 bad input.
     """
     from runner import doctor as doctors
-    from runner import sweepfile
+    from runner.config import sweep_file
     from runner.tracking import addresses
 
-    loaded = None if sweep is None else sweepfile.load(sweep, set_ or (), plugins=plugin or ())
+    loaded = None if sweep is None else sweep_file.load(sweep, set_ or (), plugins=plugin or ())
     if loaded is not None:
         addresses.admit(loaded)
     settings = None if loaded is None else loaded.settings
-    place = doctors.Place.of(settings, cluster=address is not None)
+    place = doctors.HostContext.of(settings, cluster=address is not None)
     findings = doctors.examine(place, fast=fast)
     if address is not None:
         from runner.tune import environment

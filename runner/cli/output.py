@@ -8,7 +8,7 @@ import sys
 from typing import Any, TextIO, cast
 
 from runner.cli.common import console
-from runner.console import Console
+from runner.terminal.console import Console
 
 log = logging.getLogger("runner.output")
 _GONE = (errno.EPIPE, errno.EIO, errno.ENXIO, errno.EBADF)

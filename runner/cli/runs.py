@@ -12,8 +12,8 @@ def status(run: RunName, as_json: Json = False) -> None:
 
     Example: `isotherm status quickstart`
     """
-    from runner import status as statuses
-    from runner.paths import existing_run
+    from runner.rundir import status as statuses
+    from runner.rundir.paths import existing_run
 
     collected = statuses.collect(existing_run(run))
     if as_json:
@@ -27,8 +27,8 @@ def report(run: RunName, as_json: Json = False) -> None:
 
     Example: `isotherm report quickstart`
     """
-    from runner import report as reporting
-    from runner.paths import existing_run
+    from runner.report import build as reporting
+    from runner.rundir.paths import existing_run
 
     built = reporting.build(existing_run(run))
     if as_json:
@@ -45,9 +45,9 @@ def compare(
 
     Example: `isotherm compare quickstart more_epochs`
     """
-    from runner.paths import existing_run
-    from runner.report import compare as comparing
-    from runner.report.compare_show import show
+    from runner.report.analysis import compare as comparing
+    from runner.rundir.paths import existing_run
+    from runner.terminal.compare import show
 
     compared = comparing.compare([existing_run(run) for run in runs])
     if as_json:
@@ -68,13 +68,13 @@ def sync(
 
     Example: `isotherm sync quickstart`
     """
-    from runner import trackers
-    from runner.paths import existing_run
+    from runner.rundir.paths import existing_run
+    from runner.tracking import session
 
     paths = existing_run(run)
-    reports = trackers.sync(paths, mlflow_uri)
+    reports = session.sync(paths, mlflow_uri)
     if as_json:
-        print_json(trackers.as_dict(reports))
+        print_json(session.as_dict(reports))
     else:
         if not reports:
             console().print("this run was started without trackers")

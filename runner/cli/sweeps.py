@@ -21,7 +21,7 @@ from runner.cli.common import (
     print_json,
     say,
 )
-from runner.console import Console
+from runner.terminal.console import Console
 
 
 def plan(
@@ -36,15 +36,15 @@ def plan(
 
     Example: `isotherm plan configs/sweeps/budget_grid.yaml --set training.epochs=3`
     """
-    from runner import plan as planning
-    from runner import resources
-    from runner.paths import DATA, RUNS
+    from runner.planning import execution
+    from runner.planning import plan as planning
+    from runner.rundir.paths import DATA, RUNS
     from runner.storage import restore
 
     loaded = load(sweep, set_, plugins=plugin)
     restore.bring(loaded.settings, RUNS, DATA, Console(stderr=True))
-    folder = resources.cache_folder(use=not no_cache, clear=clear_cache)
-    with resources.make_prober(loaded.settings, cache_folder=folder, say=say) as prober:
+    folder = execution.cache_folder(use=not no_cache, clear=clear_cache)
+    with execution.make_prober(loaded.settings, cache_folder=folder, say=say) as prober:
         built = planning.build(loaded, prober=prober)
     say("")
     if as_json:
@@ -94,18 +94,18 @@ def probe(
 
     Exit codes: 0 it fits; 2 bad input, or nothing fits.
     """
-    from runner import probing, resources
+    from runner.planning import execution, probe_one
 
     given = {"execution.dtype": dtype, "execution.device": device, "probe.memory_limit": memory_limit}
     options = [f"{key}={value}" for key, value in given.items() if value is not None]
     loaded = load(config, [*(set_ or ()), *options], tracking=False, plugins=plugin)
-    folder = resources.cache_folder(use=not no_cache, clear=clear_cache)
-    decision = probing.run(loaded, budget, cache_folder=folder, say=say)
+    folder = execution.cache_folder(use=not no_cache, clear=clear_cache)
+    decision = probe_one.run(loaded, budget, cache_folder=folder, say=say)
     say("")
     if as_json:
-        print_json(probing.as_dict(decision))
+        print_json(probe_one.as_dict(decision))
     else:
-        probing.show(decision, console())
+        probe_one.show(decision, console())
     if not decision.feasible:
         raise typer.Exit(BAD_INPUT)
 
@@ -133,7 +133,7 @@ def debug(
     from runner import debug as debugging
 
     loaded = load(sweep, set_, tracking=False, plugins=plugin)
-    options = debugging.Options(
+    options = debugging.DebugOptions(
         steps=steps, overfit_batch=overfit_batch, detect_anomaly=detect_anomaly, profile=profile
     )
     raise typer.Exit(debugging.run(loaded, budget, options, console()))

@@ -27,9 +27,9 @@ def thermal_watch(
 
     spec = None
     if sweep is not None or set_:
-        from runner import sweepfile
+        from runner.config import sweep_file
 
-        spec = sweepfile.load(sweep or QUICKSTART, set_ or (), tracking=False).settings.thermal
+        spec = sweep_file.load(sweep or QUICKSTART, set_ or (), tracking=False).settings.thermal
     watched = watch.open_all(spec)
     if as_json:
         print_json(watch.first(watched))
@@ -65,7 +65,7 @@ def thermal_simulate(
 
     Example: `isotherm thermal simulate --ambient 35 --power 450 --noise 1 --delay 3`
     """
-    from runner.thermal import simulate
+    from runner.thermal.simulation import simulate
 
     limits = {"target": target, "hold": hold, "resume": resume, "stop": stop}
     plant = {

@@ -1,25 +1,25 @@
-"""Is this host fit for a sweep? Every finding says what, why it matters, and what mends it."""
+"""Is this host fit for a sweep? Every finding says what, why it matters, and how to fix it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from runner.console import Console
 from runner.doctor import gpu, memory, ray_start, storage, temperature, trackers
-from runner.doctor.finding import Finding
-from runner.doctor.place import Place
+from runner.doctor.context import HostContext
+from runner.doctor.finding import Diagnosis
+from runner.terminal.console import Console
 from trainables.errors import ConfigError, Problem
 
-__all__ = ["Finding", "Place", "as_dict", "examine", "refuse", "show"]
+__all__ = ["Diagnosis", "HostContext", "as_dict", "examine", "refuse", "show"]
 
 # These take milliseconds and import neither torch nor pandas. Temperatures are a gate of the plan.
-_FAST: tuple[Callable[[Place], Iterator[Finding]], ...] = (
+_FAST: tuple[Callable[[HostContext], Iterator[Diagnosis]], ...] = (
     *(storage.check, memory.check, ray_start.check, gpu.check),
     trackers.check_variables,
 )
 _COLOURS = {"ok": "green", "warn": "yellow", "error": "red"}
 
 
-def examine(place: Place, *, fast: bool = False) -> list[Finding]:
+def examine(place: HostContext, *, fast: bool = False) -> list[Diagnosis]:
     """Look at everything, or only at what is looked at before each sweep."""
     findings = [finding for check in _FAST for finding in check(place)]
     if fast:
@@ -32,14 +32,14 @@ def examine(place: Place, *, fast: bool = False) -> list[Finding]:
     return findings
 
 
-def refuse(findings: Sequence[Finding]) -> None:
+def refuse(findings: Sequence[Diagnosis]) -> None:
     """Refuse to start what would surely fail.
 
     Raises:
         ConfigError: all errors among the findings.
     """
     problems = [
-        Problem(place=f"doctor: {one.check}", message=f"{one.what}; {one.why}", mend=one.mend)
+        Problem(place=f"doctor: {one.check}", message=f"{one.what}; {one.why}", fix=one.fix)
         for one in findings
         if one.level == "error"
     ]
@@ -47,7 +47,7 @@ def refuse(findings: Sequence[Finding]) -> None:
         raise ConfigError(problems)
 
 
-def as_dict(findings: Sequence[Finding]) -> dict[str, Any]:
+def as_dict(findings: Sequence[Diagnosis]) -> dict[str, Any]:
     """Plain values, for ``--json``."""
     return {
         "ok": all(one.level != "error" for one in findings),
@@ -55,12 +55,12 @@ def as_dict(findings: Sequence[Finding]) -> dict[str, Any]:
     }
 
 
-def show(findings: Sequence[Finding], console: Console) -> None:
+def show(findings: Sequence[Diagnosis], console: Console) -> None:
     """Print the findings, what is wrong with its mend."""
     for one in findings:
         colour = _COLOURS[one.level]
         console.print(f"{one.level:<5}", style=colour, end="")
         console.print(f" {one.check}: {one.what}")
-        for word, text in (("why", one.why), ("mend", one.mend)):
+        for word, text in (("why", one.why), ("fix", one.fix)):
             if text:
                 console.print(f"      {word}: {text}")

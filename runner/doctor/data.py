@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 
-from runner import datasets
-from runner.doctor.finding import Finding, ok
-from runner.doctor.place import Place
+from runner.doctor.context import HostContext
+from runner.doctor.finding import Diagnosis, ok
+from runner.planning import datasets
 from trainables.errors import InputError
 
 
-def check(place: Place) -> Iterator[Finding]:
+def check(place: HostContext) -> Iterator[Diagnosis]:
     """Read every dataset and compare its hash."""
     try:
         checked = datasets.verify(place.data)
@@ -23,11 +23,11 @@ def check(place: Place) -> Iterator[Finding]:
         yield ok("data catalog", f"{good} dataset(s) in {place.data} are as the catalog says")
 
 
-def _broken(what: str) -> Finding:
-    return Finding(
+def _broken(what: str) -> Diagnosis:
+    return Diagnosis(
         check="data catalog",
         level="error",
         what=what,
         why="a sweep on that dataset refuses to start",
-        mend="isotherm data prepare SWEEP builds it anew",
+        fix="isotherm data prepare SWEEP builds it anew",
     )

@@ -7,7 +7,7 @@ Level = Literal["ok", "warn", "error"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Diagnosis:
     """One thing that was looked at.
 
     Attributes:
@@ -15,20 +15,20 @@ class Finding:
         level: ``error`` where a sweep would surely fail, ``warn`` where it would run worse or unprotected.
         what: what was found, with its numbers.
         why: why it matters.
-        mend: the command or setting that mends it; empty where nothing is wrong.
+        fix: the command or setting that mends it; empty where nothing is wrong.
     """
 
     check: str
     level: Level
     what: str
     why: str = ""
-    mend: str = ""
+    fix: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
 
 
-def ok(check: str, what: str) -> Finding:
+def ok(check: str, what: str) -> Diagnosis:
     """Nothing is wrong."""
-    return Finding(check=check, level="ok", what=what)
+    return Diagnosis(check=check, level="ok", what=what)

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from runner.doctor.finding import Finding, Level, ok
-from runner.doctor.place import Place
-from runner.probe.devices import hidden, needed_driver
-from runner.settings import cuda_visible_devices
+from runner.config.settings import cuda_visible_devices
+from runner.doctor.context import HostContext
+from runner.doctor.finding import Diagnosis, Level, ok
+from runner.host.cuda import hidden, needed_driver
 
 WHY_NVML = "the governor reads temperatures through it, and holds every trial that it cannot read"
 WHY_NODES = "a container can lose its GPUs in mid-life, when systemd reloads or the driver is updated below it"
 _RESTART = "restart the container (docker restart NAME; the sweep resumes)"
-_MENDS = {
+_FIXS = {
     "LibraryNotFound": "let the container have it: NVIDIA_DRIVER_CAPABILITIES=compute,utility; on a host: install the "
     "NVIDIA driver",
     "DriverNotLoaded": "modprobe nvidia; nvidia-smi says what is wrong",
@@ -33,7 +33,7 @@ class TorchBuild:
     too_old: tuple[str, ...] = ()  # devices whose compute capability this build has no code for
 
 
-def check(place: Place) -> Iterator[Finding]:
+def check(place: HostContext) -> Iterator[Diagnosis]:
     """Look at the driver; on a host without NVIDIA GPUs there is nothing to find."""
     nodes = place.gpu_nodes
     if not nodes:
@@ -44,17 +44,17 @@ def check(place: Place) -> Iterator[Finding]:
         return
     denied = [f"{node} ({error})" for node in nodes if (error := _denied(node))]
     if denied:
-        yield Finding(
+        yield Diagnosis(
             check="GPU",
             level="error",
             what=f"device files cannot be opened: {', '.join(denied)}",
             why=WHY_NODES,
-            mend=_RESTART + "; for good: nvidia-ctk system create-dev-char-symlinks --create-all on the host",
+            fix=_RESTART + "; for good: nvidia-ctk system create-dev-char-symlinks --create-all on the host",
         )
     yield _nvml(place)
 
 
-def check_torch(place: Place, build: TorchBuild | None = None) -> Iterator[Finding]:
+def check_torch(place: HostContext, build: TorchBuild | None = None) -> Iterator[Diagnosis]:
     """Hold PyTorch against the driver. Imports torch."""
     build = build or torch_build()
     said = f"PyTorch {build.version}, built for {'CUDA ' + build.cuda if build.cuda else 'the CPU'}"
@@ -67,28 +67,28 @@ def check_torch(place: Place, build: TorchBuild | None = None) -> Iterator[Findi
     elif meant and not asked:
         yield ok("PyTorch", f"{said}; GPUs are not to be used (execution.device: cpu, or CUDA_VISIBLE_DEVICES)")
     elif build.too_old:
-        yield Finding(
+        yield Diagnosis(
             check="PyTorch",
             level="error" if asked else "warn",
             what=f"{said}, has no code for {', '.join(build.too_old)}",
             why="the first operation on such a GPU fails",
-            mend="install a build of PyTorch for that GPU, or hide it with CUDA_VISIBLE_DEVICES",
+            fix="install a build of PyTorch for that GPU, or hide it with CUDA_VISIBLE_DEVICES",
         )
     elif not build.cuda:
-        yield Finding(
+        yield Diagnosis(
             check="PyTorch",
             level=level,
             what=f"{said}; this host has {len(place.gpu_nodes)} NVIDIA GPU(s)",
             why="trials would run on the CPU",
-            mend="make image VARIANT=cuda; outside a container: reinstall torch from an index with CUDA builds",
+            fix="make image VARIANT=cuda; outside a container: reinstall torch from an index with CUDA builds",
         )
     else:
-        yield Finding(
+        yield Diagnosis(
             check="PyTorch",
             level=level,
             what=f"{said}, sees no GPU; {needed_driver(build.cuda)}; {_driver(place)}",
             why="trials would run on the CPU",
-            mend="update the driver, look at CUDA_VISIBLE_DEVICES, or set execution.device: cpu to train there",
+            fix="update the driver, look at CUDA_VISIBLE_DEVICES, or set execution.device: cpu to train there",
         )
 
 
@@ -106,13 +106,13 @@ def torch_build() -> TorchBuild:
     return TorchBuild(torch.__version__, torch.version.cuda or "", available, tuple(too_old))
 
 
-def _no_gpu() -> Finding:
-    return Finding(
+def _no_gpu() -> Diagnosis:
+    return Diagnosis(
         check="GPU",
         level="warn",  # PyTorch has the last word
         what="execution.device is cuda, and there is no NVIDIA device file (/dev/nvidia0)",
         why="no trial can start where PyTorch sees no GPU",
-        mend="give the container its GPUs: --gpus all (docker), --device nvidia.com/gpu=all (podman); or set "
+        fix="give the container its GPUs: --gpus all (docker), --device nvidia.com/gpu=all (podman); or set "
         "execution.device: auto",
     )
 
@@ -126,7 +126,7 @@ def _denied(node: Any) -> str:
     return ""
 
 
-def _nvml(place: Place) -> Finding:
+def _nvml(place: HostContext) -> Diagnosis:
     library = place.nvml()
     try:
         library.nvmlInit()
@@ -137,25 +137,25 @@ def _nvml(place: Place) -> Finding:
             library.nvmlShutdown()
     except (library.NVMLError, OSError) as error:
         kind = type(error).__name__.removeprefix("NVMLError_")
-        return Finding(
+        return Diagnosis(
             check="NVML",
             level="error" if place.thermal.require_sensors else "warn",
             what=f"the driver's management library does not answer: {error}",
             why=WHY_NVML,
-            mend=_MENDS.get(kind, f"nvidia-smi says what is wrong; in a container: {_RESTART}"),
+            fix=_FIXS.get(kind, f"nvidia-smi says what is wrong; in a container: {_RESTART}"),
         )
     if count < len(place.gpu_nodes):
-        return Finding(
+        return Diagnosis(
             check="NVML",
             level="warn",
             what=f"NVML sees {count} of {len(place.gpu_nodes)} GPUs",
             why="the others are lost or not given to this container",
-            mend="dmesg | grep -i xid on the host; then reset or reboot",
+            fix="dmesg | grep -i xid on the host; then reset or reboot",
         )
     return ok("NVML", f"driver {driver}, {count} GPU(s)")
 
 
-def _driver(place: Place) -> str:
+def _driver(place: HostContext) -> str:
     """The driver that is here, and the newest CUDA that it supports."""
     library = place.nvml()
     try:

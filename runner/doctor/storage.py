@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import runner
-from runner.doctor.finding import Finding, ok
-from runner.doctor.place import Place
+from runner.doctor.context import HostContext
+from runner.doctor.finding import Diagnosis, ok
 
 LEAST_FREE_BYTES = 100 * 10**6  # the ledger and one small checkpoint
 LOW_FREE_BYTES = 5 * 10**9  # two checkpoints of a 2m to 200m grid; `isotherm plan` says what a sweep needs
 
 
-def check(place: Place) -> Iterator[Finding]:
+def check(place: HostContext) -> Iterator[Diagnosis]:
     """Look at every folder that a sweep writes to."""
     yield from _folder("results", place.runs, "a sweep keeps its ledger and checkpoints there", needed=True)
     yield from _folder("datasets", place.data, "a sweep keeps the datasets that it builds there", needed=True)
@@ -25,15 +25,15 @@ def check(place: Place) -> Iterator[Finding]:
     yield _clock()
 
 
-def _folder(name: str, folder: Path, why: str, *, needed: bool) -> Iterator[Finding]:
+def _folder(name: str, folder: Path, why: str, *, needed: bool) -> Iterator[Diagnosis]:
     reason = _unwritable(folder)
     if reason:
-        yield Finding(
+        yield Diagnosis(
             check=name,
             level="error" if needed else "warn",
             what=f"{folder} cannot be written: {reason}",
             why=why,
-            mend=f"mkdir -p '{folder.absolute()}' && chown $(id -u):$(id -g) '{folder.absolute()}'; in a container: "
+            fix=f"mkdir -p '{folder.absolute()}' && chown $(id -u):$(id -g) '{folder.absolute()}'; in a container: "
             "mount a folder of yours there",
         )
         return
@@ -41,12 +41,12 @@ def _folder(name: str, folder: Path, why: str, *, needed: bool) -> Iterator[Find
     if free >= LOW_FREE_BYTES or (not needed and free >= LEAST_FREE_BYTES):
         yield ok(name, f"{folder} can be written, {_gb(free)} free")
         return
-    yield Finding(
+    yield Diagnosis(
         check=name,
         level="error" if needed and free < LEAST_FREE_BYTES else "warn",
         what=f"{folder} has {_gb(free)} free",
         why=f"{why}; a full disk stops every trial",
-        mend=f"df -h '{folder.absolute()}', then remove what is not needed; old runs are folders of runs/",
+        fix=f"df -h '{folder.absolute()}', then remove what is not needed; old runs are folders of runs/",
     )
 
 
@@ -68,19 +68,19 @@ def _unwritable(folder: Path) -> str:
         return f"{existing}: {error.strerror or error}"
 
 
-def _clock() -> Finding:
+def _clock() -> Diagnosis:
     """A clock before the installation of this code is wrong for certain."""
     installed = Path(runner.__file__).stat().st_mtime
     now = time.time()
     shown = time.strftime("%Y-%m-%d %H:%M", time.gmtime(now))
     if now >= installed:
         return ok("clock", f"{shown} UTC")
-    return Finding(
+    return Diagnosis(
         check="clock",
         level="warn",
         what=f"the clock says {shown} UTC, which is before this code was installed",
         why="records are ordered by their time, and trackers refuse certificates that are not valid yet",
-        mend="timedatectl set-ntp true",
+        fix="timedatectl set-ntp true",
     )
 
 

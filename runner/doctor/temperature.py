@@ -2,24 +2,24 @@
 
 from collections.abc import Iterator
 
-from runner.doctor.finding import Finding, ok
-from runner.doctor.place import Place
-from runner.settings import cuda_visible_devices
+from runner.config.settings import cuda_visible_devices
+from runner.doctor.context import HostContext
+from runner.doctor.finding import Diagnosis, ok
+from runner.thermal.monitor import ThermalMonitor
 from runner.thermal.sensors import Sensor, SensorError, open_sensor
 from runner.thermal.sensors.nvml import NvmlSensor
-from runner.thermal.station import Station
 
 NAME = "temperature"
 
 
-def check(place: Place) -> Iterator[Finding]:
+def check(place: HostContext) -> Iterator[Diagnosis]:
     """Open the sensor for the device that trials would run on, and read it once."""
     try:
         sensor = _open(place)
     except SensorError as error:
         yield _missing(place, str(error))
         return
-    station = Station(place.thermal, sensor)
+    station = ThermalMonitor(place.thermal, sensor)
     try:
         station.sample()
         for sample in station.samples_after(-1):
@@ -30,12 +30,12 @@ def check(place: Place) -> Iterator[Finding]:
                 continue
             what = f"{where}: {sample.celsius:.0f} °C; holds at {limits.hold:g}, stops at {limits.stop:g}"
             if sample.celsius >= limits.hold:
-                yield Finding(
+                yield Diagnosis(
                     check=NAME,
                     level="warn",
                     what=what,
                     why="trials would wait from the first step on",
-                    mend="let it cool, look at fans and dust, or raise the limits in thermal.*",
+                    fix="let it cool, look at fans and dust, or raise the limits in thermal.*",
                 )
             else:
                 yield ok(NAME, what)
@@ -43,15 +43,15 @@ def check(place: Place) -> Iterator[Finding]:
         sensor.close()
 
 
-def _open(place: Place) -> Sensor:
+def _open(place: HostContext) -> Sensor:
     device = "cpu" if place.execution.device == "cpu" or not place.gpu_nodes else "cuda"
     if device == "cuda" and place.thermal.sensor in ("auto", "nvml"):
         return NvmlSensor(place.nvml(), cuda_visible_devices())
     return open_sensor(place.thermal, device, cuda_visible_devices())
 
 
-def _missing(place: Place, why: str) -> Finding:
-    return Finding(
+def _missing(place: HostContext, why: str) -> Diagnosis:
+    return Diagnosis(
         check=NAME,
         level="error" if place.thermal.require_sensors else "warn",
         what=why,
@@ -59,6 +59,6 @@ def _missing(place: Place, why: str) -> Finding:
         f"{place.thermal.unknown_stop_s:g} s"
         if place.thermal.require_sensors
         else "trials run without temperature protection (thermal.require_sensors: false)",
-        mend="isotherm thermal watch shows what can be read; mend the sensor, choose another (thermal.sensor), or set "
+        fix="isotherm thermal watch shows what can be read; mend the sensor, choose another (thermal.sensor), or set "
         "thermal.require_sensors: false",
     )

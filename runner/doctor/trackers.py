@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from runner.doctor.finding import Finding, ok
-from runner.doctor.place import Place
-from runner.http_limits import limit_answers
-from runner.settings import wandb_base_url
+from runner.config.settings import wandb_base_url
+from runner.doctor.context import HostContext
+from runner.doctor.finding import Diagnosis, ok
+from runner.tracking.http_limits import limit_answers
 
 TIMEOUT_S = 5.0
 LARGEST_SKEW_S = 120.0  # certificates and signed requests tolerate a few minutes
@@ -32,7 +32,7 @@ class _Answer:
     skew_s: float = 0.0
 
 
-def check(place: Place) -> Iterator[Finding]:
+def check(place: HostContext) -> Iterator[Diagnosis]:
     """Ask each tracker that is on."""
     limit_answers()
     if place.tracking.mlflow is not None:
@@ -42,16 +42,16 @@ def check(place: Place) -> Iterator[Finding]:
         yield from _wandb(place, wandb.mode)
 
 
-def check_variables(place: Place) -> Iterator[Finding]:
+def check_variables(place: HostContext) -> Iterator[Diagnosis]:
     """Name what trackers' own variables say, where that is not what the sweep does. Nobody is asked anything."""
     named, mlflow = place.secrets.mlflow_tracking_uri, place.tracking.mlflow
     if named and mlflow is not None and mlflow.uri != named:
-        yield Finding(
+        yield Diagnosis(
             check="MLflow's address",
             level="warn",
             what=f"MLFLOW_TRACKING_URI is set, and tracking.mlflow.uri wins: {mlflow.uri or 'the database in runs/'}",
             why="what is said for the sweep goes before what is said for all programs",
-            mend="take one of them away",
+            fix="take one of them away",
         )
     mode, wandb = place.wandb.mode, place.tracking.wandb
     if wandb is None or place.wandb.limit(wandb) == wandb:
@@ -60,16 +60,16 @@ def check_variables(place: Place) -> Iterator[Finding]:
     if mode in ("disabled", "dryrun", "offline") and wandb.mode == "auto":
         yield ok("W&B's mode", f"WANDB_MODE is {mode}: W&B is {away}")
         return
-    yield Finding(
+    yield Diagnosis(
         check="W&B's mode",
         level="warn",
         what=f"WANDB_MODE is {mode!r}, tracking.wandb.mode is {wandb.mode}: W&B is {away}",
         why="WANDB_MODE can keep data on this host, and whatever it does not know counts as offline",
-        mend="unset WANDB_MODE, or set tracking.wandb.mode to auto and WANDB_MODE to online, offline or disabled",
+        fix="unset WANDB_MODE, or set tracking.wandb.mode to auto and WANDB_MODE to online, offline or disabled",
     )
 
 
-def _mlflow(place: Place, uri: str | None) -> Iterator[Finding]:
+def _mlflow(place: HostContext, uri: str | None) -> Iterator[Diagnosis]:
     if uri is None or urlsplit(uri).scheme not in ("http", "https"):
         yield ok("MLflow", uri or f"a database of this host: {place.runs / 'mlflow.db'}")
         return
@@ -87,36 +87,36 @@ def _mlflow(place: Place, uri: str | None) -> Iterator[Finding]:
         yield ok("MLflow", f"{uri} answers and lets us in")
         yield from _skew("MLflow", answer)
     elif answer.status in (401, 403):
-        yield Finding(
+        yield Diagnosis(
             check="MLflow",
             level="warn",
             what=f"{uri} refuses us: {answer.words}",
             why=WHY,
-            mend="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) in .env; a "
+            fix="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) in .env; a "
             "server that checks host names needs this one in --allowed-hosts",
         )
     else:
-        yield Finding(
+        yield Diagnosis(
             check="MLflow",
             level="warn",
             what=f"{uri} does not answer as an MLflow server does: {answer.words}",
             why=WHY,
-            mend=f"curl {uri.rstrip('/')}/health; start the server, or correct tracking.mlflow.uri",
+            fix=f"curl {uri.rstrip('/')}/health; start the server, or correct tracking.mlflow.uri",
         )
 
 
-def _wandb(place: Place, mode: str) -> Iterator[Finding]:
+def _wandb(place: HostContext, mode: str) -> Iterator[Diagnosis]:
     key = place.secrets.wandb_api_key
     if mode == "offline" or (mode == "auto" and key is None):
         yield ok("W&B", "offline: files are kept in the run's folder")
         return
     if key is None:
-        yield Finding(
+        yield Diagnosis(
             check="W&B",
             level="warn",
             what="tracking.wandb.mode is online, and there is no WANDB_API_KEY",
             why=WHY,
-            mend="put WANDB_API_KEY=... into .env, or set tracking.wandb.mode to auto",
+            fix="put WANDB_API_KEY=... into .env, or set tracking.wandb.mode to auto",
         )
         return
     url = f"{wandb_base_url().rstrip('/')}/graphql"
@@ -126,20 +126,20 @@ def _wandb(place: Place, mode: str) -> Iterator[Finding]:
         yield ok("W&B", f"{url} answers and knows the key")
         yield from _skew("W&B", answer)
     elif answer.status in (200, 401, 403):
-        yield Finding(
+        yield Diagnosis(
             check="W&B",
             level="warn",
             what=f"{url} does not know the key",
             why=WHY,
-            mend="put a valid WANDB_API_KEY into .env",
+            fix="put a valid WANDB_API_KEY into .env",
         )
     else:
-        yield Finding(
+        yield Diagnosis(
             check="W&B",
             level="warn",
             what=f"{url} does not answer: {answer.words}",
             why=WHY,
-            mend="look at the network and at WANDB_BASE_URL, or set tracking.wandb.mode to offline",
+            fix="look at the network and at WANDB_BASE_URL, or set tracking.wandb.mode to offline",
         )
 
 
@@ -150,14 +150,14 @@ def _viewer(body: str) -> bool:
         return False
 
 
-def _skew(check: str, answer: _Answer) -> Iterator[Finding]:
+def _skew(check: str, answer: _Answer) -> Iterator[Diagnosis]:
     if abs(answer.skew_s) > LARGEST_SKEW_S:
-        yield Finding(
+        yield Diagnosis(
             check="clock",
             level="warn",
             what=f"this clock differs by {answer.skew_s:+.0f} s from the one of {check}'s server",
             why="records are ordered by their time, and servers refuse requests from another time",
-            mend="timedatectl set-ntp true",
+            fix="timedatectl set-ntp true",
         )
 
 

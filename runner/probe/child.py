@@ -14,8 +14,8 @@ from typing import Any
 
 import psutil
 
+from runner.host.memory_limits import oom_kills
 from runner.probe.batch_size import Measurement, Outcome
-from runner.probe.limits import oom_kills
 from runner.probe.messages import GO, STAGES, Answer, Request
 from trainables.errors import IsothermError
 

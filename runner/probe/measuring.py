@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 
 import psutil
 
+from runner.host.memory_limits import Limit
 from runner.probe import packing
 from runner.probe.batch_size import Measurement
 from runner.probe.cache import Cache
 from runner.probe.child import ProbeError, Worker
-from runner.probe.limits import Limit
 from runner.probe.messages import Request
-from runner.probe.question import Options, Question
+from runner.probe.request import ProbeOptions, ProbeRequest
 from runner.probe.together import run_together
 from runner.probe.trial import MIN_STEPS
 
@@ -35,8 +35,8 @@ class Measuring:
         disturbed: other programs took processors while copies were measured together.
     """
 
-    question: Question
-    options: Options
+    question: ProbeRequest
+    options: ProbeOptions
     limit: Limit
     cache: Cache
     pool: Callable[[int], Sequence[Worker]]
@@ -75,7 +75,7 @@ class Measuring:
         else:
             raise ProbeError(
                 f"the probe's process for {self.question.label} was killed {KILLED_TRIES} times: {one.detail}\n"
-                "    mend: find out what ends processes on this host (dmesg, journalctl), and run it again"
+                "    fix: find out what ends processes on this host (dmesg, journalctl), and run it again"
             )
         self.n_oom += one.outcome == "out_of_memory"
         one = replace(one, disturbed=packing.disturbed(one.others_cores, threads, cores=HOST_CORES))

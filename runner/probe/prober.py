@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from runner.host.memory_limits import Limit, device_limit, host_limit
 from runner.probe import batch_size, packing
 from runner.probe.batch_size import Measurement, Search
 from runner.probe.cache import Cache
 from runner.probe.child import Worker
-from runner.probe.limits import Limit, device_limit, host_limit
 from runner.probe.measuring import Measuring
-from runner.probe.question import Decision, Options, Question
+from runner.probe.request import ProbeOptions, ProbeRequest, ProbeResult
 
 GIGA = 1e9
 Together = Callable[[int, int], float | None]  # windows a second of all copies, called with threads and copies
@@ -29,7 +29,7 @@ class Prober:
 
     def __init__(
         self,
-        options: Options,
+        options: ProbeOptions,
         say: Callable[[str], None] = _silent,
         *,
         make_worker: Callable[[], Worker] = Worker,
@@ -46,7 +46,7 @@ class Prober:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def decide(self, question: Question) -> Decision:
+    def decide(self, question: ProbeRequest) -> ProbeResult:
         """Find out how a trial can be executed.
 
         Raises:
@@ -74,8 +74,8 @@ class Prober:
 class _Probe:
     """One question."""
 
-    question: Question
-    options: Options
+    question: ProbeRequest
+    options: ProbeOptions
     cache: Cache
     pool: Callable[[int], list[Worker]]
     say: Callable[[str], None]
@@ -90,7 +90,7 @@ class _Probe:
         self.threads = self.question.threads or 1
         self.measuring = Measuring(self.question, options, self.limit, self.cache, self.pool, self.say)
 
-    def decide(self) -> Decision:
+    def decide(self) -> ProbeResult:
         static = self.question.static_bytes
         if static > self.usable:
             reason = f"parameters, gradients and optimizer state alone need {_gb(static)}; {self._there_is()}"
@@ -146,7 +146,7 @@ class _Probe:
 
     # ---- packing -------------------------------------------------------------------------------------------------
 
-    def _packed(self, found: Search, *, activation_checkpointing: bool) -> Decision:
+    def _packed(self, found: Search, *, activation_checkpointing: bool) -> ProbeResult:
         chosen = found.chosen
         assert chosen is not None
         fit = max(1, packing.copies_that_fit(chosen.peak_bytes + self.extra, self.usable))
@@ -204,7 +204,7 @@ class _Probe:
 
     # ---- answers -------------------------------------------------------------------------------------------------
 
-    def _refusal(self, plain: Search, frugal: Search) -> Decision:
+    def _refusal(self, plain: Search, frugal: Search) -> ProbeResult:
         first, second = plain.measured[0], frugal.measured[0]
         if second.outcome == "timeout":
             reason = f"measuring micro-batch {second.micro_batch} took longer than {self.options.timeout_s:g} s"
@@ -219,9 +219,9 @@ class _Probe:
     def _there_is(self) -> str:
         return f"there are {_gb(max(0, self.usable))} (of {_gb(self.limit.bytes)}, {self.limit.what})"
 
-    def _decision(self, found: Search, *, needed: int | None = None, rate: float = 0.0, **values: Any) -> Decision:
+    def _decision(self, found: Search, *, needed: int | None = None, rate: float = 0.0, **values: Any) -> ProbeResult:
         smallest = min((one.micro_batch, one.peak_bytes) for one in found.measured)[1] if found.measured else 0
-        return Decision(
+        return ProbeResult(
             question=self.question,
             stopped=found.stopped if found.measured else "static",
             chosen=found.chosen,

@@ -17,7 +17,7 @@ from typing import TextIO
 
 import torch
 
-from runner.probe.devices import cuda_memory
+from runner.host.cuda import cuda_memory
 from runner.probe.messages import GO, Answer, Request
 from runner.probe.trial import ProbedTrial
 from trainables.parts import plugins

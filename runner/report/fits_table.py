@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 
-from runner.report.fits import COMPUTE, NamedFit
-from runner.report.tables import Column, Table
-from runner.report.trials import Estimate
+from runner.report.analysis.fits import COMPUTE, NamedFit
+from runner.report.analysis.trials import Estimate
+from runner.report.tables import Column, ReportTable
 from runner.report.wording import NONE, estimate, number
 from runner.scaling import Fit
 
 
-def fits_table(fits: Sequence[NamedFit]) -> Table:
+def fits_table(fits: Sequence[NamedFit]) -> ReportTable:
     """One row a fit."""
     columns = (
         Column("fitted to"), Column("by"), Column("form", "code"), Column("points", "number"),
@@ -18,7 +18,7 @@ def fits_table(fits: Sequence[NamedFit]) -> Table:
         Column("observed", "number"), Column("error (%)", "number"),
         Column("largest compute left out: error (%)", "number"), Column("this fit says"),
     )  # fmt: skip
-    return Table("Fits", columns, tuple(_row(one) for one in fits))
+    return ReportTable("Fits", columns, tuple(_row(one) for one in fits))
 
 
 def _row(one: NamedFit) -> tuple[str, ...]:

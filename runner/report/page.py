@@ -5,17 +5,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from runner.report.against import comparison_sentences, differences_table
-from runner.report.collect import Collected, Lineage
-from runner.report.contrasts import Contrast
-from runner.report.drawing import Plot
-from runner.report.findings import Finding
+from runner.report.analysis.against import comparison_sentences, differences_table
+from runner.report.analysis.collect import Collected, Lineage
+from runner.report.analysis.contrasts import Contrast
+from runner.report.analysis.findings import TrialFinding
+from runner.report.analysis.specs import Specs
+from runner.report.analysis.trials import Group, Trial
+from runner.report.analysis.verdict import sentence
+from runner.report.figures.drawing import Plot
+from runner.report.figures.gantt import time_table
 from runner.report.fits_table import fits_table
-from runner.report.gantt import time_table
-from runner.report.specs import Specs
-from runner.report.tables import Column, Table
-from runner.report.trials import Group, Trial
-from runner.report.verdict import sentence
+from runner.report.tables import Column, ReportTable
 from runner.report.wording import (
     NONE,
     count,
@@ -99,21 +99,21 @@ class Page:
     verdicts: tuple[str, ...]
     summary: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
-    data: Table
-    splits: Table
+    data: ReportTable
+    splits: ReportTable
     findings: tuple[FindingText, ...]
     no_findings: str
     logs: tuple[LogText, ...]
     figures: tuple[Plot, ...]
     no_figures: str
     how_to_read: tuple[str, ...]
-    differences: Table
-    fits: Table
-    time: Table
-    trials: Table
+    differences: ReportTable
+    fits: ReportTable
+    time: ReportTable
+    trials: ReportTable
     specs: Specs
     shared_specs: str
-    events: Table
+    events: ReportTable
     events_note: str
     reproduce: str
     commands: tuple[str, ...]
@@ -201,7 +201,7 @@ def _findings(collected: Collected) -> Iterable[FindingText]:
         yield FindingText(heading, "They did not stop the sweep, and limit what it can show.", collected.gates)
 
 
-def _finding(group: Iterable[Finding]) -> FindingText:
+def _finding(group: Iterable[TrialFinding]) -> FindingText:
     findings = list(group)
     total = sum(len(finding.trials) for finding in findings)
     return FindingText(
@@ -211,7 +211,7 @@ def _finding(group: Iterable[Finding]) -> FindingText:
     )
 
 
-def _named(finding: Finding) -> str:
+def _named(finding: TrialFinding) -> str:
     names = [f"{trial.name} ({trial.key})" for trial in finding.trials[:MAX_NAMED]]
     more = len(finding.trials) - len(names)
     text = ", ".join(names) + (f" and {more} more, see the table of all trials" if more else "")
@@ -224,7 +224,7 @@ def _logs(trials: Iterable[Trial]) -> Iterable[LogText]:
         yield LogText(f"Last log lines of {trial.name} ({trial.key})", trial.log)
 
 
-def _data_table(lineage: tuple[Lineage, ...]) -> Table:
+def _data_table(lineage: tuple[Lineage, ...]) -> ReportTable:
     columns = (
         Column("data set", "number"), Column("assets"), Column("sources"), Column("columns not used"),
         Column("bars"),
@@ -241,20 +241,20 @@ def _data_table(lineage: tuple[Lineage, ...]) -> Table:
         )
         for index, data in enumerate(lineage, 1)
     )  # fmt: skip
-    return Table("Data", columns, tuple(rows))
+    return ReportTable("Data", columns, tuple(rows))
 
 
-def _splits_table(lineage: tuple[Lineage, ...]) -> Table:
+def _splits_table(lineage: tuple[Lineage, ...]) -> ReportTable:
     names = ("data set", "horizon (bars)", "train", "validation", "test", "effective validation samples")
     rows = (
         (str(index), count(horizon), *(count(size) for size in sizes))
         for index, data in enumerate(lineage, 1)
         for horizon, sizes in data.sizes
     )
-    return Table("Windows in each split", tuple(Column(name, "number") for name in names), tuple(rows))
+    return ReportTable("Windows in each split", tuple(Column(name, "number") for name in names), tuple(rows))
 
 
-def _trial_table(trials: tuple[Trial, ...]) -> Table:
+def _trial_table(trials: tuple[Trial, ...]) -> ReportTable:
     groups = tuple({trial.group for trial in trials})
     varying = any(group.differing(groups) for group in groups)
     columns = (
@@ -268,7 +268,7 @@ def _trial_table(trials: tuple[Trial, ...]) -> Table:
         Column("marks"), Column("training time", "number"),
         Column("held or throttled", "number"), Column("samples/s", "number"), Column("peak memory (MiB)", "number"),
     )  # fmt: skip
-    return Table("All trials", columns, tuple(_trial_row(trial, groups, varying) for trial in trials))
+    return ReportTable("All trials", columns, tuple(_trial_row(trial, groups, varying) for trial in trials))
 
 
 def _trial_row(trial: Trial, groups: tuple[Group, ...], varying: bool) -> tuple[str, ...]:
@@ -308,7 +308,7 @@ def _events_note(n: int) -> str:
     return "" if n else "None recorded."
 
 
-def _event_table(collected: Collected) -> Table:
+def _event_table(collected: Collected) -> ReportTable:
     rows = ((moment(event.time), event.what, event.key, event.message) for event in collected.events[-MAX_EVENTS:])
     columns = (Column("time"), Column("event"), Column("key", "code"), Column("message"))
-    return Table("Events", columns, tuple(rows))
+    return ReportTable("Events", columns, tuple(rows))

@@ -8,9 +8,9 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from runner.report.analysis.specs import Link
 from runner.report.page import Page
-from runner.report.specs import Link
-from runner.report.tables import Table
+from runner.report.tables import ReportTable
 
 _LOADER = PackageLoader("runner.report", "templates")
 # Punctuation that Markdown, or GitHub's dialect of it, could take for markup: backslashes where these work, character
@@ -87,7 +87,7 @@ def _runs(links: tuple[Link, ...]) -> Markdown:
     return Markdown(", ".join(shown))
 
 
-def _table(table: Table) -> Markdown:
+def _table(table: ReportTable) -> Markdown:
     kinds = [column.kind for column in table.columns]
     cell = {"code": markdown_code, "key": markdown_code, "text": markdown_text, "number": markdown_text}
     rows = [

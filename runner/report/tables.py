@@ -13,7 +13,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Cells as text, one tuple a row."""
 
     name: str

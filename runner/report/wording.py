@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 
-from runner import comparable
-from runner.report.collect import Progress
-from runner.report.trials import Estimate, Group, Trial
+from runner.report.analysis.collect import RunProgress
+from runner.report.analysis.trials import Estimate, Group, Trial
+from runner.rundir import comparable
 from runner.scaling.verdict import MIN_SIZES
 
 NONE = "\N{EN DASH}"
@@ -121,7 +121,7 @@ def panels_note(trials: Iterable[Trial]) -> tuple[str, ...]:
     return ()
 
 
-def partial_notice(progress: Progress) -> str:
+def partial_notice(progress: RunProgress) -> str:
     """What is missing, or an empty text for a complete run."""
     if progress.complete:
         return ""

@@ -3,7 +3,7 @@
 Pure: numpy, scipy and pandas. How it works and what it covers: ``docs/fits.md``.
 """
 
-from runner.scaling.fit import Fit, Options, direction, fit
-from runner.scaling.table import Table, read_csv
+from runner.scaling.fit import Fit, FitOptions, direction, fit
+from runner.scaling.table import FitTable, read_csv
 
-__all__ = ["Fit", "Options", "Table", "direction", "fit", "read_csv"]
+__all__ = ["Fit", "FitOptions", "FitTable", "direction", "fit", "read_csv"]

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 
 from runner.scaling.law import Design, Floats
-from runner.scaling.rivals import Comparison, cell_of
+from runner.scaling.model_comparison import Comparison, cell_of
 
 FALLS, FLAT, RISES, UNKNOWN = "falls", "flat", "rises", "can't tell"
 FLAT_SHARE = 0.01  # of the reference loss

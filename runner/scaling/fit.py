@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runner.scaling import intervals, rivals, verdict
+from runner.scaling import intervals, model_comparison, verdict
 from runner.scaling.direction import Direction, assess, noise_of
-from runner.scaling.law import DELTA, Design, Floats, Law, Problem
-from runner.scaling.table import Table
+from runner.scaling.law import DELTA, Design, FitProblem, Floats, Law
+from runner.scaling.table import FitTable
 from runner.scaling.verdict import Evidence, Verdict
 
 BOOTSTRAPS = 200
@@ -25,7 +25,7 @@ _SYMBOLS = {"n_params": ("A", "alpha", "N"), "n_samples": ("B", "beta", "D")}
 
 
 @dataclass(frozen=True)
-class Options:
+class FitOptions:
     """How to fit. `reference_loss`: what 1 % is taken of for 'flat'; None takes the loss at the smallest size.
 
     With `sparing` nothing is refitted where the verdict stands without intervals, and there are none then. With
@@ -87,12 +87,12 @@ class Fit:
     objective: float
     judged: Verdict
     direction: Direction
-    comparison: rivals.Comparison
+    comparison: model_comparison.Comparison
     extrapolation: Extrapolation | None
     compute_extrapolation: Extrapolation | None
     excluded: tuple[Excluded, ...]
     notes: tuple[str, ...]
-    options: Options
+    options: FitOptions
     law: Law
     resampled: tuple[Law, ...]
 
@@ -148,7 +148,7 @@ class Fit:
         return np.exp(self.law.log_losses((log_size,), zeros)), low, high
 
 
-def fit(table: Table, options: Options | None = None, *, loss_resamples_RN: Floats | None = None) -> Fit:
+def fit(table: FitTable, options: FitOptions | None = None, *, loss_resamples_RN: Floats | None = None) -> Fit:
     """Fit the law to a table.
 
     Args:
@@ -158,7 +158,7 @@ def fit(table: Table, options: Options | None = None, *, loss_resamples_RN: Floa
             from these and from the seeds within cells; else from a residual bootstrap. The direction takes all of them,
             the refits the first `Options.bootstraps`.
     """
-    options = options or Options()
+    options = options or FitOptions()
     excluded: tuple[Excluded, ...] = ()
     if options.exclude_outliers:
         keep_N, excluded = _without_outliers(table, options)
@@ -166,14 +166,14 @@ def fit(table: Table, options: Options | None = None, *, loss_resamples_RN: Floa
         loss_resamples_RN = None if loss_resamples_RN is None else loss_resamples_RN[:, keep_N]
     design, variables, groups, notes = table.design()
     y_N = np.log(table.loss)
-    law = Problem(design, y_N, options.delta).fit()
+    law = FitProblem(design, y_N, options.delta).fit()
     random = np.random.default_rng(options.seed)
     shared_RN = None if loss_resamples_RN is None else np.log(loss_resamples_RN)
     if shared_RN is None:
         drawn_RN = intervals.residual_resamples(design, y_N, law, options.bootstraps, random)
     else:
         drawn_RN = intervals.seed_resamples(design, shared_RN[: options.bootstraps], random)
-    comparison = rivals.compare(design, y_N, options.delta)
+    comparison = model_comparison.compare(design, y_N, options.delta)
     moved = _direction(design, y_N, None if options.replicates else comparison, shared_RN, options)
     n_sizes = len(np.unique(table.n_params if variables[0] == "n_params" else design.logs[0]))
     evidence = Evidence(n_sizes, moved, comparison, float(table.loss.min()))
@@ -209,19 +209,21 @@ def fit(table: Table, options: Options | None = None, *, loss_resamples_RN: Floa
     )
 
 
-def direction(table: Table, options: Options | None = None, *, loss_resamples_RN: Floats | None = None) -> Direction:
+def direction(
+    table: FitTable, options: FitOptions | None = None, *, loss_resamples_RN: Floats | None = None
+) -> Direction:
     """The direction alone, without fitting anything: of a table with replicates (`Options.replicates`)."""
     design, *_ = table.design()
     shared_RN = None if loss_resamples_RN is None else np.log(loss_resamples_RN)
-    return _direction(design, np.log(table.loss), None, shared_RN, options or Options())
+    return _direction(design, np.log(table.loss), None, shared_RN, options or FitOptions())
 
 
 def _direction(
     design: Design,
     y_N: Floats,
-    comparison: rivals.Comparison | None,
+    comparison: model_comparison.Comparison | None,
     shared_RN: Floats | None,
-    options: Options,
+    options: FitOptions,
 ) -> Direction:
     noise = noise_of(design, y_N, comparison, shared_RN)
     return assess(design, y_N, comparison, noise, options.reference_loss)
@@ -236,7 +238,7 @@ def _named(law: Law, variables: tuple[str, ...]) -> dict[str, float]:
     return named
 
 
-def _notes(design: Design, comparison: rivals.Comparison, groups: tuple[str, ...]) -> list[str]:
+def _notes(design: Design, comparison: model_comparison.Comparison, groups: tuple[str, ...]) -> list[str]:
     notes = []
     if (n := len(design.group_N)) < design.n_parameters:
         notes.append(f"{n} points cannot settle {design.n_parameters} parameters: these are one set of many")
@@ -250,7 +252,7 @@ def _notes(design: Design, comparison: rivals.Comparison, groups: tuple[str, ...
     return notes
 
 
-def _without_outliers(table: Table, options: Options) -> tuple[Any, tuple[Excluded, ...]]:
+def _without_outliers(table: FitTable, options: FitOptions) -> tuple[Any, tuple[Excluded, ...]]:
     """Points to keep: within `_OUTLIER` robust deviations of the fit to the points kept, until nothing changes."""
     design, *_ = table.design()
     y_N = np.log(table.loss)
@@ -258,7 +260,7 @@ def _without_outliers(table: Table, options: Options) -> tuple[Any, tuple[Exclud
     most = int(_MAX_EXCLUDED * len(table))
     residual_N = np.zeros(len(table))
     for _ in range(_ROUNDS):
-        law = Problem(design.select(keep_N), y_N[keep_N], options.delta).fit()
+        law = FitProblem(design.select(keep_N), y_N[keep_N], options.delta).fit()
         residual_N = y_N - law.log_losses(design.logs, design.group_N)
         size_N = np.abs(residual_N * np.sqrt(design.weight_N))
         kept_N = np.sort(size_N[keep_N])[design.n_parameters :]  # so many points a nearly absolute fit goes through
@@ -283,7 +285,7 @@ def _without_outliers(table: Table, options: Options) -> tuple[Any, tuple[Exclud
 
 
 def _extrapolations(
-    table: Table, design: Design, y_N: Floats, delta: float
+    table: FitTable, design: Design, y_N: Floats, delta: float
 ) -> tuple[Extrapolation | None, Extrapolation | None]:
     """The largest size predicted from the others and, where samples are given, the largest compute."""
     x_N = design.logs[0]
@@ -304,7 +306,7 @@ def _predicted(
     rest = design.select(~held_N)
     if len(np.unique(rest.logs[0])) < 4 or len(np.unique(rest.group_N)) < design.n_groups:
         return None
-    law = Problem(rest, y_N[~held_N], delta).fit()
+    law = FitProblem(rest, y_N[~held_N], delta).fit()
     held = design.select(held_N)
     predicted_N = law.log_losses(held.logs, held.group_N)
     return Extrapolation(n_params, math.exp(float(predicted_N.mean())), math.exp(float(y_N[held_N].mean())))

@@ -15,8 +15,8 @@ Array names: N points, R resamples.
 
 import numpy as np
 
-from runner.scaling.law import Design, Floats, Law, Problem
-from runner.scaling.rivals import LEAST_SQUARES, cell_of
+from runner.scaling.law import Design, FitProblem, Floats, Law
+from runner.scaling.model_comparison import LEAST_SQUARES, cell_of
 
 FEW = 10
 PERCENT = (2.5, 97.5)
@@ -29,7 +29,7 @@ def residual_resamples(design: Design, log_loss_N: Floats, law: Law, count: int,
     n = len(log_loss_N)
     freedom = max(n - design.n_parameters, 1)
     if freedom < FEW:
-        squares = Problem(design, log_loss_N, LEAST_SQUARES).fit()
+        squares = FitProblem(design, log_loss_N, LEAST_SQUARES).fit()
         residual_N = (log_loss_N - squares.log_losses(design.logs, design.group_N)) * root_N
         drawn_RN = random.normal(size=(count, n)) * np.sqrt(residual_N @ residual_N / freedom)
     else:
@@ -58,7 +58,7 @@ def seed_resamples(design: Design, log_loss_RN: Floats, random: np.random.Genera
 
 def refit(design: Design, log_loss_RN: Floats, law: Law, delta: float) -> list[Law]:
     """The law of each resample."""
-    return [Problem(design, log_loss_N, delta).refit(law.theta_P) for log_loss_N in log_loss_RN]
+    return [FitProblem(design, log_loss_N, delta).refit(law.theta_P) for log_loss_N in log_loss_RN]
 
 
 def interval(values: Floats) -> tuple[float, float]:

@@ -97,7 +97,7 @@ class Law:
         return sums
 
 
-class Problem:
+class FitProblem:
     """One design with its losses, ready to be fitted."""
 
     def __init__(self, design: Design, log_loss_N: Floats, delta: float) -> None:

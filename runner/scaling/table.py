@@ -18,7 +18,7 @@ MAX_CORRELATION = 0.995
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class FitTable:
     """Points to fit. All arrays have one entry a point; losses, sizes and weights are finite and positive.
 
     Attributes:
@@ -49,7 +49,7 @@ class Table:
         """Number of a point in its source, counted from 1 without the heading."""
         return int(self.rows[index]) if len(self.rows) else index + 1
 
-    def select(self, keep_N: npt.NDArray[np.bool_]) -> "Table":
+    def select(self, keep_N: npt.NDArray[np.bool_]) -> "FitTable":
         """Some of the points."""
 
         def part(values: Floats | None) -> Floats | None:
@@ -57,7 +57,7 @@ class Table:
 
         rows = self.rows if len(self.rows) else np.arange(1, len(self) + 1)
         group = None if self.group is None else self.group[keep_N]
-        return Table(
+        return FitTable(
             self.n_params[keep_N], self.loss[keep_N], part(self.n_samples), part(self.weight), group, rows[keep_N]
         )
 
@@ -96,7 +96,7 @@ class Table:
         return abs(float(np.corrcoef(np.log(self.n_params), np.log(self.n_samples))[0, 1])) > MAX_CORRELATION
 
 
-def read_csv(path: Path, *, weight: str | None = None, group: str | None = None) -> Table:
+def read_csv(path: Path, *, weight: str | None = None, group: str | None = None) -> FitTable:
     """Read a table with columns ``n_params``, ``loss``, and optionally ``n_samples``, a weight and a group.
 
     Args:
@@ -116,11 +116,11 @@ def read_csv(path: Path, *, weight: str | None = None, group: str | None = None)
                 place=str(path),
                 message=f"column {', '.join(repr(name) for name in missing)} is missing; "
                 f"there are: {', '.join(map(repr, frame.columns)) or 'none'}",
-                mend="name the columns n_params, loss and, where it varies, n_samples",
+                fix="name the columns n_params, loss and, where it varies, n_samples",
             )
         )
     if frame.empty:
-        raise DataError(Problem(place=str(path), message="no rows below the heading", mend="one row a trained model"))
+        raise DataError(Problem(place=str(path), message="no rows below the heading", fix="one row a trained model"))
     weight = weight or ("weight" if "weight" in frame.columns else None)
     group = group or ("group" if "group" in frame.columns else None)
     numeric = [*REQUIRED, *(["n_samples"] if "n_samples" in frame.columns else []), *([weight] if weight else [])]
@@ -128,10 +128,10 @@ def read_csv(path: Path, *, weight: str | None = None, group: str | None = None)
     values = {name: _positive(frame, name, path, problems) for name in numeric}
     if group and frame[group].isna().any():
         row = int(np.flatnonzero(frame[group].isna())[0]) + 1
-        problems.append(Problem(place=f"{path}: row {row}", message=f"{group} is empty", mend="name every row's group"))
+        problems.append(Problem(place=f"{path}: row {row}", message=f"{group} is empty", fix="name every row's group"))
     if problems:
         raise DataError(problems)
-    return Table(
+    return FitTable(
         n_params=values["n_params"],
         loss=values["loss"],
         n_samples=values.get("n_samples"),
@@ -145,13 +145,13 @@ def _read(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True)
     except FileNotFoundError as error:
-        raise DataError(Problem(place=str(path), message="no such file", mend="give the path of a CSV")) from error
+        raise DataError(Problem(place=str(path), message="no such file", fix="give the path of a CSV")) from error
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         message = f"cannot be read as CSV: {str(error).splitlines()[0]}"
-        raise DataError(Problem(place=str(path), message=message, mend="give a comma-separated UTF-8 file")) from error
+        raise DataError(Problem(place=str(path), message=message, fix="give a comma-separated UTF-8 file")) from error
     if not isinstance(frame.index, pd.RangeIndex):  # what pandas makes of it: the first columns become an index
         message = "rows have more fields than the heading has names"
-        raise DataError(Problem(place=str(path), message=message, mend="name every column"))
+        raise DataError(Problem(place=str(path), message=message, fix="name every column"))
     return frame.rename(columns=lambda name: str(name).strip())
 
 
@@ -165,7 +165,7 @@ def _positive(frame: pd.DataFrame, name: str, path: Path, problems: list[Problem
             Problem(
                 place=f"{path}: row {first + 1}",
                 message=f"{name} is {str(frame[name].iloc[first])!r}{more}; a finite number above 0 is needed",
-                mend="correct the rows, or leave them out",
+                fix="correct the rows, or leave them out",
             )
         )
     return values

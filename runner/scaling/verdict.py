@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from runner.scaling.direction import FLAT, RISES, UNKNOWN, Direction
 from runner.scaling.law import MAX_EXPONENT
-from runner.scaling.rivals import CONSTANT, LOG_LINEAR, PARABOLA, POWER_LAW, Comparison
+from runner.scaling.model_comparison import CONSTANT, LOG_LINEAR, PARABOLA, POWER_LAW, Comparison
 
 NO_SIGNAL, INVERSE = "flat: no learnable signal", "inverse"
 OPTIMISATION_FAILURE, NOT_IDENTIFIABLE = "optimisation failure", "not identifiable"

@@ -1,8 +1,8 @@
 """A run's storage, as its driver uses it: what another machine needs to go on is brought there, and back from there."""
 
-from runner.paths import RunPaths
-from runner.settings import SweepSettings
-from trainables.storage import StoragePlace
+from runner.config.settings import SweepSettings
+from runner.rundir.paths import RunPaths
+from trainables.checkpoints.object_store import StoragePlace
 
 
 def place_of(settings: SweepSettings, paths: RunPaths) -> StoragePlace | None:

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from runner.ledger import FINAL, AnyRecord, CellEnded, CellState, LedgerView, Status
-from runner.paths import RunPaths
-from trainables.training.checkpoint import remove_checkpoints
+from runner.rundir.ledger import FINAL, AnyRecord, CellEnded, CellState, LedgerView, Status
+from runner.rundir.paths import RunPaths
+from trainables.checkpoints.file_store import remove_checkpoints
 
 # An infeasible cell may have begun on a larger host, and go on there.
 OVER: frozenset[Status] = FINAL - {"infeasible"}

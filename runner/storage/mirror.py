@@ -12,16 +12,16 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from runner.ledger import AnyRecord, AttemptStarted, CellEnded, EventRecorded, LedgerView, SweepStarted
-from runner.paths import RunPaths
-from runner.recorder import Recorder
-from runner.settings import SweepSettings
+from runner.config.settings import SweepSettings
+from runner.rundir.ledger import AnyRecord, AttemptStarted, CellEnded, EventRecorded, LedgerView, SweepStarted
+from runner.rundir.paths import RunPaths
+from runner.rundir.recorder import Recorder
 from runner.storage import place_of, segments
 from runner.storage.checkpoints import OVER
 from runner.storage.segments import Segment
+from trainables.checkpoints.file_store import BEST
+from trainables.checkpoints.object_store import Backoff, Storage, data_name, first_line, prediction_name
 from trainables.data.dataset import CatalogEntry
-from trainables.storage import Backoff, Storage, data_name, first_line, prediction_name
-from trainables.training.checkpoint import BEST
 
 SEAL_S = 10.0  # how old a record may get that is only here
 SEAL_SOON_S = 1.0  # the same of starts and ends: what another machine needs to know

@@ -6,19 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from runner import ledger, lock
-from runner.console import Console
-from runner.ledger import Ledger, LedgerView, rescue
-from runner.paths import RunPaths, run_paths
-from runner.settings import SweepSettings
+from runner.config.settings import SweepSettings
+from runner.rundir import ledger, lock
+from runner.rundir.ledger import Ledger, LedgerView, rescue
+from runner.rundir.paths import RunPaths, run_paths
 from runner.storage import place_of, segments
 from runner.storage.checkpoints import OVER
 from runner.storage.segments import Segment
+from runner.terminal.console import Console
+from trainables.checkpoints.object_store import Storage, data_name, first_line
 from trainables.data import catalog
 from trainables.data.dataset import CatalogEntry
 from trainables.errors import ConfigError, Problem
 from trainables.files import replace_bytes
-from trainables.storage import Storage, data_name, first_line
 
 # Names from elsewhere become paths here: only these forms do.
 _MARK = re.compile(r"checkpoints/([0-9a-f]{12})/(attempt-\d+\.json)")
@@ -53,8 +53,8 @@ def bring(settings: SweepSettings, runs: Path, data_root: Path, console: Console
             console.print(message, markup=False, highlight=False)
             return
         without = "" if known else ", and there is no such run here"
-        mend = "check the address, the network and the credentials in the environment; a folder must exist"
-        raise _refusal(storage, f"cannot be read ({first_line(error)}){without}", mend) from error
+        fix = "check the address, the network and the credentials in the environment; a folder must exist"
+        raise _refusal(storage, f"cannot be read ({first_line(error)}){without}", fix) from error
 
 
 def _bring(storage: Storage, sizes: dict[str, int], paths: RunPaths, data_root: Path, console: Console) -> None:
@@ -102,8 +102,8 @@ def _bring_ledger(storage: Storage, there: list[Segment], paths: RunPaths) -> No
         replace_bytes(paths.ledger, whole)
 
 
-def _refusal(storage: Storage, message: str, mend: str) -> ConfigError:
-    return ConfigError(Problem(place=f"storage_path: {storage}", message=message, mend=mend))
+def _refusal(storage: Storage, message: str, fix: str) -> ConfigError:
+    return ConfigError(Problem(place=f"storage_path: {storage}", message=message, fix=fix))
 
 
 def _bring_dataset(storage: Storage, sizes: dict[str, int], entry: CatalogEntry, data_root: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
 
-from trainables.storage import HASH_LENGTH
+from trainables.checkpoints.object_store import HASH_LENGTH
 
 FOLDER = "ledger"
 _NAME = re.compile(FOLDER + r"/(\d+)-(\d+)\.([0-9a-f]+)\.jsonl")

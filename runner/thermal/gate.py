@@ -5,9 +5,9 @@ import threading
 import time
 from collections.abc import Callable
 
+from runner.thermal.monitor import Published
 from runner.thermal.policy import Level
 from runner.thermal.spec import ThermalSpec
-from runner.thermal.station import Published
 from trainables.training.gate import Action
 
 SLICE_S = 0.05  # a waiting trial looks at its gate so often

@@ -14,11 +14,11 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from runner.settings import cuda_visible_devices
+from runner.config.settings import cuda_visible_devices
+from runner.thermal.monitor import Published, Sample, ThermalMonitor
 from runner.thermal.policy import Level
 from runner.thermal.sensors import SensorError, open_sensor
 from runner.thermal.spec import ThermalSpec
-from runner.thermal.station import Published, Sample, Station
 
 NAMESPACE = "isotherm"
 ORPHANED_S = 600.0  # a governor that no driver has asked for so long ends: its sweep is dead
@@ -40,10 +40,10 @@ class Governor:
     def __init__(self, spec: ThermalSpec, device: str, stopped: frozenset[str] = frozenset()) -> None:
         self._spec = spec
         self._why = ""
-        self._station: Station | None = None
+        self._station: ThermalMonitor | None = None
         self._asked_s = time.monotonic()
         try:
-            self._station = Station(spec, open_sensor(spec, device, cuda_visible_devices()), stopped=stopped)
+            self._station = ThermalMonitor(spec, open_sensor(spec, device, cuda_visible_devices()), stopped=stopped)
         except SensorError as error:
             self._why = str(error)
         threading.Thread(target=self._sample, name="thermal-sampler", daemon=True).start()

@@ -3,9 +3,9 @@
 import threading
 
 from runner.thermal.gate import Follower, ThermalGate
+from runner.thermal.monitor import ThermalMonitor
 from runner.thermal.sensors import Sensor
 from runner.thermal.spec import ThermalSpec
-from runner.thermal.station import Station
 
 TRIAL = "debug"
 
@@ -24,7 +24,7 @@ class LocalGovernor:
         Raises:
             SensorError: limits as headroom, for a device without a threshold.
         """
-        self.station = Station(spec, sensor)
+        self.station = ThermalMonitor(spec, sensor)
         self.gate = ThermalGate(spec)
         self._spec = spec
         self._over = threading.Event()

@@ -8,9 +8,9 @@ from enum import IntEnum
 from typing import Literal
 
 from runner.thermal import duty as duties
-from runner.thermal import frozen
+from runner.thermal import liveness as frozen
 from runner.thermal.duty import Controller
-from runner.thermal.frozen import DIP_DUTY, Liveness
+from runner.thermal.liveness import DIP_DUTY, Liveness
 from runner.thermal.reading import Reading
 from runner.thermal.spec import LimitsSpec, ThermalSpec
 

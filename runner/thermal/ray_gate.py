@@ -8,8 +8,8 @@ import ray
 from runner.thermal.gate import Follower, ThermalGate
 from runner.thermal.governor import CALL_TIMEOUT_S, NAMESPACE, governor_name
 from runner.thermal.local_gate import cuda_uuid
+from runner.thermal.monitor import Published
 from runner.thermal.spec import ThermalSpec
-from runner.thermal.station import Published
 
 
 class RayGate(ThermalGate):

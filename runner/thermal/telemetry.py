@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from runner.thermal.station import Sample
+from runner.thermal.monitor import Sample
 from trainables import tables
 from trainables.errors import DataError, Problem
 from trainables.files import replacing
@@ -42,16 +42,16 @@ def read(path: Path) -> pd.DataFrame | None:
     Raises:
         DataError: it is damaged, too large, or something else.
     """
-    mend = "remove it: the temperatures of earlier starts are lost, and nothing else"
+    fix = "remove it: the temperatures of earlier starts are lost, and nothing else"
     try:
-        frame = tables.read(path, str(path), max_bytes=tables.RUN_BYTES, columns=_KINDS, mend=mend)
+        frame = tables.read(path, str(path), max_bytes=tables.RUN_BYTES, columns=_KINDS, fix=fix)
     except FileNotFoundError:
         return None
     try:
         return frame.astype(COLUMNS)
     except (TypeError, ValueError, OverflowError) as error:
         message = f"its columns cannot be used: {str(error).splitlines()[0]}"
-        raise DataError(Problem(place=str(path), message=message, mend=mend)) from error
+        raise DataError(Problem(place=str(path), message=message, fix=fix)) from error
 
 
 class Telemetry:

@@ -7,11 +7,11 @@ from typing import Any
 from rich.live import Live
 from rich.table import Table
 
-from runner.console import Console
-from runner.settings import cuda_visible_devices
+from runner.config.settings import cuda_visible_devices
+from runner.terminal.console import Console
+from runner.thermal.monitor import Sample, ThermalMonitor
 from runner.thermal.sensors import SensorError, open_sensor
 from runner.thermal.spec import ThermalSpec
-from runner.thermal.station import Sample, Station
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Watched:
     """Stations that read, and why others cannot."""
 
     spec: ThermalSpec
-    stations: tuple[Station, ...]
+    stations: tuple[ThermalMonitor, ...]
     missing: tuple[str, ...]
 
 
@@ -30,7 +30,7 @@ def open_all(spec: ThermalSpec | None) -> Watched:
     stations, missing = [], []
     for device in devices:
         try:
-            stations.append(Station(spec, open_sensor(spec, device, cuda_visible_devices())))
+            stations.append(ThermalMonitor(spec, open_sensor(spec, device, cuda_visible_devices())))
         except SensorError as error:
             missing.append(str(error))
     return Watched(spec, tuple(stations), tuple(missing))

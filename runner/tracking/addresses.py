@@ -11,9 +11,9 @@ import shlex
 import stat
 from pathlib import Path
 
-from runner.paths import RunPaths
-from runner.settings import PREFIX, Secrets, UserMlflow, UserSettings
-from runner.sweepfile import Sweep
+from runner.config.settings import PREFIX, Secrets, UserMlflow, UserSettings
+from runner.config.sweep_file import Sweep
+from runner.rundir.paths import RunPaths
 from trainables.errors import ConfigError, Problem
 from trainables.files import open_appending, read_bytes
 
@@ -50,8 +50,8 @@ def refuse_foreign(uri: str | None, place: str, option: str) -> None:
     """
     if uri is not None and not is_own(uri):
         message = f"the tracking address {uri!r} comes from a run directory, and you have not named it before"
-        mend = f"if you know this server, name it yourself: {option}{shlex.quote(uri)}"
-        raise ConfigError(Problem(place=place, message=message, mend=mend))
+        fix = f"if you know this server, name it yourself: {option}{shlex.quote(uri)}"
+        raise ConfigError(Problem(place=place, message=message, fix=fix))
 
 
 def admit(sweep: Sweep) -> None:

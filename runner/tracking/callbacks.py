@@ -17,8 +17,8 @@ from typing import Any, Literal, Self
 
 from ray.tune import Callback
 
-from runner.paths import RUNS, RunPaths
-from runner.settings import MlflowSpec, Secrets, WandbEnvironment, WandbSpec
+from runner.config.settings import MlflowSpec, Secrets, WandbEnvironment, WandbSpec
+from runner.rundir.paths import RUNS, RunPaths
 from runner.tracking.experiment_ledger import ExperimentLedger
 from runner.tracking.mlflow_tracker import MlflowTarget
 from runner.tracking.tracker import Target, TrackerQueue, TrackerReport

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runner.ledger import AnyRecord, LedgerView
-from runner.ledger.chain import Chain
-from runner.ledger.reading import parse
+from runner.rundir.ledger import AnyRecord, LedgerView
+from runner.rundir.ledger.chain import Chain
+from runner.rundir.ledger.reader import parse
 from runner.tracking.tracker import RESTART_CODE, Status, Tracker, UnusableError, key_of
 from trainables.errors import LedgerError, Problem
 

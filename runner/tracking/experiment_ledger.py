@@ -14,7 +14,7 @@ from typing import Any
 
 from ray.tune.result import AUTO_RESULT_KEYS, TRAINING_ITERATION
 
-from runner.ledger import (
+from runner.rundir.ledger import (
     AnyRecord,
     AttemptStarted,
     CellEnded,
@@ -25,7 +25,7 @@ from runner.ledger import (
     SweepStarted,
     read,
 )
-from runner.paths import RunPaths
+from runner.rundir.paths import RunPaths
 from runner.tracking.fields import finite, flatten
 from trainables.schema import KEY_LENGTH
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from runner.ledger import FINAL, CellState, LedgerView
+from runner.rundir.ledger import FINAL, CellState, LedgerView
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -229,8 +229,8 @@ class MlflowStore:
         place = Path(url2pathname(urlsplit(uri).path)) if urlsplit(uri).scheme in ("file", "") else None
         if place is None or not place.resolve().is_relative_to(self._artifacts):
             message = f"keeps the artifacts of run {run.run_id} at {uri!r}, which is not in {self._artifacts}"
-            mend = "its artifacts are left out; remove the database to have it made anew by `isotherm sync`"
-            raise ConfigError(Problem(place=str(self._database), message=message, mend=mend))
+            fix = "its artifacts are left out; remove the database to have it made anew by `isotherm sync`"
+            raise ConfigError(Problem(place=str(self._database), message=message, fix=fix))
 
     def learn_steps(self, run: Run, name: str) -> None:
         """Ask which steps of a metric are there, if that is not known."""
@@ -240,15 +240,15 @@ class MlflowStore:
     # ---- explaining ----------------------------------------------------------------------------------------------
 
     def explain(self, error: Exception) -> Problem:
-        """An error in plain words, with the mend."""
+        """An error in plain words, with the fix."""
         place = f"MLflow at {self.uri}"
         if isinstance(error, ConfigError):
             return error.problems[0]
-        for pattern, message, mend in _EXPLANATIONS:
+        for pattern, message, fix in _EXPLANATIONS:
             if re.search(pattern, str(error), re.IGNORECASE | re.DOTALL):
-                return Problem(place=place, message=message, mend=mend)
+                return Problem(place=place, message=message, fix=fix)
         return Problem(
-            place=place, message=f"{type(error).__name__}: {str(error)[:500]}", mend="see mlflow.log in the run's logs"
+            place=place, message=f"{type(error).__name__}: {str(error)[:500]}", fix="see mlflow.log in the run's logs"
         )
 
 

@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import SecretStr
 
-from runner.ledger import AnyRecord, CellState, LedgerView, MetricsRecorded
-from runner.paths import RunPaths
+from runner.rundir.ledger import AnyRecord, CellState, LedgerView, MetricsRecorded
+from runner.rundir.paths import RunPaths
 from runner.tracking import fields
 from runner.tracking.mlflow_store import (
     HTTP_TIMEOUT_S,
@@ -105,7 +105,7 @@ class MlflowTracker:
         return {}
 
     def explain(self, error: Exception) -> Problem:
-        """An error in plain words, with the mend."""
+        """An error in plain words, with the fix."""
         return self._store.explain(error)
 
     def _level_sweep(self, view: LedgerView) -> None:

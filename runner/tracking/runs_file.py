@@ -4,8 +4,8 @@ import json
 import logging
 from pathlib import Path
 
-from runner import tracker_runs
-from runner.tracker_runs import TrackerRun
+from runner.rundir import tracker_runs
+from runner.rundir.tracker_runs import TrackerRun
 from trainables.errors import ConfigError
 from trainables.files import real_folder, replace_text
 

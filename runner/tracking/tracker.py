@@ -21,9 +21,9 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
-from runner.ledger import AnyRecord, LedgerView, last_seq
-from runner.paths import RunPaths
-from runner.settings import tracker_environment
+from runner.config.settings import tracker_environment
+from runner.rundir.ledger import AnyRecord, LedgerView, last_seq
+from runner.rundir.paths import RunPaths
 from trainables.errors import Problem
 from trainables.files import open_appending
 
@@ -66,7 +66,7 @@ class Tracker(Protocol):
         """
 
     def explain(self, error: Exception) -> Problem:
-        """An error of this tracker in plain words, with the mend."""
+        """An error of this tracker in plain words, with the fix."""
 
 
 class Target(BaseModel, ABC):
@@ -162,7 +162,7 @@ class TrackerQueue:
         try:
             thread.start()
         except RuntimeError as error:  # no more threads: the next record tries again
-            self._say_error(f"{self.name}: {error}\n    mend: raise the limit on processes and threads")
+            self._say_error(f"{self.name}: {error}\n    fix: raise the limit on processes and threads")
         else:
             self._thread = thread
 
@@ -179,7 +179,7 @@ class TrackerQueue:
         pending = known - self._status.delivered
         if pending:
             log.warning(
-                "%s: %d of %d records have not arrived\n    mend: isotherm sync %s",
+                "%s: %d of %d records have not arrived\n    fix: isotherm sync %s",
                 self.name,
                 pending,
                 known,
@@ -238,9 +238,7 @@ class TrackerQueue:
         ended_by_us = time.monotonic() >= self._deadline
         if process.returncode not in (0, RESTART_CODE) and not self._status.done and not ended_by_us:
             log_file = self._paths.logs / f"{self.name}.log"
-            raise RuntimeError(
-                f"it ended with code {process.returncode}\n    mend: see {log_file}; it is started again"
-            )
+            raise RuntimeError(f"it ended with code {process.returncode}\n    fix: see {log_file}; it is started again")
 
     def _order(self) -> None:
         """Tell the process to close, if that is wanted. Holds the lock."""

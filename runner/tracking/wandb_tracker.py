@@ -16,8 +16,8 @@ from urllib.request import urlopen
 
 from pydantic import SecretStr, TypeAdapter
 
-from runner.ledger import FINAL, AnyRecord, AttemptStarted, CellEnded, CellState, LedgerView, MetricsRecorded
-from runner.paths import RunPaths
+from runner.rundir.ledger import FINAL, AnyRecord, AttemptStarted, CellEnded, CellState, LedgerView, MetricsRecorded
+from runner.rundir.paths import RunPaths
 from runner.tracking import fields
 from runner.tracking.runs_file import RunsFile
 from runner.tracking.tracker import Target, Tracker, UnusableError, key_of, ledger_id
@@ -127,15 +127,15 @@ class WandbTracker:
         return failed
 
     def explain(self, error: Exception) -> Problem:
-        """An error in plain words, with the mend."""
+        """An error in plain words, with the fix."""
         text = f"{type(error).__name__}: {error}".lower()
-        for words, message, mend in _EXPLANATIONS:
+        for words, message, fix in _EXPLANATIONS:
             if any(word in text for word in words):
-                return Problem(place="W&B", message=message, mend=mend)
+                return Problem(place="W&B", message=message, fix=fix)
         return Problem(
             place="W&B",
             message=f"{type(error).__name__}: {str(error)[:500]}",
-            mend="see wandb.log in the run's logs",
+            fix="see wandb.log in the run's logs",
         )
 
     # ---- one trial -----------------------------------------------------------------------------------------------

@@ -23,9 +23,9 @@ from typing import Annotated, TextIO
 import psutil
 from pydantic import Discriminator, TypeAdapter
 
-from runner.http_limits import limit_answers
-from runner.paths import RunPaths
+from runner.rundir.paths import RunPaths
 from runner.tracking.delivery import Delivery
+from runner.tracking.http_limits import limit_answers
 from runner.tracking.mlflow_tracker import MlflowTarget
 from runner.tracking.tracker import RESTART_CODE, Status
 from runner.tracking.wandb_tracker import WandbTarget

@@ -11,14 +11,14 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from runner import resources
-from runner.device import Device, Site, resolve
-from runner.doctor.finding import Finding, ok
-from runner.probe.question import Decision, Question
-from runner.settings import RayEnvironment, SweepSettings, UserSettings
+from runner.config.settings import RayEnvironment, SweepSettings, UserSettings
+from runner.doctor.finding import Diagnosis, ok
+from runner.host.device import Device, Site, resolve
+from runner.host.versions import code_version
+from runner.planning import execution as resources
+from runner.probe.request import ProbeRequest, ProbeResult
 from runner.thermal import sensors
 from runner.thermal.spec import ThermalSpec
-from runner.versions import code_version
 from trainables.schema import ExecutionSpec
 
 NODES_TIMEOUT_S = 900.0  # a cloud's GPU host takes minutes to start
@@ -127,7 +127,7 @@ def _marked(folders: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
 # ---- judged ------------------------------------------------------------------------------------------------------
 
 
-def check(nodes: Sequence[Node]) -> Iterator[Finding]:
+def check(nodes: Sequence[Node]) -> Iterator[Diagnosis]:
     """What the doctor says of a cluster."""
     own = code_version()
     for node in nodes:
@@ -135,48 +135,48 @@ def check(nodes: Sequence[Node]) -> Iterator[Finding]:
         problems = list(_problems(place, node, own))
         yield from problems or [ok(place, f"{node.device.count} x {node.device.name}, isotherm {node.version}")]
     if not workers(nodes):
-        yield Finding(
+        yield Diagnosis(
             check="cluster",
             level="error",
             what="no node can run trials: none has cores to give",
             why="every trial would wait for ever",
-            mend="start a node with --num-cpus above 0; let an autoscaled group have at least one",
+            fix="start a node with --num-cpus above 0; let an autoscaled group have at least one",
         )
 
 
-def _problems(place: str, node: Node, own: str) -> Iterator[Finding]:
+def _problems(place: str, node: Node, own: str) -> Iterator[Diagnosis]:
     if node.error:
-        yield Finding(
+        yield Diagnosis(
             check=place,
             level="error",
             what=f"cannot be asked: {node.error}",
             why="every node that gets trials needs this code and its libraries",
-            mend="start the node from the same image",
+            fix="start the node from the same image",
         )
         return
     if node.version != own:
-        yield Finding(
+        yield Diagnosis(
             check=place,
             level="error",
             what=f"has isotherm {node.version}, this node has {own}",
             why="trials of one sweep must run the same code",
-            mend="start every node from the same image",
+            fix="start every node from the same image",
         )
     for folder in node.unseen:
-        yield Finding(
+        yield Diagnosis(
             check=place,
             level="error",
             what=f"does not see {folder}",
             why="checkpoints, predictions and datasets are read and written there by every node",
-            mend="mount the shared file system there, under the same path, on every node",
+            fix="mount the shared file system there, under the same path, on every node",
         )
     if node.memory_monitor != "0":
-        yield Finding(
+        yield Diagnosis(
             check=place,
             level="warn",
             what=f"Ray's memory monitor is on (RAY_memory_monitor_refresh_ms is {node.memory_monitor or 'not set'})",
             why="where it kills one worker, the whole sweep ends; each trial has a guard of its own",
-            mend="start Ray there with RAY_memory_monitor_refresh_ms=0 in its environment",
+            fix="start Ray there with RAY_memory_monitor_refresh_ms=0 in its environment",
         )
 
 
@@ -210,7 +210,7 @@ class _NodeProber:
             settings, cache_folder=UserSettings().cache_dir, say=_say_nothing
         ).__enter__()
 
-    def decide(self, question: Question) -> Decision:
+    def decide(self, question: ProbeRequest) -> ProbeResult:
         device, _ = resolve(self._settings.execution.model_copy(update={"device": question.device}))
         return self._prober.decide(replace(question, device_name=device.name))
 
@@ -260,7 +260,7 @@ class ClusterProber:
             ray.get(kind.prober.close.remote())
             ray.kill(kind.prober)
 
-    def decide(self, question: Question) -> Decision:
+    def decide(self, question: ProbeRequest) -> ProbeResult:
         """How a trial is to be executed, and on which kind of node.
 
         Raises:
@@ -273,7 +273,7 @@ class ClusterProber:
             for kind in self._kinds
         ]
         try:
-            decisions: list[Decision] = ray.get(asked)
+            decisions: list[ProbeResult] = ray.get(asked)
         except ray.exceptions.RayTaskError as error:
             raise error.as_instanceof_cause() from error
         fitting = [(kind, one) for kind, one in zip(self._kinds, decisions, strict=True) if one.feasible]
@@ -284,7 +284,7 @@ class ClusterProber:
         return decision
 
 
-def _seconds(kind: _Kind, decision: Decision) -> float:
+def _seconds(kind: _Kind, decision: ProbeResult) -> float:
     """What a trial adds to the time after which this kind of node is done."""
     question = decision.question
     steps = question.spec.training.epochs * max(1, question.n_windows // question.batch)

@@ -5,8 +5,8 @@ from typing import Any
 
 from ray import tune
 
-from runner.ledger import EventRecorded
-from runner.recorder import Recorder
+from runner.rundir.ledger import EventRecorded
+from runner.rundir.recorder import Recorder
 from runner.tune.drain import Drain
 
 

@@ -22,8 +22,8 @@ from ray.actor import ActorHandle
 from ray.exceptions import ActorDiedError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from runner.ending import SAVE_S
-from trainables.storage import StoragePlace
+from runner.planning.shutdown import SAVE_S
+from trainables.checkpoints.object_store import StoragePlace
 from trainables.training.gate import Action
 
 POLL_S = 0.2
@@ -173,7 +173,7 @@ class DrainStopper(tune.Stopper):  # type: ignore[misc]
 class FlagGate:
     """A `StepGate` that drains when the flag file is gone. A thread watches; the check reads a local flag.
 
-    On a node that has another disk than the driver's there is nothing to watch: there the watch asks a `Lookout`.
+    On a node that has another disk than the driver's there is nothing to watch: there the watch asks a `DrainFlagServer`.
     """
 
     def __init__(self, flag: Path, place: StoragePlace | None = None, lookout: ActorHandle | None = None) -> None:
@@ -182,7 +182,7 @@ class FlagGate:
         Args:
             flag: stands while trials are to run.
             place: tells the driver's disk from others; None where all trials see it.
-            lookout: a `Lookout` where that disk is.
+            lookout: a `DrainFlagServer` where that disk is.
         """
         self._flag, self._lookout = flag, lookout
         self._on_drivers_disk = place is None or place.shares_disk
@@ -224,7 +224,7 @@ class FlagGate:
             return True
 
 
-class Lookout:
+class DrainFlagServer:
     """An actor on the driver's node: it says whether the flag stands to trials that have another disk."""
 
     def __init__(self, flag: Path) -> None:
@@ -236,6 +236,6 @@ class Lookout:
 
 
 def post_lookout(flag: Path) -> ActorHandle:
-    """Start a `Lookout` on this node; it ends with the driver."""
+    """Start a `DrainFlagServer` on this node; it ends with the driver."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    return ray.remote(num_cpus=0)(Lookout).options(scheduling_strategy=here).remote(flag)
+    return ray.remote(num_cpus=0)(DrainFlagServer).options(scheduling_strategy=here).remote(flag)

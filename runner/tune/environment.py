@@ -9,9 +9,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from runner.device import Device
-from runner.needs import LONGEST_TEMP, OBJECT_STORE_BYTES
-from runner.settings import RayEnvironment
+from runner.config.settings import RayEnvironment
+from runner.host.device import Device
+from runner.host.footprint import LONGEST_TEMP, OBJECT_STORE_BYTES
 from runner.tune.scratch import Scratch
 from trainables.errors import ConfigError, Problem
 
@@ -110,7 +110,7 @@ def _unreachable(address: str, why: str) -> ConfigError:
         Problem(
             place=f"--address {address}",
             message=f"no sweep can be driven from here: {why}",
-            mend="run this on a node of the cluster with --address auto, with the cluster's token in "
+            fix="run this on a node of the cluster with --address auto, with the cluster's token in "
             "RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN; from outside: ray job submit (docs/cluster.md)",
         )
     )

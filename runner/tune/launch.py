@@ -14,22 +14,22 @@ from typing import Any
 
 from ray import tune
 
-from runner.device import Device
-from runner.grid import Cell
-from runner.ledger import CellEnded, Status
-from runner.paths import RunPaths
-from runner.recorder import Recorder
+from runner.host.device import Device
+from runner.host.versions import code_version
+from runner.planning.grid import Cell
+from runner.rundir.ledger import CellEnded, Status
+from runner.rundir.paths import RunPaths
+from runner.rundir.recorder import Recorder
 from runner.storage.checkpoints import next_attempt
-from runner.tracking.ledger_callback import LOG_LINES, LedgerCallback
 from runner.tune import memory
 from runner.tune.disk import DiskWatch
 from runner.tune.drain import Drain, DrainStopper
+from runner.tune.ledger_callback import LOG_LINES, LedgerCallback
+from runner.tune.protection import StuckWatch
 from runner.tune.stall import StallWatch
-from runner.tune.thermal import StuckWatch
-from runner.versions import code_version
+from trainables.checkpoints.object_store import StoragePlace
 from trainables.parts import plugins
 from trainables.schema import ExecutionSpec
-from trainables.storage import StoragePlace
 from trainables.trial_life import TrialGate, TrialJob
 from trainables.tune_trainable import IsothermTrial
 
@@ -58,7 +58,7 @@ class Launch:
 def run_rounds(launch: Launch) -> None:
     """Run every feasible cell that is not final, round after round. Returns early when the drain is requested."""
     starts: Counter[str] = Counter()
-    autopsy = memory.Autopsy()
+    autopsy = memory.FailureClassifier()
     while not launch.drain.requested:
         todo = [cell for cell in unfinished(launch) if starts[cell.key] < _starts_allowed(launch, cell)]
         if not todo:
@@ -94,7 +94,7 @@ def unfinished(launch: Launch) -> list[Cell]:
     return sorted(cells, key=lambda cell: cell.counts.total, reverse=True)
 
 
-def _fit(launch: Launch, cells: list[Cell], autopsy: memory.Autopsy) -> None:
+def _fit(launch: Launch, cells: list[Cell], autopsy: memory.FailureClassifier) -> None:
     jobs = [_job(launch, cell).config(cell.name) for cell in cells]
     handed_in = {"make_gate": launch.make_gate, "make_guard": memory.HostGuard, "plugins": plugins.loaded()}
     asks = _cluster_resources if launch.cluster else _resources
@@ -177,7 +177,7 @@ def _trial_folder(trial: Any) -> str:
     return str(trial.config["job"]["key"])
 
 
-def _ledger_callback(launch: Launch, autopsy: memory.Autopsy, stalls: StallWatch) -> LedgerCallback:
+def _ledger_callback(launch: Launch, autopsy: memory.FailureClassifier, stalls: StallWatch) -> LedgerCallback:
     drain = launch.drain
 
     def on_running(key: str, running: bool) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from runner.ledger import CellState
-from runner.probe.limits import host_limit, oom_kills
-from runner.probe.retry import after_out_of_memory
+from runner.host.memory_limits import host_limit, oom_kills
+from runner.rundir.ledger import CellState
+from runner.tune.retry import after_out_of_memory
 from trainables.files import replace_text
 from trainables.schema import ExecutionRecord
 from trainables.training.memory import says_out_of_memory
@@ -86,7 +86,7 @@ def _largest() -> bool:
     return int(own.memory_info().rss) >= max(sizes, default=0)
 
 
-class Autopsy:
+class FailureClassifier:
     """Why a trial failed: for lack of memory, or not. One for a sweep; it keeps the kernel's count of kills."""
 
     def __init__(self, kills: Callable[[], int] = oom_kills) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from runner.console import Console
+from runner.terminal.console import Console
 from tests.chaos.faults import FAULTS
 from tests.chaos.storm import Outcome, calm, make_place, seeded, through
 from tests.integration.workplace import SWEEP

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("isotherm", "trainables", "runner")
 
+_HIGHER = ("runner.planning", "runner.tune", "runner.report", "runner.tracking", "runner.storage")
 # Place in the code -> what it must not import. The longest matching place applies, so exceptions are entries, too.
 MUST_NOT: dict[str, tuple[str, ...]] = {
     "isotherm": ("ray", "torch", "pandas"),  # it names things; whose home is heavy is fetched by name
@@ -26,22 +27,21 @@ MUST_NOT: dict[str, tuple[str, ...]] = {
     "trainables.baselines": ("runner", "ray", "trainables.models", "trainables.training"),
     "trainables.errors": ("runner", "ray", "torch", "pandas"),
     "trainables.schema": ("runner", "ray", "torch", "pandas"),
-    "trainables.storage": ("runner", "ray", "torch", "pandas"),
+    "trainables.checkpoints.object_store": ("runner", "ray", "torch", "pandas"),
     "trainables.files": ("runner", "ray", "torch", "pandas"),
     "runner.cli": (),  # everything, lazily: see the tests on a fresh interpreter
     "runner.__main__": (),
-    "runner.paths": ("ray", "torch", "runner.tune", "runner.report"),
-    "runner.parts": ("ray", "torch", "pandas", "runner.tune", "runner.report", "runner.tracking"),
-    "runner.ledger": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking", "runner.settings"),
-    "runner.trial_gates": ("ray", "torch", "pandas", "runner.tune", "runner.report", "runner.tracking"),
-    "runner.results": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking"),
-    "runner.settings": ("ray", "torch", "pandas", "runner.tune", "runner.report"),
-    "runner.grid": ("ray", "runner.tune", "runner.report", "runner.tracking"),
-    "runner.plan": ("ray", "runner.tune", "runner.report", "runner.tracking"),
-    "runner.gates": ("ray", "runner.tune", "runner.report", "runner.tracking"),
-    "runner.data_gates": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking"),
-    "runner.data_gates.facts": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking", "runner.grid"),
-    "runner.data_gates.statistics": ("ray", "torch", "runner", "trainables"),
+    "runner.config": ("ray", "torch", "pandas", *_HIGHER),
+    "runner.host": ("ray", *_HIGHER, "runner.rundir", "runner.config"),
+    "runner.host.device": ("ray", *_HIGHER),
+    "runner.rundir": ("ray", "torch", "runner.config", *_HIGHER),
+    "runner.planning": ("ray", "runner.tune", "runner.report", "runner.tracking"),
+    "runner.planning.data_checks": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking"),
+    "runner.planning.data_rules": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking"),
+    "runner.planning.data_facts": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking"),
+    "runner.planning.data_statistics": ("ray", "torch", "runner", "trainables"),
+    "runner.terminal": ("ray", "torch", "runner.tune"),
+    "runner.terminal.console": ("ray", "torch", "pandas", "runner"),
     "runner.debug": ("ray", "runner.tune", "trainables.tune_trainable"),
     "runner.doctor": ("ray", "runner.tune", "trainables.tune_trainable"),
     "runner.probe": ("ray", "runner.thermal", "runner.tune"),
@@ -50,9 +50,13 @@ MUST_NOT: dict[str, tuple[str, ...]] = {
     "runner.thermal.ray_gate": ("runner.probe", "runner.tune"),
     "runner.tracking": ("runner.thermal", "runner.probe", "runner.tune"),
     "runner.storage": ("ray", "runner.tune", "runner.report", "runner.tracking", "runner.thermal", "runner.probe"),
-    "runner.scaling": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking", "runner.grid"),
+    "runner.scaling": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking", "runner.planning"),
     "runner.baselines": ("ray", "runner.tune", "runner.report", "runner.tracking"),
-    "runner.report": ("ray", "torch", "runner.tune", "runner.tracking", "runner.grid", "runner.settings"),
+    "runner.report": ("ray", "torch", "runner.tune", "runner.tracking", "runner.planning", "runner.config"),
+    "runner.report.analysis": (
+        *("ray", "torch", "matplotlib", "jinja2", "runner.report.figures", "runner.report.page"),
+        *("runner.tune", "runner.tracking", "runner.planning", "runner.config"),
+    ),
     "runner.tune": ("runner.report", "runner.cli"),
     "runner": ("ray",),
     "runner.sweep": ("ray",),
@@ -108,9 +112,9 @@ def test_module_keeps_the_directions_of_import(module: str) -> None:
 
 def test_the_rules_find_a_forbidden_import(tmp_path: Path) -> None:
     source = tmp_path / "module.py"
-    source.write_text("def f():\n    from ray import tune\n    import runner.grid\n")
+    source.write_text("def f():\n    from ray import tune\n    import runner.planning.grid\n")
     names = {name for name, _ in imported(source)}
-    assert {"ray", "ray.tune", "runner.grid"} <= names
+    assert {"ray", "ray.tune", "runner.planning.grid"} <= names
     assert any(within(name, forbidden) for name in names for forbidden in rule_for("trainables.training.step"))
 
 
@@ -123,13 +127,13 @@ def test_only_the_settings_module_reads_the_environment() -> None:
     for module, path in ALL.items():
         for node in ast.walk(ast.parse(path.read_text())):
             text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
-            if text in ("os.environ", "os.getenv") and module not in ("runner.settings", *WRITERS):
+            if text in ("os.environ", "os.getenv") and module not in ("runner.config.settings", *WRITERS):
                 readers.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert not readers, readers
 
 
 def test_only_one_module_makes_a_console_and_none_reads_markup() -> None:
-    """`runner.console` shows text as it is; rich by itself would take `[/data/x]` for a tag."""
+    """`runner.terminal.console` shows text as it is; rich by itself would take `[/data/x]` for a tag."""
     forbidden = (
         *("rich.console.Console", "rich.console.RichConsole", "rich.markup", "rich.print", "rich.inspect"),
         *("rich.get_console", "rich.logging", "rich.prompt", "rich.progress", "rich.status", "rich.traceback"),
@@ -137,7 +141,7 @@ def test_only_one_module_makes_a_console_and_none_reads_markup() -> None:
     broken = [
         f"{path.relative_to(ROOT)}:{line} imports {name}"
         for module, path in ALL.items()
-        if module != "runner.console"
+        if module != "runner.terminal.console"
         for name, line in imported(path)
         for one in forbidden
         if within(name, one) or name == "rich"

@@ -65,7 +65,7 @@ def after(output: str, option: str) -> list[str]:
 def test_an_engine_without_its_daemon_is_none(tools: Path, run: Run) -> None:
     engine(tools, "docker", works=False)
     failed = run("run", "isotherm", expect=2)
-    assert "neither docker nor podman works here; mend:" in failed.stderr
+    assert "neither docker nor podman works here; fix:" in failed.stderr
     engine(tools, "podman")
     assert "with podman" in run("run", "isotherm").stderr
     engine(tools, "docker")
@@ -171,7 +171,7 @@ def test_rootless_podman_keeps_the_callers_number(tools: Path, run: Run) -> None
 
 def test_without_an_image_the_mend_is_said(tools: Path, run: Run) -> None:
     engine(tools, "docker", has_image=False)
-    assert "there is no image localhost/isotherm:cpu; mend: make image" in run("run", "isotherm", expect=2).stderr
+    assert "there is no image localhost/isotherm:cpu; fix: make image" in run("run", "isotherm", expect=2).stderr
 
 
 def test_a_sweep_file_elsewhere_is_mounted(tools: Path, run: Run, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_read_only_disk_is_refused_before_anything_starts(disk: SmallDisk, pla
     (disk.folder / "runs").write_text("a file where the folder of the runs is to be")
     refused = place.run("sweep", "sweep.yaml", *LONGER, expect=2)
     assert "runs is no folder" in refused.stderr
-    assert "mend: " in refused.stderr
+    assert "fix: " in refused.stderr
 
 
 def test_a_worker_that_hangs_is_ended_and_its_trial_goes_on(workplace: Workplace, calm: pd.DataFrame) -> None:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from runner.paths import RunPaths
-from runner.report.collect import collect
+from runner.report.analysis.collect import collect
+from runner.rundir.paths import RunPaths
 from tests.integration.workplace import Workplace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

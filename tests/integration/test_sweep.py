@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
-from runner.results import COLUMNS
+from runner.rundir.results import COLUMNS
 from tests.integration.workplace import LONGER, SWEEP, Descendants, Workplace, same, wait_for
 
 pytestmark = pytest.mark.timeout(400)

@@ -142,10 +142,10 @@ def test_a_sweep_without_protection_says_so_everywhere(workplace: Workplace) -> 
 
 
 def test_the_shipped_demo_is_governed_by_a_simulated_device() -> None:
-    from runner import sweepfile
+    from runner.config import sweep_file
 
     path = Path(__file__).resolve().parents[2] / "configs" / "sweeps" / "thermal_demo.yaml"
-    thermal = sweepfile.load(path).settings.thermal
+    thermal = sweep_file.load(path).settings.thermal
     assert thermal.sensor == "plant"
     assert thermal.plant.heat_wave is not None
     assert not sensors.check(thermal, "cpu")

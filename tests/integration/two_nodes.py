@@ -17,10 +17,12 @@ environment.prepare()  # before Ray is imported
 import ray  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from runner import lock, results, sweep, sweepfile  # noqa: E402
-from runner import plan as planning  # noqa: E402
-from runner.paths import DATA  # noqa: E402
-from runner.recorder import Recorder  # noqa: E402
+from runner import sweep  # noqa: E402
+from runner.config import sweep_file  # noqa: E402
+from runner.planning import plan as planning  # noqa: E402
+from runner.rundir import lock, results  # noqa: E402
+from runner.rundir.paths import DATA  # noqa: E402
+from runner.rundir.recorder import Recorder  # noqa: E402
 from runner.tune import drain as draining  # noqa: E402
 from runner.tune.launch import Launch, run_rounds  # noqa: E402
 
@@ -35,7 +37,7 @@ def leave(cluster: Cluster, node: Any, checkpoints: Path) -> None:
 
 
 def main(*overrides: str) -> None:
-    loaded = sweepfile.load(Path("sweep.yaml"), overrides, tracking=False)
+    loaded = sweep_file.load(Path("sweep.yaml"), overrides, tracking=False)
     plan = planning.build(loaded)
     with lock.held(plan.paths), draining.begun(plan.paths.running, plan.ending.save_s) as drain:
         cluster = Cluster(initialize_head=True, head_node_args=NODE | {"num_cpus": 0})

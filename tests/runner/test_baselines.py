@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 import torch
 
-from runner import baselines, ledger, results, sweepfile
-from runner import plan as planning
-from runner.ledger import SweepStarted
-from runner.plan import Plan
-from runner.recorder import Recorder
+from runner import baselines
+from runner.config import sweep_file
+from runner.planning import plan as planning
+from runner.planning.plan import Plan
+from runner.rundir import ledger, results
+from runner.rundir.ledger import SweepStarted
+from runner.rundir.recorder import Recorder
 from trainables.data import catalog, windows
 
 SWEEP = """\
@@ -28,7 +30,7 @@ thermal: {require_sensors: false}
 def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny.yaml").write_text(SWEEP)
-    return planning.build(sweepfile.load(Path("tiny.yaml"), (), tracking=False))
+    return planning.build(sweep_file.load(Path("tiny.yaml"), (), tracking=False))
 
 
 def started(plan: Plan, recorder: Recorder) -> None:
@@ -67,10 +69,10 @@ def test_keys_follow_the_data_and_task_alone(plan: Plan) -> None:
     keys = {baseline.name: baseline.key for baseline in baselines.of(plan)}
     assert len(set(keys.values())) == 4
     (Path("tiny.yaml")).write_text(SWEEP.replace("epochs: 1", "epochs: 2"))
-    again = planning.build(sweepfile.load(Path("tiny.yaml"), (), tracking=False))
+    again = planning.build(sweep_file.load(Path("tiny.yaml"), (), tracking=False))
     assert {baseline.name: baseline.key for baseline in baselines.of(again)} == keys
     (Path("tiny.yaml")).write_text(SWEEP.replace("context: 20", "context: 30"))
-    other = planning.build(sweepfile.load(Path("tiny.yaml"), (), tracking=False))
+    other = planning.build(sweep_file.load(Path("tiny.yaml"), (), tracking=False))
     assert not set(keys.values()) & {baseline.key for baseline in baselines.of(other)}
 
 
@@ -86,7 +88,7 @@ def test_baselines_of_an_earlier_grid_are_left_out(plan: Plan) -> None:
 def test_where_trials_choose_an_epoch_baselines_are_judged_on_the_same_rest_of_validation(plan: Plan) -> None:
     whole = {baseline.name: baseline.key for baseline in baselines.of(plan)}
     Path("tiny.yaml").write_text(SWEEP.replace("epochs: 1", "epochs: 1, judged_epoch: best"))
-    split = planning.build(sweepfile.load(Path("tiny.yaml"), (), tracking=False))
+    split = planning.build(sweep_file.load(Path("tiny.yaml"), (), tracking=False))
     assert not set(whole.values()) & {baseline.key for baseline in baselines.of(split)}
     recorder = Recorder(split.paths)
     started(split, recorder)

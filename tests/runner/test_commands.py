@@ -9,8 +9,16 @@ from typing import Any
 import pytest
 
 from runner.cli import main
-from runner.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, MetricsRecorded, SweepEnded, SweepStarted
-from runner.versions import code_version
+from runner.host.versions import code_version
+from runner.rundir.ledger import (
+    AttemptStarted,
+    CellEnded,
+    CellRecorded,
+    Ledger,
+    MetricsRecorded,
+    SweepEnded,
+    SweepStarted,
+)
 
 A, B = "a" * 12, "b" * 12
 

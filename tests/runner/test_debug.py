@@ -7,21 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from runner import debug, sweepfile
-from runner.console import Console
+from runner import debug
+from runner.config import sweep_file as sweepfile
+from runner.terminal.console import Console
 from trainables.errors import ConfigError
 
 Write = Callable[..., Path]
 
 
-def run(path: Path, options: debug.Options, *overrides: str, budget: str = "20k") -> tuple[int, str]:
+def run(path: Path, options: debug.DebugOptions, *overrides: str, budget: str = "20k") -> tuple[int, str]:
     console = Console(file=io.StringIO(), width=140)
     code = debug.run(sweepfile.load(path, overrides), budget, options, console)
     return code, console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_whole_trial(sweep_file: Write, folder: Path) -> None:
-    code, text = run(sweep_file(), debug.Options())
+    code, text = run(sweep_file(), debug.DebugOptions())
     assert code == 0
     for part in ("train", "validation", "test", "embedding", "blocks", "head", "20 features", "finished", "val_loss"):
         assert part in text
@@ -32,7 +33,7 @@ def test_a_whole_trial(sweep_file: Write, folder: Path) -> None:
 
 
 def test_some_steps_at_a_budget_that_is_not_in_the_grid(sweep_file: Write) -> None:
-    code, text = run(sweep_file(), debug.Options(steps=7), budget="35k")
+    code, text = run(sweep_file(), debug.DebugOptions(steps=7), budget="35k")
     assert code == 0
     assert "step 7/" in text
     assert "step 8/" not in text
@@ -40,19 +41,21 @@ def test_some_steps_at_a_budget_that_is_not_in_the_grid(sweep_file: Write) -> No
 
 
 def test_one_batch_can_be_overfitted(sweep_file: Write) -> None:
-    code, text = run(sweep_file(), debug.Options(overfit_batch=True), "training.global_batch=16", "training.lr=3e-3")
+    code, text = run(
+        sweep_file(), debug.DebugOptions(overfit_batch=True), "training.global_batch=16", "training.lr=3e-3"
+    )
     assert code == 0, text
     assert "one batch: loss" in text
 
 
 def test_a_batch_that_is_not_learned_is_said(sweep_file: Write) -> None:
-    code, text = run(sweep_file(), debug.Options(overfit_batch=True, steps=5), "training.lr=1e-9")
+    code, text = run(sweep_file(), debug.DebugOptions(overfit_batch=True, steps=5), "training.lr=1e-9")
     assert code == 1
     assert "did not fall" in text
 
 
 def test_a_profile_is_written(sweep_file: Write, folder: Path) -> None:
-    code, text = run(sweep_file(), debug.Options(steps=15, profile=True))
+    code, text = run(sweep_file(), debug.DebugOptions(steps=15, profile=True))
     assert code == 0
     trace = folder / "runs" / "tiny.debug" / "trace.json"
     assert json.loads(trace.read_text())["traceEvents"]
@@ -60,11 +63,11 @@ def test_a_profile_is_written(sweep_file: Write, folder: Path) -> None:
 
 
 def test_divergence_is_code_one(sweep_file: Write) -> None:
-    code, text = run(sweep_file(), debug.Options(detect_anomaly=False), "training.lr=1e30")
+    code, text = run(sweep_file(), debug.DebugOptions(detect_anomaly=False), "training.lr=1e30")
     assert code == 1
     assert "diverged" in text
 
 
 def test_a_budget_without_sense(sweep_file: Write) -> None:
     with pytest.raises(ConfigError, match="not a budget"):
-        run(sweep_file(), debug.Options(), budget="much")
+        run(sweep_file(), debug.DebugOptions(), budget="much")

@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 
-from runner import grid, report, status, sweepfile
-from runner.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, MetricsRecorded, SweepStarted
-from runner.paths import RunPaths
-from runner.report.collect import collect
-from runner.report.compare import compare
+from runner.config import sweep_file
+from runner.planning import grid
+from runner.report import build
+from runner.report.analysis.collect import collect
+from runner.report.analysis.compare import compare
+from runner.rundir import status
+from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, MetricsRecorded, SweepStarted
+from runner.rundir.paths import RunPaths
 
 SWEEP = """\
 name: tiny
@@ -32,7 +35,7 @@ RESULT = {
 def cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[grid.Cell, ...]:
     monkeypatch.chdir(tmp_path)
     Path("tiny.yaml").write_text(SWEEP)
-    return grid.expand(sweepfile.load(Path("tiny.yaml"), (), tracking=False)).cells
+    return grid.expand(sweep_file.load(Path("tiny.yaml"), (), tracking=False)).cells
 
 
 def as_format_1(spec: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +81,7 @@ def test_status_and_report_read_them_and_say_which_epoch_was_judged(cells: tuple
     assert [trial.judged_epoch for trial in collect(old).trials] == [6, 6]
     assert [trial.judged_epoch for trial in collect(new).trials] == [8, 8]
     for paths, told in ((old, "6 of 8"), (new, "8 of 8")):
-        report.build(paths)
+        build.build(paths)
         assert told in (paths.root / "report.md").read_text()
 
 

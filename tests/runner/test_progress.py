@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from runner import grid, sweepfile
-from runner.console import Console
-from runner.ledger import AnyRecord, AttemptStarted, CellEnded, CellRecorded, LedgerView, MetricsRecorded, Status
-from runner.tune.progress import Progress
+from runner.config import sweep_file as sweepfile
+from runner.planning import grid
+from runner.rundir.ledger import AnyRecord, AttemptStarted, CellEnded, CellRecorded, LedgerView, MetricsRecorded, Status
+from runner.terminal.console import Console
+from runner.terminal.progress import LiveProgress
 
 Write = Callable[..., Path]
 
@@ -23,7 +24,7 @@ class Stage:
         self.console = Console(file=io.StringIO(), force_terminal=terminal, width=120)
         for cell in self.cells:
             self.view.apply(CellRecorded(key=cell.key, name=cell.name, labels={}, sizes={}, spec={}))
-        self.progress = Progress(self.cells, self.view, self.console)
+        self.progress = LiveProgress(self.cells, self.view, self.console)
 
     def tell(self, *records: AnyRecord) -> None:
         for record in records:

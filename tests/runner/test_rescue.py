@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from runner import ledger, lock
-from runner.ledger import EventRecorded, Ledger, rescue
-from runner.paths import RunPaths, existing_run
-from runner.recorder import Recorder
+from runner.rundir import ledger, lock
+from runner.rundir.ledger import EventRecorded, Ledger, rescue
+from runner.rundir.paths import RunPaths, existing_run
+from runner.rundir.recorder import Recorder
 from trainables.errors import ConfigError, LedgerError
 
 
@@ -201,7 +201,7 @@ def test_a_kill_at_any_byte_of_the_way_back_loses_nothing(torn_apart: tuple[RunP
 def test_a_driver_that_is_killed_on_the_way_back_loses_nothing(torn_apart: tuple[RunPaths, bytes]) -> None:
     paths, content = torn_apart
     script = (
-        "import os, sys; from pathlib import Path; from runner.ledger import writing\n"
+        "import os, sys; from pathlib import Path; from runner.rundir.ledger import writing\n"
         "real, left = os.write, [int(sys.argv[2])]\n"
         "def write(descriptor, data):\n"
         "    done = real(descriptor, data[:left[0]]); left[0] -= done\n"
@@ -246,7 +246,7 @@ def test_two_ways_of_going_on_are_refused_and_both_kept(torn_apart: tuple[RunPat
     other.close()
     elsewhere.rename(rescued)
     before = paths.ledger.read_bytes(), rescued.read_bytes()
-    with pytest.raises(LedgerError, match=r"go on in different ways after record 2(?s:.)*mend: keep a copy of both"):
+    with pytest.raises(LedgerError, match=r"go on in different ways after record 2(?s:.)*fix: keep a copy of both"):
         Ledger(paths.ledger)
     assert (paths.ledger.read_bytes(), rescued.read_bytes()) == before
 

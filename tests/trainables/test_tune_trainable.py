@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from runner import plan as planning
-from runner import sweepfile
-from runner.plan import Plan
-from trainables.storage import Storage, StoragePlace, data_name
+from runner.config import sweep_file
+from runner.planning import plan as planning
+from runner.planning.plan import Plan
+from trainables.checkpoints.object_store import Storage, StoragePlace, data_name
 from trainables.training.gate import Action
 from trainables.trial_life import TrialJob
 from trainables.tune_trainable import IsothermTrial
@@ -57,7 +57,7 @@ class Gate:
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
     folder = tmp_path_factory.mktemp("plan")
     (folder / "sweep.yaml").write_text(SWEEP)
-    return planning.build(sweepfile.load(folder / "sweep.yaml", tracking=False), folder / "runs", folder / "data")
+    return planning.build(sweep_file.load(folder / "sweep.yaml", tracking=False), folder / "runs", folder / "data")
 
 
 @pytest.fixture

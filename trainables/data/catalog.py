@@ -100,7 +100,7 @@ def entries(root: Path) -> dict[str, CatalogEntry]:
         return {}
     except OSError as exc:
         raise DataError(
-            Problem(place=str(path), message=f"cannot be read: {exc}", mend="check its permissions")
+            Problem(place=str(path), message=f"cannot be read: {exc}", fix="check its permissions")
         ) from exc
     except ValueError as exc:
         raise _no_catalog(path, exc) from exc
@@ -114,8 +114,8 @@ def entries(root: Path) -> dict[str, CatalogEntry]:
 
 def _no_catalog(path: Path, error: Exception) -> DataError:
     message = f"is not a catalog: {', '.join(str(error).splitlines()[:3])}"
-    mend = "remove it and the parquet files beside it; they are built anew when they are next needed"
-    return DataError(Problem(place=str(path), message=message, mend=mend))
+    fix = "remove it and the parquet files beside it; they are built anew when they are next needed"
+    return DataError(Problem(place=str(path), message=message, fix=fix))
 
 
 def entry_of(recorded: dict[str, Any], place: str) -> CatalogEntry:
@@ -129,7 +129,7 @@ def entry_of(recorded: dict[str, Any], place: str) -> CatalogEntry:
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         message = f"records a dataset whose {'.'.join(map(str, first['loc']))} is wrong ({first['msg']})"
-        raise DataError(Problem(place=place, message=message, mend="restore it from a copy")) from exc
+        raise DataError(Problem(place=place, message=message, fix="restore it from a copy")) from exc
 
 
 def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntry:
@@ -161,9 +161,7 @@ def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntr
             return entry
     except OSError as exc:
         message = f"cannot be used as the data folder: {exc.strerror or exc}"
-        raise DataError(
-            Problem(place=str(root), message=message, mend="check the path, space and permissions")
-        ) from exc
+        raise DataError(Problem(place=str(root), message=message, fix="check the path, space and permissions")) from exc
 
 
 def adopt(entry: CatalogEntry, root: Path, fetch: Callable[[Path], None]) -> None:
@@ -210,9 +208,7 @@ def load(entry: CatalogEntry, root: Path) -> Dataset:
     Raises:
         DataError: its file is missing, or a byte of it has changed.
     """
-    frame = tables.read(
-        _verified_bytes(entry, root), str(root / entry.path), max_bytes=tables.DATA_BYTES, mend=_PREPARE
-    )
+    frame = tables.read(_verified_bytes(entry, root), str(root / entry.path), max_bytes=tables.DATA_BYTES, fix=_PREPARE)
     return Dataset(frame, entry.features, entry)
 
 
@@ -233,8 +229,8 @@ def _locked(root: Path) -> Iterator[None]:
                 logger.warning("%s is held by %s; waiting for up to %.0f s", lock.lock_file, _who(holder), WAIT_S)
     else:
         message = f"is held by {_who(holder)}, longer than {WAIT_S:.0f} s"
-        mend = "wait until it has built its dataset, or end it, and run this again"
-        raise DataError(Problem(place=str(lock.lock_file), message=message, mend=mend))
+        fix = "wait until it has built its dataset, or end it, and run this again"
+        raise DataError(Problem(place=str(lock.lock_file), message=message, fix=fix))
     try:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         replace_text(holder, json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now}))
@@ -257,13 +253,13 @@ def _verified_bytes(entry: CatalogEntry, root: Path) -> bytes:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(Problem(place=str(path), message="the dataset file is missing", mend=_PREPARE)) from None
+        raise DataError(Problem(place=str(path), message="the dataset file is missing", fix=_PREPARE)) from None
     except OSError as exc:
         message = f"cannot be read: {exc.strerror or exc}"
-        raise DataError(Problem(place=str(path), message=message, mend="check its permissions")) from exc
+        raise DataError(Problem(place=str(path), message=message, fix="check its permissions")) from exc
     if hashlib.sha256(data).hexdigest() != entry.file_sha256:
         message = f"the file has changed since {entry.created_at:%Y-%m-%d %H:%M} UTC, when it was built"
-        raise DataError(Problem(place=str(path), message=message, mend=_PREPARE))
+        raise DataError(Problem(place=str(path), message=message, fix=_PREPARE))
     return data
 
 
@@ -281,10 +277,10 @@ def _refuse_changed(entry: CatalogEntry, root: Path) -> None:
             logger.warning("%s cannot be compared with its source %s; used as it was built", entry.path, source)
         elif now != recorded:
             message = f"the source has changed since the dataset {entry.path} was built from it"
-            problems.append(Problem(place=source, message=message, mend=_PREPARE))
+            problems.append(Problem(place=source, message=message, fix=_PREPARE))
     if entry.features_version != features.FEATURES_VERSION:
         message = f"built by version {entry.features_version} of the features, this is {features.FEATURES_VERSION}"
-        problems.append(Problem(place=str(root / entry.path), message=message, mend=_PREPARE))
+        problems.append(Problem(place=str(root / entry.path), message=message, fix=_PREPARE))
     if problems:
         raise DataError(problems)
 

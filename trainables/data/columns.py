@@ -48,7 +48,7 @@ def to_ours(frame: pd.DataFrame, mapping: Mapping[str, str], source: str) -> tup
     for ours in ("date", *NUMBERS):
         theirs, problem = _match(table, ours, mapping.get(ours))
         if problem:
-            problems.append(Problem(place=source, message=problem, mend=_map_mend(ours)))
+            problems.append(Problem(place=source, message=problem, fix=_map_mend(ours)))
         elif theirs is not None:
             found[ours] = table[theirs]
     ours_frame = pd.DataFrame(index=table.index)
@@ -57,7 +57,7 @@ def to_ours(frame: pd.DataFrame, mapping: Mapping[str, str], source: str) -> tup
             dates, problem = _parse_dates(column)
             ours_frame[name] = dates
             if problem:
-                problems.append(Problem(place=source, message=problem, mend="write dates as YYYY-MM-DD"))
+                problems.append(Problem(place=source, message=problem, fix="write dates as YYYY-MM-DD"))
         else:
             ours_frame[name] = pd.to_numeric(column, errors="coerce").astype(np.float64)
     return ours_frame, problems

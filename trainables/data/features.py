@@ -132,16 +132,16 @@ def first_complete(values_TF: Array, dates: pd.DatetimeIndex, names: Sequence[st
         finite_T = finite_TF[:, column]
         if not finite_T.any():
             message = f"too few bars: {name} is still warming up after all {len(values_TF)} of them"
-            mend = "use a longer series, a finer timescale or a smaller tier"
-            problems.append(Problem(place=place, message=message, mend=mend))
+            fix = "use a longer series, a finer timescale or a smaller tier"
+            problems.append(Problem(place=place, message=message, fix=fix))
             continue
         gaps = np.flatnonzero(~finite_T[first_F[column] :]) + first_F[column]
         if len(gaps):
             where = f"{place}, bar {gaps[0] + 1} ({dates[gaps[0]]:%Y-%m-%d})"
             more = f" (and on {len(gaps) - 1} later bars)" if len(gaps) > 1 else ""
             message = f"{name} is not finite: {values_TF[gaps[0], column]}{more}"
-            mend = "bars without any movement or volume over its whole window give no value: leave that span out"
-            problems.append(Problem(place=where, message=message, mend=mend))
+            fix = "bars without any movement or volume over its whole window give no value: leave that span out"
+            problems.append(Problem(place=where, message=message, fix=fix))
     if problems:
         raise DataError(problems)
     return int(first_F.max())
@@ -159,7 +159,7 @@ def _refuse_non_finite(bars: pd.DataFrame, place: str) -> None:
         if len(bad):
             where = f"{place}, bar {bad[0] + 1} ({pd.DatetimeIndex(bars.index)[bad[0]]:%Y-%m-%d})"
             message = f"{name} is not finite, and indicators cannot be computed from it"
-            problems.append(Problem(place=where, message=message, mend="correct the bar or leave it out"))
+            problems.append(Problem(place=where, message=message, fix="correct the bar or leave it out"))
     if problems:
         raise DataError(problems)
 

@@ -53,8 +53,8 @@ def load_sources(spec: DataSpec) -> Bars:
     for source in spec.source:
         asset = sources.asset_name(source)
         if asset in frames:
-            mend = "rename one of the files: an asset's name is its file's stem, symbol or shipped name"
-            problems.append(Problem(place=source, message=f"a second source for the asset {asset!r}", mend=mend))
+            fix = "rename one of the files: an asset's name is its file's stem, symbol or shipped name"
+            problems.append(Problem(place=source, message=f"a second source for the asset {asset!r}", fix=fix))
         try:
             frames[asset], hashes[source], others = _load_one(source, spec)
             if others:

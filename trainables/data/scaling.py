@@ -63,9 +63,9 @@ def fit(values_NF: Array, names: Sequence[str]) -> Standardizer:
     mean_F, std_F = values_NF.mean(axis=0), values_NF.std(axis=0)
     flat_F = std_F <= _ROUNDING * np.abs(mean_F)
     if flat_F.any():
-        mend = "use a longer training span, a larger fraction, or another tier"
+        fix = "use a longer training span, a larger fraction, or another tier"
         raise DataError(
-            Problem(place=f"feature {names[column]}", message="never changes over the training windows", mend=mend)
+            Problem(place=f"feature {names[column]}", message="never changes over the training windows", fix=fix)
             for column in np.flatnonzero(flat_F).tolist()
         )
     return Standardizer(mean_F, std_F)

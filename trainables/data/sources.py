@@ -78,8 +78,8 @@ def digest(source: str) -> str | None:
         return None
 
 
-def _error(source: str, message: str, mend: str = "") -> DataError:
-    return DataError(Problem(place=source, message=message, mend=mend))
+def _error(source: str, message: str, fix: str = "") -> DataError:
+    return DataError(Problem(place=source, message=message, fix=fix))
 
 
 def _locate(source: str) -> Path:
@@ -110,7 +110,7 @@ def _bytes(path: Path, source: str) -> bytes:
 
 def _parse(path: Path, data: bytes, source: str) -> pd.DataFrame:
     if path.suffix.lower() == ".parquet":
-        return tables.read(data, source, max_bytes=tables.DATA_BYTES, mend="give a parquet file of plain columns")
+        return tables.read(data, source, max_bytes=tables.DATA_BYTES, fix="give a parquet file of plain columns")
     if path.suffix == ".gz":
         data = gzip.decompress(data)
     return pd.read_csv(BytesIO(data), low_memory=False)

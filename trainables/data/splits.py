@@ -63,18 +63,18 @@ def limits(axis: Dates, spec: SplitSpec, fraction: float = 1.0) -> dict[SplitNam
     if empty:
         what = f"no bars are left for {', '.join(empty)}"
         if by_dates:
-            place, mend = "data.splits", f"choose dates inside {_day(axis[0])} to {_day(axis[-1])}"
+            place, fix = "data.splits", f"choose dates inside {_day(axis[0])} to {_day(axis[-1])}"
         elif spec.folds > 1 and edges[0] <= 0:
-            place, mend = (
+            place, fix = (
                 "data.splits.folds",
                 "fewer folds, or a smaller test split: each earlier fold ends one test sooner",
             )
         else:
-            place, mend = (
+            place, fix = (
                 "data.splits",
                 f"larger fractions or a smaller embargo ({len(axis)} bars, embargo {spec.embargo})",
             )
-        raise ConfigError(Problem(place=place, message=what, mend=mend))
+        raise ConfigError(Problem(place=place, message=what, fix=fix))
     return spans
 
 

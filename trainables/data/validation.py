@@ -23,7 +23,7 @@ class _Rule:
     """What a failed check means to a reader; `message` may use the row's numbers and `value`, the text there."""
 
     message: str
-    mend: str
+    fix: str
 
 
 _REPAIR = "correct the row in the source, or remove it"
@@ -59,20 +59,20 @@ def find_problems(bars: pd.DataFrame, raw: pd.DataFrame, mapping: Mapping[str, s
     problems = []
     if len(bars) < MIN_ROWS:
         message = f"too few rows: {len(bars)}, at least {MIN_ROWS} are needed"
-        problems.append(Problem(place=source, message=message, mend="use a longer series"))
+        problems.append(Problem(place=source, message=message, fix="use a longer series"))
     for rule, column, rows in _failures(bars):
         if rule == "constant":
             text = _RULES[rule].message.format(column=column)
-            problems.append(Problem(place=source, message=text, mend=_RULES[rule].mend.format(column=column)))
+            problems.append(Problem(place=source, message=text, fix=_RULES[rule].fix.format(column=column)))
             continue
         for row in rows[:LISTED_ROWS]:
             value = original(raw, mapping, column, row) if column else ""
             message = _RULES[rule].message.format(column=column, value=value, **_numbers(bars, row, rule))
-            problems.append(Problem(place=_place(source, bars, row), message=message, mend=_RULES[rule].mend))
+            problems.append(Problem(place=_place(source, bars, row), message=message, fix=_RULES[rule].fix))
         if len(rows) > LISTED_ROWS:
             what = f"the same rule ({rule}{f' {column}' if column and column != 'date' else ''})"
             more = len(rows) - LISTED_ROWS
-            problems.append(Problem(place=source, message=f"{more} more rows break {what}", mend=_RULES[rule].mend))
+            problems.append(Problem(place=source, message=f"{more} more rows break {what}", fix=_RULES[rule].fix))
     return problems
 
 

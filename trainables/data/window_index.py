@@ -147,4 +147,4 @@ def _same_data(dataset: Dataset, data: DataSpec | ResolvedData) -> None:
         given += (entry.content_sha256, entry.assets, entry.features)
     if asked != given:
         message = f"this dataset is not the one the trial was resolved for: {given} instead of {asked}"
-        raise DataError(Problem(place=entry.path, message=message, mend="plan the sweep again, on this data"))
+        raise DataError(Problem(place=entry.path, message=message, fix="plan the sweep again, on this data"))

@@ -35,8 +35,8 @@ def solve(target: int, *, spec: ModelSpec, data: DataShape) -> ResolvedModel:
     actual = count_shape(chosen, shape).total
     if abs(actual / target - 1) > BUDGET_TOLERANCE:
         message = f"no shape of {chosen.part.name} has {target:,} parameters here; the nearest has {actual:,}"
-        mend = f"use a budget of {actual}, or give the architecture a ladder with smaller steps"
-        raise BudgetError(Problem(place="budget", message=message, mend=mend))
+        fix = f"use a budget of {actual}, or give the architecture a ladder with smaller steps"
+        raise BudgetError(Problem(place="budget", message=message, fix=fix))
     return chosen.resolved(shape, actual)
 
 
@@ -156,13 +156,13 @@ def check(chosen: Architecture, shape: Shape, target: int, *, place: str = "") -
     if abs(off) <= BUDGET_TOLERANCE:
         return chosen.resolved(shape, actual)
     fitting = _fitting(chosen, shape, target)
-    mend = f"set {shape.fine} to {fitting}" if fitting else f"make it {'narrower' if off > 0 else 'wider'}"
+    fix = f"set {shape.fine} to {fitting}" if fitting else f"make it {'narrower' if off > 0 else 'wider'}"
     sizes = ", ".join(f"{name} {value}" for name, value in shape.model_dump().items())
     message = (
         f"{chosen.part.name} of {sizes} has {actual:,} parameters; {target:,} were requested "
         f"({off:+.2%}, allowed is {BUDGET_TOLERANCE:.0%})"
     )
-    raise BudgetError(Problem(place=place, message=message, mend=mend))
+    raise BudgetError(Problem(place=place, message=message, fix=fix))
 
 
 def _fitting(chosen: Architecture, shape: Shape, target: int) -> int | None:
@@ -198,11 +198,11 @@ def shape_for(label: str, *, spec: ModelSpec, data: DataShape) -> ResolvedModel:
     try:
         target = parse_budget(label)
     except ValueError as error:
-        raise BudgetError(Problem(place="budget", message=str(error), mend="use a number with k, m or b")) from error
+        raise BudgetError(Problem(place="budget", message=str(error), fix="use a number with k, m or b")) from error
     folder = Path(spec.shapes)
     if spec.shapes != ModelSpec.model_fields["shapes"].default and not folder.is_dir():
-        mend = "correct the path, or leave the key out"
-        raise ConfigError(Problem(place="model.shapes", message=f"{folder} is not a folder", mend=mend))
+        fix = "correct the path, or leave the key out"
+        raise ConfigError(Problem(place="model.shapes", message=f"{folder} is not a folder", fix=fix))
     written = shape_files.find(folder, target)
     entry = shape_files.load(written).get(spec.name) if written else None
     if entry is None:
@@ -215,5 +215,5 @@ def _too_small(target: int, chosen: Architecture, smallest: int) -> Problem:
     return Problem(
         place="budget",
         message=f"{target:,} parameters are too few for {name} here: the smallest has {smallest:,}",
-        mend=f"use a budget of {smallest:,} or more, a shorter context or fewer features",
+        fix=f"use a budget of {smallest:,} or more, a shorter context or fewer features",
     )

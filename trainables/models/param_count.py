@@ -83,7 +83,7 @@ def on_meta(chosen: Architecture, shape: Shape) -> nn.Module:
                 place=f"{part.source.place}: {part.name}",
                 message=f"build fails at {shape!r} on the meta device, where parameters are counted: "
                 f"{type(error).__name__}: {error}",
-                mend="create all tensors with torch on the default device, and read no values while building",
+                fix="create all tensors with torch on the default device, and read no values while building",
             )
         ) from error
 

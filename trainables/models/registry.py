@@ -159,7 +159,7 @@ def of_trial(model: ResolvedModel) -> tuple[Architecture, Shape]:
     if part.version != model.version:
         message = f"the trial's model is {model.name!r} version {model.version}; registered is version {part.version}"
         raise ConfigError(
-            Problem(place="model", message=message, mend="register the version that the trial was made with")
+            Problem(place="model", message=message, fix="register the version that the trial was made with")
         )
     chosen = Architecture(part, part.configure(model.config, "model"), model.data)
     chosen.check()

@@ -34,10 +34,10 @@ def find(folder: Path, target: int) -> Path | None:
             if parse_budget(path.stem) == target:
                 found.append(path)
         except ValueError as error:
-            problems.append(Problem(place=str(path), message=str(error), mend="name the file after its budget"))
+            problems.append(Problem(place=str(path), message=str(error), fix="name the file after its budget"))
     if len(found) > 1:
         names = ", ".join(path.name for path in found)
-        problems.append(Problem(place=str(folder), message=f"{names} are of one budget", mend="keep one of them"))
+        problems.append(Problem(place=str(folder), message=f"{names} are of one budget", fix="keep one of them"))
     if problems:
         raise BudgetError(problems)
     return found[0] if found else None
@@ -53,13 +53,13 @@ def load(path: Path) -> dict[str, Entry]:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            Problem(place=str(path), message=f"cannot be read: {error}", mend="save it as UTF-8 text")
+            Problem(place=str(path), message=f"cannot be read: {error}", fix="save it as UTF-8 text")
         ) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
         what = getattr(error, "problem", None) or str(error)
-        raise ConfigError(Problem(place=place, message=f"is not YAML: {what}", mend="correct the syntax")) from error
+        raise ConfigError(Problem(place=place, message=f"is not YAML: {what}", fix="correct the syntax")) from error
     reader = _Reader(path)
     entries = reader.entries(root)
     if reader.problems:
@@ -131,8 +131,8 @@ class _Reader:
         line = node.start_mark.line + 1 if node is not None else 1
         return f"{self.path}:{line}: {key}" if key else f"{self.path}:{line}"
 
-    def _report(self, node: yaml.Node | None, key: str, message: str, mend: str) -> None:
-        self.problems.append(Problem(place=self._place(node, key), message=message, mend=mend))
+    def _report(self, node: yaml.Node | None, key: str, message: str, fix: str) -> None:
+        self.problems.append(Problem(place=self._place(node, key), message=message, fix=fix))
 
 
 def _plain(node: yaml.Node) -> Any:

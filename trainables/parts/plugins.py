@@ -96,8 +96,8 @@ def _run(plugin: Plugin) -> None:
         del sys.modules[plugin.module]
         if isinstance(error, InputError):
             raise
-        mend = "correct it; `python FILE` shows the whole traceback"
-        raise _refusal(Path(plugin.path), f"{type(error).__name__}: {error}", mend, _line(plugin, error)) from error
+        fix = "correct it; `python FILE` shows the whole traceback"
+        raise _refusal(Path(plugin.path), f"{type(error).__name__}: {error}", fix, _line(plugin, error)) from error
 
 
 def _line(plugin: Plugin, error: BaseException) -> int | None:
@@ -108,5 +108,5 @@ def _line(plugin: Plugin, error: BaseException) -> int | None:
     return frames[-1] if frames else None
 
 
-def _refusal(path: Path, message: str, mend: str, line: int | None = None) -> ConfigError:
-    return ConfigError(Problem(place=f"{path}:{line}" if line else str(path), message=message, mend=mend))
+def _refusal(path: Path, message: str, fix: str, line: int | None = None) -> ConfigError:
+    return ConfigError(Problem(place=f"{path}:{line}" if line else str(path), message=message, fix=fix))

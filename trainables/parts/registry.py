@@ -49,8 +49,8 @@ class Part(Generic[T]):
     def _problem(self, issue: Any, place: str) -> Problem:
         location = ".".join(str(part) for part in (place, *issue["loc"]) if str(part))
         if issue["type"] == "extra_forbidden":
-            mend = nearest(str(issue["loc"][-1]), self.config_type.model_fields)
-            return Problem(place=location, message=f"the {self.kind} {self.name!r} has no such key", mend=mend)
+            fix = nearest(str(issue["loc"][-1]), self.config_type.model_fields)
+            return Problem(place=location, message=f"the {self.kind} {self.name!r} has no such key", fix=fix)
         return Problem(place=location, message=str(issue["msg"]).removeprefix("Value error, "))
 
     def record(self) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class Registry(Generic[T]):
         known = self._parts.get(part.name)
         if known and known.source.place != part.source.place and known.source.sha256 != part.source.sha256:
             message = f"the {self.kind} {part.name!r} is registered by {known.source.place} already"
-            raise ConfigError(Problem(place=part.source.place, message=message, mend="give it another name"))
+            raise ConfigError(Problem(place=part.source.place, message=message, fix="give it another name"))
         self._parts[part.name] = part
 
     def _wrong(self, part: Part[T]) -> str:
@@ -146,8 +146,8 @@ class Registry(Generic[T]):
         if name not in self._parts:
             broken = "; ".join(["", *self._broken])
             message = f"no {self.kind} {name!r} is registered{broken}"
-            mend = f"{nearest(name, self._parts)}; one of your own needs --plugin FILE"
-            raise ConfigError(Problem(place=place or self.kind, message=message, mend=mend))
+            fix = f"{nearest(name, self._parts)}; one of your own needs --plugin FILE"
+            raise ConfigError(Problem(place=place or self.kind, message=message, fix=fix))
         return self._parts[name]
 
     def __iter__(self) -> Iterator[Part[T]]:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trainables.checkpoints.file_store import State
 from trainables.data.windows import Windows
 from trainables.errors import CheckpointError
 from trainables.models import param_count, registry
 from trainables.schema import ExecutionRecord, TrialSpec
-from trainables.training.checkpoint import State
 from trainables.training.losses import Loss
 from trainables.training.optim import learning_rate, make_optimizer, set_learning_rate
 from trainables.training.step import train_step
@@ -157,7 +157,7 @@ class Learner:
         except (RuntimeError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"checkpoint of trial {self._spec.key} does not fit its model: {error}\n"
-                f"    mend: resume with the isotherm that wrote it, or remove the trial's checkpoints"
+                f"    fix: resume with the isotherm that wrote it, or remove the trial's checkpoints"
             ) from error
 
     def free(self) -> None:

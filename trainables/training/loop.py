@@ -9,20 +9,20 @@ import time
 import pandas as pd
 import torch
 
+from trainables.checkpoints.file_store import CheckpointStore
+from trainables.checkpoints.schedule import CheckpointSchedule
 from trainables.data.windows import TrialData
 from trainables.errors import DivergedError
 from trainables.schema import ExecutionRecord, TrialSpec
 from trainables.training import memory
 from trainables.training.bootstrap import Floats
-from trainables.training.checkpoint import CheckpointStore
 from trainables.training.evaluation import EvaluationPass
 from trainables.training.gate import Action, StepGate
-from trainables.training.judge import Judge
-from trainables.training.keeper import Keeper
 from trainables.training.learner import Learner, Randomness, Schedule
 from trainables.training.losses import make_loss
-from trainables.training.progress import Judged, Progress, Waits, selection_value
-from trainables.training.result import MetricRow, Report, TrialResult, split_columns
+from trainables.training.progress import Judged, TrialProgress, Waits, selection_value
+from trainables.training.result import MetricRow, SliceReport, TrialResult, split_columns
+from trainables.training.scoring import TrialScorer
 
 HEARTBEAT_S = 1.0  # longest silence at the gate: Tune is answered about once a second
 ROW_COLUMNS = ("val_loss", "skill", "val_spread", "val_auc", "val_ap", "val_brier")
@@ -59,14 +59,14 @@ class Trainer:
         """
         self._spec, self._record, self._data = spec, record, data
         self._gate = gate
-        self._keeper = Keeper(store, spec, record.checkpoint_interval_s)
+        self._keeper = CheckpointSchedule(store, spec, record.checkpoint_interval_s)
         self._device = data.train.labels_N.device
         assert self._device.type == record.device, "the data must be on the device that the record names"
-        self._judge = Judge(data, spec.task)
+        self._judge = TrialScorer(data, spec.task)
         self._loss = make_loss(spec.training, spec.task.kind, self._judge.prior)
         self._schedule = Schedule(spec, len(data.train))
         self._randomness = Randomness(self._device, spec.training.seed)
-        self._progress = Progress()
+        self._progress = TrialProgress()
         self._judged: Judged | None = None
         self._learner: Learner | None = None
         self._evaluation: EvaluationPass | None = None
@@ -87,7 +87,7 @@ class Trainer:
         """Optimizer steps of the whole trial; early stopping may end it before."""
         return self._schedule.total_steps
 
-    def advance(self, max_seconds: float) -> Report:
+    def advance(self, max_seconds: float) -> SliceReport:
         """Work for about `max_seconds`, one unit at least, or wait at the gate for at most about a second.
 
         A loss that is not finite ends the trial as ``diverged``; it is not raised.
@@ -198,11 +198,11 @@ class Trainer:
         self._randomness.restart()
         learner = Learner(self._spec, self._record, self._schedule, self._loss, self._device)
         state = self._keeper.load()
-        self._progress, self._judged = Progress(), None
+        self._progress, self._judged = TrialProgress(), None
         if state is not None:
             learner.load(state)
             self._randomness.load(state["random"])
-            self._progress = Progress.of(state["progress"])
+            self._progress = TrialProgress.of(state["progress"])
             self._judged = Judged(**state["judged"]) if state["judged"] else None
         if not self._started:
             self._pending = list(self._progress.rows)  # those before a crash may never have arrived
@@ -315,10 +315,10 @@ class Trainer:
     def _note_peak(self) -> None:
         self._progress.peak_bytes = max(self._progress.peak_bytes, memory.peak_bytes(self._device))
 
-    def _report(self, action: Action, worked: bool) -> Report:
+    def _report(self, action: Action, worked: bool) -> SliceReport:
         rows, self._pending = self._pending, []
         progress = self._progress
-        return Report(
+        return SliceReport(
             kind="progress" if worked or rows or self.done else "heartbeat",
             step=progress.step,
             total_steps=self.total_steps,

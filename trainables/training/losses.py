@@ -117,7 +117,7 @@ def make_loss(training: ResolvedTraining, kind: TaskKind, prior: Prior) -> Loss:
                 Problem(
                     place="training.loss" if training.loss != "bce" else "training.class_weight",
                     message="a regression task is trained with squared error and has no classes",
-                    mend="leave training.loss and training.class_weight at their defaults, or choose another task.kind",
+                    fix="leave training.loss and training.class_weight at their defaults, or choose another task.kind",
                 )
             )
         return SquaredError(prior)

@@ -13,7 +13,7 @@ Position = tuple[int, int, bool]
 
 
 @dataclass
-class Progress:
+class TrialProgress:
     """Counters and books of the work itself.
 
     Attributes:
@@ -75,7 +75,7 @@ class Progress:
 
 @dataclass
 class Waits:
-    """Seconds spent at the gate; kept apart from `Progress`, as they go on while everything else stands still."""
+    """Seconds spent at the gate; kept apart from `TrialProgress`, as they go on while everything else stands still."""
 
     held_seconds: float = 0.0
     throttled_seconds: float = 0.0

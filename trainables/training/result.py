@@ -24,7 +24,7 @@ class MetricRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class SliceReport:
     """What one call of `Trainer.advance` did.
 
     Attributes:

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable, Mapping
 
-from runner.thermal.plant import Plant
 from runner.thermal.reading import ANY_DEVICE, Channel, Reading
+from runner.thermal.simulation.plant import Plant
 from runner.thermal.spec import PlantSpec
 
 

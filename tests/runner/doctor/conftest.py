@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from runner.doctor.finding import Finding
-from runner.doctor.place import Place
-from runner.settings import RayEnvironment, Secrets
+from runner.config.settings import RayEnvironment, Secrets
+from runner.doctor.context import HostContext
+from runner.doctor.finding import Diagnosis
 
 MEMINFO = "MemTotal:       16000000 kB\nMemAvailable:   12000000 kB\n"
-Check = Callable[[Place], Any]
+Check = Callable[[HostContext], Any]
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> HostContext:
     """All is well here: no GPU, 12 GB of memory, folders that can be written. No setting of the caller's gets in."""
     monkeypatch.chdir(tmp_path)
     for name in ("RAY_ADDRESS", "RAY_TMPDIR", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
@@ -33,14 +33,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     folders = {name: tmp_path / name for name in ("runs", "data", "cache", "home", "temp")}
     for folder in folders.values():
         folder.mkdir()
-    return Place(**folders, root=root, ray=RayEnvironment(), secrets=Secrets())
+    return HostContext(**folders, root=root, ray=RayEnvironment(), secrets=Secrets())
 
 
 @pytest.fixture
-def one(place: Place) -> Callable[..., Finding]:
+def one(place: HostContext) -> Callable[..., Diagnosis]:
     """The one finding of a check about one thing, with parts of the place changed."""
 
-    def find(check: Check, name: str, **changes: Any) -> Finding:
+    def find(check: Check, name: str, **changes: Any) -> Diagnosis:
         found = [finding for finding in check(replace(place, **changes)) if finding.check == name]
         assert len(found) == 1, found
         return found[0]

@@ -43,7 +43,7 @@ def test_no_gpu_is_fine_unless_one_is_asked_for(place: Any, one: Any) -> None:
     assert one(gpu.check, "GPU").level == "ok"
     found = one(gpu.check, "GPU", execution=CUDA)
     assert found.level == "warn"
-    assert "--gpus all" in found.mend
+    assert "--gpus all" in found.fix
     here = dataclasses.replace(place, execution=CUDA)
     assert [found.level for found in gpu.check_torch(here, CPU_BUILD)] == ["error"]
     assert [found.level for found in gpu.check_torch(place, CPU_BUILD)] == ["ok"]
@@ -73,7 +73,7 @@ def test_a_driver_updated_below_a_container(place: Any, one: Any) -> None:
     library.nvmlInit = mismatch  # type: ignore[method-assign]
     found = one(gpu.check, "NVML", nvml=lambda: library)
     assert found.level == "error"
-    assert "reload the module" in found.mend
+    assert "reload the module" in found.fix
     unprotected = place.thermal.model_copy(update={"require_sensors": False})
     assert one(gpu.check, "NVML", nvml=lambda: library, thermal=unprotected).level == "warn"
 
@@ -84,7 +84,7 @@ def test_nvml_lost_in_mid_life(place: Any, one: Any) -> None:
     library.lost = True
     found = one(gpu.check, "NVML", nvml=lambda: library)
     assert found.level == "error"
-    assert "restart the container" in found.mend
+    assert "restart the container" in found.fix
 
 
 def test_the_real_library_on_a_host_without_one(place: Any, one: Any) -> None:
@@ -93,7 +93,7 @@ def test_the_real_library_on_a_host_without_one(place: Any, one: Any) -> None:
     node(place.root)
     found = one(gpu.check, "NVML")
     assert found.level == "error"
-    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in found.mend
+    assert "NVIDIA_DRIVER_CAPABILITIES=compute,utility" in found.fix
 
 
 def test_one_of_two_gpus_fell_off(place: Any, one: Any) -> None:
@@ -109,7 +109,7 @@ def test_a_device_file_that_cannot_be_opened(place: Any, one: Any) -> None:
     found = one(gpu.check, "GPU", nvml=lambda: gpus(0))
     assert found.level == "error"
     assert os.strerror(21) in found.what
-    assert "create-dev-char-symlinks" in found.mend
+    assert "create-dev-char-symlinks" in found.fix
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_pytorch_against_the_driver(place: Any, build: TorchBuild, level: str, w
     here = dataclasses.replace(place, nvml=lambda: gpus(0))
     [found] = gpu.check_torch(here, build)
     assert found.level == level
-    assert words in f"{found.what} {found.mend}"
+    assert words in f"{found.what} {found.fix}"
     [found] = gpu.check_torch(dataclasses.replace(here, execution=CUDA), build)
     assert found.level == ("ok" if level == "ok" else "error")
 

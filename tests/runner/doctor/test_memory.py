@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from runner.config.settings import ProbeSpec
 from runner.doctor import memory
-from runner.settings import ProbeSpec
 from trainables.schema import ExecutionSpec
 
 
@@ -35,7 +35,7 @@ def test_memory_of_a_container(place: Any, one: Any, limit: int, level: str) -> 
     found = one(memory.check, "memory")
     assert found.level == level
     assert f"{limit / 1e9:.1f} GB" in found.what
-    assert level == "ok" or "MEMORY=8g" in found.mend
+    assert level == "ok" or "MEMORY=8g" in found.fix
 
 
 def test_more_memory_asked_for_than_there_is(one: Any) -> None:
@@ -67,7 +67,7 @@ def test_shared_memory_of_a_default_container(place: Any, one: Any) -> None:
         found = one(memory.check, "shared memory")
         assert found.level == "warn"
         assert "67 MB" in found.what
-        assert "--shm-size" in found.mend
+        assert "--shm-size" in found.fix
     finally:
         subprocess.run(["umount", shm], check=True)
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from runner.config.settings import RayEnvironment
 from runner.doctor import ray_start
-from runner.settings import RayEnvironment
 
 
 def test_by_default_all_is_well(place: Any) -> None:
@@ -19,7 +19,7 @@ def test_a_folder_with_a_long_name(one: Any) -> None:
     found = one(ray_start.check, "Ray's folder", ray=RayEnvironment(tmpdir=too_long))
     assert found.level == "error"
     assert "20 characters" in found.what
-    assert "at most 19" in found.mend
+    assert "at most 19" in found.fix
 
 
 def test_tokens(one: Any, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_few_ports(place: Any, one: Any) -> None:
 
 def test_an_address_that_is_not_followed(one: Any) -> None:
     found = one(ray_start.check, "Ray's address", ray=RayEnvironment(address="10.0.0.1:6379"))
-    assert "--address 10.0.0.1:6379" in found.mend
+    assert "--address 10.0.0.1:6379" in found.fix
 
 
 def test_on_a_cluster_that_was_named_the_address_is_not_at_issue(place: Any) -> None:

@@ -23,7 +23,7 @@ def test_a_file_in_place_of_a_folder_is_an_error_with_the_mend(one: Any, tmp_pat
     found = one(storage.check, "results", runs=tmp_path / "file" / "runs")
     assert found.level == "error"
     assert "file is no folder" in found.what
-    assert "chown" in found.mend
+    assert "chown" in found.fix
 
 
 def test_what_a_sweep_can_do_without_is_a_warning(one: Any, tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_what_a_sweep_can_do_without_is_a_warning(one: Any, tmp_path: Path) -> N
 def test_a_folder_of_another_user(tmp_path: Path) -> None:
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom runner.doctor import storage\n"
-        "from runner.doctor.place import Place\nos.setgid(4321); os.setuid(4321)\n"
+        "from runner.doctor.context import Place\nos.setgid(4321); os.setuid(4321)\n"
         "found = storage.check(Place(runs=Path(sys.argv[1]), home=Path('/'), cache=Path('/'), data=Path('/tmp')))\n"
         "print(*(f'{one.check}={one.level}' for one in found), sep='\\n')"
     )
@@ -59,7 +59,7 @@ def test_a_full_disk(one: Any, tmp_path: Path) -> None:
         assert found.level == "error"
         assert "0.0 GB free" in found.what
         assert one(storage.check, "HOME", home=small).level == "warn"
-        assert "df -h" in found.mend
+        assert "df -h" in found.fix
     finally:
         subprocess.run(["umount", small], check=True)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from runner.config.settings import Secrets, TrackingSpec, WandbEnvironment
 from runner.doctor import trackers
-from runner.settings import Secrets, TrackingSpec, WandbEnvironment
 from tests.servers import RawServer, drip, drip_heads
 
 GOOD = "Basic " + base64.b64encode(b"ann:word").decode()
@@ -68,7 +68,7 @@ def test_an_mlflow_server(one: Any, server: str) -> None:
     assert one(trackers.check, "MLflow", tracking=tracking(f"{server}/open")).level == "ok"
     found = one(trackers.check, "MLflow", tracking=tracking(f"{server}/closed"))
     assert found.level == "warn"
-    assert "MLFLOW_TRACKING_USERNAME" in found.mend
+    assert "MLFLOW_TRACKING_USERNAME" in found.fix
     known = Secrets.model_validate({"mlflow_tracking_username": "ann", "mlflow_tracking_password": "word"})
     assert one(trackers.check, "MLflow", tracking=tracking(f"{server}/closed"), secrets=known).level == "ok"
     found = one(trackers.check, "MLflow", tracking=tracking(f"{server}/nothing"))

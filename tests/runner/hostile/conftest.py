@@ -14,10 +14,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from runner import baselines, ledger, plan, results, sweepfile
+from runner import baselines
 from runner.cli import main
-from runner.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, MetricsRecorded, SweepEnded, SweepStarted
-from runner.paths import RunPaths
+from runner.config import sweep_file
+from runner.planning import plan
+from runner.rundir import ledger, results
+from runner.rundir.ledger import (
+    AttemptStarted,
+    CellEnded,
+    CellRecorded,
+    Ledger,
+    MetricsRecorded,
+    SweepEnded,
+    SweepStarted,
+)
+from runner.rundir.paths import RunPaths
 from tests.servers import HttpServer
 
 SWEEP = """\
@@ -106,7 +117,7 @@ def _thermal(path: Path) -> None:
 
 def _fill(work: Path) -> None:
     (work / "sweep.yaml").write_text(SWEEP)
-    loaded = sweepfile.load(work / "sweep.yaml")
+    loaded = sweep_file.load(work / "sweep.yaml")
     built = plan.build(loaded)
     cells, paths = list(built.grid.cells), built.paths
     trials = [

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from runner.paths import RunPaths
+from runner.rundir.paths import RunPaths
 
 Mutation = Callable[["Mutant"], str]
 DEEP = "[" * 3000 + "]" * 3000

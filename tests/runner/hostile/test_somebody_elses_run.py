@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from runner.paths import RunPaths, existing_run, run_paths
+from runner.rundir.paths import RunPaths, existing_run, run_paths
 from runner.tracking import addresses
 from runner.tracking.wandb_tracker import WandbTarget
+from trainables.checkpoints.file_store import FileCheckpointStore, remove_checkpoints
 from trainables.data import catalog
 from trainables.errors import ConfigError, DataError
 from trainables.files import open_appending, real_folder
-from trainables.training.checkpoint import FileCheckpointStore, remove_checkpoints
 
 
 def rewrite(paths: RunPaths, old: str, new: str) -> None:
@@ -46,7 +46,7 @@ def test_a_key_is_no_path(place: Any, isotherm: Any, command: str) -> None:
     arguments = ("sweep.yaml", "--set", "name=theirs") if command == "sweep" else ("theirs",)
     said = refused(isotherm, command, *arguments)
     assert "theirs/ledger.jsonl:1: damaged record (keys: 0: String should match pattern" in said
-    assert "mend: restore the file from a copy" in said
+    assert "fix: restore the file from a copy" in said
     assert place.fingerprint() == before
 
 
@@ -84,7 +84,7 @@ def test_wrong_types_in_a_record_are_named(place: Any, isotherm: Any, old: str, 
         said = refused(isotherm, command, "theirs")
         assert expected.split()[0] in said, said
         assert "ledger.jsonl:" in said
-        assert "mend:" in said
+        assert "fix:" in said
 
 
 def test_a_line_without_an_end_is_not_read_into_memory(place: Any, isotherm: Any) -> None:
@@ -215,7 +215,7 @@ def test_nothing_in_a_run_directory_makes_an_address_ones_own(
 def test_credentials_go_to_the_address_they_were_set_for(
     place: Any, isotherm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runner.trackers.SYNC_TIMEOUT_S", 20.0)
+    monkeypatch.setattr("runner.tracking.session.SYNC_TIMEOUT_S", 20.0)
     tracked(place.copy("mine"), place.server.url)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other.example")
     assert isotherm("sync", "mine", "--mlflow-uri", place.server.url)[0] == 1  # it answers, but not as MLflow does
@@ -254,7 +254,7 @@ def test_a_damaged_thermal_file_is_named_with_its_fix(place: Any, isotherm: Any,
     for command in (["report", "theirs"], ["sweep", "sweep.yaml", "--set", "name=theirs"]):
         said = refused(isotherm, *command)
         assert "theirs/thermal.parquet: cannot be read as parquet" in said
-        assert "mend: remove it" in said
+        assert "fix: remove it" in said
 
 
 def test_a_table_is_measured_before_it_is_read(place: Any, isotherm: Any, tmp_path: Path) -> None:

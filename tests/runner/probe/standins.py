@@ -9,7 +9,7 @@ from runner.probe.batch_size import Measurement
 from runner.probe.child import ProbeError, Worker
 from runner.probe.messages import Request
 from runner.probe.prober import Prober
-from runner.probe.question import Options
+from runner.probe.request import ProbeOptions
 
 
 @dataclass
@@ -100,6 +100,6 @@ class StandIn(Worker):
 @contextmanager
 def prober(host: Host, **options: object) -> Iterator[Prober]:
     """A prober whose workers run on a stand-in host."""
-    chosen = dataclasses.replace(Options(cores=1, margin=0.0, memory_limit=10**10), **options)  # type: ignore[arg-type]
+    chosen = dataclasses.replace(ProbeOptions(cores=1, margin=0.0, memory_limit=10**10), **options)  # type: ignore[arg-type]
     with Prober(chosen, make_worker=lambda: StandIn(host), clock=lambda: host.now) as one:
         yield one

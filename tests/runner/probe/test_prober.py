@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from runner.host.memory_limits import Limit
 from runner.probe import prober as module
 from runner.probe.child import ProbeError
-from runner.probe.limits import Limit
-from runner.probe.question import Decision, Question
+from runner.probe.request import ProbeRequest, ProbeResult
 from tests.runner.probe.standins import Host, prober
 from tests.runner.probe.test_worker import question, spec
 
@@ -20,14 +20,14 @@ GB = 10**9
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device with 80 GB, whose driver answers."""
     monkeypatch.setattr(module, "device_limit", lambda: Limit(80 * GB, "free device memory"))
-    monkeypatch.setattr("runner.probe.question.driver_version", lambda: "580.65")
+    monkeypatch.setattr("runner.probe.request.driver_version", lambda: "580.65")
 
 
-def asked(batch: int = 256, **changes: Any) -> Question:
+def asked(batch: int = 256, **changes: Any) -> ProbeRequest:
     return question(spec=spec(batch=batch), n_windows=50_000, threads=1, **changes)
 
 
-def decide(host: Host, one: Question, **options: Any) -> Decision:
+def decide(host: Host, one: ProbeRequest, **options: Any) -> ProbeResult:
     with prober(host, **options) as found:
         return found.decide(one)
 
@@ -135,7 +135,7 @@ def test_a_kill_without_a_lack_of_memory_is_measured_again_and_never_kept(caches
 
 
 def test_something_that_always_kills_is_named(caches: dict[str, Any]) -> None:
-    with pytest.raises(ProbeError, match=r"killed 3 times.*\n.*mend: find out what ends processes"):
+    with pytest.raises(ProbeError, match=r"killed 3 times.*\n.*fix: find out what ends processes"):
         decide(Host(deaths=["killed"] * 3), asked(), **caches)
     assert decide(Host(), asked(), **caches).feasible, "and nothing was kept"
 

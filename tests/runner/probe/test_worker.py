@@ -17,7 +17,7 @@ import torch
 from runner.probe.child import ProbeError, Worker
 from runner.probe.messages import Request
 from runner.probe.prober import Prober
-from runner.probe.question import Options, Question
+from runner.probe.request import ProbeOptions, ProbeRequest
 from runner.probe.together import run_together
 from runner.probe.worker import CudaMeter
 from trainables.models import budget
@@ -56,8 +56,8 @@ def request(micro_batch: int, **changes: object) -> Request:
     return Request.model_validate({**values, "micro_batch": micro_batch, **changes})
 
 
-def question(**changes: object) -> Question:
-    base = Question(label="tiny", spec=spec(), device="cpu", device_name="test", n_rows=2000, n_windows=1000)
+def question(**changes: object) -> ProbeRequest:
+    base = ProbeRequest(label="tiny", spec=spec(), device="cpu", device_name="test", n_rows=2000, n_windows=1000)
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -178,7 +178,7 @@ def test_an_error_that_is_not_memory_is_raised_with_its_traceback(worker: Worker
 
 
 def test_a_decision_and_its_cache(tmp_path: object) -> None:
-    options = Options(cache_folder=tmp_path, cores=1, seconds_per_model=30)  # type: ignore[arg-type]
+    options = ProbeOptions(cache_folder=tmp_path, cores=1, seconds_per_model=30)  # type: ignore[arg-type]
     asked: list[str] = []
     with Prober(options, asked.append) as prober:
         decision = prober.decide(question())
@@ -222,7 +222,7 @@ def busy_host() -> Iterator[None]:
 
 
 def test_other_work_on_the_host_is_noticed(tmp_path: object) -> None:
-    options = Options(cache_folder=tmp_path, cores=1)  # type: ignore[arg-type]
+    options = ProbeOptions(cache_folder=tmp_path, cores=1)  # type: ignore[arg-type]
     with Prober(options) as prober:
         prober.decide(question(micro_batch=16))  # starts the worker
         with busy_host():
@@ -235,7 +235,7 @@ def test_other_work_on_the_host_is_noticed(tmp_path: object) -> None:
 
 def test_what_cannot_fit_is_refused_without_a_child() -> None:
     asked: list[str] = []
-    with Prober(Options(memory_limit=GB), asked.append) as prober:
+    with Prober(ProbeOptions(memory_limit=GB), asked.append) as prober:
         decision = prober.decide(question(spec=spec(width=4096)))
     assert not decision.feasible
     assert decision.measured == ()
@@ -252,12 +252,12 @@ def test_activation_checkpointing_is_tried_before_giving_up(worker: Worker) -> N
     empty = worker.ask(request(1), timeout_s=60)
     assert frugal.peak_bytes < whole.peak_bytes - 40e6
     limit = (whole.peak_bytes + frugal.peak_bytes) // 2
-    with Prober(Options(memory_limit=limit, margin=0.0, minimum=256)) as prober:
+    with Prober(ProbeOptions(memory_limit=limit, margin=0.0, minimum=256)) as prober:
         decision = prober.decide(question(spec=deep))
     assert decision.feasible
     assert decision.activation_checkpointing
     assert decision.record(1.0).activation_checkpointing
-    with Prober(Options(memory_limit=empty.peak_bytes, margin=0.0, minimum=256)) as prober:
+    with Prober(ProbeOptions(memory_limit=empty.peak_bytes, margin=0.0, minimum=256)) as prober:
         refused = prober.decide(question(spec=deep))
     assert not refused.feasible
     assert "with activation checkpointing" in refused.reason

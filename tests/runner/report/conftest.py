@@ -11,7 +11,8 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from runner.ledger import (
+from runner.report.build import ReportFiles, build
+from runner.rundir.ledger import (
     AttemptStarted,
     CellEnded,
     CellRecorded,
@@ -21,8 +22,7 @@ from runner.ledger import (
     SweepEnded,
     SweepStarted,
 )
-from runner.paths import RunPaths
-from runner.report import Report, build
+from runner.rundir.paths import RunPaths
 from trainables.schema import parse_budget
 
 PRIOR = {1: 0.5642, 2: 0.6521, 3: 0.6893, 5: 0.6718}
@@ -212,13 +212,13 @@ HARD = [
 
 
 @pytest.fixture(scope="session")
-def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunPaths, Report]:
+def quickstart(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunPaths, ReportFiles]:
     paths = write(tmp_path_factory.mktemp("runs") / "quickstart", QUICKSTART)
     return paths, build(paths)
 
 
 @pytest.fixture(scope="session")
-def hard(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunPaths, Report]:
+def hard(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunPaths, ReportFiles]:
     events = [EventRecorded(what="resume", message=f"event {i}: {EVIL}", key=HARD[0].key) for i in range(60)]
     paths = write(tmp_path_factory.mktemp("runs") / "hard", HARD, closed=False, events=events)
     return paths, build(paths)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runner.paths import RunPaths
-from runner.report import Report
+from runner.report.build import ReportFiles
+from runner.rundir.paths import RunPaths
 from tests.browser import BROWSER, Page
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine: install chromium to run this")
@@ -43,7 +43,9 @@ def header(page: Page, name: str) -> str:
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_it_opens_from_a_file_without_console_errors(hard: tuple[RunPaths, Report], page: Page, dark: bool) -> None:
+def test_it_opens_from_a_file_without_console_errors(
+    hard: tuple[RunPaths, ReportFiles], page: Page, dark: bool
+) -> None:
     page.console.clear()
     page.open(hard[1].html, dark=dark)
     assert page.console == []
@@ -54,7 +56,7 @@ def test_it_opens_from_a_file_without_console_errors(hard: tuple[RunPaths, Repor
 
 
 def test_a_script_that_is_not_the_reports_own_is_refused(
-    hard: tuple[RunPaths, Report], page: Page, tmp_path: Path
+    hard: tuple[RunPaths, ReportFiles], page: Page, tmp_path: Path
 ) -> None:
     """What makes the absence of console errors worth something: the policy works and its refusals are seen."""
     source = hard[1].html.read_text(encoding="utf-8")
@@ -67,7 +69,7 @@ def test_a_script_that_is_not_the_reports_own_is_refused(
 
 @pytest.mark.parametrize("width_px", [390, 1280])
 def test_figures_load_and_only_tables_and_figures_scroll_sideways(
-    hard: tuple[RunPaths, Report], page: Page, width_px: int
+    hard: tuple[RunPaths, ReportFiles], page: Page, width_px: int
 ) -> None:
     page.open(hard[1].html, width_px=width_px)
     assert page.run("document.documentElement.scrollWidth") <= width_px
@@ -76,14 +78,16 @@ def test_figures_load_and_only_tables_and_figures_scroll_sideways(
     assert all(len(name) > 20 for name in names)
 
 
-def test_every_link_inside_leads_somewhere(hard: tuple[RunPaths, Report], page: Page) -> None:
+def test_every_link_inside_leads_somewhere(hard: tuple[RunPaths, ReportFiles], page: Page) -> None:
     page.open(hard[1].html)
     assert page.run("document.querySelectorAll('a[href^=\"#\"]').length") > 40
     broken = "[...document.querySelectorAll('a[href^=\"#\"]')].filter(a => !document.querySelector(a.hash))"
     assert page.run(f"{broken}.map(a => a.hash)") == []
 
 
-def test_a_click_on_a_header_sorts_by_number_up_then_down_then_not(hard: tuple[RunPaths, Report], page: Page) -> None:
+def test_a_click_on_a_header_sorts_by_number_up_then_down_then_not(
+    hard: tuple[RunPaths, ReportFiles], page: Page
+) -> None:
     page.open(hard[1].html)
     before = column(page, "parameters")
     place = header(page, "parameters")
@@ -102,7 +106,7 @@ def test_a_click_on_a_header_sorts_by_number_up_then_down_then_not(hard: tuple[R
 
 @pytest.mark.parametrize("name", ["training time", "skill (%) [95 %]"])
 def test_times_and_signed_numbers_sort_by_value_and_the_unknown_stay_last(
-    hard: tuple[RunPaths, Report], page: Page, name: str
+    hard: tuple[RunPaths, ReportFiles], page: Page, name: str
 ) -> None:
     page.open(hard[1].html)
     page.click(f"{header(page, name)} button")
@@ -122,7 +126,7 @@ def value(text: str) -> float:
     return float(text.split(" ")[0].replace("\N{MINUS SIGN}", "-"))
 
 
-def test_headers_sort_from_the_keyboard(hard: tuple[RunPaths, Report], page: Page) -> None:
+def test_headers_sort_from_the_keyboard(hard: tuple[RunPaths, ReportFiles], page: Page) -> None:
     page.open(hard[1].html)
     place = header(page, "seed")
     page.run(f'document.querySelector("{place} button").focus()')
@@ -132,7 +136,7 @@ def test_headers_sort_from_the_keyboard(hard: tuple[RunPaths, Report], page: Pag
     assert page.run(f'document.querySelector("{place}").getAttribute("aria-sort")') == "ascending"
 
 
-def test_a_filter_keeps_the_rows_that_hold_all_its_words(hard: tuple[RunPaths, Report], page: Page) -> None:
+def test_a_filter_keeps_the_rows_that_hold_all_its_words(hard: tuple[RunPaths, ReportFiles], page: Page) -> None:
     page.open(hard[1].html)
     field = "label.filter:has(+ [aria-label='All trials']) input"
     total = len(column(page, "trial"))
@@ -149,7 +153,7 @@ def test_a_filter_keeps_the_rows_that_hold_all_its_words(hard: tuple[RunPaths, R
     assert len(column(page, "trial")) == total
 
 
-def test_a_key_opens_its_specification(hard: tuple[RunPaths, Report], page: Page) -> None:
+def test_a_key_opens_its_specification(hard: tuple[RunPaths, ReportFiles], page: Page) -> None:
     page.open(hard[1].html)
     key = column(page, "key")[4]
     assert not page.run(f"document.getElementById('spec-{key}').open")
@@ -159,7 +163,7 @@ def test_a_key_opens_its_specification(hard: tuple[RunPaths, Report], page: Page
     assert "task.horizon = 1" in page.run(f"document.getElementById('spec-{key}').innerText")
 
 
-def test_without_the_script_everything_is_there(hard: tuple[RunPaths, Report], page: Page) -> None:
+def test_without_the_script_everything_is_there(hard: tuple[RunPaths, ReportFiles], page: Page) -> None:
     page.send("Emulation.setScriptExecutionDisabled", value=True)
     try:
         page.open(hard[1].html)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import runner.report
-from runner.paths import RunPaths
-from runner.report import Report, build
+from runner.report.build import ReportFiles, build
+from runner.rundir.paths import RunPaths
 from trainables.errors import LedgerError
 
 
@@ -19,10 +19,10 @@ def files(root: Path) -> set[str]:
 
 
 def test_exported_names() -> None:
-    assert runner.report.__all__ == ["Report", "build"]
+    assert runner.report.__all__ == ["ReportFiles", "build"]
 
 
-def test_the_files_of_a_report(quickstart: tuple[RunPaths, Report]) -> None:
+def test_the_files_of_a_report(quickstart: tuple[RunPaths, ReportFiles]) -> None:
     paths, report = quickstart
     names = ("loss_h1", "loss_h5", "heat_map", "learning_curves", "time", "throughput")
     figures = {f"figures/{name}.png" for name in names}
@@ -34,7 +34,7 @@ def test_the_files_of_a_report(quickstart: tuple[RunPaths, Report]) -> None:
 
 
 def test_a_complete_report_has_no_notice_and_a_partial_one_opens_with_it(
-    quickstart: tuple[RunPaths, Report], hard: tuple[RunPaths, Report]
+    quickstart: tuple[RunPaths, ReportFiles], hard: tuple[RunPaths, ReportFiles]
 ) -> None:
     assert "partial" not in quickstart[1].markdown.read_text(encoding="utf-8")
     assert (
@@ -44,7 +44,7 @@ def test_a_complete_report_has_no_notice_and_a_partial_one_opens_with_it(
 
 
 def test_a_moved_run_gives_the_same_report_without_data_or_trackers(
-    quickstart: tuple[RunPaths, Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quickstart: tuple[RunPaths, ReportFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     paths, report = quickstart
     moved = RunPaths(tmp_path / "elsewhere" / paths.name)
@@ -91,7 +91,7 @@ def test_a_damaged_ledger_is_refused_and_the_old_report_stays(run) -> None:
 
 
 def test_warnings_of_the_gates_stand_among_the_findings(run) -> None:
-    gate = {"gate": "distinct sizes", "message": "3 sizes | too few", "mend": "more"}
+    gate = {"gate": "distinct sizes", "message": "3 sizes | too few", "fix": "more"}
     text = build(run(run.grid(["50k"]), gates=[gate])).markdown.read_text(encoding="utf-8")
     assert "checks before the start: 1 warning" in text
     assert r"3 sizes \| too few. Mend: more." in text

@@ -18,19 +18,22 @@ import pytest
 from arch.bootstrap import optimal_block_length
 from matplotlib.colors import to_hex
 
-from runner import baselines, ledger, sweepfile
-from runner import plan as planning
-from runner.data_gates.rules import RULES
-from runner.ledger import AttemptStarted, CellEnded, CellRecorded, MetricsRecorded, SweepStarted
-from runner.paths import RunPaths
-from runner.plan import Plan
-from runner.recorder import Recorder
-from runner.report import Report, build, drawing
-from runner.report.collect import Collected, collect
-from runner.report.contrasts import contrasts
+from runner import baselines
+from runner.config import sweep_file
+from runner.planning import plan as planning
+from runner.planning.data_rules import RULES
+from runner.planning.plan import Plan
+from runner.report.analysis.collect import Collected, collect
+from runner.report.analysis.contrasts import contrasts
+from runner.report.analysis.trials import Estimate, Trial, trials_of
+from runner.report.analysis.verdict import beside, verdicts
+from runner.report.build import ReportFiles, build
+from runner.report.figures import drawing
 from runner.report.page import OWN_RATE
-from runner.report.trials import Estimate, Trial, trials_of
-from runner.report.verdict import beside, verdicts
+from runner.rundir import ledger
+from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, MetricsRecorded, SweepStarted
+from runner.rundir.paths import RunPaths
+from runner.rundir.recorder import Recorder
 from runner.tracking import fields
 from trainables.data import catalog
 from trainables.data.window_index import index_windows
@@ -61,7 +64,7 @@ class Made:
     paths: RunPaths
     plan: Plan
     collected: Collected
-    report: Report
+    report: ReportFiles
     figures: list[tuple[str, Any]]
     predictions: dict[str, dict[str, pd.DataFrame]]
 
@@ -102,7 +105,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Made]:
     os.chdir(folder)
     try:
         Path("many.yaml").write_text(SWEEP)
-        plan = planning.build(sweepfile.load(Path("many.yaml"), (), tracking=False))
+        plan = planning.build(sweep_file.load(Path("many.yaml"), (), tracking=False))
         recorder = Recorder(plan.paths)
         write_trials(plan, recorder)
         baselines.run(plan, recorder, Path("data"))
@@ -348,7 +351,7 @@ def test_every_sentence_follows_its_interval(made: Made) -> None:
 
 
 def test_the_loss_at_the_splits_own_rate_is_shown_under_the_name_that_the_warning_gives(made: Made) -> None:
-    warning = next(rule.mend for rule in RULES if rule.key == "base_rate")
+    warning = next(rule.fix for rule in RULES if rule.key == "base_rate")
     assert f"loss at the {OWN_RATE} (val_own_rate_loss)" in warning
     table = made.report.markdown.read_text(encoding="utf-8").partition("## All trials")[2]
     head, _, *rows = [line.split(" | ") for line in table.splitlines() if line.startswith("|")]

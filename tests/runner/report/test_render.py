@@ -10,11 +10,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from runner.paths import RunPaths
-from runner.report import Report, page
-from runner.report.collect import collect
+from runner.report import page
+from runner.report.analysis.collect import collect
+from runner.report.analysis.trials import clean
+from runner.report.build import ReportFiles
 from runner.report.render import html, markdown, markdown_code, markdown_text
-from runner.report.trials import clean
+from runner.rundir.paths import RunPaths
 
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 TEXT = st.text(max_size=40).map(clean) | st.text("|`\\*_[]()<>#-+=1.)~!&;:/@$ a\n", max_size=25).map(clean)
@@ -80,7 +81,7 @@ def test_links_and_mentions_of_other_dialects_are_defused() -> None:
     assert "$" not in escaped
 
 
-def test_html_holds_nothing_that_acts_or_fetches(hard: tuple[RunPaths, Report]) -> None:
+def test_html_holds_nothing_that_acts_or_fetches(hard: tuple[RunPaths, ReportFiles]) -> None:
     document = hard[1].html.read_text(encoding="utf-8")
     parsed = Tags(document)
     names = {tag for tag, _ in parsed.tags}
@@ -97,7 +98,7 @@ def test_html_holds_nothing_that_acts_or_fetches(hard: tuple[RunPaths, Report]) 
     assert "@import" not in document
 
 
-def test_html_has_a_policy_that_allows_its_own_styles_and_script_alone(hard: tuple[RunPaths, Report]) -> None:
+def test_html_has_a_policy_that_allows_its_own_styles_and_script_alone(hard: tuple[RunPaths, ReportFiles]) -> None:
     document = hard[1].html.read_text(encoding="utf-8")
     digests = {}
     for tag in ("style", "script"):
@@ -114,7 +115,7 @@ def test_html_has_a_policy_that_allows_its_own_styles_and_script_alone(hard: tup
     ]
 
 
-def test_odd_names_are_readable_in_both_formats(hard: tuple[RunPaths, Report], run) -> None:
+def test_odd_names_are_readable_in_both_formats(hard: tuple[RunPaths, ReportFiles], run) -> None:
     name = " ".join(clean(run.evil).split())
     texts = Tags(hard[1].html.read_text(encoding="utf-8")).texts
     assert any(name == text.strip() for text in texts)
@@ -148,7 +149,7 @@ def test_both_formats_say_the_same(which: str, request: pytest.FixtureRequest) -
         assert sentence in lines
 
 
-def test_rendering_is_pure(quickstart: tuple[RunPaths, Report]) -> None:
+def test_rendering_is_pure(quickstart: tuple[RunPaths, ReportFiles]) -> None:
     content = page.make(collect(quickstart[0]), ())
     assert html(content) == html(content)
     assert markdown(content, "figures") == markdown(content, "figures")

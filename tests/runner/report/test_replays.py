@@ -15,10 +15,10 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from runner.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, SweepStarted
-from runner.paths import RunPaths
-from runner.report import build
-from runner.report.collect import collect
+from runner.report.analysis.collect import collect
+from runner.report.build import build
+from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, SweepStarted
+from runner.rundir.paths import RunPaths
 from trainables.schema import TaskSpec
 from trainables.training.metrics import Prior, Scorer, is_collapsed
 from trainables.training.result import split_columns

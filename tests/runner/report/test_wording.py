@@ -3,8 +3,8 @@
 import pytest
 
 from runner.report import wording
-from runner.report.collect import collect
-from runner.report.trials import Estimate
+from runner.report.analysis.collect import collect
+from runner.report.analysis.trials import Estimate
 
 
 @pytest.mark.parametrize(

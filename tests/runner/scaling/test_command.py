@@ -68,7 +68,7 @@ def test_wrong_tables_end_with_code_2(
     assert command(monkeypatch, str(path)) == 2
     said = capsys.readouterr().err
     assert expected in said
-    assert "mend" in said
+    assert "fix" in said
     assert "Traceback" not in said
 
 

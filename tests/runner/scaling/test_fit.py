@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from runner.scaling import Options, Table, fit
+from runner.scaling import FitOptions, FitTable, fit
 from runner.scaling.fit import Fit
 
-QUICK = Options(bootstraps=60)
+QUICK = FitOptions(bootstraps=60)
 G = np.random.default_rng(1).normal(size=1000)
 
 
@@ -23,7 +23,7 @@ def noisy(loss: np.ndarray, noise: float) -> np.ndarray:
 
 
 def of(n_params: np.ndarray, loss: np.ndarray, **more: object) -> Fit:
-    return fit(Table(n_params, loss, **more), QUICK)  # type: ignore[arg-type]
+    return fit(FitTable(n_params, loss, **more), QUICK)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("n", "seeds", "noise"), [(5, 3, 0.001), (6, 1, 0.0), (8, 3, 0.003), (12, 1, 0.002)])
@@ -82,9 +82,9 @@ def test_a_large_table_of_two_variables_with_outliers(noise: float) -> None:
     n_samples = compute / 6 / n_params
     loss = noisy(1.82 + 482 * n_params**-0.348 + 2085 * n_samples**-0.366, noise)
     loss[:6] *= 1.3
-    table = Table(n_params, loss, n_samples)
+    table = FitTable(n_params, loss, n_samples)
     plain = fit(table, QUICK)
-    excluding = fit(table, Options(bootstraps=60, exclude_outliers=True))
+    excluding = fit(table, FitOptions(bootstraps=60, exclude_outliers=True))
     for found in (plain, excluding):
         assert found.verdict == "power law"
         assert found.parameters["E"] == pytest.approx(1.82, abs=0.08)
@@ -99,7 +99,7 @@ def test_a_large_table_of_two_variables_with_outliers(noise: float) -> None:
 
 def test_clean_points_lose_none_to_the_exclusion() -> None:
     n_params = points(8, 3)
-    found = fit(Table(n_params, noisy(law(n_params), 0.003)), Options(bootstraps=20, exclude_outliers=True))
+    found = fit(FitTable(n_params, noisy(law(n_params), 0.003)), FitOptions(bootstraps=20, exclude_outliers=True))
     assert found.excluded == ()
 
 
@@ -132,7 +132,7 @@ def test_shared_resamples_make_the_interval() -> None:
     n_params = points(6, 2)
     loss = law(n_params)
     common = 1 + 0.02 * np.random.default_rng(0).normal(size=(80, 1))
-    found = fit(Table(n_params, loss), QUICK, loss_resamples_RN=loss * common)
+    found = fit(FitTable(n_params, loss), QUICK, loss_resamples_RN=loss * common)
     low, high = found.intervals["E"]
     assert 0.02 < high - low < 0.06  # 4 x 2 % of 0.5: the period moves the level ...
     low, high = found.intervals["alpha"]

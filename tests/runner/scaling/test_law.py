@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import approx_fprime
 
-from runner.scaling.law import Design, Problem
+from runner.scaling.law import Design, FitProblem
 
 
 def design(*variables: np.ndarray, groups: np.ndarray | None = None) -> Design:
@@ -25,7 +25,7 @@ def test_exact_points_give_the_law_back_at_any_scale(
 ) -> None:
     n_params = smallest * np.sort(np.random.default_rng(seed).uniform(1, 1e4, 12))
     coefficient = share * irreducible * n_params[0] ** alpha
-    law = Problem(design(n_params), np.log(irreducible + coefficient * n_params**-alpha), 1e-3).fit()
+    law = FitProblem(design(n_params), np.log(irreducible + coefficient * n_params**-alpha), 1e-3).fit()
     assert law.irreducible[0] == pytest.approx(irreducible, rel=0.01)
     assert law.exponent(0) == pytest.approx(alpha, rel=0.01)
     assert law.log_coefficient(0) == pytest.approx(np.log(coefficient), abs=0.05)
@@ -38,7 +38,7 @@ def test_two_variables_of_large_scales_and_outliers() -> None:
     n_samples = compute / 6 / n_params
     y = np.log(1.82 + 482 * n_params**-0.348 + 2085 * n_samples**-0.366)
     y[:12] += random.uniform(0.1, 0.5, 12)
-    law = Problem(design(n_params, n_samples), y, 1e-3).fit()
+    law = FitProblem(design(n_params, n_samples), y, 1e-3).fit()
     assert law.irreducible[0] == pytest.approx(1.82, abs=0.01)
     assert law.exponent(0) == pytest.approx(0.348, abs=0.005)
     assert law.exponent(1) == pytest.approx(0.366, abs=0.005)
@@ -48,7 +48,7 @@ def test_each_group_has_an_irreducible_loss_of_its_own() -> None:
     n_params = np.tile(np.geomspace(1e5, 1e8, 7), 2)
     groups = np.repeat([0, 1], 7)
     y = np.log(np.where(groups, 0.7, 0.4) + 5 * n_params**-0.3)
-    law = Problem(design(n_params, groups=groups), y, 1e-3).fit()
+    law = FitProblem(design(n_params, groups=groups), y, 1e-3).fit()
     assert law.irreducible == pytest.approx([0.4, 0.7], rel=1e-3)
 
 
@@ -56,7 +56,7 @@ def test_the_gradient_is_that_of_the_objective() -> None:
     random = np.random.default_rng(0)
     one, two = 10 ** random.uniform(6, 9, 20), 10 ** random.uniform(8, 11, 20)
     points = Design((np.log(one), np.log(two)), random.integers(2, size=20), random.uniform(0.5, 2, 20))
-    problem = Problem(points, random.normal(0.5, 0.3, 20), 0.2)
+    problem = FitProblem(points, random.normal(0.5, 0.3, 20), 0.2)
     theta = np.array([-0.3, -0.2, -1.0, 0.4, -1.5, 0.2])
     numeric = approx_fprime(theta, problem.objective, 1e-7)
     assert problem._value(theta, 0.2)[1] == pytest.approx(numeric, abs=1e-5)
@@ -64,7 +64,7 @@ def test_the_gradient_is_that_of_the_objective() -> None:
 
 def test_the_objective_is_the_sum_of_huber_terms() -> None:
     points = design(np.array([1e5, 1e6]))
-    problem = Problem(points, np.array([0.0, 0.0]), 1e-3)
+    problem = FitProblem(points, np.array([0.0, 0.0]), 1e-3)
     nothing_but_e = np.array([0.002, -40.0, 0.5])  # residuals 0.002 each, beyond delta
     assert problem.objective(nothing_but_e) == pytest.approx(2 * 1e-3 * (0.002 - 0.5e-3))
 
@@ -73,7 +73,7 @@ def test_the_descent_finds_what_a_full_grid_of_starts_finds() -> None:
     random = np.random.default_rng(5)
     n_params = np.repeat(np.geomspace(5e4, 2e7, 8), 2)
     y = np.log(0.5 + 4 * n_params**-0.3) + 0.01 * random.normal(size=16)
-    problem = Problem(design(n_params), y, 1e-3)
+    problem = FitProblem(design(n_params), y, 1e-3)
     found = problem.fit().objective
     for e in (-4.0, -1.0, -0.7):
         for alpha in (0.05, 0.3, 1.0, 2.0):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.runner.storage.driver import Driver
-from trainables.storage import Storage
+from trainables.checkpoints.object_store import Storage
 
 
 @pytest.fixture

@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from runner.console import Console
-from runner.ledger import AttemptStarted, CellEnded, CellRecorded, EventRecorded, Status, SweepStarted
-from runner.paths import RunPaths
-from runner.recorder import Recorder
-from runner.settings import SweepSettings
+from runner.config.settings import SweepSettings
+from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, EventRecorded, Status, SweepStarted
+from runner.rundir.paths import RunPaths
+from runner.rundir.recorder import Recorder
 from runner.storage import restore
 from runner.storage.mirror import Mirror
-from trainables.storage import Storage
+from runner.terminal.console import Console
+from trainables.checkpoints.object_store import Storage
 
 KEYS = ("0123456789ab", "ba9876543210")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from runner.ledger import read
+from runner.rundir.ledger import read
 from runner.storage import mirror as mirrors
 from runner.storage import segments
 from runner.storage.checkpoints import Pruner, next_attempt
 from tests.runner.storage.driver import KEYS, Driver, eventually
+from trainables.checkpoints.object_store import Storage, StoragePlace
 from trainables.errors import ConfigError
-from trainables.storage import Storage, StoragePlace
 
 MakeDriver = Callable[[str], Driver]
 FIRST, SECOND = KEYS
@@ -213,7 +213,7 @@ def test_without_an_answer_a_known_run_goes_on_and_an_unknown_one_is_refused(tmp
 
 
 def test_a_run_that_is_being_written_here_is_left_alone(make_driver: MakeDriver) -> None:
-    from runner import lock
+    from runner.rundir import lock
 
     driver = make_driver("first")
     driver.start()

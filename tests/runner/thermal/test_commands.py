@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from runner import debug, sweepfile
+from runner import debug
 from runner.cli import app
-from runner.console import Console
+from runner.config import sweep_file as sweepfile
+from runner.terminal.console import Console
 from runner.thermal import sensors
 from trainables.errors import ConfigError
 
@@ -59,7 +60,7 @@ def test_watch_without_sensors_says_why() -> None:
 
 def run_debug(path: Path, *overrides: str) -> tuple[int, str]:
     console = Console(file=io.StringIO(), width=140)
-    code = debug.run(sweepfile.load(path, overrides), "20k", debug.Options(steps=5), console)
+    code = debug.run(sweepfile.load(path, overrides), "20k", debug.DebugOptions(steps=5), console)
     return code, console.file.getvalue()  # type: ignore[attr-defined]
 
 

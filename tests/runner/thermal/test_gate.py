@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from runner.thermal import gate as gates
 from runner.thermal.gate import Follower, ThermalGate
 from runner.thermal.local_gate import LocalGovernor
+from runner.thermal.monitor import Published
 from runner.thermal.policy import Level
 from runner.thermal.reading import Channel
 from runner.thermal.spec import ThermalSpec
-from runner.thermal.station import Published
 from tests.runner.thermal.standins import Clock, Settable
 from trainables.training.gate import Action
 

@@ -14,9 +14,9 @@ from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from runner.thermal.governor import NAMESPACE, Governors, governor_name
+from runner.thermal.monitor import Sample
 from runner.thermal.ray_gate import RayGate
 from runner.thermal.spec import GpuLimits, PlantSpec, ThermalSpec
-from runner.thermal.station import Sample
 from trainables.training.gate import Action
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from runner import sweepfile
+from runner.config import sweep_file as sweepfile
 from runner.thermal.spec import CpuLimits, GpuLimits, HeatWave, MemoryLimits, PlantSpec, ThermalSpec
 from trainables.errors import ConfigError
 

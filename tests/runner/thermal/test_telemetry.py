@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from runner.thermal.monitor import Sample
 from runner.thermal.policy import Limits
-from runner.thermal.station import Sample
 from runner.thermal.telemetry import COLUMNS, Telemetry
 
 FIRST = Sample(

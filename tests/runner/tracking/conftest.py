@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runner.ledger import (
+from runner.rundir.ledger import (
     AnyRecord,
     AttemptStarted,
     CellEnded,
@@ -21,7 +21,7 @@ from runner.ledger import (
     SweepEnded,
     SweepStarted,
 )
-from runner.paths import RunPaths
+from runner.rundir.paths import RunPaths
 from runner.tracking.delivery import Delivery
 from runner.tracking.mlflow_tracker import MlflowTarget
 from runner.tracking.tracker import Status, Target

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.paths import RunPaths
+from runner.rundir.paths import RunPaths
 
 A, B = "a" * 12, "b" * 12
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runner.ledger import AnyRecord, EventRecorded, LedgerView
+from runner.rundir.ledger import AnyRecord, EventRecorded, LedgerView
 from runner.tracking import delivery as delivering
 from runner.tracking.delivery import Delivery
 from runner.tracking.tracker import RESTART_CODE, Status, UnusableError, key_of
@@ -39,7 +39,7 @@ class Notebook:
         return {}
 
     def explain(self, error: Exception) -> Problem:
-        return Problem(place="notebook", message=str(error), mend="turn the page")
+        return Problem(place="notebook", message=str(error), fix="turn the page")
 
 
 class Clock:
@@ -146,13 +146,13 @@ def test_an_error_is_said_once_with_its_mend(desk: Desk) -> None:
     for _ in range(20):
         desk.clock.now += delivering.BACKOFF_MAX_S
         desk.delivery.turn()
-    assert desk.errors == ["notebook: no answer from <socket at >\n    mend: turn the page"]
+    assert desk.errors == ["notebook: no answer from <socket at >\n    fix: turn the page"]
 
 
 def test_secrets_are_taken_out_of_messages(desk: Desk) -> None:
     desk.notebook.fails = lambda key: ValueError(f"401 for Bearer {SECRET}")
     desk.delivery.turn()
-    assert desk.errors == ["notebook: 401 for Bearer ***\n    mend: turn the page"]
+    assert desk.errors == ["notebook: 401 for Bearer ***\n    fix: turn the page"]
 
 
 def test_closing_tries_until_time_is_up(story: Any, countdown: Any) -> None:
@@ -192,7 +192,7 @@ def test_an_unusable_library_ends_the_process_for_a_new_one(desk: Desk) -> None:
     with pytest.raises(SystemExit) as ended:
         desk.delivery.turn()
     assert ended.value.code == RESTART_CODE
-    assert desk.errors == ["notebook: the service died\n    mend: turn the page"]
+    assert desk.errors == ["notebook: the service died\n    fix: turn the page"]
 
 
 def test_a_damaged_ledger_is_said(desk: Desk, story: Any) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.tracking.ledger_callback import _last_words
+from runner.tune.ledger_callback import _last_words
 
 HEAD = """\
 Failure # 1 (occurred at 2026-01-01_00-00-00)
@@ -22,13 +22,13 @@ ray.exceptions.RayTaskError({kind}): ray::IsothermTrial.train() (pid=1, ip=127.0
         ("ValueError", "ValueError: no such thing\n", "ValueError: no such thing"),
         (
             "DataError",
-            "trainables.errors.DataError: data/x.parquet: changed since it was prepared\n    mend: prepare it again\n",
-            "trainables.errors.DataError: data/x.parquet: changed since it was prepared; mend: prepare it again",
+            "trainables.errors.DataError: data/x.parquet: changed since it was prepared\n    fix: prepare it again\n",
+            "trainables.errors.DataError: data/x.parquet: changed since it was prepared; fix: prepare it again",
         ),
         (
             "DataError",
-            "trainables.errors.DataError: a: is wrong\n    mend: do this\nb: is wrong, too\n    mend: do that\n\n",
-            "trainables.errors.DataError: a: is wrong; mend: do this; b: is wrong, too; mend: do that",
+            "trainables.errors.DataError: a: is wrong\n    fix: do this\nb: is wrong, too\n    fix: do that\n\n",
+            "trainables.errors.DataError: a: is wrong; fix: do this; b: is wrong, too; fix: do that",
         ),
     ],
 )

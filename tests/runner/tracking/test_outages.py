@@ -273,7 +273,7 @@ def wandb_processes(parent: int) -> list[psutil.Process]:
 def test_a_process_ends_when_its_driver_is_killed_while_closing(story: Any) -> None:
     story.whole()
     script = (
-        f"from pathlib import Path\nfrom runner.paths import RunPaths\n"
+        f"from pathlib import Path\nfrom runner.rundir.paths import RunPaths\n"
         f"from runner.tracking.mlflow_tracker import MlflowTarget\nfrom runner.tracking.tracker import TrackerQueue\n"
         f"target = MlflowTarget(uri='http://127.0.0.1:9')\n"
         f"queue = TrackerQueue(target, RunPaths(Path({str(story.paths.root)!r})))\n"
@@ -299,7 +299,7 @@ def test_a_process_ends_when_its_driver_is_killed(kind: str, story: Any, make_be
     story.metrics(A, 10)
     target = "mlflow_tracker import MlflowTarget" if kind == "mlflow" else "wandb_tracker import WandbTarget"
     script = (
-        f"import sys, time\nfrom pathlib import Path\nfrom runner.paths import RunPaths\n"
+        f"import sys, time\nfrom pathlib import Path\nfrom runner.rundir.paths import RunPaths\n"
         f"from runner.tracking.{target} as Target\nfrom runner.tracking.tracker import TrackerQueue\n"
         f"queue = TrackerQueue(Target(), RunPaths(Path({str(story.paths.root)!r})))\nqueue.start()\n"
         f"while queue._status.delivered < 4: time.sleep(0.1)\nprint(queue._process.pid, flush=True)\ntime.sleep(600)\n"
@@ -351,7 +351,7 @@ def test_a_process_that_hangs_is_ended_in_time(story: Any) -> None:
 
 
 def test_a_run_folder_named_like_a_library_does_no_harm(tmp_path: Path, new_story: Any, make_bench: Any) -> None:
-    from runner.paths import RunPaths
+    from runner.rundir.paths import RunPaths
 
     paths = RunPaths(tmp_path / "runs" / "wandb")
     paths.root.mkdir(parents=True)

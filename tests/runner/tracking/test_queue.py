@@ -11,8 +11,8 @@ import psutil
 import pytest
 from pydantic import SecretStr
 
-from runner.paths import RunPaths
-from runner.settings import Secrets
+from runner.config.settings import Secrets
+from runner.rundir.paths import RunPaths
 from runner.tracking.callbacks import MlflowCallback, WandbCallback
 from runner.tracking.mlflow_tracker import MlflowTarget
 from runner.tracking.tracker import TrackerQueue, close_all
@@ -76,13 +76,13 @@ def test_a_dead_server_delays_nobody(story: Any, caplog: pytest.LogCaptureFixtur
     (error,) = report.errors
     assert error == (
         "mlflow: MLflow at http://127.0.0.1:9: it does not answer\n"
-        "    mend: start it, or correct tracking.mlflow.uri; what is missing is sent when it answers, "
+        "    fix: start it, or correct tracking.mlflow.uri; what is missing is sent when it answers, "
         "or later by `isotherm sync`"
     )
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert warnings == [
         error,
-        f"mlflow: 22 of 22 records have not arrived\n    mend: isotherm sync {story.paths.root}",
+        f"mlflow: 22 of 22 records have not arrived\n    fix: isotherm sync {story.paths.root}",
     ]
 
 

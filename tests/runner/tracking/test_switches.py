@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from runner import trackers
-from runner.settings import TrackingSpec, WandbEnvironment, WandbSpec
+from runner.config.settings import TrackingSpec, WandbEnvironment, WandbSpec
+from runner.tracking import session
 from tests.servers import WandbServer
 
 
@@ -28,10 +28,10 @@ def test_a_key_does_not_overrule_the_switch(
     monkeypatch.setenv("WANDB_API_KEY", 40 * "k")
     monkeypatch.setenv("WANDB_MODE", mode)
     story.whole()
-    started = trackers.make(TrackingSpec(mlflow=None, wandb=WandbSpec(mode=asked)), story.paths)
+    started = session.make(TrackingSpec(mlflow=None, wandb=WandbSpec(mode=asked)), story.paths)
     for callback in started:
         callback.queue.start()
-    reports = trackers.close(started, 40)
+    reports = session.close(started, 40)
     wandb.http.close()
     may_leave = mode in ("", "online")
     assert bool(seen) == may_leave, seen

@@ -9,13 +9,14 @@ import pytest
 import ray
 from ray.cluster_utils import Cluster
 
-from runner import resources, sweepfile
-from runner.device import Device
-from runner.grid import expand
+from runner.config import sweep_file
+from runner.host.device import Device
+from runner.host.versions import code_version
+from runner.planning import execution as resources
+from runner.planning.grid import expand
 from runner.tune import cluster, environment
 from runner.tune.cluster import Node
 from runner.tune.launch import _cluster_resources
-from runner.versions import code_version
 from tests.runner.conftest import MINIMAL
 from trainables.errors import ConfigError
 from trainables.schema import ExecutionRecord, Measured
@@ -52,7 +53,7 @@ def test_what_is_wrong_with_a_node(changes: dict[str, Any], level: str, words: s
     findings = cluster.check([node(), node(address="10.0.0.2", **changes)])
     [found] = [one for one in findings if one.check == "node 10.0.0.2"]
     assert found.level == level
-    assert words in f"{found.what} {found.why} {found.mend}"
+    assert words in f"{found.what} {found.why} {found.fix}"
 
 
 def test_a_cluster_without_cores_is_refused() -> None:
@@ -123,7 +124,7 @@ def two_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.mark.filterwarnings("ignore")
 def test_each_kind_is_probed_once_and_trials_are_shared_out(two_kinds: None, tmp_path: Path) -> None:
     (tmp_path / "sweep.yaml").write_text(MINIMAL.replace("seed: [0]", "seed: [0, 1]"))
-    sweep = sweepfile.load(tmp_path / "sweep.yaml", ["execution.micro_batch=64"])
+    sweep = sweep_file.load(tmp_path / "sweep.yaml", ["execution.micro_batch=64"])
     settings = sweep.settings
     nodes = cluster.survey(settings.execution, settings.thermal, (tmp_path / "runs", tmp_path / "data"))
     assert not [one for one in nodes if one.error], nodes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.needs import LONGEST_SESSIONS
+from runner.host.footprint import LONGEST_SESSIONS
 from runner.tune import environment
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -10,9 +10,9 @@ import pytest
 import ray
 from ray import tune
 
-from runner.ledger import AttemptStarted, CellEnded, CellRecorded, CellState
+from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, CellState
 from runner.tune.launch import _resources
-from runner.tune.memory import Autopsy, HostGuard, at_the_floor, next_record, word_of
+from runner.tune.memory import FailureClassifier, HostGuard, at_the_floor, next_record, word_of
 from trainables.schema import ExecutionRecord
 
 CRASH = (
@@ -22,7 +22,7 @@ CRASH = (
 
 def test_a_crash_is_told_from_a_lack_of_memory(tmp_path: Path) -> None:
     kills = [5]
-    autopsy = Autopsy(lambda: kills[0])
+    autopsy = FailureClassifier(lambda: kills[0])
     folder = tmp_path / "key"
     assert autopsy.out_of_memory(CRASH, folder) == "", "Ray always names the OOM killer as a possible cause"
     assert autopsy.out_of_memory("ValueError: no", folder) == ""
@@ -45,7 +45,7 @@ def test_the_guard_acts_below_its_floor_and_leaves_a_word(tmp_path: Path) -> Non
     free[0] = 10**7
     assert guard.look()
     assert word_of(folder).exists()
-    cause = Autopsy(lambda: 0).out_of_memory(CRASH, folder)
+    cause = FailureClassifier(lambda: 0).out_of_memory(CRASH, folder)
     assert "host-memory guard" in cause
     assert "the host had 0.01 GB left" in cause
     assert not word_of(folder).exists(), "a word is used once"

@@ -73,7 +73,7 @@ def test_one_flipped_byte_is_caught_everywhere(root, source):
             with pytest.raises(DataError, match="the file has changed since") as caught:
                 use()
             assert str(path) in caught.value.problems[0].place
-            assert "isotherm data prepare" in caught.value.problems[0].mend
+            assert "isotherm data prepare" in caught.value.problems[0].fix
         data[position] ^= 1
     path.write_bytes(data)
     assert all(item.ok for item in catalog.verify(root))

@@ -82,7 +82,7 @@ def test_a_split_without_bars_is_refused(spec, place, message):
     with pytest.raises(ConfigError, match=message) as caught:
         limits(AXIS, SplitSpec(**spec))
     assert caught.value.problems[0].place == place
-    assert caught.value.problems[0].mend
+    assert caught.value.problems[0].fix
 
 
 def test_windows_lie_inside_the_split_with_context_and_label():

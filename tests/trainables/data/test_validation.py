@@ -53,7 +53,7 @@ def test_a_bad_value_is_named_with_its_row_and_date(table, values, message):
     assert len(found) == 1, found
     assert found[0].place == "spy.csv, row 17 (1990-01-23)"
     assert found[0].message.startswith(message)
-    assert found[0].mend
+    assert found[0].fix
 
 
 def test_high_below_low_breaks_both_rules(table):
@@ -83,7 +83,7 @@ def test_dates_unparsable_duplicate_and_unsorted(table):
 
 def test_intraday_bars_are_refused_as_duplicates(table):
     table["date"] = pd.date_range("2020-01-01", periods=len(table), freq="h")
-    assert any("intraday" in problem.mend for problem in problems_of(table))
+    assert any("intraday" in problem.fix for problem in problems_of(table))
 
 
 def test_too_few_rows(table):

@@ -244,7 +244,7 @@ def test_a_hand_written_shape_off_its_budget_is_refused_with_its_place(tmp_path)
     spec = written(tmp_path, "90k.yaml", "# mine\n" + hand_made()[1])
     with pytest.raises(BudgetError, match=r"90k\.yaml:2: patchtst: .*90,000 were requested") as caught:
         budget.shape_for("90k", spec=spec, **A20)
-    assert caught.value.problems[0].mend
+    assert caught.value.problems[0].fix
 
 
 def test_the_default_folder_may_be_missing_but_not_one_that_was_named(tmp_path, monkeypatch):

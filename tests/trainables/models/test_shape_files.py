@@ -22,9 +22,9 @@ def test_entries_know_their_place(tmp_path):
         ("", 1, "is not a mapping"),
         ("- 1\n- 2", 1, "is not a mapping"),
         ("patchtst: 12", 1, "patchtst: is not a mapping"),
-        ("\npatchTST: {width: 8}", 2, "patchTST: unknown key\n    mend: did you mean 'patchtst'?"),
-        ("forest: {width: 8}", 1, "forest: unknown key\n    mend: known: itransformer, lstm, mlp, patchtst, tsmixer"),
-        (f"patchtst: {{{GOOD}, dept: 2}}", 1, "patchtst.dept: unknown key\n    mend: did you mean 'depth'?"),
+        ("\npatchTST: {width: 8}", 2, "patchTST: unknown key\n    fix: did you mean 'patchtst'?"),
+        ("forest: {width: 8}", 1, "forest: unknown key\n    fix: known: itransformer, lstm, mlp, patchtst, tsmixer"),
+        (f"patchtst: {{{GOOD}, dept: 2}}", 1, "patchtst.dept: unknown key\n    fix: did you mean 'depth'?"),
         (f"patchtst: {{{GOOD}, depth: 2}}", 1, "patchtst.depth: is given twice"),
         ("patchtst:\n  width: 48\n  heads: 3\n", 2, "patchtst: depth, feed_forward missing"),
         (
@@ -70,7 +70,7 @@ def test_a_broken_file_is_refused_with_line_key_and_mend(tmp_path, text, line, e
         shape_files.load(path)
     assert str(caught.value).startswith(f"{path}:{line}")
     assert expected in str(caught.value)
-    assert all(problem.mend for problem in caught.value.problems)
+    assert all(problem.fix for problem in caught.value.problems)
 
 
 def test_all_problems_of_a_file_are_reported_together(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainables.training.checkpoint import FileCheckpointStore
+from trainables.checkpoints.file_store import FileCheckpointStore
 from trainables.training.gate import Action
 
 

@@ -49,7 +49,7 @@ def test_training_learns_something(make_trainer, make_spec, finish):
 
 
 def test_the_results_columns_are_all_there(make_trainer, finish):
-    from runner.results import COLUMNS
+    from runner.rundir.results import COLUMNS
 
     trainer = make_trainer()
     finish(trainer)

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from trainables.training.checkpoint import FileCheckpointStore
+from trainables.checkpoints.file_store import FileCheckpointStore
 from trainables.training.gate import Action
 
 WAIT = 0.25  # what the scripted gate says each wait took

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from runner.tune.memory import Autopsy
+from runner.tune.memory import FailureClassifier
 from trainables.training.memory import is_out_of_memory
 
 SAID = [
@@ -38,13 +38,13 @@ def test_probe_and_failure_classification_know_the_same_words(kind: type[Excepti
     error = kind(text)
     assert is_out_of_memory(error)
     traceback = f"Traceback (most recent call last):\n  File x\n{kind.__name__}: {text}\n"
-    assert Autopsy(lambda: 0).out_of_memory(traceback, tmp_path / "key")  # type: ignore[operator]
+    assert FailureClassifier(lambda: 0).out_of_memory(traceback, tmp_path / "key")  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("text", NOT)
 def test_other_failures_are_no_lack_of_memory(text: str, tmp_path: str) -> None:
     assert not is_out_of_memory(RuntimeError(text))
-    assert not Autopsy(lambda: 0).out_of_memory(f"RuntimeError: {text}", tmp_path / "key")  # type: ignore[operator]
+    assert not FailureClassifier(lambda: 0).out_of_memory(f"RuntimeError: {text}", tmp_path / "key")  # type: ignore[operator]
 
 
 def test_classes_that_say_it_themselves_and_an_error_that_only_quotes_the_words() -> None:

@@ -10,9 +10,9 @@ import time
 import pandas as pd
 import pytest
 
+from trainables.checkpoints.file_store import FileCheckpointStore
 from trainables.errors import CheckpointError, FencedError
 from trainables.schema import EarlyStopping
-from trainables.training.checkpoint import FileCheckpointStore
 from trainables.training.gate import NullGate
 from trainables.training.loop import Trainer
 

@@ -1,0 +1,370 @@
+"""The settings of a sweep and of this process: the only module that reads the environment.
+
+Precedence: command line (`--set`), environment (``ISOTHERM_*``, nested with ``__``), ``.env``, the sweep file,
+``MLFLOW_TRACKING_URI`` for the one key that it stands for, defaults.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import BeforeValidator, ByteSize, Field, SecretStr, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from runner.config.axes import Layer
+from runner.rundir.paths import wrong_name
+from runner.thermal.spec import ThermalSpec
+from trainables.errors import ConfigError, Problem
+from trainables.schema import DataSpec, ExecutionSpec, ModelSpec, Spec, TaskSpec, TrainingSpec
+
+PREFIX = "ISOTHERM_"
+PLUGINS = f"{PREFIX}PLUGINS"
+
+
+# An @ behind a host may as well end a password that holds a slash.
+_USER_INFO = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#][^\s?#]*@", re.IGNORECASE)
+# Names of query parameters that carry credentials in the URIs of one server or filesystem or another.
+_SECRET_QUERY = re.compile(
+    r"://\S*[?&;#][^=&;#\s]*(key|secret|token|passw|pwd|sig|credential|auth)[^=&;#\s]*=", re.IGNORECASE
+)
+
+
+def holds_credentials(text: str) -> bool:
+    """Whether there is a URI in a text with user information or with credentials among its parameters."""
+    return bool(_USER_INFO.search(text) or _SECRET_QUERY.search(text))
+
+
+class ProbeSpec(Spec):
+    """The resource probe, which measures what fits before a trial starts."""
+
+    margin: float = Field(0.1, ge=0, lt=0.9, description="share of the memory limit that stays free")
+    min_micro_batch: int = Field(1, ge=1, description="smallest micro-batch that `micro_batch: auto` may choose")
+    max_micro_batch: int | None = Field(None, ge=1, description="largest one; null = the global batch")
+    memory_limit: ByteSize | None = Field(None, description="such as 3GB or 3GiB; null = what the device has")
+    seconds_per_model: float = Field(8.0, gt=0, description="of measuring; then no larger size is begun")
+    timeout_s: float = Field(60.0, gt=0, description="of the first step of one size, and of its measurement")
+
+
+def _off(given: object) -> object:
+    """YAML 1.1 reads a bare `off` as false."""
+    return "off" if given is False else given
+
+
+GateLevel = Annotated[Literal["error", "warn", "off"], BeforeValidator(_off)]
+
+
+class GatesSpec(Spec):
+    """Checks before any trial: `error` stops the sweep before anything starts, `warn` is shown and kept, `off` is not.
+
+    The limits are in `runner.planning.data_rules`.
+    """
+
+    effective_samples: GateLevel = Field(
+        "warn", description="validation or test below 100 effective samples, or 30 of the rarer class; never run anyway"
+    )
+    class_balance: GateLevel = Field("warn", description="rarer class below 5 % of a split's windows")
+    base_rate: GateLevel = Field("warn", description="share of positives moves by more than 0.10 from training")
+    label_overlap: GateLevel = Field("error", description="a label that reaches into a later split")
+    label_gap: GateLevel = Field("warn", description="a label across a gap of over 4 times the usual distance of bars")
+    split_dates: GateLevel = Field("warn", description="validation or test of less than a year")
+    mean_drift: GateLevel = Field(
+        "error", description="mean of an input moves by more than 3 training standard deviations"
+    )
+    distribution_drift: GateLevel = Field("warn", description="population stability index of an input above 0.25")
+    constant_inputs: GateLevel = Field("error", description="an input that never changes in training")
+    duplicate_inputs: GateLevel = Field("warn", description="two inputs with a correlation beyond 0.9999")
+    strong_input: GateLevel = Field("warn", description="one input alone with an AUC from 0.85 to 0.95")
+    leak: GateLevel = Field("error", description="one input alone with an AUC above 0.95")
+    mixed_code: GateLevel = Field("warn", description="compared cells that were trained by different code")
+
+
+class MlflowSpec(Spec):
+    """MLflow tracking."""
+
+    uri: str | None = Field(None, description="tracking server; null = sqlite in runs/mlflow.db, shared by all sweeps")
+    experiment: str = Field("isotherm", min_length=1, description="name of the MLflow experiment")
+
+    @field_validator("uri")
+    @classmethod
+    def _no_user_information(cls, value: str | None) -> str | None:
+        if value is not None and holds_credentials(value):
+            raise ValueError(
+                "a URI must not hold user information or credentials, it would be written to files; "
+                "use MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment or in .env"
+            )
+        return value
+
+
+class WandbSpec(Spec):
+    """W&B tracking."""
+
+    mode: Literal["auto", "online", "offline"] = Field("auto", description="auto = online with a key, else offline")
+    project: str = Field("isotherm", min_length=1, description="name of the W&B project")
+    entity: str | None = Field(None, description="W&B team or user; null = your default")
+
+
+class TrackingSpec(Spec):
+    """Trackers; null turns one off."""
+
+    mlflow: MlflowSpec | None = Field(MlflowSpec(), description="null = off")
+    wandb: WandbSpec | None = Field(WandbSpec(), description="null = off")
+
+
+class _KnownDotEnv(DotEnvSettingsSource):
+    """A ``.env`` may hold other programs' variables; only ours are read here."""
+
+    def __call__(self) -> dict[str, Any]:
+        return {name: value for name, value in super().__call__().items() if name in self.settings_cls.model_fields}
+
+
+class _Settings(BaseSettings):
+    """Settings that may come from a ``.env`` file, which is a user's own text.
+
+    Raises:
+        ConfigError: it is not UTF-8.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except UnicodeDecodeError as error:
+            message = f"not UTF-8 text (byte {error.start})"
+            raise ConfigError(Problem(place=".env", message=message, fix="save it as UTF-8")) from error
+
+
+class SweepSettings(_Settings):
+    """A whole sweep, as asked."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+    )
+
+    name: str = Field(description="the run directory is runs/<name>")
+    data: DataSpec = DataSpec()
+    task: TaskSpec = TaskSpec()
+    model: ModelSpec = ModelSpec()
+    training: TrainingSpec = TrainingSpec()
+    grid: dict[str, list[Any]] = Field(description="axes: budget, horizon, seed, data_fraction, or any dotted key")
+    execution: ExecutionSpec = ExecutionSpec()
+    gates: GatesSpec = GatesSpec()
+    probe: ProbeSpec = ProbeSpec()
+    thermal: ThermalSpec = ThermalSpec()
+    tracking: TrackingSpec = TrackingSpec()
+    storage_path: str | None = Field(
+        None,
+        min_length=1,
+        description="a folder that exists, or a URI such as s3://bucket/folder, that another machine can go on from",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The values given as `merged` alone: `layers` has read the sources, whose grid axes had to be resolved."""
+        given = init_settings.init_kwargs if isinstance(init_settings, InitSettingsSource) else {}
+        return (InitSettingsSource(settings_cls, given.get("merged", {})),)
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, value: str) -> str:
+        if wrong := wrong_name(value):
+            raise ValueError(wrong)
+        return value
+
+    @field_validator("storage_path")
+    @classmethod
+    def _no_credentials(cls, value: str | None) -> str | None:
+        if value is None or "://" not in value:
+            return value
+        if "@" in value.partition("?")[0] or holds_credentials(value):
+            # The value itself is not repeated: messages end up in logs.
+            raise ValueError(
+                "a storage URI must not hold user information or credentials, it would be written to files; "
+                "pyarrow reads them from the environment, such as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        return value
+
+    @field_validator("grid")
+    @classmethod
+    def _axes(cls, grid: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        if "budget" not in grid:
+            raise ValueError("the axis 'budget' is missing; write budget: [2m, 20m, 200m, 2b]")
+        for axis, values in grid.items():
+            if not values:
+                raise ValueError(f"the axis {axis!r} is empty; give at least one value")
+            if len({repr(value) for value in values}) != len(values):
+                raise ValueError(f"the axis {axis!r} names a value twice")
+        return grid
+
+
+def layers(overrides: Mapping[str, Any], file: Mapping[str, Any], file_place: str) -> list[Layer]:
+    """What each source of a sweep's settings says, the strongest first.
+
+    Args:
+        overrides: nested values of the command line.
+        file: values of the sweep file.
+        file_place: how messages name the sweep file.
+
+    Raises:
+        SettingsError: a variable of the environment or of ``.env`` cannot be read.
+    """
+    return [
+        Layer("--set", overrides),
+        Layer("the environment", EnvSettingsSource(SweepSettings)()),
+        Layer(".env", _KnownDotEnv(SweepSettings)()),
+        Layer(file_place, file, is_file=True),
+        Layer("the trackers' own variables", {"tracking": tracking_of_environment()}),
+    ]
+
+
+def merged(sources: Sequence[Layer]) -> dict[str, Any]:
+    """The values of all sources; the strongest comes first and wins, mappings are merged key by key."""
+    result: dict[str, Any] = {}
+    for layer in reversed(sources):
+        result = _merged(result, layer.values)
+    return result
+
+
+def _merged(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(weak)
+    for name, value in strong.items():
+        known = result.get(name)
+        if isinstance(known, Mapping) and isinstance(value, Mapping):
+            result[name] = _merged(known, value)
+        else:
+            result[name] = value
+    return result
+
+
+class UserSettings(_Settings):
+    """What belongs to a user and not to a sweep; from the environment or ``.env`` only."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+
+    cache_dir: Path = Field(Path(platformdirs.user_cache_dir("isotherm")), description="what the probe measured")
+    state_dir: Path = Field(
+        Path(platformdirs.user_state_dir("isotherm")), description="addresses of trackers that this user has named"
+    )
+
+
+class UserMlflow(_Settings):
+    """The tracking server of this user, as far as the environment or ``.env`` names one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX + "TRACKING__MLFLOW__", env_file=".env", extra="ignore", frozen=True
+    )
+
+    uri: str | None = None
+
+
+class RayEnvironment(BaseSettings):
+    """Ray's own variables, as far as a sweep depends on them; from the environment only."""
+
+    model_config = SettingsConfigDict(env_prefix="RAY_", extra="ignore", frozen=True)
+
+    address: str = ""
+    tmpdir: Path | None = None
+    memory_monitor_refresh_ms: str = ""
+    auth_mode: str = ""
+    auth_token: SecretStr | None = None
+    auth_token_path: Path | None = None
+
+
+class Secrets(_Settings):
+    """Secrets, from the environment or ``.env`` only. They are shown as stars wherever they are printed."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    wandb_api_key: SecretStr | None = None
+    mlflow_tracking_uri: str | None = None  # no secret: the address that the credentials are for
+    mlflow_tracking_username: str | None = None
+    mlflow_tracking_password: SecretStr | None = None
+    mlflow_tracking_token: SecretStr | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_absent(cls, value: object) -> object:
+        """``WANDB_API_KEY=`` in a compose file means that there is no key."""
+        return None if value == "" else value
+
+    def are_for(self, mlflow_uri: str) -> bool:
+        """Whether MLflow's credentials may be sent to an address: they were set for it, or for none in particular."""
+        own = self.mlflow_tracking_uri
+        return own is None or own.rstrip("/") == mlflow_uri.rstrip("/")
+
+
+_TRACKERS_OWN = ("WANDB_API_KEY", *(f"MLFLOW_TRACKING_{one}" for one in ("URI", "USERNAME", "PASSWORD", "TOKEN")))
+
+
+def tracker_environment() -> dict[str, str]:
+    """The environment of a tracker's process: without address and credentials, which it is given where they belong."""
+    return {name: value for name, value in os.environ.items() if name not in _TRACKERS_OWN}
+
+
+def tracking_of_environment() -> dict[str, Any]:
+    """What trackers' own variables say in place of defaults: MLflow's address."""
+    uri = Secrets().mlflow_tracking_uri
+    return {"mlflow": {"uri": uri}} if uri else {}
+
+
+class WandbEnvironment(BaseSettings):
+    """W&B's own switch, from the environment or ``.env``."""
+
+    model_config = SettingsConfigDict(env_prefix="WANDB_", env_file=".env", extra="ignore", frozen=True)
+
+    mode: str = ""
+
+    def limit(self, spec: WandbSpec | None) -> WandbSpec | None:
+        """W&B as far as WANDB_MODE allows it: the variable can keep data here, and never makes them leave.
+
+        A mode that is not known counts as ``offline``; so does ``dryrun``, W&B's former name for it.
+        """
+        if spec is None or self.mode == "disabled":
+            return None
+        allowed = self.mode in ("", "online", "run", "shared")
+        return spec if allowed else spec.model_copy(update={"mode": "offline"})
+
+
+def wandb_base_url() -> str:
+    """Where W&B is: its own variable, for servers of one's own."""
+    return os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
+
+
+def environment_names() -> list[str]:
+    """Names of the ``ISOTHERM_*`` variables that are set."""
+    return sorted(name for name in os.environ if name.upper().startswith(PREFIX))
+
+
+def dotenv_names() -> list[str]:
+    """Names of the ``ISOTHERM_*`` variables in ``.env``."""
+    return sorted(name.upper() for name in _KnownDotEnv(SweepSettings).env_vars if name.upper().startswith(PREFIX))
+
+
+def plugin_paths() -> tuple[Path, ...]:
+    """Python files named in ISOTHERM_PLUGINS. Not from ``.env``, which may have come with somebody's folder."""
+    return tuple(Path(one) for one in os.environ.get(PLUGINS, "").split(os.pathsep) if one)
+
+
+def cuda_visible_devices() -> str | None:
+    """CUDA_VISIBLE_DEVICES, None where it is not set."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")

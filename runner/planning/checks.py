@@ -1,0 +1,173 @@
+"""Checks before any trial starts, each with its number, its limit and its mend.
+
+An ``error`` stops the sweep before anything is started; a ``warn`` is shown and kept in the ledger. Those of the data
+are in `runner.planning`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from runner.config.settings import GatesSpec, cuda_visible_devices
+from runner.host.device import Site, unused_gpus
+from runner.host.versions import code_version
+from runner.planning.grid import Cell
+from runner.rundir.ledger import LedgerView
+from runner.scaling.verdict import MIN_SIZES
+from runner.thermal import sensors
+from runner.thermal.spec import ThermalSpec
+from trainables.parts.source import SHIPPED
+from trainables.schema import ExecutionSpec
+
+
+@dataclass(frozen=True)
+class CheckFinding:
+    """What a gate found."""
+
+    gate: str
+    level: Literal["warn", "error"]
+    number: float
+    limit: float
+    message: str
+    fix: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def check(
+    cells: tuple[Cell, ...], view: LedgerView, spec: GatesSpec, thermal: ThermalSpec, site: Site | None = None
+) -> list[CheckFinding]:
+    """All findings on a grid as asked, what its ledger already holds included; those on the data apart.
+
+    Temperatures are those of this host, or of the site where trials will run.
+    """
+    return [
+        *_sizes(cells),
+        *_changed_parts(cells, view),
+        *_mixed_code(cells, view, spec),
+        *_thermal(cells, thermal, site),
+    ]
+
+
+def _sizes(cells: tuple[Cell, ...]) -> Iterator[CheckFinding]:
+    sizes = len({cell.target for cell in cells})
+    if sizes < MIN_SIZES:
+        yield CheckFinding(
+            gate="distinct sizes",
+            level="warn",
+            number=sizes,
+            limit=MIN_SIZES,
+            message=f"{plural(sizes, 'distinct budget')} cannot identify a scaling law; "
+            "the verdict will be 'not identifiable'",
+            fix=f"name at least {MIN_SIZES} budgets in grid.budget",
+        )
+
+
+def _changed_parts(cells: tuple[Cell, ...], view: LedgerView) -> Iterator[CheckFinding]:
+    """Parts of one's own with another source than the ledger has under the same version.
+
+    What ships is left to the check of mixed code: its files change with every release.
+    """
+    now = {_identity(part): part for cell in cells for part in cell.parts if part["origin"] != SHIPPED}
+    known = {(_identity(part), part["sha256"]) for state in view.cells.values() for part in state.cell.parts}
+    for identity, part in now.items():
+        others = sorted(sha256[:12] for one, sha256 in known if one == identity and sha256 != part["sha256"])
+        if others:
+            kind, name, version = identity
+            yield CheckFinding(
+                gate="changed part",
+                level="error",
+                number=len(others) + 1,
+                limit=1,
+                message=f"the source of the {kind} {name!r} ({part['origin']}) was changed under version {version}: "
+                f"it has sha256 {part['sha256'][:12]}, this run's ledger has {', '.join(others)}",
+                fix=f"raise its version above {version}, so that results of the two are told apart, or restore it",
+            )
+
+
+def _identity(part: dict[str, Any]) -> tuple[str, str, int]:
+    return part["kind"], part["name"], part["version"]
+
+
+def _mixed_code(cells: tuple[Cell, ...], view: LedgerView, spec: GatesSpec) -> Iterator[CheckFinding]:
+    """Cells of one comparison that different code has trained, or would train."""
+    known = {cell.key: view.cells.get(cell.key) for cell in cells if not cell.infeasible}
+    trained = Counter(state.attempts[-1].code_version for state in known.values() if state and state.attempts)
+    waiting = sum(state is None or not state.final for state in known.values())
+    versions = list(dict.fromkeys([*trained, *([code_version()] if waiting else [])]))
+    if spec.mixed_code != "off" and len(versions) > 1:
+        told = [f"{plural(n, 'cell')} by {version or 'unknown code'}" for version, n in trained.most_common()]
+        yield CheckFinding(
+            gate="mixed code",
+            level=spec.mixed_code,
+            number=len(versions),
+            limit=1,
+            message=f"cells that are compared were trained by different code: {', '.join(told)}"
+            + (f"; {waiting} would be by {code_version()}" if waiting else ""),
+            fix="run them under another name with one version, or check that nothing between these changes results",
+        )
+
+
+def memory(cells: tuple[Cell, ...]) -> Iterator[CheckFinding]:
+    """Findings on what the probe has measured."""
+    refused = [cell for cell in cells if cell.short_of_memory]
+    nothing_left = all(cell.infeasible for cell in cells)
+    for reason in dict.fromkeys(cell.infeasible for cell in refused):
+        affected = [cell for cell in refused if cell.infeasible == reason]
+        decision = affected[0].decision
+        assert decision is not None
+        yield CheckFinding(
+            gate="memory",
+            level="error" if nothing_left else "warn",
+            number=decision.needed_bytes,
+            limit=decision.usable_bytes,
+            message=f"{plural(len(affected), 'cell')} of {len(cells)} infeasible: {reason}",
+            fix="use a device with more memory, or leave the budget out of grid.budget",
+        )
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 cell``, ``2 cells``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def idle_gpus(execution: ExecutionSpec) -> Iterator[CheckFinding]:
+    """A host whose GPUs PyTorch does not see: trials would train on its CPU, many times slower."""
+    if why := unused_gpus(execution):
+        yield CheckFinding(
+            gate="GPU",
+            level="warn",
+            number=0,
+            limit=1,
+            message=f"trials run on the CPU: {why}",
+            fix="isotherm doctor says what the driver lacks; or set execution.device: cpu to train there on purpose",
+        )
+
+
+def _thermal(cells: tuple[Cell, ...], thermal: ThermalSpec, site: Site | None) -> Iterator[CheckFinding]:
+    if site is not None:
+        why = site.no_sensor
+    else:
+        why = sensors.check(thermal, cells[0].record.device, cuda_visible_devices()) if cells else ""
+    if why and thermal.require_sensors:
+        yield CheckFinding(
+            gate="temperature sensors",
+            level="error",
+            number=0,
+            limit=1,
+            message=f"no temperature can be read: {why}",
+            fix="mend the sensor, choose another (thermal.sensor), or set thermal.require_sensors: false to run "
+            "without temperature protection",
+        )
+    elif why:
+        yield CheckFinding(
+            gate="temperature sensors",
+            level="warn",
+            number=0,
+            limit=1,
+            message=f"trials run without temperature protection (thermal.require_sensors: false): {why}",
+            fix="watch the device's temperature by other means",
+        )

@@ -1,0 +1,211 @@
+"""What the checks of the data look at: the splits of one data set and task, and what a model is shown of them.
+
+Array names: T rows of the dataset, N windows of a split, K inputs.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+import numpy.typing as npt
+
+from runner.planning import data_statistics
+from runner.planning.data_statistics import Floats
+from trainables.data import scaling
+from trainables.data.dataset import Dataset, asset_rows
+from trainables.data.splits import SPLITS, SplitName
+from trainables.data.window_index import SplitIndex, WindowIndex
+from trainables.schema import Scaling
+
+# Windows of a split that are looked at, evenly spread: they bound the time, and an AUC's error from sampling to 0.01.
+MAX_WINDOWS = 4_000
+DUPLICATE = 0.9999  # correlation from which two inputs are one
+USUAL = 0.95  # share of an asset's bars whose distance from the next one counts as usual: weekends do, holidays do not
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """One split. Dates are of the windows' ends, None without a window.
+
+    `mean_label` is the share of positives, in regression the mean return.
+    """
+
+    n_windows: int
+    effective: int
+    effective_rarer: int | None
+    mean_label: float | None
+    first: date | None
+    last: date | None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The longest time between two neighbouring bars of one asset that a label spans.
+
+    `usual_days` is the longest distance that the asset's neighbouring bars usually (`USUAL`) have.
+    """
+
+    asset: str
+    after: date
+    before: date
+    usual_days: int
+
+    @property
+    def days(self) -> int:
+        """Calendar days."""
+        return (self.before - self.after).days
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the model sees at the last bar of a window, over the training split and against the others.
+
+    Attributes:
+        names: of the inputs; K of them.
+        constant: those that never change in training.
+        duplicates: pairs with their correlation in training.
+        shift: for each later split, difference of the means from training in training standard deviations, by name.
+        stability: likewise, population stability index.
+        auc: of each input alone for the label, the larger of training's and validation's.
+    """
+
+    names: tuple[str, ...]
+    constant: tuple[str, ...]
+    duplicates: tuple[tuple[str, str, float], ...]
+    shift: dict[SplitName, dict[str, float]]
+    stability: dict[SplitName, dict[str, float]]
+    auc: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One data set and task.
+
+    `overlaps` counts windows of a split whose label reaches into a later split, `gaps` has one entry an asset. `inputs`
+    is None where a split has no window.
+    """
+
+    horizon: int
+    classes: bool
+    splits: dict[SplitName, SplitFacts]
+    overlaps: int
+    gaps: tuple[Gap, ...]
+    inputs: Inputs | None
+
+
+def examine(dataset: Dataset, index: WindowIndex, how: Scaling) -> Facts:
+    """Look at the windows of one data set and task; test labels are counted and never held against an input."""
+    dates_T = dataset.frame["date"].to_numpy().astype("datetime64[D]")
+    complete = all(len(index.splits[name]) for name in SPLITS)
+    return Facts(
+        horizon=index.task.horizon,
+        classes=index.task.kind != "regression",
+        splits={name: _split(index, name) for name in index.splits},
+        overlaps=_overlaps(index, dates_T),
+        gaps=tuple(_gaps(dataset, index, dates_T)),
+        inputs=_inputs(index, how) if complete else None,
+    )
+
+
+def _split(index: WindowIndex, name: SplitName) -> SplitFacts:
+    part, size = index.splits[name], index.effective[name]
+    some = len(part) > 0
+    return SplitFacts(
+        n_windows=len(part),
+        effective=size.total,
+        effective_rarer=size.rarer_class,
+        mean_label=float(part.labels_N.mean()) if some else None,
+        first=_day(part.dates_N.min()) if some else None,
+        last=_day(part.dates_N.max()) if some else None,
+    )
+
+
+def _day(moment: np.datetime64) -> date:
+    day: date = moment.astype("datetime64[D]").item()
+    return day
+
+
+def _overlaps(index: WindowIndex, dates_T: npt.NDArray[np.datetime64]) -> int:
+    """Counted from dates, not from the positions that the splits were made of: a check of the purge, not its echo."""
+    context, horizon = index.task.context, index.task.horizon
+    names = [name for name, part in index.splits.items() if len(part)]
+    count = 0
+    for number, name in enumerate(names[:-1]):
+        firsts = []
+        for later in names[number + 1 :]:
+            # what chooses an epoch must share no label with what judges it; its context is known by then
+            back = -1 if (name, later) == ("selection", "validation") else context - 1
+            firsts.append(dates_T[index.splits[later].ends_N - back].min())
+        count += int(np.count_nonzero(dates_T[index.splits[name].ends_N + horizon] >= min(firsts)))
+    return count
+
+
+def _gaps(dataset: Dataset, index: WindowIndex, dates_T: npt.NDArray[np.datetime64]) -> Iterator[Gap]:
+    horizon = index.task.horizon
+    ends_N = np.concatenate([part.ends_N for part in index.splits.values()])
+    change_T = np.zeros(len(dates_T) + 1, dtype=np.int64)
+    np.add.at(change_T, ends_N, 1)
+    np.add.at(change_T, ends_N + horizon, -1)
+    spanned_T = np.cumsum(change_T[:-1]) > 0  # whether a label spans the time from this row to the next
+    for rows in asset_rows(dataset.frame):
+        days = np.diff(dates_T[rows.start : rows.stop]).astype(np.int64)
+        spanned = spanned_T[rows.start : rows.stop - 1]
+        if spanned.any():
+            longest = rows.start + int(np.argmax(np.where(spanned, days, 0)))
+            usual = int(np.quantile(days, USUAL, method="lower"))
+            yield Gap(rows.asset, _day(dates_T[longest]), _day(dates_T[longest + 1]), usual)
+
+
+def _inputs(index: WindowIndex, how: Scaling) -> Inputs:
+    chosen = {name: _spread(index.splits[name]) for name in SPLITS}
+    seen = {name: _seen(index, index.splits[name].ends_N[chosen[name]], how) for name in SPLITS}
+    names = index.features + (scaling.statistic_names(index.features) if how == "revin" else ())
+    train_NK = seen["train"]
+    flat_K = data_statistics.constant(train_NK)
+    varying = [name for name, flat in zip(names, flat_K, strict=True) if not flat]
+
+    def by_name(values_K: Floats) -> dict[str, float]:
+        return dict(zip(varying, map(float, values_K), strict=True))
+
+    later = {name: (train_NK[:, ~flat_K], seen[name][:, ~flat_K]) for name in SPLITS[1:]}
+    return Inputs(
+        names=names,
+        constant=tuple(name for name, flat in zip(names, flat_K, strict=True) if flat),
+        duplicates=tuple((names[i], names[j], r) for i, j, r in data_statistics.duplicates(train_NK, DUPLICATE)),
+        shift={name: by_name(data_statistics.mean_shift(*both)) for name, both in later.items()},
+        stability={name: by_name(data_statistics.population_stability(*both)) for name, both in later.items()},
+        auc=by_name(_auc(index, chosen, seen, ~flat_K)),
+    )
+
+
+def _spread(part: SplitIndex) -> npt.NDArray[np.int64]:
+    """Positions of at most `MAX_WINDOWS` windows, evenly spread."""
+    return np.unique(np.linspace(0, len(part) - 1, min(len(part), MAX_WINDOWS)).round().astype(np.int64))
+
+
+def _seen(index: WindowIndex, ends_N: npt.NDArray[np.int64], how: Scaling) -> Floats:
+    """Inputs at the windows' last bars, [N, K]; with RevIN normalised by the window, and the windows' statistics.
+
+    What `zscore` does on top is the same for all splits and changes none of the numbers that are made of it.
+    """
+    last_NF = index.data.values_TF[ends_N]
+    if how != "revin":
+        return last_NF
+    moments = scaling.window_moments(index.data, ends_N, index.task.context)
+    return np.hstack([(last_NF - moments.mean_NF) / moments.std_NF, moments.stats_NS])
+
+
+def _auc(
+    index: WindowIndex,
+    chosen: dict[SplitName, npt.NDArray[np.int64]],
+    seen: dict[SplitName, Floats],
+    varying_K: data_statistics.Flags,
+) -> Floats:
+    train_N = index.splits["train"].labels_N
+    limit = 0.5 if index.task.kind != "regression" else float(np.median(train_N))
+    found = [
+        data_statistics.single_auc(seen[name][:, varying_K], index.splits[name].labels_N[chosen[name]] > limit)
+        for name in SPLITS[:2]
+    ]
+    return np.maximum(*found)

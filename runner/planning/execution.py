@@ -1,0 +1,253 @@
+"""What each cell of a grid is given: its execution record, from the ledger or the probe, and what that will take."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from runner.config.settings import SweepSettings, UserSettings
+from runner.host.device import Device
+from runner.host.footprint import SWEEP_BYTES
+from runner.host.memory_limits import usable_cores
+from runner.planning.grid import Cell, Grid
+from runner.probe.cache import Cache
+from runner.probe.packing import Kind, gpu_share, makespan, spread
+from runner.probe.prober import Prober
+from runner.probe.request import Decides, ProbeOptions, ProbeRequest, ProbeResult
+from runner.rundir.ledger import LedgerView
+from trainables.errors import LedgerError
+from trainables.parts import plugins
+from trainables.schema import ExecutionRecord, ExecutionSpec
+
+# Measured on a quickstart sweep (Ray 2.60, Linux): a trial's process peaks 0.20 to 0.28 GB above the probe's: Ray, and
+# the libraries that read data and judge results.
+WORKER_EXTRA_BYTES = 280_000_000
+TRIAL_START_S = 1.0  # of a trial in a reused actor: data, model, predictions
+EVALUATION_SHARE = 1 / 3  # a forward pass is a third of a training step's arithmetic
+
+
+def cache_folder(*, use: bool = True, clear: bool = False) -> Path | None:
+    """The user's folder of measurements, cleared if asked; None where it is not to be used."""
+    folder = UserSettings().cache_dir
+    if clear:
+        Cache(folder).clear()
+    return folder if use else None
+
+
+def make_prober(
+    settings: SweepSettings,
+    *,
+    cache_folder: Path | None,
+    say: Callable[[str], None],
+    beside_a_sweep: bool = True,
+) -> Prober:
+    """A prober as a sweep's settings ask for it.
+
+    Args:
+        settings: of the sweep.
+        cache_folder: where measurements are kept; None remembers nothing.
+        say: is told what is being measured.
+        beside_a_sweep: whether the driver and Ray will need memory, too.
+    """
+    probe = settings.probe
+    options = ProbeOptions(
+        margin=probe.margin,
+        minimum=probe.min_micro_batch,
+        maximum=probe.max_micro_batch,
+        memory_limit=probe.memory_limit,
+        reserve_bytes=SWEEP_BYTES if beside_a_sweep else 0,
+        extra_bytes=WORKER_EXTRA_BYTES if beside_a_sweep else 0,
+        cores=usable_cores(),
+        seconds_per_model=probe.seconds_per_model,
+        timeout_s=probe.timeout_s,
+        cache_folder=cache_folder,
+    )
+    return Prober(options, say)
+
+
+def question(
+    cell: Cell, execution: ExecutionSpec, device: Device, n_trials: int | None = None, n_alike: int = 1
+) -> ProbeRequest:
+    """What the probe is asked about a cell, of so many trials that are to run, and so many that run as this one."""
+    assert cell.sizes["n_train"] is not None
+    return ProbeRequest(
+        label=f"{cell.labels['budget']} ({cell.counts.total:,} parameters)",
+        spec=cell.spec,
+        device=device.kind,
+        device_name=device.name,
+        n_rows=cell.entry.rows,
+        n_windows=cell.sizes["n_train"],
+        micro_batch=None if execution.micro_batch == "auto" else int(execution.micro_batch),
+        threads=_threads(execution, device),
+        gpu_share=None if execution.gpu_share == "auto" else float(execution.gpu_share),
+        n_trials=n_trials,
+        n_alike=n_alike,
+        plugins=plugins.loaded(),
+        parts=cell.parts,
+    )
+
+
+def _threads(execution: ExecutionSpec, device: Device) -> int | None:
+    if execution.threads != "auto":
+        return int(execution.threads)
+    return None if device.kind == "cpu" else 1  # a GPU's trial waits for it: one thread feeds it
+
+
+def assign(grid: Grid, view: LedgerView, settings: SweepSettings, prober: Decides | None) -> Grid:
+    """Give every cell that is still to run its execution record.
+
+    What the ledger has pinned wins. Without a prober nothing is measured.
+
+    Raises:
+        ProbeError: a measurement failed for a reason that is neither memory nor time.
+    """
+    records = [_pinned(cell, view, grid.device) for cell in grid.cells]
+    to_run = [cell for cell in grid.cells if not cell.infeasible and not _is_final(cell, view)]
+    alike = Counter(_shape(cell) for cell in to_run)
+
+    def assigned(cell: Cell, record: ExecutionRecord | None) -> Cell:
+        if record is not None:
+            return dataclasses.replace(cell, record=record)
+        if prober is None or cell.infeasible:
+            return cell
+        decision = prober.decide(question(cell, settings.execution, grid.device, len(to_run), alike[_shape(cell)]))
+        if not decision.feasible:
+            return dataclasses.replace(cell, decision=decision, infeasible=_refusal(cell, decision))
+        return _decided(cell, decision, settings.execution)
+
+    cells = [assigned(cell, record) for cell, record in zip(grid.cells, records, strict=True)]
+    return dataclasses.replace(grid, cells=tuple(_spread(cells, grid.device, settings.execution)))
+
+
+def _pinned(cell: Cell, view: LedgerView, device: Device) -> ExecutionRecord | None:
+    known = view.cells.get(cell.key)
+    if known is None or not known.execution or not _is_here(known.execution, device):
+        return None
+    return pinned(cell.key, known.execution)
+
+
+def _is_final(cell: Cell, view: LedgerView) -> bool:
+    return cell.key in view.cells and view.cells[cell.key].final
+
+
+def _shape(cell: Cell) -> tuple[Any, ...]:
+    """Cells of one shape are answered by one measurement, or nearly the same."""
+    return cell.spec.model.model_dump_json(), cell.spec.training.global_batch, cell.spec.training.epochs
+
+
+def _decided(cell: Cell, decision: ProbeResult, execution: ExecutionSpec) -> Cell:
+    return dataclasses.replace(cell, record=decision.record(execution.checkpoint_interval_s), decision=decision)
+
+
+def _spread(cells: list[Cell], device: Device, execution: ExecutionSpec) -> list[Cell]:
+    """Larger shares of the GPUs where there are fewer trials than could be packed: all GPUs get their part.
+
+    Shares that are pinned stay. So do those in a cluster with several kinds of GPU, where each trial has its kind.
+    """
+    packed = [cell for cell in cells if cell.decision is not None and cell.decision.totals and not cell.infeasible]
+    if device.kind != "cuda" or len(device.accelerators) > 1 or not packed:
+        return cells
+    packed.sort(key=lambda cell: cell.counts.total, reverse=True)  # as they are started
+    kinds = [_kind(cell) for cell in packed]
+    cores = device.count * kinds[0].cores * kinds[0].most if device.accelerators else usable_cores()
+    copies = dict(zip((cell.key for cell in packed), spread(kinds, device.count, cores), strict=True))
+    return [_shared(cell, copies[cell.key], execution) if cell.key in copies else cell for cell in cells]
+
+
+def _kind(cell: Cell) -> Kind:
+    decision = cell.decision
+    assert decision is not None
+    one = decision.question
+    windows = one.spec.training.epochs * (one.n_windows // one.batch) * one.batch
+    return Kind(1, windows, dict(decision.totals), decision.reserved_cores)
+
+
+def _shared(cell: Cell, copies: int, execution: ExecutionSpec) -> Cell:
+    decision = cell.decision
+    assert decision is not None
+    rate = _kind(cell).total(copies) / copies
+    changed = dataclasses.replace(
+        decision,
+        copies=copies,
+        gpu_share=gpu_share(copies),
+        samples_per_second=rate,
+        seconds_per_step=decision.question.batch / rate,
+    )
+    return _decided(cell, changed, execution)
+
+
+def pinned(key: str, execution: dict[str, Any]) -> ExecutionRecord:
+    """The execution record that a ledger holds for a key.
+
+    Raises:
+        LedgerError: it is none.
+    """
+    try:
+        return ExecutionRecord.model_validate(execution)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise LedgerError(
+            f"key {key}: the ledger's execution record has a wrong {where} ({first['msg']})\n"
+            "    fix: restore the ledger from a copy, or run the sweep under another name"
+        ) from error
+
+
+def _is_here(execution: dict[str, Any], device: Device) -> bool:
+    """Whether what the ledger pinned was found on a device that is here, too."""
+    if execution.get("device") != device.kind:
+        return False
+    if known := execution.get("accelerator"):
+        return not device.accelerators or known in device.accelerators
+    return len(device.accelerators) <= 1  # of several kinds of GPU it is not known which one it was
+
+
+def _refusal(cell: Cell, decision: ProbeResult) -> str:
+    return f"{cell.labels['budget']} does not fit: {decision.reason}"
+
+
+# ---- forecasts ---------------------------------------------------------------------------------------------------
+
+
+def trial_seconds(cell: Cell) -> float | None:
+    """Seconds that a trial will take from its start to its end, without early stopping; None if nothing is measured."""
+    measured, n_train = cell.record.measured, cell.sizes["n_train"]
+    if measured is None or not n_train:
+        return None
+    training = cell.spec.training
+    batch = min(training.global_batch, n_train)
+    steps = training.epochs * (n_train // batch)
+    validation = (cell.sizes["n_selection"] or 0) + (cell.sizes["n_val"] or 0)
+    evaluated = training.epochs * validation + (cell.sizes["n_test"] or 0) + n_train
+    return TRIAL_START_S + measured.seconds_per_step * (steps + EVALUATION_SHARE * evaluated / batch)
+
+
+def sweep_seconds(cells: tuple[Cell, ...], device: Device) -> float | None:
+    """Seconds until all these cells are done, packed as they ask for, the largest first; None if one is unknown."""
+    ordered = sorted(cells, key=lambda cell: cell.counts.total, reverse=True)
+    seconds = [trial_seconds(cell) for cell in ordered]
+    known = [one for one in seconds if one is not None]
+    if len(known) < len(seconds):
+        return None
+    return makespan(known, [_share(cell, device) for cell in ordered], float(device.count))
+
+
+def at_once(cells: Sequence[Cell], device: Device) -> list[Cell]:
+    """The largest trials that can run at the same time."""
+    taken: list[Cell] = []
+    free = float(device.count)
+    for cell in sorted(cells, key=lambda cell: cell.counts.total, reverse=True):
+        share = min(_share(cell, device), float(device.count))
+        if share <= free + 1e-9:
+            taken.append(cell)
+            free -= share
+    return taken
+
+
+def _share(cell: Cell, device: Device) -> float:
+    """What a trial takes of the device: GPUs, or cores."""
+    record = cell.record
+    return record.gpu_share if device.kind == "cuda" else float(record.reserved_cores or record.threads)

@@ -1,0 +1,268 @@
+"""From a sweep as understood to the cells of its grid: every trial fully resolved, with its key."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runner.config.sweep_file import Sweep, Variant
+from runner.host.device import Device, Site, resolve
+from runner.planning.data_facts import Facts, examine
+from runner.probe.request import ProbeResult
+from runner.rundir.paths import DATA
+from trainables.data import catalog
+from trainables.data.window_index import index_windows
+from trainables.errors import BudgetError, InfeasibleError, Problem
+from trainables.models import budget, param_count
+from trainables.models.registry import ARCHITECTURES
+from trainables.schema import (
+    DataShape,
+    DataSpec,
+    ExecutionRecord,
+    ExecutionSpec,
+    ResolvedData,
+    ResolvedTraining,
+    SizeRule,
+    TaskSpec,
+    TrainingSpec,
+    TrialSpec,
+    parse_budget,
+)
+
+DEFAULT_MICRO_BATCH = 32  # where nothing is measured (debug mode): small enough to fit nearly anywhere
+# Weights, two moments of AdamW and the best weights so far, in fp32; two checkpoints are kept at a time.
+WEIGHT_BYTES = 4
+CHECKPOINT_BYTES_PER_PARAMETER = 4 * WEIGHT_BYTES
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trial of the grid, resolved.
+
+    Attributes:
+        key: identity of the trial (`TrialSpec.key`).
+        name: for people: the axes that vary, such as ``2m-h5-s0``.
+        labels: label columns of the results table.
+        axes: further grid axes with dotted names, and their values.
+        target: parameters asked for.
+        sizes: ``n_train, n_selection, n_val, n_test`` in windows and ``n_val_effective``.
+        facts: what the checks of the data look at; one object for all cells of one data set and task.
+        parts: what the ledger keeps of the registered parts that the trial is made of.
+        infeasible: why the cell cannot be run honestly, or empty.
+        decision: what the probe said; None where it was not asked.
+    """
+
+    key: str
+    name: str
+    labels: dict[str, Any]
+    axes: dict[str, Any]
+    target: int
+    spec: TrialSpec
+    record: ExecutionRecord
+    counts: param_count.ParamCount
+    sizes: dict[str, int | None]
+    entry: catalog.CatalogEntry
+    facts: Facts
+    parts: tuple[dict[str, Any], ...] = ()
+    infeasible: str = ""
+    decision: ProbeResult | None = None
+
+    @property
+    def short_of_memory(self) -> bool:
+        """Whether it is memory that makes the cell infeasible."""
+        return self.decision is not None and not self.decision.feasible
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Size of one checkpoint on disk, about."""
+        return self.counts.total * CHECKPOINT_BYTES_PER_PARAMETER
+
+    @property
+    def best_bytes(self) -> int:
+        """Size of the weights that stay when the trial is over, about."""
+        return self.counts.total * WEIGHT_BYTES
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All cells of a sweep, in the order of the file, and the device that they are meant for."""
+
+    cells: tuple[Cell, ...]
+    device: Device
+
+
+def expand(
+    sweep: Sweep,
+    data_root: Path = DATA,
+    variants: Iterable[Variant] | None = None,
+    site: Site | None = None,
+) -> Grid:
+    """Resolve a sweep's cells (or only those of some variants). Builds the datasets that are missing.
+
+    Raises:
+        InputError: data that does not verify, or a budget that cannot be met; all budgets' problems together.
+    """
+    device, dtype = resolve(sweep.settings.execution, site.device if site else None)
+    builder = _Builder(sweep.settings.execution, device, dtype, data_root)
+    cells: list[Cell] = []
+    problems: list[Problem] = []
+    for variant in sweep.variants if variants is None else variants:
+        try:
+            cells.append(builder.cell(variant))
+        except BudgetError as error:
+            problems += [problem for problem in error.problems if problem not in problems]
+    if problems:
+        raise BudgetError(problems)
+    return Grid(cells=tuple(cells), device=device)
+
+
+@dataclass
+class _Builder:
+    """Resolves variants; datasets and window counts are worked out once and shared."""
+
+    execution: ExecutionSpec
+    device: Device
+    dtype: Any
+    data_root: Path
+    _entries: dict[str, catalog.CatalogEntry] = field(default_factory=dict)
+    _datasets: dict[str, catalog.Dataset] = field(default_factory=dict)
+    _windows: dict[tuple[str, str], tuple[Facts, str]] = field(default_factory=dict)
+
+    def cell(self, variant: Variant) -> Cell:
+        entry = self._entry(variant.data)
+        data = resolved_data(variant.data, entry)
+        label = str(variant.axes["budget"])
+        target = parse_budget(label)
+        model = budget.shape_for(label, spec=variant.model, data=data_shape(data, variant.task))
+        training = resolved_training(variant.training, target)
+        spec = TrialSpec(data=data, task=variant.task, model=model, training=training, dtype=self.dtype)
+        facts, infeasible = self._examined(entry, data, variant.task)
+        return Cell(
+            key=spec.key,
+            name=_name(variant),
+            labels=_labels(variant, label),
+            axes={axis: value for axis, value in variant.axes.items() if "." in axis},
+            target=target,
+            spec=spec,
+            record=execution_record(self.execution, training.global_batch, self.device),
+            counts=param_count.count(model),
+            sizes=_sizes(facts),
+            entry=entry,
+            facts=facts,
+            parts=(ARCHITECTURES.get(model.name).record(),),
+            infeasible=infeasible,
+        )
+
+    def _entry(self, spec: DataSpec) -> catalog.CatalogEntry:
+        identity = spec.model_dump_json(include={"source", "columns", "sort", "tier", "timescale"})
+        if identity not in self._entries:
+            entry = catalog.prepare(spec, self.data_root)
+            self._entries[identity] = entry
+            self._datasets[entry.name] = catalog.load(entry, self.data_root)
+        return self._entries[identity]
+
+    def _examined(self, entry: catalog.CatalogEntry, data: ResolvedData, task: TaskSpec) -> tuple[Facts, str]:
+        identity = (data.model_dump_json(), task.model_dump_json())
+        if identity not in self._windows:
+            self._windows[identity] = _examined(self._datasets[entry.name], data, task)
+        return self._windows[identity]
+
+
+def _examined(dataset: catalog.Dataset, data: ResolvedData, task: TaskSpec) -> tuple[Facts, str]:
+    """The windows of each split, and why they do not suffice, or an empty text."""
+    index = index_windows(dataset, data, task)
+    facts = examine(dataset, index, data.scaling)
+    try:
+        index.check()
+    except InfeasibleError as error:
+        return facts, str(error)
+    return facts, ""
+
+
+def _sizes(facts: Facts) -> dict[str, int | None]:
+    splits = facts.splits
+    return {
+        "n_train": splits["train"].n_windows,
+        "n_selection": splits["selection"].n_windows if "selection" in splits else 0,
+        "n_val": splits["validation"].n_windows,
+        "n_test": splits["test"].n_windows,
+        "n_val_effective": splits["validation"].effective,
+    }
+
+
+def resolved_data(spec: DataSpec, entry: catalog.CatalogEntry) -> ResolvedData:
+    """Pin a data specification to the content of its dataset."""
+    return ResolvedData(
+        content_sha256=entry.content_sha256,
+        assets=entry.assets,
+        features=entry.features,
+        tier=spec.tier,
+        timescale=spec.timescale,
+        representation=spec.representation,
+        scaling=spec.scaling,
+        splits=spec.splits,
+        fraction=spec.fraction,
+    )
+
+
+def data_shape(data: ResolvedData, task: TaskSpec) -> DataShape:
+    """What a model sees of these data."""
+    n_features = len(data.features)
+    stats = 2 * n_features if data.scaling == "revin" else 0
+    return DataShape(n_features=n_features, n_window_stats=stats, context=task.context)
+
+
+def resolved_training(spec: TrainingSpec, target: int) -> ResolvedTraining:
+    """Evaluate the rules of the size at a budget of `target` parameters."""
+    values = spec.model_dump(exclude={"lr", "weight_decay", "global_batch"})
+    return ResolvedTraining(
+        **values,
+        lr=_at(spec.lr, target),
+        weight_decay=_at(spec.weight_decay, target),
+        global_batch=max(1, round(_at(spec.global_batch, target))),
+    )
+
+
+def _at(value: float | SizeRule, target: int) -> float:
+    return value.value(target) if isinstance(value, SizeRule) else value
+
+
+def execution_record(execution: ExecutionSpec, global_batch: int, device: Device) -> ExecutionRecord:
+    """How a new trial is executed: the micro-batch never exceeds the global batch, and their product is kept."""
+    asked = DEFAULT_MICRO_BATCH if execution.micro_batch == "auto" else int(execution.micro_batch)
+    micro_batch = min(global_batch, asked)
+    return ExecutionRecord(
+        micro_batch=micro_batch,
+        accumulation=-(-global_batch // micro_batch),
+        threads=1 if execution.threads == "auto" else int(execution.threads),
+        device=device.kind,
+        checkpoint_interval_s=execution.checkpoint_interval_s,
+        gpu_share=1.0 if execution.gpu_share == "auto" else float(execution.gpu_share),
+    )
+
+
+def _labels(variant: Variant, label: str) -> dict[str, Any]:
+    return {
+        "budget": label,
+        "model": variant.model.name,
+        "horizon": variant.task.horizon,
+        "tier": variant.data.tier,
+        "timescale": variant.data.timescale,
+        "data_fraction": variant.data.fraction,
+        "seed": variant.training.seed,
+    }
+
+
+def _name(variant: Variant) -> str:
+    start = [str(variant.axes["budget"]), f"h{variant.task.horizon}", f"s{variant.training.seed}"]
+    further = {axis: value for axis, value in variant.axes.items() if axis not in ("budget", "horizon", "seed")}
+    return "-".join([*start, *name_parts(further)])
+
+
+def name_parts(axes: Mapping[str, Any]) -> list[str]:
+    """``fold=1``: what the values of further axes add to a name; in full where two axes end alike."""
+    ends = [axis.rpartition(".")[2] for axis in axes]
+    return [
+        f"{end if ends.count(end) == 1 else axis}={value}"
+        for end, (axis, value) in zip(ends, axes.items(), strict=True)
+    ]

@@ -1,0 +1,291 @@
+"""The grid as it would run: what is new, done, resumable, orphaned or infeasible, and what it needs."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.box import SIMPLE_HEAD
+from rich.filesize import decimal
+from rich.table import Table
+
+from runner.config.sweep_file import Sweep
+from runner.host.device import Site
+from runner.planning import checks, execution
+from runner.planning import data_checks as data_findings
+from runner.planning import shutdown as ending
+from runner.planning.grid import Cell, Grid, expand
+from runner.planning.shutdown import ShutdownEstimate
+from runner.probe.request import Decides
+from runner.rundir import ledger
+from runner.rundir.paths import DATA, RUNS, RunPaths, run_paths
+from runner.terminal.console import Console
+from trainables.data.dataset import unused_words
+
+State = Literal["new", "done", "resumable", "infeasible"]
+TO_RUN: tuple[State, ...] = ("new", "resumable")
+CHECKPOINTS_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A grid held against what its ledger already knows."""
+
+    paths: RunPaths
+    grid: Grid
+    states: dict[str, State]
+    orphaned: tuple[str, ...]
+    findings: tuple[checks.CheckFinding, ...]
+    ending: ShutdownEstimate
+
+    @property
+    def to_run(self) -> tuple[Cell, ...]:
+        """Cells that a sweep would start."""
+        return tuple(cell for cell in self.grid.cells if self.states[cell.key] in TO_RUN)
+
+    @property
+    def disk_bytes(self) -> int:
+        """Disk that the cells to run will take, about: checkpoints while they run, afterwards their best weights."""
+        running = execution.at_once(self.to_run, self.grid.device)
+        return CHECKPOINTS_KEPT * sum(cell.checkpoint_bytes for cell in running) + sum(
+            cell.best_bytes for cell in self.to_run
+        )
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds that the cells to run will take together, packed; None where nothing was measured."""
+        return execution.sweep_seconds(self.to_run, self.grid.device) if self.to_run else 0.0
+
+    @property
+    def errors(self) -> list[checks.CheckFinding]:
+        """Findings that stop a sweep."""
+        return [finding for finding in self.findings if finding.level == "error"]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for ``--json``."""
+        return {
+            "run": self.paths.name,
+            "device": {"kind": self.grid.device.kind, "name": self.grid.device.name, "count": self.grid.device.count},
+            "cells": [self._cell(cell) for cell in self.grid.cells],
+            "orphaned": list(self.orphaned),
+            "unused_columns": {
+                source: list(names) for cell in self.grid.cells for source, names in cell.entry.unused_columns.items()
+            },
+            "disk_bytes": self.disk_bytes,
+            "state_bytes": self.ending.state_bytes,
+            "write_seconds": self.ending.write_s,
+            "grace_seconds": self.ending.grace_s,
+            "seconds": self.seconds,
+            "gates": [finding.as_dict() for finding in self.findings],
+        }
+
+    def _cell(self, cell: Cell) -> dict[str, Any]:
+        decision, measured = cell.decision, cell.record.measured
+        return {
+            "key": cell.key,
+            "name": cell.name,
+            "state": self.states[cell.key],
+            **cell.labels,
+            **cell.axes,
+            "target_params": cell.target,
+            "n_params": cell.counts.total,
+            "n_params_non_embedding": cell.counts.non_embedding,
+            "shape": cell.spec.model.shape,
+            "lr": cell.spec.training.lr,
+            "global_batch": cell.spec.training.global_batch,
+            "micro_batch": cell.record.micro_batch,
+            "accumulation": cell.record.accumulation,
+            "threads": cell.record.threads,
+            "activation_checkpointing": cell.record.activation_checkpointing,
+            "gpu_share": cell.record.gpu_share if cell.record.device == "cuda" else None,
+            "reserved_cores": cell.record.reserved_cores or cell.record.threads,
+            "peak_bytes": measured.peak_bytes if measured else None,
+            "seconds_per_step": measured.seconds_per_step if measured else None,
+            "trial_seconds": execution.trial_seconds(cell),
+            "needed_bytes": decision.needed_bytes if decision else None,
+            "usable_bytes": decision.usable_bytes if decision else None,
+            "n_measured_now": decision.n_new if decision else 0,
+            "disturbed": bool(decision and decision.disturbed),
+            "dtype": cell.spec.dtype,
+            **cell.sizes,
+            "periods": {name: [part.first, part.last] for name, part in cell.facts.splits.items()},
+            "infeasible": cell.infeasible,
+        }
+
+
+def build(
+    sweep: Sweep,
+    runs: Path = RUNS,
+    data_root: Path = DATA,
+    *,
+    prober: Decides | None = None,
+    site: Site | None = None,
+) -> Plan:
+    """Plan a sweep.
+
+    Args:
+        sweep: as understood.
+        runs: folder of the run directories.
+        data_root: folder of the datasets.
+        prober: measures what fits; without one, cells keep what the ledger or the sweep file pins.
+        site: where trials will run; None = on this host.
+
+    Raises:
+        InputError: bad data or budgets.
+        LedgerError: the run's ledger cannot be read.
+        ProbeError: a measurement failed for a reason that is neither memory nor time.
+    """
+    paths = run_paths(sweep.settings.name, runs)
+    view = ledger.read(paths.ledger)
+    asked, settings = expand(sweep, data_root, site=site), sweep.settings
+    findings = [
+        *checks.check(asked.cells, view, settings.gates, settings.thermal, site),
+        *data_findings.check(asked.cells, settings.gates),
+        *(checks.idle_gpus(settings.execution) if site is None else ()),
+    ]
+    if any(finding.level == "error" for finding in findings):
+        prober = None  # nothing will start, so that nothing need be measured
+    grid = execution.assign(asked, view, settings, prober)
+    states: dict[str, State] = {}
+    for cell in grid.cells:
+        known = view.cells.get(cell.key)
+        if cell.infeasible:
+            states[cell.key] = "infeasible"
+        elif known is not None and known.final and known.status != "infeasible":  # that was another host's memory
+            states[cell.key] = "done"
+        else:
+            states[cell.key] = "resumable" if known is not None and known.attempts else "new"
+    to_run = [cell for cell in grid.cells if states[cell.key] in TO_RUN]
+    return Plan(
+        paths=paths,
+        grid=grid,
+        states=states,
+        ending=ending.measure(to_run, grid.device, paths.root),
+        orphaned=tuple(
+            key for key, state in view.cells.items() if key not in states and state.cell.cell_kind == "model"
+        ),
+        findings=(*findings, *checks.memory(grid.cells)),
+    )
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Print a plan for people."""
+    device = plan.grid.device
+    cores = "GPU(s)" if device.kind == "cuda" else "cores"
+    title = (
+        f"{plan.paths.name}: {checks.plural(len(plan.grid.cells), 'cell')} on {device.count} {cores} ({device.name})"
+    )
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    for name in ("key", "cell", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in (
+        "parameters",
+        "off",
+        "width\nx depth",
+        "lr",
+        "micro\nx accum.",
+        "memory",
+        "time",
+        "windows",
+        "effective\nvalidation",
+    ):
+        table.add_column(name, justify="right", no_wrap=True)
+    for cell in plan.grid.cells:
+        training = cell.spec.training
+        table.add_row(
+            cell.key,
+            cell.name,
+            plan.states[cell.key],
+            f"{cell.counts.total:,}",
+            f"{100 * (cell.counts.total / cell.target - 1):+.2f} %",
+            _size(cell.spec.model.shape),
+            f"{training.lr:.2e}",
+            *_resources(cell),
+            "-" if cell.sizes["n_train"] is None else f"{cell.sizes['n_train']:,}",
+            "-" if cell.sizes["n_val_effective"] is None else f"{cell.sizes['n_val_effective']:,}",
+        )
+    console.print(table)
+    counts = {state: list(plan.states.values()).count(state) for state in ("new", "resumable", "done", "infeasible")}
+    console.print(", ".join(f"{count} {state}" for state, count in counts.items() if count), highlight=False)
+    if plan.orphaned:
+        console.print(
+            f"{len(plan.orphaned)} cells of the ledger are no longer in the grid (orphaned; they stay in the ledger): "
+            f"{', '.join(plan.orphaned[:8])}{' ...' if len(plan.orphaned) > 8 else ''}",
+            highlight=False,
+        )
+    _show_periods(plan, console)
+    show_unused(plan, console)
+    if plan.seconds is not None:
+        console.print(f"time for the cells to run: about {_duration(plan.seconds)}{_disturbed(plan)}", highlight=False)
+    console.print(f"disk for checkpoints and best weights: about {decimal(plan.disk_bytes)}", highlight=False)
+    console.print(_ending(plan.ending), highlight=False)
+    show_findings(plan, console)
+
+
+def _disturbed(plan: Plan) -> str:
+    count = sum(1 for cell in plan.grid.cells if cell.decision and cell.decision.disturbed)
+    why = f"other programs kept the processors busy while the probe measured {checks.plural(count, 'cell')}"
+    return f", perhaps less: {why}" if count else ""
+
+
+def _show_periods(plan: Plan, console: Console) -> None:
+    """From when to when the windows of each split end, once a data set: horizons move that by days."""
+    shown: set[str] = set()
+    for cell in plan.grid.cells:
+        identity = cell.spec.data.model_dump_json()
+        if identity not in shown:
+            shown.add(identity)
+            periods = [f"{name} {part.first} to {part.last}" for name, part in cell.facts.splits.items() if part.first]
+            place = f"windows of {cell.entry.name}, horizon {cell.labels['horizon']}"
+            console.print(f"{place}: {', '.join(periods)}", highlight=False)
+
+
+def show_unused(plan: Plan, console: Console) -> None:
+    """Name the columns of the sources that nothing is read from: features of one's own, or a label, are such."""
+    for entry in {cell.entry.name: cell.entry for cell in plan.grid.cells}.values():
+        for words in unused_words(entry.unused_columns):
+            console.print(f"not used: {words}", markup=False, highlight=False)
+
+
+def _resources(cell: Cell) -> tuple[str, str, str]:
+    """Micro-batch and accumulation, peak memory, time of a trial."""
+    record, seconds = cell.record, execution.trial_seconds(cell)
+    if cell.infeasible:
+        needed = decimal(cell.decision.needed_bytes) if cell.decision else "-"
+        return "-", needed, "-"
+    marks = (", ckpt" if record.activation_checkpointing else "") if record.measured else ", not measured"
+    return (
+        f"{record.micro_batch} x {record.accumulation}{marks}",
+        decimal(record.measured.peak_bytes) if record.measured else "-",
+        _duration(seconds) if seconds is not None else "-",
+    )
+
+
+def _size(shape: dict[str, Any]) -> str:
+    """Width and depth, as far as the model has them."""
+    return " x ".join(str(shape[name]) for name in ("width", "depth") if name in shape) or "-"
+
+
+def _ending(ending: ShutdownEstimate) -> str:
+    state, speed = decimal(ending.state_bytes), ""
+    if ending.write_s is None:
+        speed = ", and the run's folder cannot be written to measure how long that takes"
+    elif ending.write_s:
+        speed = f", {ending.write_s:.0f} s to write here"
+    grace = f"give a container {math.ceil(ending.grace_s)} s between SIGTERM and SIGKILL (stop_grace_period)"
+    return f"state to save at an early end: about {state}{speed}; {grace}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, hours = seconds / 60, seconds / 3600
+    return f"{minutes:.0f} min" if minutes < 60 else f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"
+
+
+def show_findings(plan: Plan, console: Console) -> None:
+    """Print what the gates found."""
+    for finding in plan.findings:
+        style = "red" if finding.level == "error" else "yellow"
+        console.print(finding.level, style=style, end="")
+        console.print(f" {finding.gate}: {finding.message}\n      fix: {finding.fix}")

@@ -1,0 +1,87 @@
+"""Losses of trials under shared resamples of the periods that they were judged on, from their predictions on disk.
+
+Array names: N windows of a split, R resamples, K trials.
+"""
+
+import logging
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from runner.rundir.ledger import LedgerView
+from runner.rundir.paths import RunPaths
+from trainables import tables
+from trainables.errors import DataError
+from trainables.schema import TaskSpec
+from trainables.training.bootstrap import Floats
+from trainables.training.metrics import Prior, Scorer
+
+COUNT = 1000  # an end of the interval of a mean then moves by 0.08 of its deviation; with 100 by 0.27
+_PLACE = ["date", "asset"]
+_COLUMNS: dict[str, tables.Kind] = {
+    "date": "time", "asset": "text", "split": "text", "label": "number", "logit": "number",
+}  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+
+def loss_resamples(paths: RunPaths, view: LedgerView, keys: Sequence[str], split: str) -> Floats | None:
+    """Losses [R, K] of trials of one horizon.
+
+    None where predictions are missing or not of the same windows, and in regression, whose unit of loss the ledger does
+    not hold.
+    """
+    task = TaskSpec.model_validate(view.cells[keys[0]].cell.spec["task"]) if keys else None
+    if task is None or task.kind == "regression":
+        return None
+    frames = [predictions(paths, key, split) for key in keys]
+    first = frames[0]
+    if first is None or not len(first):
+        return None
+    logits = []
+    for frame in frames:
+        if frame is None or not frame[[*_PLACE, "label"]].equals(first[[*_PLACE, "label"]]):
+            return None
+        logits.append(frame["logit"].to_numpy(dtype=np.float64))
+    labels_N = first["label"].to_numpy(dtype=np.float64)
+    dates_N = first["date"].to_numpy().astype("datetime64[ns]")
+    scorer = Scorer(labels_N, dates_N, task=task, prior=Prior(float(labels_N.mean()), float(labels_N.var())))
+    return scorer.loss_resamples(logits, count=COUNT)
+
+
+def why_missing(paths: RunPaths, view: LedgerView, keys: Sequence[str], split: str) -> str:
+    """Why `loss_resamples` has nothing for these trials, in words."""
+    if TaskSpec.model_validate(view.cells[keys[0]].cell.spec["task"]).kind == "regression":
+        return "in regression predictions do not give the losses"
+    frames = [predictions(paths, key, split) for key in keys]
+    missing = sum(frame is None or not len(frame) for frame in frames)
+    if missing:
+        return f"predictions of {missing} of {len(keys)} trials are missing or damaged"
+    return "the trials' predictions are of different windows"
+
+
+def predictions(paths: RunPaths, key: str, split: str) -> pd.DataFrame | None:
+    """Date, asset, label and logit of a trial's windows of one split, in order; None where there are none on disk.
+
+    Raises:
+        TooLargeError: what is there would not fit into memory.
+    """
+    path = paths.prediction(key)
+    try:
+        frame = _read(path, path.stat().st_mtime_ns)
+    except OSError:  # missing: the report is made from what there is
+        return None
+    except tables.TooLargeError:
+        raise
+    except DataError as error:
+        log.warning("left out: %s", error)
+        return None
+    return frame[frame["split"] == split].sort_values(_PLACE, ignore_index=True)
+
+
+@lru_cache(maxsize=64)  # the trials of one series, as a rule: both splits and the calibration need them
+def _read(path: Path, changed_ns: int) -> pd.DataFrame:
+    return tables.read(path, str(path), max_bytes=tables.RUN_BYTES, columns=_COLUMNS)

@@ -1,0 +1,224 @@
+"""The answers for each series of comparable trials: does the loss fall with the parameters, and by which law?
+
+Formed on validation loss; each must hold on test loss, with and without collapsed trials, else it is not given.
+The order is the design's: no skill anywhere; optimisation failure; then the fits (`runner.report.analysis.agreement`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from runner.report.analysis import fits as fitting
+from runner.report.analysis.agreement import ALL, SOUND, SPLITS, agree, law_in_words
+from runner.report.analysis.fits import COMPUTE, PARAMETERS, NamedFit, Series
+from runner.report.analysis.trials import Group, Trial
+from runner.rundir.ledger import LedgerView
+from runner.rundir.paths import RunPaths
+from runner.scaling import Fit
+from runner.scaling.direction import FALLS, FLAT, RISES, UNKNOWN, Direction, first_words
+from runner.scaling.model_comparison import POWER_LAW
+from runner.scaling.verdict import MIN_SIZES, NO_FORM, NO_SIGNAL, OPTIMISATION_FAILURE, few_sizes
+
+
+@dataclass(frozen=True, eq=False)
+class SeriesVerdict:
+    """The verdict on one series: a horizon and a group (data fractions together, where they vary).
+
+    Attributes:
+        group: of the trials with the most data.
+        verdict: the design's single word for it.
+        direction: of the loss with size: falls, flat, rises or can't tell.
+        form: power law, log-linear, turns or form not identified.
+        changes: from the smallest to the largest size, in words, with what the intervals were made from; empty where
+            the losses say nothing about size.
+        direction_reason: why it is this direction; empty where the interval of the change says it all.
+        form_reason: why the form is this one or none; where skill or collapse decides, why they do.
+        series: the trials.
+        fits: by (split, which trials); the first is the one the verdict is formed on. Empty below `MIN_SIZES` sizes and
+            where skill or collapse decides.
+    """
+
+    horizon: int | None
+    group: Group
+    verdict: str
+    direction: str
+    form: str
+    changes: str
+    direction_reason: str
+    form_reason: str
+    series: Series
+    fits: dict[tuple[str, str], Fit]
+
+    @property
+    def reason(self) -> str:
+        """Both reasons."""
+        return "; ".join(reason for reason in (self.form_reason, self.direction_reason) if reason)
+
+    @property
+    def fit(self) -> Fit | None:
+        """The fit that the verdict is formed on."""
+        return next(iter(self.fits.values()), None)
+
+
+def verdicts(
+    paths: RunPaths, view: LedgerView, trials: Sequence[Trial], baselines: Sequence[Trial]
+) -> tuple[SeriesVerdict, ...]:
+    """One verdict for each series with a finished trial, by ascending horizon."""
+    series: dict[tuple[int | None, Group], list[Trial]] = {}
+    for trial in trials:
+        if trial.status == "finished" and trial.n_params and trial.val_loss.value is not None:
+            series.setdefault((trial.horizon, replace(trial.group, data_fraction=1.0)), []).append(trial)
+    ordered = sorted(series.items(), key=lambda item: item[0][0] or 0)
+    judged = []
+    for _, members in ordered:
+        near = {other.key: other for trial in members for other in beside(trial, baselines)}
+        judged.append(_judge(Series(paths, view, tuple(members)), list(near.values())))
+    return tuple(judged)
+
+
+def beside(trial: Trial, baselines: Sequence[Trial]) -> list[Trial]:
+    """Finished baselines with exactly a trial's data and task, the prior apart."""
+    return [
+        other
+        for other in baselines
+        if other.place == trial.place and other.group.model != "prior" and other.status == "finished"
+    ]
+
+
+def _judge(series: Series, baselines: list[Trial]) -> SeriesVerdict:
+    trials = series.trials
+    collapsed = [trial for trial in trials if trial.collapsed]
+    skilled = [trial for trial in trials if _has_skill(trial)]
+    beaten = [other for other in baselines if _has_skill(other)]
+    most = max(trial.group.data_fraction for trial in trials)
+    group = next(trial.group for trial in trials if trial.group.data_fraction == most)
+    horizon = trials[0].horizon
+    if beaten and 2 * len(collapsed) > len(trials):
+        best = max(beaten, key=lambda other: other.skill.value or 0.0)
+        reason = (
+            f"{_of(len(collapsed), len(trials), 'trial')} collapsed, while the baseline '{best.group.model}' has a "
+            f"skill of {100 * (best.skill.value or 0.0):.1f} %: there is something to learn, and the models did not"
+        )
+        return SeriesVerdict(horizon, group, OPTIMISATION_FAILURE, UNKNOWN, NO_FORM, "", "", reason, series, {})
+    chosen = _chosen(series)
+    directions = {key: fitting.direction(series, usable, key[0]) for key, usable in chosen.items()}
+    changes, sizes = _changes(series, directions), len({trial.n_params for trial in trials})
+    fits: dict[tuple[str, str], Fit] = {}
+    if not beaten and not _skilled_sizes(trials):
+        reason = (
+            f"{_of(len(skilled), len(trials), 'trial')} (of no size more than half) and "
+            f"{_of(0, len(baselines), 'baseline')} beat the prior on validation (95 % interval above 0) and on test"
+        )
+        # what is no better than the prior neither falls nor rises with size
+        word = FLAT if {one.word for one in directions.values()} == {FLAT} else UNKNOWN
+        return SeriesVerdict(horizon, group, NO_SIGNAL, word, NO_FORM, changes, "", reason, series, fits)
+    if sizes >= MIN_SIZES:
+        fits = {key: fitting.by_parameters(series, usable, key[0]) for key, usable in chosen.items()}
+    judged = {key: fits[key].judged if fits else few_sizes(one, sizes) for key, one in directions.items()}
+    found = agree(directions, judged, any_unsound=any(trial.unsound for trial in trials))
+    form_reason = found.form_reason
+    if found.form == POWER_LAW:
+        form_reason = f"{law_in_words(next(iter(fits.values())))}; {form_reason}"
+    if fits:
+        form_reason += _without_marked(series)
+    why = "" if found.direction in (FALLS, RISES) else found.direction_reason
+    return SeriesVerdict(
+        horizon, group, found.verdict, found.direction, found.form, changes, why, form_reason, series, fits
+    )
+
+
+def _changes(series: Series, directions: dict[tuple[str, str], Direction]) -> str:
+    """The change of the loss on each split, and what its intervals come from."""
+    sizes = sorted({trial.n_params or 0 for trial in series.trials})
+    known = {split: one for (split, which), one in directions.items() if which == ALL}
+    each = [f"{one.change.words()} on {split}" for split, one in known.items()]
+    told = f"the change from {sizes[0]:,} to {sizes[-1]:,} parameters is {' and '.join(each)}"
+    if any(one.change.low is None for one in known.values()):
+        return told
+    noise = " and ".join(dict.fromkeys(one.noise for one in known.values()))
+    without = " and ".join(dict.fromkeys(why for split in known if (why := series.without_blocks(split))))
+    alone = f" alone, without the sampling of the period, as {without}" if without else ""
+    return f"{told} (95 % intervals: {noise}{alone})"
+
+
+def _has_skill(trial: Trial) -> bool:
+    """Skill beyond doubt on validation that is there on test, too."""
+    on_test = trial.test_skill is None or trial.test_skill > 0
+    return trial.skill.low is not None and trial.skill.low > 0 and on_test
+
+
+def _skilled_sizes(trials: Sequence[Trial]) -> list[int | None]:
+    """Sizes of which more than half of the trials have skill: single ones have it by chance."""
+    counts: dict[int | None, list[bool]] = {}
+    for trial in trials:
+        counts.setdefault(trial.n_params, []).append(_has_skill(trial))
+    return [size for size, known in counts.items() if 2 * sum(known) > len(known)]
+
+
+def _of(n: int, total: int, noun: str) -> str:
+    return f"{n} of {total} {noun}{'' if total == 1 else 's'}"
+
+
+def _chosen(series: Series) -> dict[tuple[str, str], list[Trial]]:
+    """Trials by (split, which): all and, where some are not, the sound ones."""
+    sound = [trial for trial in series.trials if not trial.unsound]
+    sets = {ALL: series.trials} | ({SOUND: tuple(sound)} if len(sound) < len(series.trials) else {})
+    return {
+        (split, which): usable
+        for split in SPLITS
+        for which, trials in sets.items()
+        if (usable := series.usable(split, trials))
+    }
+
+
+def _without_marked(series: Series) -> str:
+    """What the trials say that are neither under-trained nor over-fitted. It decides nothing."""
+    marked = [trial for trial in series.trials if trial.marked("under-trained", "over-fitted")]
+    rest = [trial for trial in series.trials if trial not in marked]
+    if not marked:
+        return ""
+    told = f"; without the {len(marked)} trials that are under-trained or over-fitted "
+    if len({trial.n_params for trial in rest}) < MIN_SIZES:
+        return f"{told}too few sizes remain to say anything"
+    found = fitting.by_parameters(series, rest, "validation")
+    return f"{told}validation says '{found.direction.word}, {found.judged.form}'"
+
+
+def named_fits(judged: Sequence[SeriesVerdict], groups: tuple[Group, ...]) -> tuple[NamedFit, ...]:
+    """Every fit that was made, for the report's table; by compute and pooled only where a series was fitted at all."""
+    fitted = [(place(one, groups), one) for one in judged if one.fits]
+    found = [
+        NamedFit(f"{where}: {split}, {which}", PARAMETERS, fit)
+        for where, one in fitted
+        for (split, which), fit in one.fits.items()
+    ]
+    for where, one in fitted:
+        if (fit := fitting.by_compute(one.series)) is not None:
+            found.append(NamedFit(f"{where}: validation, {ALL}", COMPUTE, fit))
+    if (fit := fitting.pooled([(where, one.series) for where, one in fitted])) is not None:
+        found.append(NamedFit("all of these pooled, each with an E of its own", PARAMETERS, fit))
+    return tuple(found)
+
+
+def place(one: SeriesVerdict, groups: tuple[Group, ...]) -> str:
+    """Which series, naming only what varies; the data fraction is a variable of the fit."""
+    whole = tuple({replace(group, data_fraction=1.0) for group in groups})
+    different = replace(one.group, data_fraction=1.0).differing(whole)
+    return f"horizon {one.horizon}" + (f", {different}" if different else "")
+
+
+def sentence(one: SeriesVerdict, groups: tuple[Group, ...]) -> str:
+    """The verdict in words: direction, form, reasons."""
+    where, trials = place(one, groups), one.series.trials
+    collapsed = sum(trial.collapsed for trial in trials)
+    aside = f"; {collapsed} of {len(trials)} trials collapsed" if collapsed else ""
+    start, reason = f"{_capital(where)}: ", f"{_capital(one.form_reason)}{aside}."
+    if one.verdict == OPTIMISATION_FAILURE:
+        return f"{start}can't tell whether the loss falls with size: {one.verdict}. {reason}"
+    if one.verdict == NO_SIGNAL:
+        return f"{start}{one.verdict}. {reason} {_capital(one.changes)}."
+    why = f": {one.direction_reason}" if one.direction_reason else ""
+    return f"{start}{first_words(one.direction, one.changes)}{why}. {_capital(one.form)}: {reason}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,46 @@
+"""The ledger: append-only JSON lines, one record a line, the truth about a run.
+
+Written by the driver alone and flushed to disk per record. Everything else in a run directory can be rebuilt from it
+and the predictions. `Ledger` writes, `read` folds a file into a `LedgerView`.
+"""
+
+from runner.rundir.ledger.reader import last_seq, read, records
+from runner.rundir.ledger.records import (
+    FINAL,
+    SCHEMA_VERSION,
+    AnyRecord,
+    AttemptStarted,
+    CellEnded,
+    CellRecorded,
+    EventRecorded,
+    MetricsRecorded,
+    Record,
+    Status,
+    SweepEnded,
+    SweepStarted,
+)
+from runner.rundir.ledger.view import CellState, LedgerView, fold
+from runner.rundir.ledger.writer import Ledger, is_written
+
+__all__ = [
+    "FINAL",
+    "SCHEMA_VERSION",
+    "AnyRecord",
+    "AttemptStarted",
+    "CellEnded",
+    "CellRecorded",
+    "CellState",
+    "EventRecorded",
+    "Ledger",
+    "LedgerView",
+    "MetricsRecorded",
+    "Record",
+    "Status",
+    "SweepEnded",
+    "SweepStarted",
+    "fold",
+    "is_written",
+    "last_seq",
+    "read",
+    "records",
+]

@@ -1,0 +1,138 @@
+"""What can stand in a ledger: one kind of record a class."""
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from runner.rundir.ledger.upgrade import upgraded
+from runner.rundir.ledger.values import (
+    MAX_INTEGER,
+    Asked,
+    Attempt,
+    Count,
+    DatasetEntry,
+    Execution,
+    Key,
+    Labels,
+    Numbers,
+    Outcome,
+    Plain,
+    Size,
+    Sizes,
+    Text,
+    Time,
+)
+
+SCHEMA_VERSION = 2
+READABLE = (1, 2)  # schema 1 has no running hash
+Status = Literal["finished", "failed", "diverged", "out_of_memory", "thermal_stop", "interrupted", "infeasible"]
+# A cell in one of these states is never run again; the others go on in the next round or the next sweep.
+FINAL: frozenset[Status] = frozenset({"finished", "diverged", "infeasible"})
+
+
+class Record(BaseModel):
+    """Base of all ledger records; `seq` numbers them within a file, `time` is UTC, `chain` is the running hash."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    v: Literal[1, 2] = 2
+    seq: int = Field(-1, ge=-1, le=MAX_INTEGER)
+    time: Time = Field(default_factory=lambda: datetime.now(UTC))
+    chain: str = Field(
+        default="", max_length=64, exclude=True, repr=False
+    )  # the writer adds it: it is the hash of all the rest
+
+
+class SweepStarted(Record):
+    """A driver began to work on this run. `keys` is the grid as it is now; other keys are orphans."""
+
+    kind: Literal["sweep_started"] = "sweep_started"
+    run: str
+    keys: tuple[Key, ...]
+    config: Plain
+    code_version: str
+    versions: dict[str, str]
+    datasets: tuple[DatasetEntry, ...] = ()  # catalog entries of the data that the grid uses
+    gates: tuple[Plain, ...] = ()  # findings before the start: gate, level, number, limit, message, mend
+
+
+class CellRecorded(Record):
+    """A cell of the grid: what is asked, in full. Written once a key, before its first attempt."""
+
+    kind: Literal["cell"] = "cell"
+    key: Key
+    name: str
+    cell_kind: Literal["model", "baseline"] = "model"
+    labels: Labels  # budget, model, horizon, tier, timescale, data_fraction, seed, and further axes
+    n_params: Size | None = None
+    n_params_non_embedding: Size | None = None
+    sizes: Sizes  # n_train, n_selection, n_val, n_test, n_val_effective
+    spec: Asked
+    parts: tuple[Plain, ...] = ()  # kind, name, version, origin and source hash of the registered parts
+    flop_per_window: float | None = Field(None, ge=0)  # forward and backward; None: not counted, or of an early ledger
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_today(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("spec"), dict):
+            return {**values, "spec": upgraded(values["spec"], values.get("n_params"))}
+        return values
+
+
+class AttemptStarted(Record):
+    """A start or resume of a key. `execution` is the execution record that it uses."""
+
+    kind: Literal["attempt"] = "attempt"
+    key: Key
+    attempt: Attempt
+    execution: Execution
+    device_name: str = ""
+    code_version: str = ""
+
+
+class MetricsRecorded(Record):
+    """Metrics of a key at an optimizer step. Readers keep the last value per key, step and name."""
+
+    kind: Literal["metrics"] = "metrics"
+    key: Key
+    attempt: Attempt
+    step: Count
+    epoch: Count
+    values: Numbers
+
+
+class CellEnded(Record):
+    """An attempt ended.
+
+    `result` holds the columns of `results.parquet` that the trial itself knows; `log`, for a failed attempt, the last
+    lines that its worker logged, and what Ray says of its end.
+    """
+
+    kind: Literal["ended"] = "ended"
+    key: Key
+    attempt: Attempt
+    status: Status
+    reason: Text = ""
+    result: Outcome = {}
+    log: tuple[Text, ...] = ()
+
+
+class EventRecorded(Record):
+    """Anything else worth keeping."""
+
+    kind: Literal["event"] = "event"
+    what: Text
+    message: Text
+    key: Key | None = None
+
+
+class SweepEnded(Record):
+    """A driver finished in good order."""
+
+    kind: Literal["sweep_ended"] = "sweep_ended"
+    exit_code: int = Field(ge=0, le=255)
+    counts: dict[str, Count]
+
+
+AnyRecord = SweepStarted | CellRecorded | AttemptStarted | MetricsRecorded | CellEnded | EventRecorded | SweepEnded

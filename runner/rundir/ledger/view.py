@@ -1,0 +1,130 @@
+"""A ledger folded to its latest state."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from runner.rundir.ledger.records import (
+    FINAL,
+    AnyRecord,
+    AttemptStarted,
+    CellEnded,
+    CellRecorded,
+    EventRecorded,
+    MetricsRecorded,
+    Status,
+    SweepEnded,
+    SweepStarted,
+)
+from trainables.errors import LedgerError
+
+
+@dataclass
+class CellState:
+    """All that a ledger says of one key."""
+
+    cell: CellRecorded
+    attempts: list[AttemptStarted] = field(default_factory=list)
+    metrics: dict[int, dict[str, float | None]] = field(default_factory=dict)
+    epochs: dict[int, int] = field(default_factory=dict)
+    ended: CellEnded | None = None
+    last_time: datetime | None = None
+    max_celsius: float | None = None  # over all attempts
+
+    def warm(self, celsius: float | None) -> None:
+        """Take note of a temperature."""
+        if celsius is not None:
+            self.max_celsius = celsius if self.max_celsius is None else max(self.max_celsius, celsius)
+
+    @property
+    def status(self) -> Status | Literal["running", "waiting"]:
+        """Status of the latest attempt; `running` while it has no end, `waiting` before the first."""
+        if self.ended is not None:
+            return self.ended.status
+        return "running" if self.attempts else "waiting"
+
+    @property
+    def final(self) -> bool:
+        """Whether the cell must not be run again."""
+        return self.ended is not None and self.ended.status in FINAL
+
+    @property
+    def execution(self) -> dict[str, Any] | None:
+        """The pinned execution record, if the cell was ever started."""
+        return self.attempts[-1].execution if self.attempts else None
+
+
+@dataclass
+class LedgerView:
+    """A ledger folded to its latest state."""
+
+    cells: dict[str, CellState] = field(default_factory=dict)
+    sweeps: list[SweepStarted] = field(default_factory=list)
+    ends: list[SweepEnded] = field(default_factory=list)
+    events: list[EventRecorded] = field(default_factory=list)
+
+    @property
+    def current_keys(self) -> tuple[str, ...]:
+        """Keys of the grid as it was last started, in its order."""
+        return self.sweeps[-1].keys if self.sweeps else ()
+
+    @property
+    def current(self) -> dict[str, CellState]:
+        """Cells of the current grid."""
+        return {key: self.cells[key] for key in self.current_keys if key in self.cells}
+
+    @property
+    def ended(self) -> SweepEnded | None:
+        """The end of the latest sweep, or None while it runs or after a crash."""
+        if self.ends and self.sweeps and self.ends[-1].seq > self.sweeps[-1].seq:
+            return self.ends[-1]
+        return None
+
+    def apply(self, record: AnyRecord) -> None:
+        """Fold one more record in."""
+        match record:
+            case SweepStarted():
+                self.sweeps.append(record)
+            case SweepEnded():
+                self.ends.append(record)
+            case EventRecorded():
+                self.events.append(record)
+            case CellRecorded():
+                if record.key in self.cells:
+                    self.cells[record.key].cell = record
+                else:
+                    self.cells[record.key] = CellState(record)
+            case AttemptStarted() | MetricsRecorded() | CellEnded():
+                self._apply_to_cell(record)
+
+    def _apply_to_cell(self, record: AttemptStarted | MetricsRecorded | CellEnded) -> None:
+        state = self.cells.get(record.key)
+        if state is None:
+            raise LedgerError(
+                f"ledger record {record.seq}: key {record.key} has no cell record before it\n"
+                f"    fix: restore the ledger from a copy; it is append-only and must not be edited"
+            )
+        state.last_time = record.time
+        if isinstance(record, AttemptStarted):
+            state.attempts.append(record)
+            state.ended = None
+        elif isinstance(record, MetricsRecorded):
+            state.metrics.setdefault(record.step, {}).update(record.values)
+            state.warm(record.values.get("max_celsius"))
+            state.epochs[record.step] = record.epoch
+        else:
+            state.ended = record
+            state.warm(record.result.get("max_celsius"))
+
+
+def fold(parts: Iterable[AnyRecord]) -> LedgerView:
+    """Records, in order, folded to the latest state.
+
+    Raises:
+        LedgerError: a record of a key that has no cell record before it.
+    """
+    view = LedgerView()
+    for record in parts:
+        view.apply(record)
+    return view

@@ -1,0 +1,155 @@
+"""The results table: one row a key, its latest state, made from the ledger alone."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from runner.rundir import comparable
+from runner.rundir.ledger import CellState, LedgerView
+from runner.rundir.marks import marks
+from runner.rundir.paths import RunPaths
+from trainables.checkpoints.object_store import first_line
+from trainables.errors import LedgerError
+from trainables.files import replacing
+
+# Columns that are the ledger's own to fill; a result under such a name is not taken over.
+_OWN = frozenset({"key", "name", "kind", "status", "reason", "attempts", "data_sha256", "code_version"})
+
+# Column and dtype, in the order of the table. A later column is added at the end of its group.
+COLUMNS: dict[str, str] = {
+    **dict.fromkeys(("key", "name", "kind", "status"), "string"),
+    "attempts": "Int64",
+    **dict.fromkeys(("budget", "model"), "string"),
+    **dict.fromkeys(("n_params", "n_params_non_embedding", "horizon"), "Int64"),
+    **dict.fromkeys(("tier", "timescale"), "string"),
+    "data_fraction": "float64",
+    **dict.fromkeys(("seed", "n_train", "n_val", "n_test", "n_val_effective", "n_selection"), "Int64"),
+    **dict.fromkeys(("epochs", "best_epoch", "steps", "global_batch", "micro_batch", "accumulation"), "Int64"),
+    **dict.fromkeys(("judged_epoch", "threads"), "Int64"),
+    **dict.fromkeys(("lr", "weight_decay", "val_loss", "val_loss_low", "val_loss_high"), "float64"),
+    **dict.fromkeys(("val_auc", "val_auc_low", "val_auc_high", "val_ap", "val_ap_low", "val_ap_high"), "float64"),
+    **dict.fromkeys(("val_brier", "val_brier_low", "val_brier_high"), "float64"),
+    **dict.fromkeys(("val_own_rate_loss", "val_spread", "prior_loss", "skill", "skill_low", "skill_high"), "float64"),
+    **dict.fromkeys(("collapsed", "diverged"), "boolean"),
+    "marks": "string",  # of `runner.rundir.marks`, separated by commas
+    **dict.fromkeys(("test_loss", "test_auc", "test_prior_loss", "test_skill"), "float64"),
+    "train_skill": "float64",
+    **dict.fromkeys(("train_seconds", "held_seconds", "throttled_seconds", "samples_per_second"), "float64"),
+    **dict.fromkeys(("seconds_per_step", "predicted_seconds_per_step"), "float64"),
+    **dict.fromkeys(("peak_bytes", "predicted_peak_bytes"), "Int64"),
+    "activation_checkpointing": "boolean",
+    "gpu_share": "float64",
+    "max_celsius": "float64",
+    **dict.fromkeys(("data_sha256", "code_version"), "string"),
+    **dict.fromkeys(("started_at", "ended_at"), "datetime64[us, UTC]"),
+    "reason": "string",
+}
+
+
+def frame(view: LedgerView) -> pd.DataFrame:
+    """Results of the current grid's started or ended cells and of their baselines.
+
+    Columns are `COLUMNS`, and further grid axes as ``axis:<name>``.
+
+    Raises:
+        LedgerError: a value that is none of its column's.
+    """
+    states = [*view.current.values(), *baseline_states(view)]
+    names = axis_names(view)
+    rows = [_row(state, names) for state in states if state.attempts or state.ended]
+    extra = sorted({name for row in rows for name in row} - set(COLUMNS))
+    table = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
+    try:
+        return table.astype(COLUMNS)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise LedgerError(
+            f"a result or label in the ledger does not fit its column ({first_line(error)})\n"
+            "    fix: restore the ledger from a copy; it is append-only and must not be edited"
+        ) from error
+
+
+def baseline_states(view: LedgerView) -> list[CellState]:
+    """Baselines on the data and task of any cell of the current grid, in the ledger's order."""
+    places = {comparable.identity(state.cell.spec) for state in view.current.values()}
+    found = [state for state in view.cells.values() if state.cell.cell_kind == "baseline"]
+    return [state for state in found if comparable.identity(state.cell.spec) in places]
+
+
+def axis_names(view: LedgerView) -> tuple[str, ...]:
+    """Further axes of the current grid, in the order in which its cells name them."""
+    axes = (state.cell.labels.get("axes") or {} for state in view.current.values())
+    return tuple(dict.fromkeys(name for named in axes for name in named))
+
+
+def axes_of(state: CellState, names: Iterable[str]) -> dict[str, str]:
+    """Values of axes as text. A cell that was recorded before a setting became an axis has them in its specification.
+
+    Args:
+        state: a trial or baseline.
+        names: see `axis_names`.
+    """
+    named = state.cell.labels.get("axes") or {}
+    others = [name for name in names if name not in named and name.split(".")[0] in comparable.BLOCKS]
+    found = {name: comparable.setting(state.cell.spec, name) for name in others}
+    known = {**named, **{name: value for name, value in found.items() if value is not None}}
+    return {name: str(value) for name, value in known.items()}
+
+
+def write(view: LedgerView, paths: RunPaths) -> pd.DataFrame:
+    """Write `results.parquet` and `results.csv` atomically and return the table."""
+    table = frame(view)
+    with replacing(paths.results_parquet) as aside:
+        table.to_parquet(aside, index=False)
+    with replacing(paths.results_csv) as aside:
+        table.to_csv(aside, index=False)
+    return table
+
+
+def _row(state: CellState, names: Iterable[str]) -> dict[str, Any]:
+    cell, ended = state.cell, state.ended
+    labels = {name: value for name, value in cell.labels.items() if name != "axes"}
+    training = cell.spec.get("training", {})
+    row: dict[str, Any] = {
+        **labels,  # first: what a ledger calls a label must not replace what follows
+        **cell.sizes,
+        "key": cell.key,
+        "name": cell.name,
+        "kind": cell.cell_kind,
+        "status": ended.status if ended else "interrupted",
+        "reason": ended.reason if ended else "",
+        "attempts": len(state.attempts),
+        "n_params": cell.n_params,
+        "n_params_non_embedding": cell.n_params_non_embedding,
+        "data_sha256": cell.spec.get("data", {}).get("content_sha256", ""),
+        "code_version": state.attempts[-1].code_version if state.attempts else "",
+        "started_at": state.attempts[0].time if state.attempts else None,
+        "ended_at": ended.time if ended else None,
+        **{name: training.get(name) for name in ("global_batch", "lr", "weight_decay")},
+        **{name: (state.execution or {}).get(name) for name in ("micro_batch", "accumulation", "threads")},
+        **_execution(state.execution or {}),
+        **{f"axis:{name}": value for name, value in axes_of(state, names).items()},
+    }
+    if ended:
+        row.update({name: value for name, value in ended.result.items() if name in COLUMNS and name not in _OWN})
+        row["seconds_per_step"] = _seconds_per_step(ended.result)
+        row["diverged"] = ended.status == "diverged"
+        row["marks"] = ", ".join(mark.name for mark in marks(state))
+    row["max_celsius"] = state.max_celsius
+    return row
+
+
+def _execution(record: dict[str, Any]) -> dict[str, Any]:
+    """Beside what was pinned, what the probe measured then: to be held against what came of it."""
+    measured = record.get("measured") or {}
+    return {
+        "activation_checkpointing": record.get("activation_checkpointing"),
+        "gpu_share": record.get("gpu_share") if record.get("device") == "cuda" else None,
+        "predicted_seconds_per_step": measured.get("seconds_per_step"),
+        "predicted_peak_bytes": measured.get("peak_bytes"),
+    }
+
+
+def _seconds_per_step(result: dict[str, Any]) -> float | None:
+    seconds, steps = result.get("train_seconds"), result.get("steps")
+    return seconds / steps if seconds and steps else None

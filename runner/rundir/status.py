@@ -1,0 +1,77 @@
+"""Progress of a running or ended sweep, from its ledger alone."""
+
+from collections import Counter
+from typing import Any
+
+from rich.table import Table
+
+from runner.rundir import ledger
+from runner.rundir.ledger import CellState, LedgerView
+from runner.rundir.paths import RunPaths
+from runner.terminal.console import Console
+
+
+def collect(paths: RunPaths) -> dict[str, Any]:
+    """Status of a run as plain values.
+
+    Raises:
+        LedgerError: the ledger is damaged or of another version.
+    """
+    view = ledger.read(paths.ledger)
+    cells = [_cell(key, state) for key, state in view.current.items()]
+    return {
+        "run": paths.name,
+        "state": _state(view),
+        "exit_code": view.ended.exit_code if view.ended else None,
+        "counts": dict(Counter(cell["status"] for cell in cells)),
+        "cells": cells,
+        "orphaned": [
+            key for key, state in view.cells.items() if key not in view.current and state.cell.cell_kind == "model"
+        ],
+        "started_at": view.sweeps[-1].time.isoformat() if view.sweeps else None,
+    }
+
+
+def _state(view: LedgerView) -> str:
+    if not view.sweeps:
+        return "empty"
+    return "ended" if view.ended else "running or killed"
+
+
+def _cell(key: str, state: CellState) -> dict[str, Any]:
+    last = max(state.metrics, default=0)
+    best = [values["val_loss"] for values in state.metrics.values() if values.get("val_loss") is not None]
+    result = state.ended.result if state.ended else {}
+    return {
+        "key": key,
+        "name": state.cell.name,
+        "status": state.status,
+        "attempts": len(state.attempts),
+        "step": last,
+        "epoch": state.epochs.get(last, 0),
+        "best_val_loss": min((value for value in best if value is not None), default=None),
+        "skill": result.get("skill"),
+        "collapsed": result.get("collapsed"),
+        "reason": state.ended.reason if state.ended else "",
+        "last_record_at": state.last_time.isoformat() if state.last_time else None,
+    }
+
+
+def show(status: dict[str, Any], console: Console) -> None:
+    """Print a status for people."""
+    counts = ", ".join(f"{count} {name}" for name, count in status["counts"].items())
+    code = "" if status["exit_code"] is None else f", exit code {status['exit_code']}"
+    table = Table(title=f"{status['run']}: {status['state']}{code}; {counts}")
+    for name in ("key", "cell", "status"):
+        table.add_column(name)
+    for name in ("attempts", "epoch", "step", "best validation loss", "skill"):
+        table.add_column(name, justify="right")
+    table.add_column("remarks")
+    for cell in status["cells"]:
+        table.add_row(
+            *(str(cell[name]) for name in ("key", "name", "status", "attempts", "epoch", "step")),
+            "-" if cell["best_val_loss"] is None else f"{cell['best_val_loss']:.4f}",
+            "-" if cell["skill"] is None else f"{cell['skill']:+.4f}",
+            "collapsed" if cell["collapsed"] else cell["reason"],
+        )
+    console.print(table)

@@ -1,0 +1,190 @@
+"""One sensor, its policies, and what they published: the governor of one host, free of Ray and of threads."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from runner.thermal import policy
+from runner.thermal.policy import Level, Limits, Rules
+from runner.thermal.reading import ANY_DEVICE, MISSING, Channel, Reading
+from runner.thermal.sensors import Sensor, SensorError
+from runner.thermal.spec import LimitsSpec, ThermalSpec
+
+PRESENT_S = 5.0  # a trial that has not asked for so long does not work any more
+KEPT_SAMPLES = 36_000  # ten hours of one channel, should nobody fetch them
+
+
+@dataclass(frozen=True)
+class Published:
+    """What holds for one device. Times are of this host's monotonic clock, which all its processes share.
+
+    Attributes:
+        sampled_at_s: when the sensor was last asked; a gate that sees this grow old fails closed.
+        level: how much the device is held back.
+        duty: share of each period, from its start, in which trials work.
+        period_s: length of a duty period; periods start at whole multiples of it, so that all trials rest together.
+        celsius: latest good reading of the device's first channel.
+        reason: in words.
+    """
+
+    sampled_at_s: float
+    level: Level
+    duty: float
+    period_s: float
+    celsius: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row of telemetry; limits in Celsius."""
+
+    seq: int
+    time: datetime
+    device: str
+    sensor: str
+    part: str
+    celsius: float | None
+    state: str
+    duty: float
+    power_watts: float | None
+    utilisation: float | None
+    slowed_by: str
+    reason: str
+    limits: Limits
+
+
+class ThermalMonitor:
+    """Samples one sensor and judges every channel; a device is as hot as its worst channel. Thread-safe.
+
+    Stopped devices stay stopped until `reset`. A reading that fails counts as unknown for every channel.
+    """
+
+    def __init__(
+        self,
+        spec: ThermalSpec,
+        sensor: Sensor,
+        *,
+        stopped: frozenset[str] = frozenset(),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin with every device on hold.
+
+        Args:
+            spec: limits and times.
+            sensor: owned from now on; used by whoever calls `sample`.
+            stopped: devices that a predecessor had stopped.
+            clock: seconds, monotonic.
+
+        Raises:
+            SensorError: limits as headroom, for a device without a threshold.
+        """
+        self.sensor = sensor
+        self._spec = spec
+        self._clock = clock
+        self._rules = {channel: _rules(spec, channel) for channel in sensor.channels}
+        now = clock()
+        self._states = {channel: policy.begin(now) for channel in sensor.channels}
+        for channel in sensor.channels:
+            if channel.device in stopped:
+                reason = "stopped before the governor was replaced"
+                self._states[channel] = policy.stopped(self._states[channel], reason)
+        self._readings: dict[Channel, Reading] = dict.fromkeys(sensor.channels, MISSING)
+        self._sampled_at_s = now
+        self._present: dict[str, dict[str, float]] = {}
+        self._samples: deque[Sample] = deque(maxlen=KEPT_SAMPLES)
+        self._seq = 0
+        self._lock = threading.Lock()
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Watched devices."""
+        return tuple(dict.fromkeys(channel.device for channel in self._states))
+
+    def sample(self) -> None:
+        """Ask the sensor once and judge. The lock is not held while the sensor answers: it may hang."""
+        try:
+            readings: Mapping[Channel, Reading] = self.sensor.read(self._load())
+        except Exception:  # whatever a driver's library throws, it is no reading
+            readings = {}
+        now = self._clock()
+        with self._lock:
+            self._sampled_at_s = now
+            for channel, state in self._states.items():
+                reading = readings.get(channel, MISSING)
+                busy = self._busy(channel.device, now)
+                self._states[channel] = policy.advance(self._rules[channel], state, reading, now, busy=busy)
+                if reading.good:
+                    self._readings[channel] = reading
+                self._note(channel, reading)
+
+    def published(self, device: str, trial: str | None = None) -> Published:
+        """What holds for a device; a trial's name says that it works there. A device that nobody watches is unknown."""
+        with self._lock:
+            watched = ANY_DEVICE if ANY_DEVICE in self.devices else device
+            if trial is not None:
+                self._present.setdefault(watched, {})[trial] = self._clock()
+            return self._published(watched)
+
+    def samples_after(self, seq: int) -> list[Sample]:
+        """Telemetry with a higher number."""
+        with self._lock:
+            return [sample for sample in self._samples if sample.seq > seq]
+
+    # ---- inside the lock -----------------------------------------------------------------------------------------
+
+    def _published(self, device: str) -> Published:
+        states = {channel: state for channel, state in self._states.items() if channel.device == device}
+        if not states:
+            reason = f"device {device} is not watched; watched are {', '.join(self.devices) or 'none'}"
+            return Published(-self._spec.unknown_stop_s, Level.HOLD, 0.0, self._spec.period_s, None, reason)
+        worst = max(states.values(), key=lambda state: (state.level, -state.duty))
+        return Published(
+            sampled_at_s=self._sampled_at_s,
+            level=worst.level,
+            duty=min(state.duty for state in states.values()),
+            period_s=self._spec.period_s,
+            celsius=self._readings[next(iter(states))].celsius,
+            reason=worst.reason,
+        )
+
+    def _load(self) -> float:
+        """Share of the time that trials may work anywhere; what a simulated plant heats by."""
+        with self._lock:
+            now = self._clock()
+            return max((self._published(one).duty for one in self.devices if self._busy(one, now)), default=0.0)
+
+    def _busy(self, device: str, now: float) -> bool:
+        return any(now - seen <= PRESENT_S for seen in self._present.get(device, {}).values())
+
+    def _note(self, channel: Channel, reading: Reading) -> None:
+        state = self._states[channel]
+        self._samples.append(
+            Sample(
+                seq=self._seq,
+                time=datetime.now(UTC),
+                device=channel.device,
+                sensor=self.sensor.name,
+                part=channel.part,
+                celsius=reading.celsius if reading.good else None,
+                state=state.level.word,
+                duty=state.duty,
+                power_watts=reading.power_watts,
+                utilisation=reading.utilisation,
+                slowed_by=reading.slowed_by,
+                reason=state.reason,
+                limits=self._rules[channel].limits,
+            )
+        )
+        self._seq += 1
+
+
+def _rules(spec: ThermalSpec, channel: Channel) -> Rules:
+    limits: LimitsSpec = {"gpu": spec.gpu, "memory": spec.memory, "cpu": spec.cpu}[channel.part]
+    try:
+        return Rules.of(spec, Limits.of(limits, channel.slowdown_celsius), channel.quantum)
+    except ValueError as error:
+        raise SensorError(f"thermal.{channel.part}, device {channel.device}: {error}") from error

@@ -1,0 +1,1 @@
+"""A simulated device, and the policy against it."""

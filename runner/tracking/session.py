@@ -1,0 +1,121 @@
+"""The trackers of a run: made from its settings, closed in time, and said where they are."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from runner.config.settings import MlflowSpec, Secrets, TrackingSpec, WandbEnvironment
+from runner.rundir import ledger, lock
+from runner.rundir.paths import RunPaths
+from runner.terminal.console import Console
+from runner.tracking import addresses
+from runner.tracking.callbacks import MlflowCallback, TrackerCallback, WandbCallback
+from runner.tracking.tracker import TrackerReport, close_all
+from trainables.errors import ConfigError, LedgerError, Problem
+from trainables.files import read_json
+
+END_TIMEOUT_S = 10.0  # what a sweep that ended in good order waits for its trackers
+STOPPED_TIMEOUT_S = 2.0  # after a signal every second counts; the ledger has everything
+SYNC_TIMEOUT_S = 300.0  # what has not arrived by then is said, and the command can be run again
+
+
+def make(spec: TrackingSpec, paths: RunPaths) -> list[TrackerCallback]:
+    """A callback for each tracker that is not turned off. It delivers once it is started, or Tune runs a trial.
+
+    Raises:
+        ConfigError: MLflow's default store is reached through a link.
+    """
+    secrets = Secrets()
+    if spec.mlflow is not None and spec.mlflow.uri is None:
+        paths.refuse_linked_store()
+    callbacks: list[TrackerCallback] = []
+    if spec.mlflow is not None:
+        callbacks.append(MlflowCallback(spec.mlflow.uri, spec.mlflow.experiment).of_sweep(secrets, paths))
+    wandb = WandbEnvironment().limit(spec.wandb)
+    if wandb is not None:
+        callbacks.append(WandbCallback(wandb.project, wandb.entity, wandb.mode).of_sweep(secrets, paths))
+    return callbacks
+
+
+def start(callbacks: Sequence[TrackerCallback]) -> None:
+    """Begin to deliver."""
+    for callback in callbacks:
+        if callback.queue is not None:
+            callback.queue.start()
+
+
+def order_close(callbacks: Sequence[TrackerCallback], timeout_s: float) -> None:
+    """Tell all trackers to finish, without waiting."""
+    for callback in callbacks:
+        if callback.queue is not None:
+            callback.queue.order_close(timeout_s)
+
+
+def close(callbacks: Sequence[TrackerCallback], timeout_s: float) -> tuple[TrackerReport, ...]:
+    """Close all trackers within one time limit, counted from the order to close."""
+    return close_all((callback.queue for callback in callbacks if callback.queue is not None), timeout_s)
+
+
+def sync(paths: RunPaths, mlflow_uri: str | None = None) -> tuple[TrackerReport, ...]:
+    """Bring the trackers that a run was started with level with its ledger. Doing it twice changes nothing.
+
+    Args:
+        paths: of the run, which may be somebody else's.
+        mlflow_uri: where MLflow is, as the user says; None: where the run says, if this user has named that before.
+
+    Raises:
+        ConfigError: a sweep is writing to this run, or its address of MLflow is none that this user has named.
+        LedgerError: the run's settings cannot be read.
+    """
+    spec = _recorded(paths)
+    if mlflow_uri is not None:
+        spec = spec.model_copy(update={"mlflow": _given(mlflow_uri, spec.mlflow)})
+        addresses.note(mlflow_uri)
+    elif spec.mlflow is not None:
+        addresses.refuse_foreign(
+            spec.mlflow.uri,
+            place=str(paths.resolved),
+            option="isotherm sync RUN --mlflow-uri ",
+        )
+    ledger.read(paths.ledger)  # a damaged one is refused here, in plain words, and not in the trackers' processes
+    with lock.held(paths):  # a live driver delivers by itself, and two would deliver twice
+        callbacks = make(spec, paths)
+        start(callbacks)
+        return close(callbacks, SYNC_TIMEOUT_S)
+
+
+def _recorded(paths: RunPaths) -> TrackingSpec:
+    try:
+        return TrackingSpec.model_validate(read_json(paths.resolved)["tracking"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = ", ".join(str(error).splitlines()[:3])
+        raise LedgerError(
+            f"{paths.resolved}: cannot be read ({reason})\n    fix: run the sweep again, which writes it anew"
+        ) from error
+
+
+def _given(uri: str, recorded: MlflowSpec | None) -> MlflowSpec:
+    try:
+        return MlflowSpec(uri=uri, **({"experiment": recorded.experiment} if recorded else {}))
+    except ValidationError as error:
+        message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+        raise ConfigError(Problem(place="--mlflow-uri", message=message)) from error
+
+
+def as_dict(reports: Sequence[TrackerReport]) -> dict[str, Any]:
+    """Plain values, for ``--json``."""
+    return {
+        report.name: {"delivered": report.delivered, "pending": report.pending, "errors": list(report.errors)}
+        for report in reports
+    }
+
+
+def show(reports: Sequence[TrackerReport], spec: TrackingSpec, paths: RunPaths, console: Console) -> None:
+    """Say where each tracker is and what it has not got."""
+    places = {"wandb": str(paths.wandb), "mlflow": f"sqlite:///{paths.mlflow_db}"}
+    if spec.mlflow is not None and spec.mlflow.uri is not None:
+        places["mlflow"] = spec.mlflow.uri
+    for report in reports:
+        missing = f"; {report.pending} records have not arrived: isotherm sync {paths.root}" if report.pending else ""
+        console.print(f"{report.name:<8} {places[report.name]}{missing}", highlight=False, markup=False)

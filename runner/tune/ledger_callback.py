@@ -1,0 +1,116 @@
+"""Turns what Tune reports into ledger records. The driver's only writer while trials run."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.tune import Callback
+
+from runner.rundir.ledger import AnyRecord, AttemptStarted, CellEnded, EventRecorded, MetricsRecorded, Status
+
+log = logging.getLogger(__name__)
+LOG_LINES = 50
+
+
+class LedgerCallback(Callback):  # type: ignore[misc]
+    """Records starts, metrics and ends.
+
+    An exception in a Tune callback would end the whole sweep, and it would do so without a word to the user; so a
+    record that cannot be written is handed to `on_failure`, which ends the sweep in good order.
+    """
+
+    def __init__(
+        self,
+        record: Callable[[AnyRecord], None],
+        *,
+        on_failure: Callable[[BaseException], None],
+        on_running: Callable[[str, bool], None],
+        on_saved: Callable[[str], None],
+        diagnose: Callable[[str, str], tuple[Status, str]],
+        last_lines: Callable[[str], tuple[str, ...]],
+        code_version: str,
+        device_name: str,
+    ) -> None:
+        self._record = record
+        self._on_failure = on_failure
+        self._on_running = on_running
+        self._on_saved = on_saved
+        self._diagnose = diagnose
+        self._last_lines = last_lines
+        self._code_version = code_version
+        self._device_name = device_name
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles callbacks into a snapshot that is never read back."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record the attempt."""
+        job = trial.config["job"]
+        self._on_running(job["key"], True)
+        self._try(
+            AttemptStarted(
+                key=job["key"],
+                attempt=job["attempt"],
+                execution=job["execution"],
+                device_name=self._device_name,
+                code_version=self._code_version,
+            )
+        )
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Record metrics; heartbeats are left out."""
+        job = trial.config["job"]
+        for row in result.get("rows", ()):
+            self._try(MetricsRecorded(key=job["key"], attempt=job["attempt"], **row))
+        for words in result.get("storage", ()):
+            self._try(EventRecorded(what="storage", message=words, key=job["key"]))
+        if result.get("kind") == "saved":
+            self._on_saved(job["key"])
+        if result.get("kind") == "ended":
+            outcome = result["outcome"]
+            ended = {"status": result["status"], "reason": outcome.get("reason") or "", "result": outcome}
+            self._try(CellEnded(key=job["key"], attempt=job["attempt"], **ended))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """The trial no longer runs; its end was recorded with its last result."""
+        self._on_running(trial.config["job"]["key"], False)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Record a crash of the worker, with what it said last."""
+        job = trial.config["job"]
+        error = _error(trial)
+        status, reason = self._diagnose(job["key"], error)
+        lines = (*self._last_lines(job["key"]), *error.splitlines())[-LOG_LINES:]
+        ended = {"status": status, "reason": reason or _last_words(error), "log": lines}
+        self._try(CellEnded(key=job["key"], attempt=job["attempt"], **ended))
+        self._on_running(job["key"], False)
+
+    def _try(self, record: AnyRecord) -> None:
+        try:
+            self._record(record)
+        except Exception as error:
+            log.error("the ledger cannot be written: %s", error)
+            self._on_failure(error)
+
+
+def _error(trial: Any) -> str:
+    """What Tune knows of a failure: a file on this host, whose copy in the storage (`get_error`) comes too late."""
+    try:
+        return Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+    except (OSError, TypeError):
+        return str(trial.get_error() or "")
+
+
+def _last_words(error: str) -> str:
+    """The message of a worker's traceback, all its lines in one; of a death, what there is to say in a line."""
+    lines = error.rstrip().splitlines()
+    if not lines or "ActorDiedError" in error:
+        return "its worker process died: it was killed, or crashed outside of Python"
+    frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
+    after = frames[-1] + 1 if frames else 0
+    message = next((number for number in range(after, len(lines)) if not lines[number].startswith("  ")), after)
+    return "; ".join(line.strip() for line in lines[message:] if line.strip())[:500]

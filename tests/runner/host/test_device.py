@@ -1,0 +1,58 @@
+"""The device that is chosen, and the word where GPUs are left out."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from runner.config import sweep_file as sweepfile
+from runner.host import device
+from runner.planning import plan as planning
+from trainables.schema import ExecutionSpec
+
+NODES = [Path("/dev/nvidia0"), Path("/dev/nvidia1")]
+no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch sees a GPU here")
+
+
+@no_gpu
+def test_a_host_whose_gpus_pytorch_does_not_see_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    said = device.unused_gpus(ExecutionSpec(), NODES)
+    assert "this host has 2 NVIDIA GPU(s)" in said
+    assert "sees none: this PyTorch is a build for the CPU" in said
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert "CUDA 13.0 needs driver 580 or newer" in device.unused_gpus(ExecutionSpec(), NODES)
+    assert device.unused_gpus(ExecutionSpec(), []) == ""
+    assert device.unused_gpus(ExecutionSpec(device="cpu"), NODES) == ""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert device.unused_gpus(ExecutionSpec(), NODES) == ""
+
+
+@no_gpu
+def test_the_plan_says_that_gpus_are_left_out(sweep_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = sweepfile.load(sweep_file(), ("execution.device=auto",))
+    assert "GPU" not in {finding.gate for finding in planning.build(loaded).findings}
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(device, "gpu_nodes", lambda: NODES)
+    found = {finding.gate: finding for finding in planning.build(loaded).findings}["GPU"]
+    assert found.level == "warn"
+    assert "trials run on the CPU: this host has 2 NVIDIA GPU(s)" in found.message
+    assert "execution.device: cpu" in found.fix
+    pinned = sweepfile.load(sweep_file(), ("execution.device=cpu",))
+    assert "GPU" not in {finding.gate for finding in planning.build(pinned).findings}
+
+
+@pytest.mark.parametrize(
+    ("emulated", "asked", "dtype"), [(True, "auto", "fp32"), (False, "auto", "bf16"), (True, "bf16", "bf16")]
+)
+def test_bf16_is_chosen_where_the_card_has_it(
+    emulated: bool, asked: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Tesla V100")
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: not emulated or including_emulation
+    )
+    assert device.resolve(ExecutionSpec.model_validate({"dtype": asked}))[1] == dtype

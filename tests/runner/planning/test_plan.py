@@ -1,0 +1,142 @@
+"""The plan: gates, states against a ledger, what it needs."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from runner.cli import app
+from runner.config import sweep_file as sweepfile
+from runner.planning import plan as planning
+from runner.planning.plan import Plan
+from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, SweepStarted
+from runner.terminal.console import Console
+from trainables.data import sources
+
+Write = Callable[..., Path]
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def build(path: Path, *overrides: str) -> Plan:
+    return planning.build(sweepfile.load(path, overrides))
+
+
+def shown(plan: Plan) -> str:
+    console = Console(file=io.StringIO(), width=140)
+    planning.show(plan, console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_states_follow_the_ledger(sweep_file: Write, folder: Path) -> None:
+    path = sweep_file(("seed: [0]", "seed: [0, 1, 2]"))
+    fresh = build(path)
+    assert set(fresh.states.values()) == {"new"}
+    keys, orphan = list(fresh.states), "0" * 12
+    ledger = Ledger(fresh.paths.ledger)
+    ledger.append(SweepStarted(run="tiny", keys=tuple(keys), config={}, code_version="1", versions={}))
+    for key in [*keys, orphan]:
+        ledger.append(CellRecorded(key=key, name=key, labels={}, sizes={}, spec={}))
+    ledger.append(CellEnded(key=keys[0], attempt=1, status="finished"))
+    ledger.append(AttemptStarted(key=keys[1], attempt=1, execution={}))
+    ledger.append(CellEnded(key=keys[1], attempt=1, status="interrupted"))
+    ledger.close()
+    plan = build(path)
+    assert list(plan.states.values()) == ["done", "resumable", "new"]
+    assert plan.orphaned == (orphan,)
+    assert [cell.key for cell in plan.to_run] == keys[1:]
+    text = shown(plan)
+    assert "1 new, 1 resumable, 1 done" in text
+    assert "orphan" in text
+
+
+def test_a_failed_cell_is_run_again(sweep_file: Write) -> None:
+    path = sweep_file()
+    fresh = build(path)
+    [key] = fresh.states
+    ledger = Ledger(fresh.paths.ledger)
+    ledger.append(CellRecorded(key=key, name=key, labels={}, sizes={}, spec={}))
+    ledger.append(AttemptStarted(key=key, attempt=1, execution={}))
+    ledger.append(CellEnded(key=key, attempt=1, status="failed", reason="killed"))
+    ledger.close()
+    assert build(path).states[key] == "resumable"
+
+
+def test_four_sizes_cannot_identify_a_law_and_the_plan_says_so(folder: Path) -> None:
+    here = ("execution.device=cpu", "execution.dtype=fp32", "thermal.require_sensors=false")
+    four = build(ROOT / "configs/sweeps/budget_grid_4.yaml", *here)
+    seven = build(ROOT / "configs/sweeps/budget_grid.yaml", *here)
+    assert "4 distinct budgets cannot identify a scaling law" in shown(four)
+    assert "cannot identify" not in shown(seven)
+    for plan in (four, seven):
+        assert not plan.errors
+        for cell in plan.grid.cells:
+            assert abs(cell.counts.total / cell.target - 1) <= 0.02
+    assert len(seven.grid.cells) == 7 * 4 * 3
+
+
+def test_disk_is_what_the_cells_to_run_will_write(sweep_file: Write) -> None:
+    """Two checkpoints of 16 bytes a parameter for each trial that runs, at last 4 bytes a parameter of every trial."""
+    seeds = ", ".join(map(str, range(500)))
+    one, many = build(sweep_file()), build(sweep_file(("seed: [0]", f"seed: [{seeds}]")))
+    parameters = one.grid.cells[0].counts.total
+    assert one.disk_bytes == (2 * 16 + 4) * parameters
+    running = many.grid.device.count // (many.grid.cells[0].record.reserved_cores or many.grid.cells[0].record.threads)
+    assert many.disk_bytes == (2 * 16 * min(500, max(1, running)) + 4 * 500) * parameters
+
+
+def test_cells_of_two_code_versions_are_told_apart(sweep_file: Write, folder: Path) -> None:
+    path = sweep_file(("seed: [0]", "seed: [0, 1]"))
+    fresh = build(path)
+    key, other = fresh.states
+    ledger = Ledger(fresh.paths.ledger)
+    ledger.append(SweepStarted(run="tiny", keys=(key, other), config={}, code_version="1", versions={}))
+    for one, version in ((key, "1.0+gold"), (other, "1.0+gnew")):
+        ledger.append(CellRecorded(key=one, name=one, labels={}, sizes={}, spec={}))
+        ledger.append(AttemptStarted(key=one, attempt=1, execution={}, code_version=version))
+        ledger.append(CellEnded(key=one, attempt=1, status="finished"))
+    ledger.close()
+    found = {finding.gate: finding for finding in build(path).findings}["mixed code"]
+    assert (found.level, found.number, found.limit) == ("warn", 2, 1)
+    assert "1 cell by 1.0+gold, 1 cell by 1.0+gnew" in found.message
+    assert [finding.gate for finding in build(path, "gates.mixed_code=error").errors] == ["mixed code"]
+    assert "mixed code" not in {finding.gate for finding in build(path, "gates.mixed_code=off").findings}
+
+
+def test_an_old_cell_beside_cells_to_run_warns_and_a_fresh_grid_does_not(sweep_file: Write, folder: Path) -> None:
+    path = sweep_file(("seed: [0]", "seed: [0, 1]"))
+    fresh = build(path)
+    assert "mixed code" not in {finding.gate for finding in fresh.findings}
+    key = next(iter(fresh.states))
+    ledger = Ledger(fresh.paths.ledger)
+    ledger.append(CellRecorded(key=key, name=key, labels={}, sizes={}, spec={}))
+    ledger.append(AttemptStarted(key=key, attempt=1, execution={}, code_version="1.0+gold"))
+    ledger.append(CellEnded(key=key, attempt=1, status="finished"))
+    ledger.close()
+    found = {finding.gate: finding for finding in build(path).findings}["mixed code"]
+    assert "1 would be by" in found.message
+
+
+def test_the_shipped_sweeps_have_warnings_at_most(folder: Path) -> None:
+    here = ("execution.device=cpu", "execution.dtype=fp32", "thermal.require_sensors=false")
+    for path in sorted((ROOT / "configs/sweeps").glob("*.yaml")):
+        found = build(path, *here).findings
+        assert {finding.level for finding in found} <= {"warn"}, path
+        assert all(finding.message and finding.fix for finding in found)
+        assert "distribution drift" in {finding.gate for finding in found}  # 1999 to 2013 is no calm decade
+
+
+def test_sensors_that_are_required_stop_the_sweep(sweep_file: Write) -> None:
+    plan = build(sweep_file(), "thermal.require_sensors=true")
+    assert [finding.gate for finding in plan.errors] == ["temperature sensors"]
+
+
+def test_columns_that_are_not_used_are_named_by_plan_and_prepare(folder: Path, sweep_file: Write) -> None:
+    bars = sources.read("sp500").frame.assign(label=1.0)
+    bars.to_csv(folder / "own.csv", index=False)
+    path = sweep_file(("source: sp500", "source: own.csv"))
+    built = build(path)
+    assert "not used: 2 columns of own.csv: Adj Close, label" in shown(built)
+    assert built.as_dict()["unused_columns"] == {"own.csv": ["Adj Close", "label"]}
+    prepared = CliRunner().invoke(app, ["data", "prepare", str(path)])
+    assert "not used  2 columns of own.csv: Adj Close, label" in prepared.output

@@ -1,0 +1,1 @@
+"""Checkpoints of trials: written, kept, found again."""

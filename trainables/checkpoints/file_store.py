@@ -1,0 +1,302 @@
+"""Checkpoints of one trial in a folder: whole or absent, proven by hash, fenced by attempt.
+
+    <folder>/attempt-0002.json               one an attempt; the highest number owns the trial. Holds its small notes
+    <folder>/checkpoint-0002-000007/         attempt and number of the save; the highest pair is the newest
+        state.pt                             tensors and plain values, read with weights_only
+        manifest.json                        hash and size of state.pt, key, attempt, step, the full spec
+    <folder>/best/                           the same two files of a trial that is over: the best weights alone
+
+A checkpoint is written to a hidden folder, synced, read back against its hash, and renamed into place; only then are
+older ones pruned. No name is shared by two attempts, so two processes need no lock: a worker left over from an older
+attempt can neither overwrite nor prune what its successor wrote.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import pickle
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from pydantic import FiniteFloat, TypeAdapter
+
+from trainables.errors import CheckpointError, FencedError
+from trainables.files import read_json, real_folder, remove_tree, replace_text, sha256_of, sync_folder
+from trainables.schema import TrialSpec
+
+KEEP = 2
+BEST = "best"
+FORMAT = 1
+State = dict[str, Any]  # nested dicts and lists of tensors, numbers, strings, booleans and None
+_NAME = re.compile(r"checkpoint-(\d+)-(\d+)")
+_MARK = re.compile(r"attempt-(\d+)\.json")
+_NUMBERS: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, FiniteFloat])
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointStore(Protocol):
+    """Where a trial keeps its state."""
+
+    def save(self, state: State, *, step: int, spec: TrialSpec) -> None:
+        """Keep a state durably.
+
+        Raises:
+            FencedError: a newer attempt owns the trial; nothing was written.
+            OSError: disk full, read-only or gone; older checkpoints stand.
+        """
+        ...
+
+    def load(self) -> State | None:
+        """The newest complete state, tensors on the CPU, or None.
+
+        Raises:
+            CheckpointError: there is one, but of another trial.
+        """
+        ...
+
+    def note(self, numbers: dict[str, float]) -> None:
+        """Keep a few numbers that change while the state stands still, without writing it again.
+
+        Raises:
+            FencedError, OSError: as of `save`.
+        """
+        ...
+
+    def noted(self) -> dict[str, float]:
+        """The latest numbers that any attempt noted."""
+        ...
+
+
+class FileCheckpointStore:
+    """Checkpoints in a folder of one trial, written by one attempt.
+
+    Making a store claims the trial for its attempt, unless a newer attempt has done so.
+    """
+
+    def __init__(self, folder: Path, attempt: int, key: str) -> None:
+        self.folder = folder
+        self.attempt = attempt
+        self.key = key
+        _real(folder)
+        self._mark = folder / f"attempt-{attempt:04d}.json"
+        if max(self._attempts(), default=0) <= attempt:
+            if not self._mark.exists():
+                replace_text(self._mark, "{}")
+            for unfinished in folder.glob(".checkpoint-*"):
+                remove_tree(unfinished)
+
+    def save(self, state: State, *, step: int, spec: TrialSpec) -> None:
+        """Write a checkpoint; see `CheckpointStore.save`."""
+        self._check_fence()
+        taken = [number for attempt, number, _ in self._checkpoints() if attempt == self.attempt]
+        name = f"checkpoint-{self.attempt:04d}-{max(taken, default=0) + 1:06d}"
+        aside = self.folder / f".{name}"
+        try:
+            self._write(aside, state, step, spec)
+            self._check_fence()
+            aside.rename(self.folder / name)
+        except BaseException:
+            remove_tree(aside)
+            self._check_fence()  # a successor removed the unfinished folder: say that, not 'no such file'
+            raise
+        sync_folder(self.folder)
+        self._prune()
+
+    def keep_best(self, weights: State, *, step: int, spec: TrialSpec) -> None:
+        """Keep the best weights of a trial that is over: what stays when its checkpoints are removed.
+
+        Raises:
+            FencedError, OSError: as of `save`.
+        """
+        self._check_fence()
+        aside = self.folder / f".{BEST}"
+        try:
+            self._write(aside, {"weights": weights}, step, spec)
+            remove_tree(self.folder / BEST)  # left by an attempt whose end was not recorded
+            aside.rename(self.folder / BEST)
+        except BaseException:
+            remove_tree(aside)
+            raise
+        sync_folder(self.folder)
+
+    def load(self) -> State | None:
+        """Read the newest complete checkpoint; see `CheckpointStore.load`. Damaged ones are skipped with a warning."""
+        for _, _, path in reversed(self._checkpoints()):
+            try:
+                return self._read(path)
+            except _DamagedError as damage:
+                log.warning("%s: %s; the next older checkpoint is tried", path, damage)
+        return None
+
+    def note(self, numbers: dict[str, float]) -> None:
+        """See `CheckpointStore.note`."""
+        self._check_fence()
+        replace_text(self._mark, json.dumps(numbers))
+
+    def noted(self) -> dict[str, float]:
+        """See `CheckpointStore.noted`."""
+        for _, path in sorted(self._attempts().items(), reverse=True):
+            try:
+                numbers = _NUMBERS.validate_python(read_json(path))
+            except ValueError:
+                log.warning("%s cannot be read; an older attempt's notes are used", path)
+                continue
+            if numbers:
+                return numbers
+        return {}
+
+    def _write(self, aside: Path, state: State, step: int, spec: TrialSpec) -> None:
+        remove_tree(aside)
+        aside.mkdir()
+        path = aside / "state.pt"
+        writer = _HashedWriter(path)
+        writer.save(state)
+        body = {
+            "format": FORMAT,
+            "key": self.key,
+            "attempt": self.attempt,
+            "step": step,
+            "size_bytes": writer.size_bytes,
+            "sha256": writer.sha256,
+            "spec": spec.model_dump(mode="json"),
+            "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "torch": torch.__version__,
+        }
+        with (aside / "manifest.json").open("w", encoding="utf-8") as manifest:
+            json.dump({"sha256": _digest(body), "manifest": body}, manifest, indent=1)
+            manifest.flush()
+            os.fsync(manifest.fileno())
+        sync_folder(aside)
+        if sha256_of(path) != writer.sha256:
+            raise OSError(f"{path}: read back other bytes than were written")
+
+    def _read(self, path: Path) -> State:
+        manifest = _read_manifest(path / "manifest.json")
+        if manifest["key"] != self.key:
+            raise CheckpointError(
+                f"{path}: this checkpoint belongs to trial {manifest['key']}, not to {self.key}\n"
+                f"    fix: give each trial a folder of its own, or remove this one"
+            )
+        try:
+            if sha256_of(path / "state.pt") != manifest["sha256"]:
+                raise _DamagedError("state.pt does not have the bytes that its manifest says")
+            state: State = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+        except FileNotFoundError as error:
+            raise _DamagedError("state.pt is missing") from error
+        except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+            raise _DamagedError(f"state.pt cannot be read: {str(error).splitlines()[0]}") from error
+        return state
+
+    def _checkpoints(self) -> list[tuple[int, int, Path]]:
+        """(attempt, number, path), oldest first."""
+        found = ((match, path) for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name)))
+        return sorted((int(match[1]), int(match[2]), path) for match, path in found)
+
+    def _attempts(self) -> dict[int, Path]:
+        return {int(match[1]): path for path in self.folder.iterdir() if (match := _MARK.fullmatch(path.name))}
+
+    def _check_fence(self) -> None:
+        if (newest := max(self._attempts(), default=0)) > self.attempt:
+            raise FencedError(
+                f"{self.folder}: attempt {newest} owns {self.key}, attempt {self.attempt} must end and write nothing"
+            )
+
+    def _prune(self) -> None:
+        for _, _, path in self._checkpoints()[:-KEEP]:
+            remove_tree(path)
+
+
+class _DamagedError(Exception):
+    """A checkpoint is torn or altered."""
+
+
+class _HashedWriter:
+    """A file for `torch.save`: hashed on the way to the disk, synced at the end.
+
+    torch.save turns a failed write into a RuntimeError about its archive; the operating system's own error (disk full)
+    is kept and raised in its place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._hash = hashlib.sha256()
+        self._failure: OSError | None = None
+        self.size_bytes = 0
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def save(self, state: State) -> None:
+        with self._path.open("wb", buffering=0) as self._file:
+            try:
+                torch.save(state, self)  # type: ignore[arg-type]
+            except RuntimeError:
+                if self._failure is None:
+                    raise
+                raise self._failure from None
+            os.fsync(self._file.fileno())
+
+    def write(self, data: bytes) -> int:
+        rest = memoryview(data).cast("B")
+        self._hash.update(rest)
+        self.size_bytes += len(rest)
+        try:
+            while rest:  # an unbuffered file may take less than it is given
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            self._failure = error
+            raise
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    """The manifest's body, proven by its own hash: a flipped byte in a key must not look like another trial's key."""
+    try:
+        whole = read_json(path)
+        body: dict[str, Any] = whole["manifest"]
+        if _digest(body) != whole["sha256"]:
+            raise _DamagedError("manifest.json does not have the content that its hash says")
+        if body["format"] == FORMAT and not all(isinstance(body[name], str) for name in ("key", "sha256")):
+            raise _DamagedError("manifest.json has no key, or no hash")
+    except FileNotFoundError as error:
+        raise _DamagedError("manifest.json is missing") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise _DamagedError(f"manifest.json cannot be read: {error}") from error
+    if body["format"] != FORMAT:
+        raise CheckpointError(
+            f"{path}: checkpoint format {body['format']}, this isotherm reads {FORMAT}\n"
+            f"    fix: resume with the isotherm that wrote it, or remove the trial's checkpoints"
+        )
+    return body
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove a trial's checkpoints; its best weights and the marks of its attempts stay.
+
+    Raises:
+        ConfigError: the folder, or the one above it, is a link.
+    """
+    if not folder.exists():
+        return
+    _real(folder)
+    for pattern in ("checkpoint-*", ".checkpoint-*"):
+        for path in folder.glob(pattern):
+            remove_tree(path)
+
+
+def _real(folder: Path) -> None:
+    """A trial's folder is made where it is missing; neither it nor the folder of all trials above it is a link."""
+    real_folder(folder, folder.parent.parent)
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
