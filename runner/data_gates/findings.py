@@ -9,7 +9,7 @@ from runner.settings import GatesSpec
 
 _EFFECTIVE_MEND = "use a shorter horizon or context, more bars or assets over a longer time, or a larger split"
 _SELECTION_MEND = (
-    "; or training.judged_epoch: last without early_stopping, which chooses nothing and needs no selection"
+    ", or another data.splits.selection; or training.judged_epoch: last and no early_stopping, which choose nothing"
 )
 _NAMED = 4  # places in one message
 
