@@ -8,7 +8,9 @@ from runner.planning.data_rules import RULES, Breach, Rule, shortfall
 from runner.planning.grid import Cell
 
 _EFFECTIVE_FIX = "use a shorter horizon or context, more bars or assets over a longer time, or a larger split"
-_SELECTION_FIX = "; or training.judged_epoch: last without early_stopping, which chooses nothing and needs no selection"
+_SELECTION_FIX = (
+    ", or another data.splits.selection; or training.judged_epoch: last and no early_stopping, which choose nothing"
+)
 _NAMED = 4  # places in one message
 
 
