@@ -54,12 +54,11 @@ def contrasts(
         sizes = _sizes(members)
         budgets = tuple(size.name for size in sizes)
         others = [Entry(other.group.model.replace("_", " "), ((other,),)) for other in beside(members[0], baselines)]
-        if others:
-            pairs = [(size.name, other.name) for size in sizes for other in others]
-            found.append(_contrast(paths, view, "baselines", place, [*sizes, *others], pairs, budgets))
-        if len(sizes) > 1:
-            pairs = [(large.name, small.name) for small, large in combinations(sizes, 2)]
-            found.append(_contrast(paths, view, "sizes", place, sizes, pairs, budgets))
+        families: dict[Kind, list[tuple[str, str]]] = {
+            "baselines": [(size.name, other.name) for size in sizes for other in others],
+            "sizes": [(large.name, small.name) for small, large in combinations(sizes, 2)],
+        }
+        found += _contrasts(paths, view, place, [*sizes, *others], families, budgets)
     found += _axes(paths, view, ordered, groups)
     return tuple(found)
 
@@ -75,17 +74,25 @@ def _sizes(members: Sequence[Trial]) -> list[Entry]:
     return [Entry(budget, (tuple(trial for trial in members if trial.budget == budget),)) for budget in budgets]
 
 
-def _contrast(
+def _contrasts(
     paths: RunPaths,
     view: LedgerView,
-    kind: Kind,
     place: str,
     entries: Sequence[Entry],
-    pairs: Sequence[tuple[str, str]],
+    pairs: dict[Kind, list[tuple[str, str]]],
     sizes: tuple[str, ...],
-) -> Contrast:
-    families = {split: compare(paths, view, entries, pairs, split) for split in SPLITS}
-    return Contrast(kind, place, {entry.name: _recorded(entry) for entry in entries}, sizes, families)
+) -> Iterator[Contrast]:
+    """One for each kind that has pairs; together where all can be compared, else each for itself."""
+    asked = {kind: known for kind, known in pairs.items() if known}
+    together = {split: compare(paths, view, entries, list(asked.values()), split) for split in SPLITS if asked}
+    for number, (kind, known) in enumerate(asked.items()):
+        named = {name for pair in known for name in pair}
+        own = [entry for entry in entries if entry.name in named]
+        families = {split: found[number] for split, found in together.items()}
+        for split, family in families.items():
+            if family.reason and len(own) < len(entries):
+                (families[split],) = compare(paths, view, own, [known], split)
+        yield Contrast(kind, place, {entry.name: _recorded(entry) for entry in own}, sizes, families)
 
 
 def _recorded(entry: Entry) -> float:
@@ -120,7 +127,7 @@ def _axes(
             for name, (_, members) in zip(names, found, strict=True)
         ]
         pairs = [(entry.name, entries[0].name) for entry in entries[1:]]
-        yield _contrast(paths, view, "axis", place, entries, pairs, tuple(shared))
+        yield from _contrasts(paths, view, place, entries, {"axis": pairs}, tuple(shared))
 
 
 def _names(own: tuple[Group, ...]) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from runner.report.analysis.resamples import predictions
@@ -98,14 +99,19 @@ class _RefusedError(Exception):
 
 
 def compare(
-    paths: RunPaths, view: LedgerView, entries: Sequence[Entry], pairs: Sequence[tuple[str, str]], split: str
-) -> Family:
-    """Compare entries by pairs of names, as one family."""
+    paths: RunPaths,
+    view: LedgerView,
+    entries: Sequence[Entry],
+    families: Sequence[Sequence[tuple[str, str]]],
+    split: str,
+) -> list[Family]:
+    """Compare entries under shared resamples; each family of pairs of names has intervals that hold together."""
     try:
         common = _Common(paths, view, entries, split)
-        return Family(common.differences(pairs), len(common.labels_N), common.of)
     except _RefusedError as refused:
-        return Family(reason=str(refused))
+        return [Family(reason=str(refused)) for _ in families]
+    resampled_RE = common.resampled([pair for pairs in families for pair in pairs])
+    return [Family(common.differences(pairs, resampled_RE), len(common.labels_N), common.of) for pairs in families]
 
 
 class _Common:
@@ -131,6 +137,8 @@ class _Common:
             text = f"they share {len(first)} windows, {effective} effective samples, and {MIN_EFFECTIVE} are needed"
             raise _RefusedError(text)
         self._losses = {key: self._loss(frame, view, key) for key, frame in frames.items()}
+        self._mean_EN = np.stack([self._mean(entry) for entry in entries])
+        self._places = {entry.name: number for number, entry in enumerate(entries)}
 
     def _loss(self, frame: pd.DataFrame, view: LedgerView, key: str) -> Floats:
         """Losses [N]; in regression up to a constant that all trials of a task share."""
@@ -145,14 +153,14 @@ class _Common:
         gaussian_N: Floats = 0.5 * (np.log(variance) + (outputs_N - self.labels_N) ** 2 / variance)
         return gaussian_N
 
-    def differences(self, pairs: Sequence[tuple[str, str]]) -> tuple[Difference, ...]:
+    def _ends(self, pairs: Sequence[tuple[str, str]]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+        first_P, second_P = (np.array([self._places[pair[end]] for pair in pairs]) for end in (0, 1))
+        return first_P, second_P
+
+    def differences(self, pairs: Sequence[tuple[str, str]], resampled_RE: Floats) -> tuple[Difference, ...]:
         """Of each pair of names: value and intervals."""
-        names = {entry.name: number for number, entry in enumerate(self.entries)}
-        first_P = np.array([names[first] for first, _ in pairs])
-        second_P = np.array([names[second] for _, second in pairs])
-        losses_EN = np.stack([self._mean(entry) for entry in self.entries])
-        value_P = (losses_EN[first_P] - losses_EN[second_P]).mean(axis=1)
-        resampled_RE = self._resampled(losses_EN[first_P] - losses_EN[second_P])
+        first_P, second_P = self._ends(pairs)
+        value_P = (self._mean_EN[first_P] - self._mean_EN[second_P]).mean(axis=1)
         difference_RP = resampled_RE[:, first_P] - resampled_RE[:, second_P]
         low_P, high_P = np.percentile(difference_RP, PERCENT, axis=0)
         deviation_P = difference_RP.std(axis=0)
@@ -180,19 +188,19 @@ class _Common:
         mean_N: Floats = np.mean(cells, axis=0)
         return mean_N
 
-    def _resampled(self, difference_PN: Floats) -> Floats:
+    def resampled(self, pairs: Sequence[tuple[str, str]]) -> Floats:
         """Losses [R, E] under shared resamples, whose blocks are as long as the most persistent difference asks for."""
         horizon = self._task.horizon
+        first_P, second_P = self._ends(pairs)
+        difference_PN = self._mean_EN[first_P] - self._mean_EN[second_P]
         dates_T, code_N = np.unique(self._dates_N, return_inverse=True)
         count_T = np.bincount(code_N)
         lengths = [block_length(np.bincount(code_N, weights=one_N) / count_T, horizon) for one_N in difference_PN]
         series_N = difference_PN[int(np.argmax(lengths))]
         dates = BlockBootstrap(self._dates_N, series_N, horizon=horizon, label="paired")
-        losses = {key: [] for key in self._losses}  # type: dict[str, list[Floats]]
-        for counts_RT in dates.counts():
-            for key, losses_N in self._losses.items():
-                losses[key].append(dates.means(counts_RT, losses_N))
-        known = {key: np.concatenate(pieces) for key, pieces in losses.items()}
+        sums_TK = np.stack([np.bincount(code_N, weights=one_N) for one_N in self._losses.values()], axis=1)
+        loss_RK = np.concatenate([(one_RT @ sums_TK) / (one_RT @ count_T)[:, None] for one_RT in dates.counts()])
+        known = dict(zip(self._losses, loss_RK.T, strict=True))
         random = np.random.default_rng(len(dates_T))
         cells: dict[tuple[str, ...], Floats] = {}
         columns = []
@@ -211,8 +219,6 @@ def _frames(paths: RunPaths, keys: Sequence[str], split: str) -> list[pd.DataFra
     if len(frames) < len(keys):
         missing = len(keys) - len(frames)
         raise _RefusedError(f"predictions of {missing} of {len(keys)} trials are missing or damaged")
-    if any(frame.duplicated(list(PLACE)).any() for frame in frames):
-        raise _RefusedError("predictions of a trial hold a window twice")
     if any(not np.isfinite(frame[["label", "logit"]].to_numpy(dtype=np.float64)).all() for frame in frames):
         raise _RefusedError("predictions of a trial hold numbers that are not finite")
     return frames
@@ -221,7 +227,10 @@ def _frames(paths: RunPaths, keys: Sequence[str], split: str) -> list[pd.DataFra
 def _aligned(frames: list[pd.DataFrame]) -> list[pd.DataFrame]:
     """The frames' rows of the windows that all of them have, in one order."""
     places = [frame[list(PLACE)] for frame in frames]
-    if all(place.equals(places[0]) for place in places[1:]):
+    same = all(place.equals(places[0]) for place in places[1:])
+    if any(place.duplicated().any() for place in (places[:1] if same else places)):
+        raise _RefusedError("predictions of a trial hold a window twice")
+    if same:
         return frames
     common = places[0]
     for place in places[1:]:

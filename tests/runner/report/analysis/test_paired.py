@@ -1,6 +1,7 @@
 """Paired differences: intervals that cover what they say, on the windows that all trials share."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -48,7 +49,8 @@ def entries(collected: Collected) -> list[Entry]:
 
 
 def family(collected: Collected, paths: RunPaths, pairs: Sequence[tuple[str, str]]) -> Family:
-    return compare(paths, collected.view, entries(collected), pairs, "validation")
+    (found,) = compare(paths, collected.view, entries(collected), [pairs], "validation")
+    return found
 
 
 def test_a_clear_difference_is_told_and_its_value_is_that_of_the_losses(two_sizes) -> None:
@@ -149,6 +151,16 @@ def test_groups_that_ask_different_questions_are_not_compared(run) -> None:
         one.kind for one in contrasts(RunPaths(run.folder / "runs" / "made"), collected.view, collected.trials, ())
     ]
     assert kinds == ["sizes", "sizes"]
+
+
+def test_sizes_are_compared_where_a_baseline_has_no_predictions(two_sizes) -> None:
+    collected, paths = two_sizes({"50k": [0.4, 0.5], "1m": [0.8, 0.8]})
+    near = collected.trials[0]
+    other = replace(near, key="0" * 12, kind="baseline", group=replace(near.group, model="linear"))
+    collected.view.cells[other.key] = collected.view.cells[near.key]
+    about, sizes = contrasts(paths, collected.view, collected.trials, [other])
+    assert "predictions of 1 of 5 trials" in about.families["validation"].reason
+    assert [one.value < 0 for one in sizes.families["validation"].differences] == [True]
 
 
 def test_regression_is_compared_by_its_likelihood(two_sizes) -> None:
