@@ -1,6 +1,7 @@
 """The results table: one row a key, its latest state, made from the ledger alone."""
 
 import json
+import re
 from typing import Any
 
 import pandas as pd
@@ -64,13 +65,26 @@ def _place(state: CellState) -> str:
     return json.dumps([spec.get("data"), spec.get("task")], sort_keys=True)
 
 
+# What a spreadsheet takes for a formula at the start of a cell (OWASP, CSV injection), unless it is a number.
+_FORMULA = re.compile(r"(?![+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]", re.IGNORECASE)
+
+
+def _plain(value: Any) -> Any:
+    """A value as a CSV holds it: text that a spreadsheet would run starts with a quotation mark."""
+    if not isinstance(value, str):
+        return value
+    # pandas leaves a bare carriage return without quotes, where it would begin a row
+    return ("'" if _FORMULA.match(value) else "") + value.replace("\r", "\n")
+
+
 def write(view: LedgerView, paths: RunPaths) -> pd.DataFrame:
     """Write `results.parquet` and `results.csv` atomically and return the table."""
     table = frame(view)
     with replacing(paths.results_parquet) as aside:
         table.to_parquet(aside, index=False)
     with replacing(paths.results_csv) as aside:
-        table.to_csv(aside, index=False)
+        texts = table.select_dtypes(["string", "object"]).map(_plain)
+        table.assign(**texts).rename(columns=_plain).to_csv(aside, index=False)
     return table
 
 
