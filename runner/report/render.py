@@ -20,6 +20,8 @@ _MARKDOWN_ESCAPES = str.maketrans(
 )
 # What would open a list, a rule or an underlined heading at the start of a line.
 _BLOCK_START = re.compile(r"^(?:([-+=])(?=[\s=-]|$)|(\d+)([.)])(?=\s|$))")
+# HTML as renderers without fenced blocks would see it in one; what Python's tracebacks hold is none.
+_TAG = re.compile(r"<(?!(?:module|lambda|string|stdin|locals|genexpr|\w+comp|frozen [\w.]+)>)[A-Za-z/!?]")
 _URL_CHARACTERS = ":/?#[]@!$&'*+,;=%~"
 _LINK = re.compile(r"(?<=[A-Za-z]):(?=//)|(?<=www)\.", re.IGNORECASE)
 
@@ -50,7 +52,7 @@ def markdown(page: Page, figures_folder: str) -> str:
     environment = Environment(
         loader=_LOADER, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
     )  # autoescape is for HTML; here `finalize` sees every expression instead
-    environment.filters.update(table=_table, fence=_fence, code=markdown_code, runs=_runs, raw=Markdown)
+    environment.filters.update(table=_table, fence=markdown_block, code=markdown_code, runs=_runs, raw=Markdown)
     text = environment.get_template("report.md.j2").render(page=page, figures=Markdown(figures_folder))
     return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
@@ -63,10 +65,12 @@ def markdown_text(text: str) -> str:
 
 
 def markdown_code(text: str) -> Markdown:
-    """Text as a code span; empty text gives nothing, as an empty span is no span."""
+    """Text as a code span; empty text gives nothing, as an empty span is no span. Text with HTML in it is escaped."""
     flat = " ".join(text.split()).replace("|", "\\|")
     if not flat:
         return Markdown("")
+    if _TAG.search(flat):
+        return Markdown(markdown_text(text))
     fence = "`" * (_longest_ticks(flat) + 1)
     pad = " " if flat[0] == "`" or flat[-1] == "`" else ""
     return Markdown(f"{fence}{pad}{flat}{pad}{fence}")
@@ -98,10 +102,17 @@ def _table(table: ReportTable) -> Markdown:
     return Markdown("\n".join(f"| {' | '.join(row)} |" for row in rows))
 
 
-def _fence(lines: tuple[str, ...], language: str) -> Markdown:
-    """Lines as a fenced block."""
+def markdown_block(lines: tuple[str, ...], language: str) -> Markdown:
+    """Lines as a fenced block; with HTML in them, as escaped lines of text."""
+    if any(map(_TAG.search, lines)):
+        return Markdown("\\\n".join(_indented(line) for line in lines))
     ticks = "`" * max(3, *(_longest_ticks(line) + 1 for line in lines)) if lines else "```"
     return Markdown("\n".join([f"{ticks}{language}", *lines, ticks]))
+
+
+def _indented(line: str) -> str:
+    text = line.lstrip(" ")
+    return (len(line) - len(text)) * "&nbsp;" + markdown_text(text)
 
 
 def _longest_ticks(text: str) -> int:

@@ -1,5 +1,6 @@
 """The results table: one row a key, its latest state, made from the ledger alone."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -96,13 +97,26 @@ def axes_of(state: CellState, names: Iterable[str]) -> dict[str, str]:
     return {name: str(value) for name, value in known.items()}
 
 
+# What a spreadsheet takes for a formula at the start of a cell (OWASP, CSV injection), unless it is a number.
+_FORMULA = re.compile(r"(?![+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\Z)[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]", re.IGNORECASE)
+
+
+def _plain(value: Any) -> Any:
+    """A value as a CSV holds it: text that a spreadsheet would run starts with a quotation mark."""
+    if not isinstance(value, str):
+        return value
+    # pandas leaves a bare carriage return without quotes, where it would begin a row
+    return ("'" if _FORMULA.match(value) else "") + value.replace("\r", "\n")
+
+
 def write(view: LedgerView, paths: RunPaths) -> pd.DataFrame:
     """Write `results.parquet` and `results.csv` atomically and return the table."""
     table = frame(view)
     with replacing(paths.results_parquet) as aside:
         table.to_parquet(aside, index=False)
     with replacing(paths.results_csv) as aside:
-        table.to_csv(aside, index=False)
+        texts = table.select_dtypes(["string", "object"]).map(_plain)
+        table.assign(**texts).rename(columns=_plain).to_csv(aside, index=False)
     return table
 
 

@@ -199,7 +199,7 @@ def test_crashes_show_no_secret(canaries: Canaries, command: tuple[str, ...], nu
     ],
     ids=str,
 )
-@pytest.mark.parametrize("command", ["plan", "sweep", "doctor"])
+@pytest.mark.parametrize("command", ["sweep", "doctor"])
 def test_an_address_with_a_secret_is_refused_and_not_repeated(
     canaries: Canaries, given: dict[str, str], command: str
 ) -> None:

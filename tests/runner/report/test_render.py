@@ -14,7 +14,7 @@ from runner.report import page
 from runner.report.analysis.collect import collect
 from runner.report.analysis.trials import clean
 from runner.report.build import ReportFiles
-from runner.report.render import html, markdown, markdown_code, markdown_text
+from runner.report.render import html, markdown, markdown_block, markdown_code, markdown_text
 from runner.rundir.paths import RunPaths
 
 MARKDOWN = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -41,7 +41,7 @@ def shown(source: str) -> tuple[list[str], str]:
     """Block structure of Markdown, and the text a reader sees."""
     tokens = MARKDOWN.parse(source)
     inline = [child for token in tokens for child in token.children or []]
-    assert {child.type for child in inline} <= {"text", "code_inline", "text_special"}, inline
+    assert {child.type for child in inline} <= {"text", "code_inline", "text_special", "hardbreak"}, inline
     return [token.type for token in tokens], "".join(child.content for child in inline)
 
 
@@ -71,6 +71,21 @@ def test_any_text_stays_in_its_table_cell(text: str, code: str) -> None:
     blocks, seen = shown(f"| a | b | c |\n| --- | --- | --- |\n{row}\n")
     assert blocks.count("td_open") == 3
     assert seen == "abc" + " ".join(f"x {text}".split()) + " ".join(code.split()) + "end"
+
+
+def test_no_format_holds_html_of_a_user(hard: tuple[RunPaths, Report]) -> None:
+    """Renderers differ in what they know of fenced blocks and code spans; none of them may see a tag."""
+    assert "<script" not in hard[1].markdown.read_text(encoding="utf-8")
+    for text in ("<script>", "</td>", "<!-- x", "<?php", "<IMG src=x onerror=y>", "<module onclick=x>"):
+        assert "<" not in markdown_code(f"a {text} b")
+        fenced = markdown_block(("    before", f"    {text}"), "text")
+        assert "<" not in fenced
+        assert shown(fenced)[1].replace("\N{NO-BREAK SPACE}", " ") == f"    before    {text}"
+
+
+def test_pythons_tracebacks_stay_in_a_block() -> None:
+    lines = ('  File "<string>", line 1, in <module>', "  in f.<locals>.<lambda>", "<frozen importlib._bootstrap>")
+    assert markdown_block(lines, "text") == "\n".join(["```text", *lines, "```"])
 
 
 def test_links_and_mentions_of_other_dialects_are_defused() -> None:
