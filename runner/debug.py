@@ -211,10 +211,10 @@ def _drive(trainer: Trainer, last: SliceReport, until: int, console: Console, se
 
 def _show_phases(profiler: profile, steps: int, console: Console) -> None:
     # The host only launches what a GPU does: its own time would show all of the waiting in one phase.
-    on_gpu = torch.cuda.is_available()
+    events = profiler.key_averages()
+    on_gpu = any(event.device_time_total for event in events)
     head = "GPU ms a step" if on_gpu else "ms a step"
     table = Table("phase", head, title=f"step time by phase, mean of {steps} steps", min_width=44)
-    events = profiler.key_averages()
     totals = {event.key: (event.device_time_total if on_gpu else event.cpu_time_total) / 1000 for event in events}
     for phase in PHASES:
         table.add_row(phase, f"{totals.get(phase, 0.0) / steps:.2f}")

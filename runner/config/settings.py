@@ -51,7 +51,9 @@ class ProbeSpec(Spec):
     min_micro_batch: int = Field(1, ge=1, description="smallest micro-batch that `micro_batch: auto` may choose")
     max_micro_batch: int | None = Field(None, ge=1, description="largest one; null = the global batch")
     memory_limit: ByteSize | None = Field(None, description="such as 3GB or 3GiB; null = what the device has")
-    seconds_per_model: float = Field(8.0, gt=0, description="of measuring; then no larger size is begun")
+    seconds_per_model: float = Field(
+        8.0, gt=0, description="measuring time for sizes beyond the first; more before long training"
+    )
     timeout_s: float = Field(60.0, gt=0, description="of the first step of one size, and of its measurement")
 
 

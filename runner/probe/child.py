@@ -78,7 +78,7 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self.stop(kill=True)
 
     @property
     def pid(self) -> int | None:
@@ -145,10 +145,10 @@ class Worker:
         try:
             self._greet()
         except _EndedError as ended:
-            raise self._broken(self.stop(kill=True)) from ended
+            raise self._broken(self._end(ended)) from ended
 
     def stop(self, *, kill: bool = False) -> int:
-        """End the process; its exit code, negative for a signal."""
+        """End the process, which has nothing to save; its exit code, negative for a signal."""
         process, self._process = self._process, None
         if process is None:
             return 0
@@ -227,7 +227,7 @@ class Worker:
             raise _EndedError
         document: dict[str, Any] = json.loads(line)
         if "error" in document:
-            self.stop()
+            self.stop(kill=True)
             place = f" at micro-batch {task.request.micro_batch}" if task else ""
             raise ProbeError(f"the probe's worker failed{place}:\n{document['error']}")
         return document
@@ -237,7 +237,7 @@ class Worker:
     def _answered(self, document: dict[str, Any]) -> Measurement:
         answer, request = Answer.model_validate(document), self._the_task.request
         if answer.outcome != "ok" or answer.idle_bytes > self._fresh_idle + RETAINED_BYTES:
-            self.stop()
+            self.stop(kill=True)
         batch = min(request.spec.training.global_batch, request.n_windows)
         return Measurement(
             micro_batch=request.micro_batch,
@@ -254,7 +254,9 @@ class Worker:
     def _failed(self, ended: _EndedError) -> Measurement:
         """What a worker's end says of the size that it was measuring."""
         task, outcome, detail = self._the_task, ended.outcome, ended.detail
-        code = self.stop(kill=True)
+        code = self._end(ended)
+        if outcome == "timeout" and not self._listens:  # that says nothing of the size
+            raise ProbeError(f"the probe's worker did not start: {detail}\n{self._tail}")
         if outcome is None:
             if code not in KILLED:
                 raise self._broken(code)
@@ -266,6 +268,10 @@ class Worker:
             seconds=self._seconds(),
             detail=detail,
         )
+
+    def _end(self, ended: _EndedError) -> int:
+        """The exit code; of a process that closed its output it is its own, which a kill would replace."""
+        return self.stop(kill=ended.outcome is not None)
 
     def _cause(self, task: _Task) -> tuple[Outcome, str]:
         """Why a worker was killed. For lack of memory only where something says so."""

@@ -62,7 +62,7 @@ class Prober:
 
     def _stop(self) -> None:
         for worker in self._workers:
-            worker.stop()
+            worker.stop(kill=True)
 
     def _pool(self, copies: int) -> list[Worker]:
         while len(self._workers) < copies:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -132,6 +133,14 @@ def test_a_kill_at_the_start_is_no_error(monkeypatch: pytest.MonkeyPatch) -> Non
         failed = worker.ready()
     assert failed is not None
     assert failed.outcome == "killed"
+
+
+def test_a_process_that_ends_by_itself_was_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Worker() as worker:
+        monkeypatch.setattr(sys, "executable", shutil.which("false"))
+        worker.begin(request(1), timeout_s=60)
+        with pytest.raises(ProbeError, match="ended with code 1"):
+            worker.ready()
 
 
 def test_the_clock_starts_when_the_worker_is_warm() -> None:

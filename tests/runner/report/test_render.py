@@ -73,7 +73,7 @@ def test_any_text_stays_in_its_table_cell(text: str, code: str) -> None:
     assert seen == "abc" + " ".join(f"x {text}".split()) + " ".join(code.split()) + "end"
 
 
-def test_no_format_holds_html_of_a_user(hard: tuple[RunPaths, Report]) -> None:
+def test_no_format_holds_html_of_a_user(hard: tuple[RunPaths, ReportFiles]) -> None:
     """Renderers differ in what they know of fenced blocks and code spans; none of them may see a tag."""
     assert "<script" not in hard[1].markdown.read_text(encoding="utf-8")
     for text in ("<script>", "</td>", "<!-- x", "<?php", "<IMG src=x onerror=y>", "<module onclick=x>"):
