@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 
 from runner.paths import RunPaths
-from runner.settings import PREFIX, Secrets, UserMlflow, UserSettings
+from runner.settings import PREFIX, MlflowEnvironment, UserMlflow, UserSettings
 from runner.sweepfile import Sweep
 from trainables.errors import ConfigError, Problem
 from trainables.files import open_appending, read_bytes
@@ -25,7 +25,7 @@ _FILE = "tracking_addresses.txt"
 
 def is_own(uri: str) -> bool:
     """Whether this user has named the address."""
-    given = (UserMlflow().uri, Secrets().mlflow_tracking_uri)
+    given = (UserMlflow().uri, MlflowEnvironment().tracking_uri)
     return _plain(uri) in {*(_plain(one) for one in given if one), *_noted(_file())}
 
 
