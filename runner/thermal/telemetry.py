@@ -24,7 +24,7 @@ COLUMNS = {
     **dict.fromkeys(("slowed_by", "reason"), "string"),
     **dict.fromkeys(("target", "hold", "resume", "stop"), "float64"),
 }
-_LATER = frozenset({"power_watts", "utilisation", "slowed_by", "reason"})  # not in the files of early versions
+_LATER = frozenset({"power_watts", "utilisation", "slowed_by", "reason"})  # nothing is drawn from them
 _KINDS: dict[str, tables.Kind] = {
     name: "time" if name == "time" else "text" if dtype == "string" else "number" for name, dtype in COLUMNS.items()
 }
