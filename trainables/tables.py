@@ -4,7 +4,7 @@ Compression, dictionaries and run lengths let a file of a megabyte hold a table 
 many rows and bytes there are; a text that many rows share is read once, and counted before it is repeated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +35,13 @@ class TooLargeError(DataError):
 
 
 def read(
-    source: Path | bytes, place: str, *, max_bytes: int, columns: Mapping[str, Kind] | None = None, fix: str = ""
+    source: Path | bytes,
+    place: str,
+    *,
+    max_bytes: int,
+    columns: Mapping[str, Kind] | None = None,
+    optional: Collection[str] = (),
+    fix: str = "",
 ) -> pd.DataFrame:
     """Read a parquet table.
 
@@ -44,6 +50,7 @@ def read(
         place: its name, for messages.
         max_bytes: what the table may take in memory, about.
         columns: which ones, and of what kind each is; None reads all, of whatever kind.
+        optional: those of `columns` that may be missing.
         fix: what to do where it cannot be read.
 
     Raises:
@@ -53,7 +60,7 @@ def read(
     """
     try:
         with pq.ParquetFile(BytesIO(source) if isinstance(source, bytes) else source) as file:
-            names = _columns(file, columns, place, fix)
+            names = _columns(file.schema_arrow, columns, optional, place, fix)
             _check_size(file, names, source, place, max_bytes)
             texts = [name for name in names if _IS["text"](file.schema_arrow.field(name).type)]
         with pq.ParquetFile(BytesIO(source) if isinstance(source, bytes) else source, read_dictionary=texts) as file:
@@ -70,21 +77,24 @@ def read(
     return frame
 
 
-def _columns(file: Any, wanted: Mapping[str, Kind] | None, place: str, fix: str) -> list[str]:
-    schema = file.schema_arrow
+def _columns(
+    schema: Any, wanted: Mapping[str, Kind] | None, optional: Collection[str], place: str, fix: str
+) -> list[str]:
     if len(schema.names) > MAX_COLUMNS:
         message = f"has {len(schema.names):,} columns, more than {MAX_COLUMNS:,}"
         raise TooLargeError(Problem(place=place, message=message, fix=fix))
-    problems = []
-    for name in wanted or ():
-        if schema.names.count(name) != 1:
-            problems.append(Problem(place=place, message=f"has no column {name!r}, or several", fix=fix))
-        elif wanted is not None and not _IS[wanted[name]](schema.field(name).type):
-            message = f"column {name!r} is of type {schema.field(name).type}, and is to be a {wanted[name]}"
-            problems.append(Problem(place=place, message=message, fix=fix))
-    if problems:
-        raise DataError(problems)
-    return list(wanted) if wanted is not None else list(schema.names)
+    if wanted is None:
+        return list(schema.names)
+    names = [name for name in wanted if name not in optional or name in schema.names]
+    if missing := [name for name in names if schema.names.count(name) != 1]:
+        message = f"has no column {', '.join(map(repr, missing))}, or several"
+        raise DataError(Problem(place=place, message=message, fix=fix))
+    for name in names:
+        kind = schema.field(name).type
+        if not (_IS[wanted[name]](kind) or pa.types.is_null(kind)):
+            message = f"column {name!r} is of type {kind}, and is to be a {wanted[name]}"
+            raise DataError(Problem(place=place, message=message, fix=fix))
+    return names
 
 
 def _check_size(file: Any, names: Sequence[str], source: Path | bytes, place: str, max_bytes: int) -> None:

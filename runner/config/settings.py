@@ -292,13 +292,20 @@ class RayEnvironment(BaseSettings):
     auth_token_path: Path | None = None
 
 
+class MlflowEnvironment(_Settings):
+    """MLflow's own variable for the server that its credentials are for; from the environment or ``.env`` only."""
+
+    model_config = SettingsConfigDict(env_prefix="MLFLOW_", env_file=".env", extra="ignore", frozen=True)
+
+    tracking_uri: str | None = None
+
+
 class Secrets(_Settings):
     """Secrets, from the environment or ``.env`` only. They are shown as stars wherever they are printed."""
 
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
 
     wandb_api_key: SecretStr | None = None
-    mlflow_tracking_uri: str | None = None  # no secret: the address that the credentials are for
     mlflow_tracking_username: str | None = None
     mlflow_tracking_password: SecretStr | None = None
     mlflow_tracking_token: SecretStr | None = None
@@ -311,8 +318,8 @@ class Secrets(_Settings):
 
     def are_for(self, mlflow_uri: str) -> bool:
         """Whether MLflow's credentials may be sent to an address: they were set for it, or for none in particular."""
-        own = self.mlflow_tracking_uri
-        return own is None or own.rstrip("/") == mlflow_uri.rstrip("/")
+        own = MlflowEnvironment().tracking_uri
+        return not own or own.rstrip("/") == mlflow_uri.rstrip("/")
 
 
 _TRACKERS_OWN = ("WANDB_API_KEY", *(f"MLFLOW_TRACKING_{one}" for one in ("URI", "USERNAME", "PASSWORD", "TOKEN")))
@@ -325,7 +332,7 @@ def tracker_environment() -> dict[str, str]:
 
 def tracking_of_environment() -> dict[str, Any]:
     """What trackers' own variables say in place of defaults: MLflow's address."""
-    uri = Secrets().mlflow_tracking_uri
+    uri = MlflowEnvironment().tracking_uri
     return {"mlflow": {"uri": uri}} if uri else {}
 
 

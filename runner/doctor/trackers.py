@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from runner.config.settings import wandb_base_url
+from runner.config.settings import MlflowEnvironment, wandb_base_url
 from runner.doctor.context import HostContext
 from runner.doctor.finding import Diagnosis, ok
 from runner.tracking.http_limits import limit_answers
@@ -44,7 +44,7 @@ def check(place: HostContext) -> Iterator[Diagnosis]:
 
 def check_variables(place: HostContext) -> Iterator[Diagnosis]:
     """Name what trackers' own variables say, where that is not what the sweep does. Nobody is asked anything."""
-    named, mlflow = place.secrets.mlflow_tracking_uri, place.tracking.mlflow
+    named, mlflow = MlflowEnvironment().tracking_uri, place.tracking.mlflow
     if named and mlflow is not None and mlflow.uri != named:
         yield Diagnosis(
             check="MLflow's address",

@@ -24,6 +24,7 @@ COLUMNS = {
     **dict.fromkeys(("slowed_by", "reason"), "string"),
     **dict.fromkeys(("target", "hold", "resume", "stop"), "float64"),
 }
+_LATER = frozenset({"power_watts", "utilisation", "slowed_by", "reason"})  # nothing is drawn from them
 _KINDS: dict[str, tables.Kind] = {
     name: "time" if name == "time" else "text" if dtype == "string" else "number" for name, dtype in COLUMNS.items()
 }
@@ -44,11 +45,11 @@ def read(path: Path) -> pd.DataFrame | None:
     """
     fix = "remove it: the temperatures of earlier starts are lost, and nothing else"
     try:
-        frame = tables.read(path, str(path), max_bytes=tables.RUN_BYTES, columns=_KINDS, fix=fix)
+        frame = tables.read(path, str(path), max_bytes=tables.RUN_BYTES, columns=_KINDS, optional=_LATER, fix=fix)
     except FileNotFoundError:
         return None
     try:
-        return frame.astype(COLUMNS)
+        return frame.reindex(columns=list(COLUMNS)).astype(COLUMNS)
     except (TypeError, ValueError, OverflowError) as error:
         message = f"its columns cannot be used: {str(error).splitlines()[0]}"
         raise DataError(Problem(place=str(path), message=message, fix=fix)) from error

@@ -11,7 +11,7 @@ import shlex
 import stat
 from pathlib import Path
 
-from runner.config.settings import PREFIX, Secrets, UserMlflow, UserSettings
+from runner.config.settings import PREFIX, MlflowEnvironment, UserMlflow, UserSettings
 from runner.config.sweep_file import Sweep
 from runner.rundir.paths import RunPaths
 from trainables.errors import ConfigError, Problem
@@ -25,7 +25,7 @@ _FILE = "tracking_addresses.txt"
 
 def is_own(uri: str) -> bool:
     """Whether this user has named the address."""
-    given = (UserMlflow().uri, Secrets().mlflow_tracking_uri)
+    given = (UserMlflow().uri, MlflowEnvironment().tracking_uri)
     return _plain(uri) in {*(_plain(one) for one in given if one), *_noted(_file())}
 
 

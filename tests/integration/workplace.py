@@ -94,7 +94,8 @@ class Workplace:
     def environment(self) -> dict[str, str]:
         """The caller's, without its settings; the probe's cache is one that all tests share, or this test's own."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ISOTHERM_", "WANDB_"))}
-        return {**kept, "ISOTHERM_CACHE_DIR": str(self.probe_cache or self.folder.parent / "probe-cache")}
+        own = {"ISOTHERM_STATE_DIR": str(self.folder.parent / "state")}
+        return {**kept, **own, "ISOTHERM_CACHE_DIR": str(self.probe_cache or self.folder.parent / "probe-cache")}
 
     def run(self, *arguments: str, expect: int = 0, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(

@@ -67,12 +67,29 @@ TABLE = [
         append="tracking: {mlflow: {uri: 'http://me:hunter2@h/'}}\n",
         absent="hunter2",
     ),
+    Wrong(
+        "a password with a slash in a URI",
+        ("user information or credentials",),
+        append="tracking: {mlflow: {uri: 'http://me:hunter2/x@h/'}}\n",
+        absent="hunter2",
+    ),
+    Wrong(
+        "a token in a URI",
+        ("user information or credentials",),
+        append="tracking: {mlflow: {uri: 'http://h/?a=b&token=hunter2'}}\n",
+        absent="hunter2",
+    ),
+    Wrong("a merge key", ("sweep.yaml:23", "merge keys (<<)", "write the keys out"), append="<<: {name: other}\n"),
+    Wrong("a merge key inside", ("merge keys (<<)",), append="tracking: {<<: {mlflow: null}}\n"),
+    Wrong("nested 300 deep", ("sweep.yaml:23", "nested deeper"), append="tracking: " + "[" * 300 + "]" * 300 + "\n"),
+    Wrong("nested 5,000 deep", ("not valid YAML",), append="tracking: " + "[" * 5000 + "]" * 5000 + "\n"),
     # keys and values
     one("unknown top key", "training:", "trainning:", "unknown key 'trainning'", "did you mean 'training'"),
     one("unknown nested key", "epochs: 1", "epoch: 1", "unknown key 'epoch'", "did you mean 'epochs'"),
     one("missing name", "name: tiny\n", "", "'name' is missing"),
     one("missing grid", "grid:\n  budget: [20k]\n  horizon: [1]\n  seed: [0]\n", "", "'grid' is missing"),
     one("name that escapes", "name: tiny", "name: ../evil", "'../evil'", "no path"),
+    one("the name of a tracker's store", "name: tiny", "name: mlflow.db", "'mlflow.db' is taken"),
     one("absolute name", "name: tiny", "name: /tmp/evil", "no path"),
     one("word for a number", "epochs: 1", "epochs: many", "valid integer", "'many'"),
     one("zero epochs", "epochs: 1", "epochs: 0", "training.epochs", "greater than or equal to 1"),
@@ -114,6 +131,14 @@ TABLE = [
     one("axis outside the trial", "seed: [0]", "execution.threads: [1]", "no axis 'execution.threads'"),
     one("bad value on an axis", "seed: [0]", "model.dropout: [0.1, 2]", "grid.model.dropout", "less than 1"),
     one("too many cells", "seed: [0]", f"seed: {list(range(10_001))}", "10001 cells"),
+    one("a budget of 10^30", "budget: [20k]", "budget: [1000000000000000000000000000000]", "10,000b parameters"),
+    Wrong(
+        "hundreds of axes",
+        ("301 axes make about 10^90 cells", "split it"),
+        (("  seed: [0]\n", "  seed: [0]\n" + "".join(f"  axis{n}: [1, 2]\n" for n in range(298))),),
+        append="",
+    ),
+    one("a rule beyond all numbers", "lr: 1.0e-3", "lr: {base: 1, at: 1, exponent: 300}", "gives inf at 20,000"),
     one("impossible budget", "budget: [20k]", "budget: [100]", "100"),
     Wrong(
         "a hand-written shape off its budget",  # a tenth of what its name says, as once published
@@ -127,6 +152,7 @@ TABLE = [
     # execution
     one("CUDA where there is none", "device: cpu", "device: cuda", "no CUDA device"),
     one("bf16 on a CPU", "device: cpu", "device: cpu\n  dtype: bf16", "bf16 needs a CUDA device"),
+    one("threads without end", "device: cpu", "device: cpu\n  threads: 100000", "execution.threads", "equal to 1024"),
     one("one and a half GPUs", "device: cpu", "device: cpu\n  gpu_share: 1.5", "less than or equal to 1"),
     one("sensors wanted", "require_sensors: false", "require_sensors: true", "sensors"),
     # data
@@ -145,6 +171,18 @@ TABLE = [
     one("too few samples", "horizon: [1]", "horizon: [200]", "infeasible", "effective"),
     # the command line and the environment
     Wrong("--set without a value", ("--set", "key=value"), arguments=("--set", "training.epochs")),
+    Wrong("--set 1,000 deep", ("a key of 1000 parts",), arguments=("--set", ".".join(["a"] * 1000) + "=1")),
+    Wrong("--set of a deep value", ("nested deeper",), arguments=("--set", "name=" + "[" * 100 + "]" * 100)),
+    Wrong("--set of a very deep value", ("cannot be read",), arguments=("--set", "name=" + "[" * 2000 + "]" * 2000)),
+    Wrong("--set of an anchor", ("an anchor is used again",), arguments=("--set", "grid.seed=[&a [1], *a]")),
+    Wrong(
+        "a token in --set",
+        ("credentials",),
+        arguments=("--set", "tracking.mlflow.uri=http://h?token=hunter2"),
+        absent="hunter2",
+    ),
+    Wrong(".env that is not UTF-8", (".env: not UTF-8 text",), files={".env": "NAME=\udcff\n"}),
+    Wrong("a variable nested deeply", ("nested too deeply",), environment={"ISOTHERM_GRID": "[" * 9000 + "]" * 9000}),
     Wrong("--set of an unknown key", ("--set training.epoch", "did you mean"), arguments=("--set", "training.epoch=1")),
     Wrong("unknown variable", ("ISOTHERM_TRAINIG__EPOCHS",), environment={"ISOTHERM_TRAINIG__EPOCHS": "1"}),
     Wrong("wrong variable", ("ISOTHERM_TRAINING__EPOCHS",), environment={"ISOTHERM_TRAINING__EPOCHS": "x"}),
@@ -186,7 +224,7 @@ def test_wrong_input(
         path.write_bytes(wrong.text.encode("utf-8", "surrogateescape"))
     for name, text in wrong.files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+        (folder / name).write_text(text, encoding="utf-8", errors="surrogateescape")
     for name, value in wrong.environment.items():
         monkeypatch.setenv(name, value)
     for command in ("plan", "sweep") if wrong.command[0] == "plan" else (wrong.command[0],):

@@ -7,18 +7,14 @@ a lock file.
 import hashlib
 import json
 import logging
-import os
-import platform
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import filelock
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,11 +22,12 @@ from pydantic import ValidationError
 
 from trainables import tables
 from trainables.data import features, ohlcv, sources
+from trainables.data.catalog_lock import locked
 from trainables.data.columns import NUMBERS
 from trainables.data.dataset import CatalogEntry, Dataset
 from trainables.data.fingerprint import content_sha256
 from trainables.errors import DataError, Problem
-from trainables.files import read_json, replace_bytes, replace_text
+from trainables.files import read_json, replace_bytes
 from trainables.schema import DataSpec
 
 __all__ = [
@@ -49,8 +46,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 CATALOG = "catalog.json"
-_HOLDER = ".catalog-holder.json"
-WAIT_QUIET_S, WAIT_S = 2.0, 600.0  # a dataset of some hundred assets takes a minute
 _FORMAT = 1
 _PREPARE = "to build it anew: isotherm data prepare SWEEP"
 _NAME_LENGTH = 40  # of the readable part of a file's name
@@ -148,7 +143,7 @@ def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntr
     name = name_of(spec)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _locked(root):
+        with locked(root):
             known = entries(root)
             entry = known.get(name)
             # A file that was removed is built again without being asked: removing it is how a user asks.
@@ -178,7 +173,7 @@ def adopt(entry: CatalogEntry, root: Path, fetch: Callable[[Path], None]) -> Non
     """
     path = root / entry.path
     root.mkdir(parents=True, exist_ok=True)
-    with _locked(root):
+    with locked(root):
         known = entries(root)
         if entry.name not in known and not path.exists():
             fetch(path)
@@ -210,42 +205,6 @@ def load(entry: CatalogEntry, root: Path) -> Dataset:
     """
     frame = tables.read(_verified_bytes(entry, root), str(root / entry.path), max_bytes=tables.DATA_BYTES, fix=_PREPARE)
     return Dataset(frame, entry.features, entry)
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Hold the catalog. Who has to wait for long says for whom.
-
-    Raises:
-        DataError: another process held it all the time.
-    """
-    lock, holder = filelock.FileLock(root / ".catalog.lock"), root / _HOLDER
-    for wait_s in (WAIT_QUIET_S, WAIT_S):
-        try:
-            lock.acquire(timeout=wait_s)
-            break
-        except filelock.Timeout:
-            if wait_s is not WAIT_S:
-                logger.warning("%s is held by %s; waiting for up to %.0f s", lock.lock_file, _who(holder), WAIT_S)
-    else:
-        message = f"is held by {_who(holder)}, longer than {WAIT_S:.0f} s"
-        fix = "wait until it has built its dataset, or end it, and run this again"
-        raise DataError(Problem(place=str(lock.lock_file), message=message, fix=fix))
-    try:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        replace_text(holder, json.dumps({"pid": os.getpid(), "host": platform.node(), "since": now}))
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()
-
-
-def _who(holder: Path) -> str:
-    try:
-        told = read_json(holder)
-        return f"process {int(told['pid'])} on {str(told['host'])[:64]!r} since {str(told['since'])[:32]}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return "another process"
 
 
 def _verified_bytes(entry: CatalogEntry, root: Path) -> bytes:

@@ -15,7 +15,7 @@ from runner.rundir.paths import RunPaths, existing_run, run_paths
 from runner.tracking import addresses
 from runner.tracking.wandb_tracker import WandbTarget
 from trainables.checkpoints.file_store import FileCheckpointStore, remove_checkpoints
-from trainables.data import catalog
+from trainables.data import catalog, catalog_lock
 from trainables.errors import ConfigError, DataError
 from trainables.files import open_appending, real_folder
 
@@ -317,8 +317,8 @@ def test_a_catalog_that_is_none_is_named(tmp_path: Path, content: str) -> None:
 def test_a_catalog_that_is_held_is_waited_for_with_words_and_an_end(
     place: Any, isotherm: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(catalog, "WAIT_QUIET_S", 0.05)
-    monkeypatch.setattr(catalog, "WAIT_S", 0.1)
+    monkeypatch.setattr(catalog_lock, "WAIT_QUIET_S", 0.05)
+    monkeypatch.setattr(catalog_lock, "WAIT_S", 0.1)
     (place.work / "data" / ".catalog-holder.json").write_text('{"pid": 77, "host": "desk", "since": "2026-01-02"}')
     with filelock.FileLock(place.work / "data" / ".catalog.lock"):
         said = refused(isotherm, "plan", "sweep.yaml")
