@@ -12,7 +12,7 @@ from typing import Any, Literal
 from runner.device import Site
 from runner.grid import Cell
 from runner.ledger import LedgerView
-from runner.scaling.verdict import MIN_SIZES
+from runner.scaling.verdict import MIN_SEEDS, MIN_SIZES
 from runner.settings import GatesSpec, cuda_visible_devices
 from runner.thermal import sensors
 from runner.thermal.spec import ThermalSpec
@@ -42,7 +42,7 @@ def check(
 
     Temperatures are those of this host, or of the site where trials will run.
     """
-    return [*_sizes(cells), *_mixed_code(cells, view, spec), *_thermal(cells, thermal, site)]
+    return [*_sizes(cells), *_seeds(cells), *_mixed_code(cells, view, spec), *_thermal(cells, thermal, site)]
 
 
 def _sizes(cells: tuple[Cell, ...]) -> Iterator[Finding]:
@@ -54,8 +54,24 @@ def _sizes(cells: tuple[Cell, ...]) -> Iterator[Finding]:
             number=sizes,
             limit=MIN_SIZES,
             message=f"{plural(sizes, 'distinct budget')} cannot identify a scaling law; "
-            "the verdict will be 'not identifiable'",
+            "the verdict will say no more than whether the loss falls",
             mend=f"name at least {MIN_SIZES} budgets in grid.budget",
+        )
+
+
+def _seeds(cells: tuple[Cell, ...]) -> Iterator[Finding]:
+    """Sizes that are compared with fewer than 2 seeds: the noise between seeds is then unknown."""
+    sizes = {cell.target for cell in cells}
+    seeds = len({cell.spec.training.seed for cell in cells})
+    if len(sizes) > 1 and seeds < MIN_SEEDS:
+        yield Finding(
+            gate="seeds",
+            level="warn",
+            number=seeds,
+            limit=MIN_SEEDS,
+            message=f"{len(sizes)} sizes are compared with {plural(seeds, 'seed')} each, and so without the noise "
+            "between seeds: the verdict will not say whether the loss falls, nor by which law",
+            mend="name at least 2 seeds: grid.seed: [0, 1]",
         )
 
 
