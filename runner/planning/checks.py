@@ -14,7 +14,7 @@ from runner.host.device import Site, unused_gpus
 from runner.host.versions import code_version
 from runner.planning.grid import Cell
 from runner.rundir.ledger import LedgerView
-from runner.scaling.verdict import MIN_SIZES
+from runner.scaling.verdict import MIN_SEEDS, MIN_SIZES
 from runner.thermal import sensors
 from runner.thermal.spec import ThermalSpec
 from trainables.parts.source import SHIPPED
@@ -46,6 +46,7 @@ def check(
     """
     return [
         *_sizes(cells),
+        *_seeds(cells),
         *_changed_parts(cells, view),
         *_mixed_code(cells, view, spec),
         *_thermal(cells, thermal, site),
@@ -61,7 +62,7 @@ def _sizes(cells: tuple[Cell, ...]) -> Iterator[CheckFinding]:
             number=sizes,
             limit=MIN_SIZES,
             message=f"{plural(sizes, 'distinct budget')} cannot identify a scaling law; "
-            "the verdict will be 'not identifiable'",
+            "the verdict will say no more than whether the loss falls",
             fix=f"name at least {MIN_SIZES} budgets in grid.budget",
         )
 
@@ -90,6 +91,22 @@ def _changed_parts(cells: tuple[Cell, ...], view: LedgerView) -> Iterator[CheckF
 
 def _identity(part: dict[str, Any]) -> tuple[str, str, int]:
     return part["kind"], part["name"], part["version"]
+
+
+def _seeds(cells: tuple[Cell, ...]) -> Iterator[CheckFinding]:
+    """Sizes that are compared with fewer than 2 seeds: the noise between seeds is then unknown."""
+    sizes = {cell.target for cell in cells}
+    seeds = len({cell.spec.training.seed for cell in cells})
+    if len(sizes) > 1 and seeds < MIN_SEEDS:
+        yield CheckFinding(
+            gate="seeds",
+            level="warn",
+            number=seeds,
+            limit=MIN_SEEDS,
+            message=f"{len(sizes)} sizes are compared with {plural(seeds, 'seed')} each, and so without the noise "
+            "between seeds: the verdict will not say whether the loss falls, nor by which law",
+            fix="name at least 2 seeds: grid.seed: [0, 1]",
+        )
 
 
 def _mixed_code(cells: tuple[Cell, ...], view: LedgerView, spec: GatesSpec) -> Iterator[CheckFinding]:

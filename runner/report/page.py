@@ -52,11 +52,13 @@ HOW_TO_READ = (
     "Brackets and bars are 95 % intervals by a jackknife over 8 batches of consecutive dates. They "
     "cover the sampling of the validation period, not seeds, nor other market regimes. Where there is no skill at all, "
     "1 trial in 40 or more still has an interval above 0 by chance, and trials of one horizon tend to do so together.",
-    "The verdict is formed on validation loss and must hold on test loss, with and without collapsed trials; else "
-    "nothing is identified. What remains without trials that are under-trained or over-fitted is told and decides "
-    "nothing. Fits minimise the sum of Huber terms (delta 1e-3) of log losses (Hoffmann et al. 2022, "
-    "approach 3); their intervals resample the blocks of the validation period, and seeds. Fewer than 5 sizes never "
-    "make a power law. Compute is what torch counts for forward and backward pass, times the windows seen.",
+    "A verdict answers two questions: does the loss fall with size, and by which form. Both are judged on validation "
+    "loss and must hold on test loss, with and without collapsed trials; else neither is said. The interval of the "
+    "change covers the sampling of the period (1,000 resamples of its blocks) and seeds, of which most sizes need 2 or "
+    "more. Flat means that every size lies within 1 % of the prior's loss of every other. What remains without trials "
+    "that are under-trained or over-fitted is reported and decides nothing. Fits minimise the sum of Huber terms "
+    "(delta 1e-3) of log losses (Hoffmann et al. 2022, approach 3); their intervals are of 100 refits. Fewer than 5 "
+    "sizes never make a power law. Compute is what torch counts for forward and backward pass, times the windows seen.",
     "Collapsed means that the predictions hardly vary, or that the interval of the skill lies wholly below 0.",
 )
 NO_FINDINGS = "None: no trial is missing, diverged, collapsed or was still improving at its end; no check warned."

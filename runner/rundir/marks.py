@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from runner.rundir.ledger import CellState
 from trainables.schema import BUDGET_TOLERANCE, COLLAPSED_SPREAD, parse_budget
 
@@ -19,6 +21,10 @@ MarkName = Literal[
 # epoch, as a share of the prior's loss (in the quickstart up to 0.02 at horizon 1, up to 0.08 at horizon 5).
 MAX_SKILL_GAP = 0.10
 MAX_RISE = 0.05
+# What twice the steps would gain, as a share of the prior's loss: the margin of 'flat'. It is read where the learning
+# rate is still high, as a longer run would stay there for longer; the decay's own gain comes in any run.
+MAX_GAIN = 0.01
+HIGH_RATE = 0.5  # of the peak
 # Share of a trial's time in rests that protection asked for. Above it the device had time to cool between steps, and
 # the rate is that of another, cooler machine than its neighbours ran on.
 MAX_RESTED_SHARE = 0.10
@@ -75,12 +81,35 @@ def _off_budget(state: CellState) -> str | None:
 
 
 def _of_training(state: CellState, result: dict[str, Any]) -> Iterator[Mark]:
-    best, epochs = result.get("best_epoch"), result.get("epochs")
-    if best is not None and best == epochs:
-        yield Mark("under-trained", f"the best epoch is the last, {best} of {epochs}")
-    reasons = [reason for reason in (_skill_gap(result), _rise(state, result)) if reason]
+    rise = _rise(state, result)
+    if not rise and (reason := _still_falling(state, result)):
+        yield Mark("under-trained", reason)
+    reasons = [reason for reason in (_skill_gap(result), rise) if reason]
     if reasons:
         yield Mark("over-fitted", "; ".join(reasons))
+
+
+def _still_falling(state: CellState, result: dict[str, Any]) -> str:
+    """How fast the validation loss fell at a high rate, over the last doubling of the steps before the decay."""
+    rows = [(step, values.get("lr"), values.get("val_loss")) for step, values in sorted(state.metrics.items())]
+    known = [(step, rate, loss) for step, rate, loss in rows if rate and loss is not None]
+    prior = result.get("prior_loss")
+    if not known or not prior:
+        return ""
+    peak = max(rate for _, rate, _ in known)
+    warmed = next(index for index, (_, rate, _) in enumerate(known) if rate == peak)
+    high = [(step, loss) for step, rate, loss in known[warmed:] if rate >= HIGH_RATE * peak]
+    last = high[-1][0]
+    steps, losses = np.array([(step, loss) for step, loss in high if 2 * step >= last]).T
+    if len(steps) < 3:  # two evaluations do not tell a slope from noise
+        return ""
+    gain = -float(np.polyfit(np.log2(steps), losses, 1)[0]) / prior
+    if gain <= MAX_GAIN:
+        return ""
+    return (
+        f"at a high learning rate (steps {steps[0]:.0f} to {last}) its validation loss fell by {100 * gain:.1f} % of "
+        f"the prior's for twice the steps, more than {100 * MAX_GAIN:g} %"
+    )
 
 
 def _skill_gap(result: dict[str, Any]) -> str:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from runner.scaling import intervals, model_comparison, verdict
-from runner.scaling.direction import Direction, assess, noise_of
+from runner.scaling.direction import Direction, assess
+from runner.scaling.extrapolation import Extrapolation, extrapolations
 from runner.scaling.law import DELTA, Design, FitProblem, Floats, Law
+from runner.scaling.noise import noise_of
 from runner.scaling.table import FitTable
 from runner.scaling.verdict import Evidence, Verdict
 
@@ -20,7 +21,6 @@ BOOTSTRAPS = 200
 _OUTLIER = 4.0  # robust standard deviations: 6 in 100,000 of Gaussian points
 _MAX_EXCLUDED = 0.1  # share of the points
 _ROUNDS = 10
-_MOST_COMPUTE = 0.9  # of the largest: budgets of compute are met to some percent, and belong together
 _SYMBOLS = {"n_params": ("A", "alpha", "N"), "n_samples": ("B", "beta", "D")}
 
 
@@ -51,24 +51,6 @@ class Excluded:
     n_samples: float | None
     loss: float
     residual: float
-
-
-@dataclass(frozen=True)
-class Extrapolation:
-    """The points of the largest size, or of the largest compute, predicted by a fit of all others.
-
-    `compute` is n_params x n_samples, None where it is the largest size that was held out. Losses are geometric means.
-    """
-
-    n_params: float
-    predicted: float
-    observed: float
-    compute: float | None = None
-
-    @property
-    def relative_error(self) -> float:
-        """(predicted - observed) / observed."""
-        return self.predicted / self.observed - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +169,7 @@ def fit(table: FitTable, options: FitOptions | None = None, *, loss_resamples_RN
         exponent = bounds[_SYMBOLS[variables[0]][1]]
         judged = verdict.judge(replace(evidence, alpha=exponent, irreducible=bounds["E"]))
     assert judged is not None
-    by_size, by_compute = _extrapolations(table, design, y_N, options.delta)
+    by_size, by_compute = extrapolations(table, design, y_N, options.delta)
     return Fit(
         form="L = " + " + ".join(["E", *(f"{a}/{v}^{e}" for a, e, v in (_SYMBOLS[name] for name in variables))]),
         parameters=_named(law, variables),
@@ -282,34 +264,6 @@ def _without_outliers(table: FitTable, options: FitOptions) -> tuple[Any, tuple[
         )
         for i in np.flatnonzero(~keep_N)
     )
-
-
-def _extrapolations(
-    table: FitTable, design: Design, y_N: Floats, delta: float
-) -> tuple[Extrapolation | None, Extrapolation | None]:
-    """The largest size predicted from the others and, where samples are given, the largest compute."""
-    x_N = design.logs[0]
-    largest_N = x_N == x_N.max()
-    by_size = _predicted(design, y_N, largest_N, delta, math.exp(float(x_N.max())))
-    if table.n_samples is None:
-        return by_size, None
-    compute_N = table.n_params * table.n_samples
-    most_N = compute_N >= _MOST_COMPUTE * compute_N.max()
-    n_params = float(np.exp(np.log(table.n_params[most_N]).mean()))
-    found = _predicted(design, y_N, most_N, delta, n_params)
-    return by_size, None if found is None else replace(found, compute=float(compute_N.max()))
-
-
-def _predicted(
-    design: Design, y_N: Floats, held_N: npt.NDArray[np.bool_], delta: float, n_params: float
-) -> Extrapolation | None:
-    rest = design.select(~held_N)
-    if len(np.unique(rest.logs[0])) < 4 or len(np.unique(rest.group_N)) < design.n_groups:
-        return None
-    law = FitProblem(rest, y_N[~held_N], delta).fit()
-    held = design.select(held_N)
-    predicted_N = law.log_losses(held.logs, held.group_N)
-    return Extrapolation(n_params, math.exp(float(predicted_N.mean())), math.exp(float(y_N[held_N].mean())))
 
 
 def _held_out(one: Extrapolation | None) -> dict[str, Any] | None:

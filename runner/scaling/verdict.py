@@ -10,6 +10,7 @@ NO_SIGNAL, INVERSE = "flat: no learnable signal", "inverse"
 OPTIMISATION_FAILURE, NOT_IDENTIFIABLE = "optimisation failure", "not identifiable"
 TURNS, NO_FORM = "turns", "form not identified"
 MIN_SIZES = 5  # the design's rule: fewer distinct sizes never identify a power law
+MIN_SEEDS = 2  # of most sizes: a single one adds no noise between seeds
 _SHARE_OF_E = 0.01  # an E whose interval reaches below this share of the smallest loss may as well be 0
 _LEAST_EXPONENT = 0.01
 

@@ -61,7 +61,7 @@ _RULES = (
         "They look like probabilities where logits are due: a sigmoid too many, or weights of another model.",
     ),
     _marked("off budget", "Such a size is not what its budget says; fits use the actual number of parameters."),
-    _marked("under-trained", "Longer training might lower the loss further."),
+    _marked("under-trained", "The loss still fell before the learning rate did: a longer run would lower it further."),
     _marked("over-fitted", "The models know their training windows better than they know the market."),
     _marked(
         "throughput distorted",

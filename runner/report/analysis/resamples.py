@@ -34,7 +34,7 @@ def loss_resamples(paths: RunPaths, view: LedgerView, keys: Sequence[str], split
     None where predictions are missing or not of the same windows, and in regression, whose unit of loss the ledger does
     not hold.
     """
-    task = TaskSpec.model_validate(view.cells[keys[0]].cell.spec["task"]) if keys else None
+    task = _task(view, keys)
     if task is None or task.kind == "regression":
         return None
     frames = [predictions(paths, key, split) for key in keys]
@@ -52,9 +52,17 @@ def loss_resamples(paths: RunPaths, view: LedgerView, keys: Sequence[str], split
     return scorer.loss_resamples(logits, count=COUNT)
 
 
+def _task(view: LedgerView, keys: Sequence[str]) -> TaskSpec | None:
+    spec = view.cells[keys[0]].cell.spec.get("task") if keys else None
+    return TaskSpec.model_validate(spec) if spec is not None else None
+
+
 def why_missing(paths: RunPaths, view: LedgerView, keys: Sequence[str], split: str) -> str:
     """Why `loss_resamples` has nothing for these trials, in words."""
-    if TaskSpec.model_validate(view.cells[keys[0]].cell.spec["task"]).kind == "regression":
+    task = _task(view, keys)
+    if task is None:
+        return "the ledger does not hold the task"
+    if task.kind == "regression":
         return "in regression predictions do not give the losses"
     frames = [predictions(paths, key, split) for key in keys]
     missing = sum(frame is None or not len(frame) for frame in frames)

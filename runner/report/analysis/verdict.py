@@ -16,7 +16,7 @@ from runner.rundir.paths import RunPaths
 from runner.scaling import Fit
 from runner.scaling.direction import FALLS, FLAT, RISES, UNKNOWN, Direction, first_words
 from runner.scaling.model_comparison import POWER_LAW
-from runner.scaling.verdict import MIN_SIZES, NO_FORM, NO_SIGNAL, OPTIMISATION_FAILURE, few_sizes
+from runner.scaling.verdict import MIN_SIZES, NO_FORM, NO_SIGNAL, OPTIMISATION_FAILURE, without_forms
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,9 +111,12 @@ def _judge(series: Series, baselines: list[Trial]) -> SeriesVerdict:
         # what is no better than the prior neither falls nor rises with size
         word = FLAT if {one.word for one in directions.values()} == {FLAT} else UNKNOWN
         return SeriesVerdict(horizon, group, NO_SIGNAL, word, NO_FORM, changes, "", reason, series, fits)
-    if sizes >= MIN_SIZES:
-        fits = {key: fitting.by_parameters(series, usable, key[0]) for key, usable in chosen.items()}
-    judged = {key: fits[key].judged if fits else few_sizes(one, sizes) for key, one in directions.items()}
+    judged = {}
+    for key, usable in chosen.items():
+        early = without_forms(directions[key], sizes)
+        if sizes >= MIN_SIZES and (early is None or not fits):  # one fit is shown even where no form is looked for
+            fits[key] = fitting.by_parameters(series, usable, key[0])
+        judged[key] = fits[key].judged if early is None else early
     found = agree(directions, judged, any_unsound=any(trial.unsound for trial in trials))
     form_reason = found.form_reason
     if found.form == POWER_LAW:
@@ -211,11 +214,11 @@ def sentence(one: SeriesVerdict, groups: tuple[Group, ...]) -> str:
     where, trials = place(one, groups), one.series.trials
     collapsed = sum(trial.collapsed for trial in trials)
     aside = f"; {collapsed} of {len(trials)} trials collapsed" if collapsed else ""
-    start, reason = f"{_capital(where)}: ", f"{_capital(one.form_reason)}{aside}."
+    start, reason = f"{_capital(where)}: ", f"{one.form_reason}{aside}."
     if one.verdict == OPTIMISATION_FAILURE:
-        return f"{start}can't tell whether the loss falls with size: {one.verdict}. {reason}"
+        return f"{start}can't tell whether the loss falls with size: {one.verdict}. {_capital(reason)}"
     if one.verdict == NO_SIGNAL:
-        return f"{start}{one.verdict}. {reason} {_capital(one.changes)}."
+        return f"{start}{one.verdict}. {_capital(reason)} {_capital(one.changes)}."
     why = f": {one.direction_reason}" if one.direction_reason else ""
     return f"{start}{first_words(one.direction, one.changes)}{why}. {_capital(one.form)}: {reason}"
 

@@ -75,6 +75,16 @@ def test_four_sizes_cannot_identify_a_law_and_the_plan_says_so(folder: Path) -> 
     assert len(seven.grid.cells) == 7 * 4 * 3
 
 
+def test_sizes_compared_with_one_seed_are_warned_of(sweep_file: Write) -> None:
+    def found(*overrides: str) -> list[str]:
+        return [one.message for one in build(sweep_file(), *overrides).findings if one.gate == "seeds"]
+
+    (message,) = found("grid.budget=[20k, 50k]")
+    assert message.startswith("2 sizes are compared with 1 seed each")
+    assert found("grid.budget=[20k, 50k]", "grid.seed=[0, 1]") == []
+    assert found() == []
+
+
 def test_disk_is_what_the_cells_to_run_will_write(sweep_file: Write) -> None:
     """Two checkpoints of 16 bytes a parameter for each trial that runs, at last 4 bytes a parameter of every trial."""
     seeds = ", ".join(map(str, range(500)))

@@ -151,7 +151,8 @@ def _play(ledger: Ledger, cell: Cell) -> None:
     epochs = {"diverged": 3, "running": 4, "interrupted": 2, "failed": 1}.get(cell.fate, 8)
     curve = _curve(best, epochs, "last" if cell.fate == "under-trained" else "early")
     for epoch, loss in enumerate(curve, 1):
-        values = {"val_loss": loss, "train_loss": loss - 0.01 * epoch}
+        rate = 0.5e-3 * (1 + math.cos(math.pi * epoch / 8))
+        values = {"val_loss": loss, "train_loss": loss - 0.01 * epoch, "lr": rate}
         ledger.append(MetricsRecorded(key=cell.key, attempt=1, step=27 * epoch, epoch=epoch, values=values))
     if cell.fate == "running":
         return
@@ -172,8 +173,9 @@ def _loss(cell: Cell) -> float:
 
 
 def _curve(best: float, epochs: int, where: str) -> list[float]:
-    turn = epochs if where == "last" else max(epochs - 2, 1)
-    return [best + 0.02 * max(turn - epoch, 0) ** 0.7 + 0.008 * max(epoch - turn, 0) for epoch in range(1, epochs + 1)]
+    turn, height = (epochs, 0.02) if where == "last" else (max(epochs - 2, 1), 0.004)
+    steps = range(1, epochs + 1)
+    return [best + height * max(turn - epoch, 0) ** 0.7 + 0.008 * max(epoch - turn, 0) for epoch in steps]
 
 
 def _result(cell: Cell, loss: float) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Marks of trials, from the ledger to the results and the report's findings."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,6 @@ def test_a_healthy_trial_has_no_mark(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("result", "mark", "reason"),
     [
-        ({"best_epoch": 8}, "under-trained", "the best epoch is the last, 8 of 8"),
         ({"train_skill": 0.25}, "over-fitted", "25.0 % in training, 9.0 % in validation"),
         ({"throttled_seconds": 30.0}, "throughput distorted", "24 % of its time was held or throttled"),
         ({"collapsed": True, "val_spread": 0.002}, "collapsed", "standard deviation is 0.0020, below 0.01"),
@@ -68,6 +68,37 @@ def test_a_validation_loss_that_rises_after_its_best_epoch_is_over_fitting(tmp_p
     assert finding.reason == "after epoch 6 of 8 its validation loss rose by 5.5 % of the prior's, more than 5 %"
 
 
+def curve(paths: RunPaths, losses: list[float]) -> None:
+    """Evaluations of a run of 8 epochs, with the cosine's rates."""
+    written = Ledger(paths.ledger)
+    for epoch, loss in enumerate(losses, 1):
+        values = {"val_loss": loss, "lr": 5e-4 * (1 + math.cos(math.pi * epoch / 8))}
+        written.append(MetricsRecorded(key="a" * 12, attempt=1, step=10 * epoch, epoch=epoch, values=values))
+    written.close()
+
+
+@pytest.mark.parametrize(
+    ("losses", "marked"),
+    [
+        # the decay itself gains 0.02, in any run: the last epoch is the best of a trained trial
+        ([0.54, 0.530, 0.529, 0.528, 0.52, 0.515, 0.51, 0.508], ""),
+        ([0.54, 0.530, 0.520, 0.512, 0.50, 0.495, 0.49, 0.488], "under-trained"),
+        # it fell fast, but over-fitted later: a longer run would not be better
+        ([0.54, 0.530, 0.520, 0.512, 0.50, 0.52, 0.53, 0.54], "over-fitted"),
+    ],
+)
+def test_under_training_is_read_from_the_loss_before_the_decay(tmp_path: Path, losses, marked) -> None:
+    paths = run_of(tmp_path, {"best_epoch": 8})
+    curve(paths, losses)
+    assert results.frame(ledger.read(paths.ledger))["marks"].tolist() == [marked]
+    if marked == "under-trained":
+        (finding,) = collect(paths).findings
+        assert finding.reason == (
+            "at a high learning rate (steps 20 to 40) its validation loss fell by 3.3 % of the prior's for twice the "
+            "steps, more than 1 %"
+        )
+
+
 def test_a_trial_off_its_budget_is_marked(tmp_path: Path) -> None:
     (finding,) = collect(run_of(tmp_path, {}, n_params=5_400)).findings
     assert finding.kind == "off budget"
@@ -83,5 +114,6 @@ def test_a_diverged_trial_is_marked_with_the_step_and_nothing_else(tmp_path: Pat
 
 def test_several_marks_are_all_told(tmp_path: Path) -> None:
     paths = run_of(tmp_path, {"best_epoch": 8, "train_skill": 0.3})
+    curve(paths, [0.54, 0.530, 0.520, 0.512, 0.50, 0.495, 0.49, 0.488])
     assert results.frame(ledger.read(paths.ledger))["marks"].tolist() == ["under-trained, over-fitted"]
     assert [finding.kind for finding in collect(paths).findings] == ["under-trained", "over-fitted"]

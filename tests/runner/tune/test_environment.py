@@ -87,7 +87,7 @@ STARTED = """\
 import json, os, subprocess, sys
 from pathlib import Path
 import psutil
-from runner.device import Device
+from runner.host.device import Device
 from runner.tune import environment
 environment.prepare()
 environment.start(Device("cpu", "x", 1))

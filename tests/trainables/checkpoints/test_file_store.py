@@ -219,7 +219,7 @@ FULL = """
 import resource, sys, torch
 from pathlib import Path
 from trainables.schema import TrialSpec
-from trainables.training.checkpoint import FileCheckpointStore, remove_checkpoints
+from trainables.checkpoints.file_store import FileCheckpointStore, remove_checkpoints
 folder, spec = Path(sys.argv[1]), TrialSpec.model_validate_json(sys.argv[2])
 store = FileCheckpointStore(folder, 1, spec.key)
 store.save({"w": torch.zeros(1000)}, step=1, spec=spec)

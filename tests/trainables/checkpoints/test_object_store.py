@@ -77,7 +77,7 @@ def test_a_uri_that_pyarrow_cannot_use_is_refused_with_the_mend(wrong: str) -> N
 def test_a_server_that_never_answers_holds_neither_a_call_nor_the_end_of_the_process() -> None:
     script = """
 import sys, threading, time
-from trainables.storage import Storage, StoragePlace
+from trainables.checkpoints.object_store import Storage, StoragePlace
 storage = Storage(StoragePlace(uri=sys.argv[1], run="run"))
 threading.Thread(target=storage.sizes, daemon=True).start()
 time.sleep(1)

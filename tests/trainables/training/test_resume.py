@@ -151,7 +151,7 @@ import sys, torch
 from pathlib import Path
 from trainables.data import catalog, windows
 from trainables.schema import ExecutionRecord, TrialSpec
-from trainables.training.checkpoint import FileCheckpointStore
+from trainables.checkpoints.file_store import FileCheckpointStore
 from trainables.training.gate import NullGate
 from trainables.training.loop import Trainer
 root, folder, spec, record = sys.argv[1:]

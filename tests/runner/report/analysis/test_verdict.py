@@ -34,7 +34,7 @@ class Made:
     half: float = 0.01
     fraction: float = 1.0
     horizon: int = 1
-    best_epoch: int = 6
+    train_skill: float = 0.0
 
 
 def trials(
@@ -84,7 +84,7 @@ def _write(ledger: Ledger, cell: Made, key: str) -> None:
     result = {
         "val_loss": cell.loss, "val_loss_low": cell.loss - cell.half, "val_loss_high": cell.loss + cell.half,
         "prior_loss": PRIOR, "skill": skill, "skill_low": skill - half, "skill_high": skill + half,
-        "epochs": 8, "best_epoch": cell.best_epoch,
+        "epochs": 8, "best_epoch": 6, "train_skill": cell.train_skill,
         "collapsed": cell.collapsed, "test_loss": test, "test_skill": 1 - test / (PRIOR + 0.005),
     }  # fmt: skip
     ledger.append(CellEnded(key=key, attempt=1, status="finished", result=result))
@@ -232,11 +232,11 @@ def test_one_series_is_not_pooled(tmp_path: Path) -> None:
 
 
 def test_what_remains_without_marked_trials_is_told_and_decides_nothing(tmp_path: Path) -> None:
-    early = [replace(cell, best_epoch=8 if cell.seed == 0 else 6) for cell in trials(law)]
+    early = [replace(cell, train_skill=0.9 if cell.seed == 0 else 0.0) for cell in trials(law)]
     word, reason = verdict_of(tmp_path / "some", [*early, *baselines(0.6, 0.58, 0.57)])
     assert word == "power law"
     assert "without the 5 trials that are under-trained or over-fitted validation says 'falls, power law'" in reason
-    all_early = [replace(cell, best_epoch=8) for cell in trials(law)]
+    all_early = [replace(cell, train_skill=0.9) for cell in trials(law)]
     word, reason = verdict_of(tmp_path / "all", [*all_early, *baselines(0.6, 0.58, 0.57)])
     assert word == "power law"
     assert "too few sizes remain" in reason

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from runner.paths import RunPaths
 
-from runner import results
-from runner.ledger import AttemptStarted, CellEnded, CellRecorded, LedgerView, SweepStarted
+from runner.rundir import results
+from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, LedgerView, SweepStarted
+from runner.rundir.paths import RunPaths
 
 KEY = "0123456789ab"
 FORMULAS = (

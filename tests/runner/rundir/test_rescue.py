@@ -256,10 +256,10 @@ def test_two_ways_of_going_on_are_refused_and_both_kept(torn_apart: tuple[RunPat
 DRIVER = """
 import sys, time
 from pathlib import Path
-from runner import lock
-from runner.ledger import EventRecorded
-from runner.paths import RunPaths
-from runner.recorder import Recorder
+from runner.rundir import lock
+from runner.rundir.ledger import EventRecorded
+from runner.rundir.paths import RunPaths
+from runner.rundir.recorder import Recorder
 paths = RunPaths(Path(sys.argv[1]))
 with lock.held(paths):
     recorder = Recorder(paths)
