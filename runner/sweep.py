@@ -308,6 +308,7 @@ def _run_under_tune(
     finally:
         if not cluster:
             environment.stop()
+            drain.handle_signals()  # Ray's end has put SIGTERM's default in place of our handler
 
 
 def _exit_code(counts: Counter[str], stopped: str) -> int:

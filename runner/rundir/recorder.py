@@ -61,7 +61,7 @@ class Recorder:
         """Look after the ledger's file as before each record; returns `lost`.
 
         Raises:
-            OSError: records that the file lacks cannot be written to another one.
+            OSError: the file was changed, and the records cannot be written to another one.
         """
         self._ledger.check()
         self._report_loss()

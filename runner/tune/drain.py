@@ -95,7 +95,7 @@ class Drain:
             log.error("the trials cannot be told to save: %s", error)
 
     def handle_signals(self) -> None:
-        """Handle SIGTERM, SIGINT and SIGHUP from now on; call it again after `ray.init`, which overwrites handlers.
+        """Handle SIGTERM, SIGINT and SIGHUP from now on; call it again after Ray's start and end, which change them.
 
         A second signal ends the process at once. A SIGHUP that is ignored (`nohup`) stays ignored.
         """

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -67,13 +68,74 @@ class Kill(Fault):
 
 class Signal(Fault):
     name, what = "signal", "SIGTERM or SIGINT to the driver, some before anything trains"
+    signals: tuple[signal.Signals, ...] = (signal.SIGTERM, signal.SIGINT)
 
     def strike(self, driver: psutil.Process) -> bool:
         if not (self.place.folder / "runs" / "small" / ".running").exists():
             return False
         if not self._training() and self.rng.random() > EARLY:
             return False
-        driver.send_signal(self.rng.choice([signal.SIGTERM, signal.SIGINT]))
+        number = self.rng.choice(self.signals)
+        for one in self.receivers(driver):
+            with suppress(psutil.Error):
+                one.send_signal(number)
+        return True
+
+    def receivers(self, driver: psutil.Process) -> list[psutil.Process]:
+        return [driver]
+
+
+class SignalToAll(Signal):
+    name, what = "signal-all", "SIGTERM, SIGINT or SIGHUP to all processes of the sweep at once"
+    signals = (*Signal.signals, signal.SIGHUP)
+
+    def receivers(self, driver: psutil.Process) -> list[psutil.Process]:
+        return [*driver.children(recursive=True), driver]
+
+
+class ChangedLedger(Fault):
+    name, what = "ledger", "a ledger that is removed, cut, lengthened, edited or replaced by an old copy"
+
+    def strike(self, driver: psutil.Process) -> bool:
+        path = self.place.folder / "runs" / "small" / "ledger.jsonl"
+        if not self._training() or not path.exists():
+            return False
+        self.rng.choice([self._remove, self._cut, self._lengthen, self._edit, self._replace])(path)
+        return True
+
+    def _remove(self, path: Path) -> None:
+        path.unlink()
+
+    def _cut(self, path: Path) -> None:
+        os.truncate(path, self.rng.randrange(path.stat().st_size))
+
+    def _lengthen(self, path: Path) -> None:
+        with path.open("ab") as handle:
+            handle.write(path.read_bytes().splitlines(keepends=True)[-1])
+
+    def _edit(self, path: Path) -> None:
+        lines = path.read_bytes().splitlines(keepends=True)
+        del lines[self.rng.randrange(len(lines))]
+        self._rename_over(path, lines)
+
+    def _replace(self, path: Path) -> None:
+        lines = path.read_bytes().splitlines(keepends=True)
+        self._rename_over(path, lines[: self.rng.randrange(len(lines))])
+
+    def _rename_over(self, path: Path, lines: list[bytes]) -> None:
+        aside = path.with_suffix(".swp")
+        aside.write_bytes(b"".join(lines))
+        aside.replace(path)
+
+
+class RemovedFlag(Fault):
+    name, what = "flag", "the file .running removed"
+
+    def strike(self, driver: psutil.Process) -> bool:
+        flag = self.place.folder / "runs" / "small" / ".running"
+        if not self._training() or not flag.exists():
+            return False
+        flag.unlink()
         return True
 
 
@@ -259,7 +321,11 @@ class Proxy:
 
 
 FAULTS: dict[str, type[Fault]] = {
-    fault.name: fault for fault in (Kill, Signal, Stall, Tear, FullDisk, MlflowDies, MlflowIsCutOff, StorageDies)
+    fault.name: fault
+    for fault in (
+        *(Kill, Signal, SignalToAll, Stall, Tear, ChangedLedger, RemovedFlag),
+        *(FullDisk, MlflowDies, MlflowIsCutOff, StorageDies),
+    )
 }
 
 

@@ -1,11 +1,10 @@
-"""Records that are not in a ledger's file because something else changed it: files next to it, and their way back.
+"""Whole copies of a ledger whose file something else changed: files next to it, and their way back.
 
-A rescue file holds lines of the ledger, from the first one that its file lacks. Readers read them as a part of the
-ledger; the next driver puts them back into it.
+A rescue file is the ledger as its driver wrote it and goes on writing it. Readers read it in the ledger's place; the
+next driver puts back what the ledger's file lacks.
 """
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 from runner.rundir.ledger.chain import Chain, common_lines, seq_of, whole_lines
@@ -28,9 +27,10 @@ def free_name(ledger: Path, what: str) -> Path:
 
 
 def merged(ledger: Path, data: bytes, rescued: list[Path]) -> bytes:
-    """The content of a ledger's file with its rescued records in their places.
+    """The content that a ledger's file is to have.
 
-    What the file has in place of a rescued record is left out, unless it is another driver's valid record.
+    What the file has in place of a rescued record is left out, unless all of it is sound: then another driver has gone
+    on with it. Of several rescue files the newest counts: it was begun because the one before it was changed, too.
 
     Args:
         ledger: the file, for messages.
@@ -38,55 +38,29 @@ def merged(ledger: Path, data: bytes, rescued: list[Path]) -> bytes:
         rescued: its rescue files.
 
     Raises:
-        LedgerError: records are missing between the two, a rescue file is damaged, or both go on in different ways.
+        LedgerError: the rescue file is damaged, or it and the ledger go on in different ways.
     """
-    for path in rescued:
-        data = _with(ledger, data, path)
-    return data
-
-
-def _with(ledger: Path, data: bytes, path: Path) -> bytes:
-    lines = list(whole_lines(path.read_bytes()))
-    if not lines:
+    if not rescued:
         return data
-    places, whole = _places(data)
-    first = seq_of(lines[0])
-    if not 0 <= first < len(places):
-        raise LedgerError(
-            f"{path}:1: record {len(places) - 1} was expected and record {first} was found: "
-            f"{ledger} lacks what is between them\n    fix: restore {ledger.name} from a copy"
-        )
-    start, chain = places[first]
-    chain = replace(chain)
-    for number, line in enumerate(lines, 1):
+    path = rescued[-1]
+    content = b"".join(whole_lines(path.read_bytes()))
+    number, wrong = _first_wrong(content)
+    fix = f"keep a copy of both, then remove {path.name}, or restore {ledger.name} from a copy"
+    if wrong:
+        raise LedgerError(f"{path}:{number}: {wrong}\n    fix: {fix}")
+    if data.startswith(content):
+        return data
+    keep = common_lines(data, content)
+    if data.endswith(b"\n") and keep < len(data) and not _first_wrong(data)[1]:
+        count = data.count(b"\n", 0, keep)
+        raise LedgerError(f"{ledger} and {path} go on in different ways after line {count}\n    fix: {fix}")
+    return content
+
+
+def _first_wrong(data: bytes) -> tuple[int, str]:
+    """Number of the first line that is out of its place, and what is wrong with it; empty where nothing is."""
+    chain, number = Chain(), 0
+    for number, line in enumerate(whole_lines(data), 1):
         if wrong := chain.accept(line, seq_of(line)):
-            raise LedgerError(f"{path}:{number}: {wrong}\n    fix: {_keep_one(ledger, path)}")
-    rest, here = b"".join(lines), data[start:]
-    if here.startswith(rest):
-        return data
-    if whole and not rest.startswith(here):
-        raise LedgerError(
-            f"{ledger} and {path} go on in different ways after record {first + _count(here, rest)}\n"
-            f"    fix: {_keep_one(ledger, path)}"
-        )
-    return data[:start] + rest
-
-
-def _places(data: bytes) -> tuple[list[tuple[int, Chain]], bool]:
-    """Where each record begins and the chain before it, as far as the lines are in order; whether all of them are."""
-    chain, position = Chain(), 0
-    places = [(0, replace(chain))]
-    for line in whole_lines(data):
-        if chain.accept(line, seq_of(line)):
-            return places, False
-        position += len(line)
-        places.append((position, replace(chain)))
-    return places, position == len(data)
-
-
-def _count(one: bytes, other: bytes) -> int:
-    return one.count(b"\n", 0, common_lines(one, other)) - 1
-
-
-def _keep_one(ledger: Path, path: Path) -> str:
-    return f"keep a copy of both, then remove {path.name}, or restore {ledger.name} from a copy that fits it"
+            return number, wrong
+    return number, ""

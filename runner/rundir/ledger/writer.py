@@ -21,9 +21,9 @@ class Ledger:
     """The one writer of a ledger file. Thread-safe; every record is on disk when `append` returns.
 
     The file is locked, so that there is no second writer on this host. Before each record its place is compared with
-    the file that this writer left there. Where something else has replaced, removed, cut or lengthened it, the records
-    that are not in it any more go into a rescue file next to it, which is written from then on: `lost` says so. The
-    next writer puts them back. A torn last line (a power cut in mid-write) is cut off when the file is opened. Both
+    the file that this writer left there. Where something else has replaced, removed, cut or lengthened it, all records
+    go into a rescue file next to it, which is written from then on: `lost` says so. The next writer puts back what the
+    ledger lacks. A torn last line (a power cut in mid-write) is cut off when the file is opened. Both
     are recorded.
     """
 
@@ -133,16 +133,17 @@ class Ledger:
         return ""
 
     def _rescue(self, change: str) -> None:
-        """Write every record that the ledger's file lacks into a new file next to it, and go on in that one."""
-        content = self._copy.content()
-        lacking = content[common_lines(content, _content_of(self.path)) :]
-        target = rescue.free_name(self.path, "rescued")
-        replace_bytes(target, lacking)
+        """Write all records into a new file next to the ledger, and go on in that one.
+
+        All, and not those alone that the file lacks: it may be changed once more.
+        """
+        content, target = self._copy.content(), rescue.free_name(self.path, "rescued")
+        replace_bytes(target, content)
         self._descriptors.append(_open_locked(target))
-        changed, self._target, self._target_bytes = self._target, target, len(lacking)
+        changed, self._target, self._target_bytes = self._target, target, len(content)
         self.lost = (
-            f"{changed} was {change} by something else; the records that it lacks are in {target}, "
-            "and the next sweep puts them back"
+            f"{changed} was {change} by something else; all records are in {target}, "
+            "and the next sweep puts back what is missing"
         )
         log.error("%s", self.lost)
 

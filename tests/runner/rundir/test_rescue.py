@@ -147,7 +147,39 @@ def test_a_check_after_the_last_record_finds_a_change_too(paths: RunPaths) -> No
     assert numbers(paths.ledger) == [0]
 
 
-def test_a_rescue_file_is_looked_after_as_well(paths: RunPaths) -> None:
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_ledger_that_is_changed_once_more_loses_nothing(paths: RunPaths, name: str) -> None:
+    recorder = Recorder(paths)
+    for number in range(10):
+        recorder.record(event(number))
+    appended(paths.ledger)
+    recorder.record(event(10))
+    change, _ = CHANGES[name]
+    if "folder" not in name:  # that takes the rescue file, too: see the next test
+        change(paths.ledger)
+    recorder.record(event(11))
+    recorder.close()
+    Ledger(paths.ledger).close()
+    assert numbers(paths.ledger) == list(range(12))
+
+
+@pytest.mark.parametrize("change", [Path.unlink, edited, appended, lambda path: os.truncate(path, 100)])
+def test_a_rescue_file_is_looked_after_as_well(paths: RunPaths, change: Callable[[Path], object]) -> None:
+    recorder = Recorder(paths)
+    for number in range(10):
+        recorder.record(event(number))
+    paths.ledger.unlink()
+    recorder.record(event(10))
+    change(paths.root / "ledger.rescued-1.jsonl")
+    recorder.record(event(11))
+    recorder.close()
+    assert numbers(paths.ledger) == list(range(12))
+    Ledger(paths.ledger).close()
+    assert numbers(paths.ledger) == list(range(12))
+    assert not rescue.files(paths.ledger)
+
+
+def test_a_rescue_file_that_is_removed_is_written_again(paths: RunPaths) -> None:
     recorder = Recorder(paths)
     recorder.record(event(0))
     paths.ledger.unlink()
@@ -188,8 +220,8 @@ def test_a_kill_at_any_byte_of_the_way_back_loses_nothing(torn_apart: tuple[RunP
     """The rescue file is removed last, so a kill leaves it and a ledger of any length."""
     paths, content = torn_apart
     rescued = (paths.root / "ledger.rescued-1.jsonl").read_bytes()
-    start = len(content) - len(rescued)
-    for length in range(start, len(content) + 1, 11):
+    assert rescued == content
+    for length in range(0, len(content) + 1, 11):
         paths.ledger.write_bytes(content[:length])
         (paths.root / "ledger.rescued-1.jsonl").write_bytes(rescued)
         assert numbers(paths.ledger) == list(range(9))
@@ -218,20 +250,12 @@ def test_a_driver_that_is_killed_on_the_way_back_loses_nothing(torn_apart: tuple
     assert paths.ledger.read_bytes().startswith(content)
 
 
-def test_records_that_are_missing_between_ledger_and_rescue_file_are_named(torn_apart: tuple[RunPaths, bytes]) -> None:
-    paths, content = torn_apart
-    paths.ledger.write_bytes(content[: len(content.splitlines(keepends=True)[0])])
-    for use in (ledger.read, Ledger):
-        with pytest.raises(LedgerError, match=r"rescued-1\.jsonl:1: record 1 was expected and record 3 was found"):
-            use(paths.ledger)
-
-
 def test_a_changed_rescue_file_is_refused(torn_apart: tuple[RunPaths, bytes]) -> None:
     paths, _ = torn_apart
     path = paths.root / "ledger.rescued-1.jsonl"
     path.write_bytes(path.read_bytes().replace(b'"message":"7 ', b'"message":"9 '))
     before = paths.ledger.read_bytes()
-    with pytest.raises(LedgerError, match=r"rescued-1\.jsonl:5: its running hash does not match"):
+    with pytest.raises(LedgerError, match=r"rescued-1\.jsonl:8: its running hash does not match"):
         Ledger(paths.ledger)
     assert paths.ledger.read_bytes() == before
 
@@ -246,7 +270,7 @@ def test_two_ways_of_going_on_are_refused_and_both_kept(torn_apart: tuple[RunPat
     other.close()
     elsewhere.rename(rescued)
     before = paths.ledger.read_bytes(), rescued.read_bytes()
-    with pytest.raises(LedgerError, match=r"go on in different ways after record 2(?s:.)*fix: keep a copy of both"):
+    with pytest.raises(LedgerError, match=r"go on in different ways after line 3(?s:.)*fix: keep a copy of both"):
         Ledger(paths.ledger)
     assert (paths.ledger.read_bytes(), rescued.read_bytes()) == before
 
