@@ -115,4 +115,4 @@ chaos: setup setup-storage ## sweeps through kills, full disks, hung workers, lo
 
 clean: ## remove .venv and caches; runs/ and data/ stay
 	@rm -rf .venv .venv-s3 build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	@find runner trainables tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find isotherm runner trainables tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -69,7 +69,7 @@ def plugin(folder: Path) -> Iterator[Path]:
     """A plugin file with the architecture `mine`; what was registered is forgotten afterwards."""
     path = folder / "my_model.py"
     path.write_text(PLUGIN)
-    known, loaded = dict(ARCHITECTURES._parts), dict(plugins._loaded)
+    known, loaded = {part.name: part for part in ARCHITECTURES}, dict(plugins._loaded)
     yield path
     ARCHITECTURES._parts.clear()
     ARCHITECTURES._parts.update(known)
@@ -220,6 +220,16 @@ def test_the_environment_can_name_plugins_and_a_dotenv_cannot(
         sweepfile.load(path)
     monkeypatch.setenv("ISOTHERM_PLUGINS", str(plugin))
     assert sweepfile.load(path).variants[0].model.name == "mine"
+
+
+def test_keys_of_a_part_come_from_the_environment_like_any_other(
+    sweep_file: Write, plugin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISOTHERM_MODEL__REPEATS", "3")
+    assert cells(mine(sweep_file), plugin)[0].spec.model.config["repeats"] == 3
+    monkeypatch.setenv("ISOTHERM_MODEL__REPEATS", "many")
+    with pytest.raises(ConfigError, match="environment: ISOTHERM_MODEL__REPEATS"):
+        cells(mine(sweep_file), plugin)
 
 
 def test_a_copy_from_a_run_directory_keeps_its_name(plugin: Path, folder: Path) -> None:
