@@ -118,4 +118,4 @@ gpu-bench: setup ## what this product does on a GPU, in under seven minutes (doc
 
 clean: ## remove .venv and caches; runs/ and data/ stay
 	@rm -rf .venv .venv-s3 build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	@find runner trainables tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find isotherm runner trainables tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
+from runner.config import describe
+from runner.config.parts import CHOICES
 from runner.config.settings import Secrets, SweepSettings
 from trainables.schema import SizeRule
 
@@ -76,43 +76,23 @@ def model_of(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def takes(annotation: Any) -> str:
-    """What a key takes, in words."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Literal:
-        return ", ".join(f"`{one}`" for one in arguments)
-    if origin is typing.Annotated:
-        return takes(arguments[0])
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(takes(one) for one in arguments)
-    if origin in (tuple, list):
-        return "a list"
-    if origin is dict:
-        return "a mapping"
-    names = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
-    name = getattr(annotation, "__name__", str(annotation))
-    return names.get(annotation, {"SizeRule": "rule of the size", "date": "date"}.get(name, "a block, see below"))
-
-
-def shown(field: FieldInfo) -> str:
-    """A default, as YAML would have it."""
-    value = field.default
-    if value is PydanticUndefined:
-        return "required"
-    if isinstance(value, BaseModel):
-        return ""
-    if isinstance(value, tuple):
-        return f"`{', '.join(map(str, value))}`"
-    return f"`{'null' if value is None else str(value).lower() if isinstance(value, bool) else value}`"
-
-
 def table(model: type[BaseModel]) -> str:
     """One row a key."""
     lines = ["| key | takes | default | meaning |", "|---|---|---|---|"]
-    for name, field in model.model_fields.items():
-        meaning = (field.description or "").replace("<", "&lt;")
-        lines.append(f"| `{name}` | {takes(field.annotation)} | {shown(field)} | {meaning} |")
+    for key in describe.keys(model):
+        default = key.default if key.default in ("", "required") else f"`{key.default}`"
+        lines.append(f"| `{key.name}` | {key.takes} | {default} | {key.meaning.replace('<', '&lt;')} |")
     return "\n".join(lines)
+
+
+def parts_of(block: str) -> list[str]:
+    """The keys that the parts of a block add to it; of what ships."""
+    lines = []
+    for choice in (one for one in CHOICES if one.block == block):
+        for part in (one for one in choice.registry if one.source.shipped):
+            about = (part.target.__doc__ or "").strip().splitlines()[0]
+            lines += [f"\nWith `{choice.key}: {part.name}`. {about}\n", table(part.config_type)]
+    return lines
 
 
 def document() -> str:
@@ -120,8 +100,8 @@ def document() -> str:
     parts = [HEAD, "## Top level\n", table(SweepSettings)]
     for name, model in blocks("", SweepSettings):
         about = (model.__doc__ or "").strip().splitlines()[0]
-        parts += [f"\n## `{name}`\n", f"{about}\n", table(model)]
-    secrets = "\n".join(f"- `{name.upper()}`" for name in Secrets.model_fields if name != "mlflow_tracking_uri")
+        parts += [f"\n## `{name}`\n", f"{about}\n", table(model), *parts_of(name)]
+    secrets = "\n".join(f"- `{name.upper()}`" for name in Secrets.model_fields)
     return "\n".join(parts) + "\n" + TAIL.format(secrets=secrets)
 
 

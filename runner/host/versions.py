@@ -18,7 +18,7 @@ def code_version() -> str:
         return version
     try:
         commit = _git(root, "rev-parse", "--short=10", "HEAD")
-        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "runner", "trainables")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no", "--", "isotherm", "runner", "trainables")
     except (OSError, subprocess.SubprocessError):
         return version
     return f"{version}+g{commit}" + (".dirty" if changed else "")

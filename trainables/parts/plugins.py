@@ -71,15 +71,15 @@ def read(path: Path) -> Plugin:
 
 
 def load(plugins: Iterable[Plugin]) -> None:
-    """Run plugins that this process has not run yet, which registers their parts.
+    """Run plugins that this process does not run with yet, which registers their parts.
 
     Raises:
         ConfigError: a plugin failed, with its own file and line.
     """
     for plugin in plugins:
-        if plugin.module not in sys.modules:
+        if _loaded.get(plugin.path) != plugin:
             _run(plugin)
-        _loaded[plugin.path] = plugin
+            _loaded[plugin.path] = plugin
 
 
 def _run(plugin: Plugin) -> None:
