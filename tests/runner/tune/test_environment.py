@@ -94,7 +94,7 @@ environment.start(Device("cpu", "x", 1))
 import ray
 address, temp = ray.get_runtime_context().gcs_address, ray._private.worker.global_worker.node.get_temp_dir_path()
 mode = Path(temp).parent.stat().st_mode & 0o777
-paths = ray.get(ray.remote(lambda: sys.path).remote())
+paths, inherited = ray.get(ray.remote(lambda: (sys.path, os.environ.get("AWS_SESSION_TOKEN"))).remote())
 listening = []
 for process in psutil.Process().children(recursive=True):
     for socket in process.net_connections("inet"):
@@ -109,6 +109,7 @@ environment.stop()
 print(json.dumps({
     "listening": sorted(set(listening)), "stranger": stranger.returncode, "said": stranger.stderr[-2000:],
     "temp": temp, "mode": mode, "left": os.path.exists(temp), "paths": paths, "current": os.getcwd(),
+    "inherited": inherited,
 }))
 """
 
@@ -116,11 +117,12 @@ print(json.dumps({
 @pytest.mark.slow
 def test_ray_listens_on_the_loopback_address_only_and_knows_its_own() -> None:
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="r-") as base:
-        found = json.loads(python(STARTED, RAY_TMPDIR=base))
+        found = json.loads(python(STARTED, RAY_TMPDIR=base, AWS_SESSION_TOKEN="given"))
         assert Path(found["temp"]).parents[1] == Path(base)
         assert not list(Path(base).iterdir()), "the folder of its own is removed"
     assert found["mode"] == 0o700, "Ray's own folder in it has mode 777"
     assert found["current"] not in found["paths"], "workers import what is installed"
+    assert found["inherited"] == "given", "workers on this host have what storages need"
     assert found["listening"]
     assert all(address in ("127.0.0.1", "::ffff:127.0.0.1", "::1") for address in found["listening"]), found
     assert found["stranger"] != 0, "without the token nobody gets in"
