@@ -16,14 +16,14 @@ def parts(
 
     Example: `isotherm parts patchtst`
     """
-    from runner import partlist
     from runner.config.parts import load_plugins
+    from runner.terminal import parts
 
     load_plugins(plugin or ())
-    found = partlist.find(name)
+    found = parts.find(name)
     if as_json:
-        print_json(partlist.as_dict(found))
+        print_json(parts.as_dict(found))
     elif name is None:
-        partlist.show(found, console())
+        parts.show(found, console())
     else:
-        partlist.show_details(found, console())
+        parts.show_details(found, console())

@@ -1,6 +1,7 @@
 """Each check of one data set and task: the number that breaks its limit, in words.
 
-The limits are numbers that the user need not set; which of the checks stop a sweep is `runner.config.settings.GatesSpec`.
+The limits are numbers that the user need not set; which of the checks stop a sweep is in
+`runner.config.settings.GatesSpec`.
 """
 
 from collections.abc import Callable

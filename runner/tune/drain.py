@@ -173,7 +173,7 @@ class DrainStopper(tune.Stopper):  # type: ignore[misc]
 class FlagGate:
     """A `StepGate` that drains when the flag file is gone. A thread watches; the check reads a local flag.
 
-    On a node that has another disk than the driver's there is nothing to watch: there the watch asks a `DrainFlagServer`.
+    On a node that has another disk than the driver's there is nothing to watch: there it asks a `DrainFlagServer`.
     """
 
     def __init__(self, flag: Path, place: StoragePlace | None = None, lookout: ActorHandle | None = None) -> None:

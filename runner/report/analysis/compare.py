@@ -1,8 +1,8 @@
 """Several runs side by side: verdicts, losses by size, and what differs between the runs.
 
-Losses are in one table only where they answer one question (`runner.rundir.comparable`): the same data, splits and task. Runs
-that were judged on anything else have tables of their own, and a note says so. Rows of one size that were judged on
-different windows are kept apart.
+Losses are in one table only where they answer one question (`runner.rundir.comparable`): the same data, splits and
+task. Runs that were judged on anything else have tables of their own, and a note says so. Rows of one size that were
+judged on different windows are kept apart.
 """
 
 import json

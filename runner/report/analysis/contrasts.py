@@ -1,6 +1,7 @@
 """What a report compares: sizes with baselines, sizes with one another, and values of an axis with its first value.
 
-Everything in a comparison answers one question (`runner.rundir.comparable`); each has a paired interval from predictions.
+Everything in a comparison answers one question (`runner.rundir.comparable`); each has a paired interval from
+predictions.
 """
 
 from collections.abc import Iterator, Sequence

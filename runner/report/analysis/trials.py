@@ -38,8 +38,8 @@ class Estimate:
 class Group:
     """What must be equal for losses at different sizes to be comparable, the horizon apart.
 
-    `asked` is the identity of data and task (`runner.rundir.comparable`), apart from horizon and data fraction; the other
-    attributes put it into words.
+    `asked` is the identity of data and task (`runner.rundir.comparable`), apart from horizon and data fraction; the
+    other attributes put it into words.
     """
 
     model: str

@@ -3,11 +3,11 @@
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from runner.config import describe
 from runner.config.parts import REGISTRIES
+from runner.terminal.console import Console
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.parts import Part
 
