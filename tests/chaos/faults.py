@@ -98,7 +98,7 @@ class ChangedLedger(Fault):
 
     def strike(self, driver: psutil.Process) -> bool:
         path = self.place.folder / "runs" / "small" / "ledger.jsonl"
-        if not self._training() or not path.exists():
+        if not self._training() or not path.exists() or not path.stat().st_size:
             return False
         self.rng.choice([self._remove, self._cut, self._lengthen, self._edit, self._replace])(path)
         return True
