@@ -127,13 +127,14 @@ def test_wandb_is_not_asked_where_its_own_switch_is_off(
     assert said.level == ("ok" if asked == "auto" and mode != "ofline" else "warn")
 
 
-def test_an_address_that_does_not_win_is_named(one: Any, place: Any) -> None:
-    secrets = Secrets.model_validate({"mlflow_tracking_uri": "http://everybody:5000"})
-    found = one(trackers.check_variables, "MLflow's address", tracking=tracking("http://127.0.0.1:9"), secrets=secrets)
+def test_an_address_that_does_not_win_is_named(one: Any, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://everybody:5000")
+    found = one(trackers.check_variables, "MLflow's address", tracking=tracking("http://127.0.0.1:9"))
     assert found.level == "warn"
     assert "http://127.0.0.1:9" in found.what
-    same = replace(place, tracking=tracking("http://everybody:5000"), secrets=secrets)
+    same = replace(place, tracking=tracking("http://everybody:5000"))
     assert not list(trackers.check_variables(same))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert not list(trackers.check_variables(place))
 
 
