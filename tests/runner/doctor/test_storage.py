@@ -38,7 +38,8 @@ def test_a_folder_of_another_user(tmp_path: Path) -> None:
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom runner.doctor import storage\n"
         "from runner.doctor.context import HostContext\nos.setgid(4321); os.setuid(4321)\n"
-        "found = storage.check(HostContext(runs=Path(sys.argv[1]), home=Path('/'), cache=Path('/'), data=Path('/tmp')))\n"
+        "host = HostContext(runs=Path(sys.argv[1]), home=Path('/'), cache=Path('/'), data=Path('/tmp'))\n"
+        "found = storage.check(host)\n"
         "print(*(f'{one.check}={one.level}' for one in found), sep='\\n')"
     )
     (tmp_path / "runs").mkdir(mode=0o700)
