@@ -49,14 +49,14 @@ def run(
 
     Args:
         sweep: as understood.
-        console: where it is told.
+        console: where progress is printed.
         runs: folder of the run directories.
         data_root: folder of the datasets.
         address: of the Ray cluster that this host is a node of; None = a Ray of this host and this sweep alone.
 
     Raises:
-        InputError: anything wrong with the input, an `error` gate, or no cell that can be run honestly; nothing was
-            started.
+        InputError: anything wrong with the input, a finding of level `error`, or no cell that can be run honestly;
+            nothing was started.
     """
     addresses.admit(sweep)
     telemetry.read(run_paths(sweep.settings.name, runs).thermal_parquet)  # a damaged one is refused before the start
@@ -122,7 +122,7 @@ def _examine(sweep: Sweep, console: Console, runs: Path, data_root: Path, *, clu
 def _refuse(plan: Plan) -> None:
     if plan.errors:
         raise ConfigError(
-            Problem(place=f"gate: {finding.gate}", message=finding.message, fix=finding.fix) for finding in plan.errors
+            Problem(place=f"check: {finding.gate}", message=finding.message, fix=finding.fix) for finding in plan.errors
         )
 
 

@@ -94,7 +94,7 @@ def test_warnings_of_the_gates_stand_among_the_findings(run) -> None:
     gate = {"gate": "distinct sizes", "message": "3 sizes | too few", "fix": "more"}
     text = build(run(run.grid(["50k"]), gates=[gate])).markdown.read_text(encoding="utf-8")
     assert "checks before the start: 1 warning" in text
-    assert r"3 sizes \| too few. Mend: more." in text
+    assert r"3 sizes \| too few. Fix: more." in text
 
 
 def test_the_report_needs_neither_torch_nor_ray_nor_pyplot() -> None:
