@@ -1,4 +1,4 @@
-"""Prints what pyproject.toml beside it depends on, with the extras named on the command line, one a line."""
+"""Prints what pyproject.toml depends on, with the extras named on the command line, one a line."""
 
 import sys
 import tomllib

@@ -37,7 +37,7 @@ VANISHED = 0.1  # of the first loss
 
 @dataclass(frozen=True)
 class DebugOptions:
-    """What to do beside training as configured."""
+    """Options in addition to training as configured."""
 
     steps: int | None = None
     overfit_batch: bool = False
@@ -84,7 +84,7 @@ def _governor(spec: ThermalSpec, device: str, console: Console) -> LocalGovernor
                 Problem(
                     place="thermal.require_sensors",
                     message=f"no temperature can be read: {error}",
-                    fix="mend the sensor, or set thermal.require_sensors: false to run without protection",
+                    fix="repair the sensor, or set thermal.require_sensors: false to run without protection",
                 )
             ) from error
         console.print(f"without temperature protection: {error}", highlight=False, markup=False)

@@ -1,7 +1,7 @@
 """The exception tree; catch `IsothermError` to catch everything raised on purpose.
 
 IsothermError
-├── InputError              the user can mend it; carries every problem found; exit code 2
+├── InputError              the user can fix it; carries every problem found; exit code 2
 │   ├── ConfigError         a sweep file, a setting or a command line
 │   ├── DataError           a data source or a dataset file
 │   └── BudgetError         a parameter budget that cannot be met, or a shape that misses it

@@ -23,7 +23,7 @@ from trainables.errors import ConfigError, Problem
 MAX_JSON_BYTES = 64 * 2**20  # of one document: a catalog or a list of runs of 10,000 entries has a few MB
 MAX_PROBLEMS = 10  # links that are named at once
 
-# What a user mends without touching the sweep: a full disk or quota, a read-only or lost file system, missing rights.
+# What a user can fix without touching the sweep: a full disk or quota, a read-only or lost file system, missing rights.
 _STORAGE = frozenset(
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EROFS", "EIO", "EACCES", "EPERM", "ESTALE", "ENOTCONN", "ENODEV")
@@ -160,7 +160,7 @@ def open_appending(path: Path) -> TextIOWrapper:
     try:
         descriptor = os.open(path, flags, 0o666)
     except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.ENXIO):  # a link; a pipe that nobody reads
+        if error.errno not in (errno.ELOOP, errno.ENXIO):  # a link; a pipe without a reader
             raise
         raise ConfigError(Problem(place=str(path), message="is a link or a pipe", fix="remove it")) from error
     found = os.fstat(descriptor)

@@ -155,7 +155,7 @@ class DataSpec(Spec):
     def _known_columns(cls, value: dict[str, str]) -> dict[str, str]:
         known = ("date", "open", "high", "low", "close", "volume")
         if unknown := sorted(set(value) - set(known)):
-            raise ValueError(f"{', '.join(unknown)}: not a column of ours; ours are {', '.join(known)}")
+            raise ValueError(f"{', '.join(unknown)}: no column name; known: {', '.join(known)}")
         return value
 
 
@@ -246,7 +246,7 @@ class TrainingSpec(Spec):
 
     epochs: int = Field(8, ge=1, le=1_000_000, description="passes over the training windows, whole batches only")
     judged_epoch: JudgedEpoch = Field(
-        "last", description="whose weights are judged: last, or best on the selection part of validation"
+        "last", description="epoch of the weights that are judged: last, or best on the selection part of validation"
     )
     global_batch: CountOrRule = Field(128, description="windows per optimizer step")
     lr: RateOrRule = Field(1e-3, description="peak learning rate, or a rule of the size")
@@ -304,7 +304,7 @@ class DataShape(Spec):
     """What a model sees of the data, and how many numbers it gives for a window."""
 
     n_features: int = Field(ge=1)
-    n_window_stats: int = Field(0, ge=0, description="scale and level inputs beside the window (RevIN): 2 a feature")
+    n_window_stats: int = Field(0, ge=0, description="scale and level inputs with the window (RevIN): 2 a feature")
     context: int = Field(ge=2, description="bars in a window")
     n_outputs: int = Field(1, ge=1, description="1: a logit or a mean; more: a logit a class")
 

@@ -1,4 +1,4 @@
-"""What a trial answers Tune: plain dictionaries. Their fields are described at `trainables.trial_life.life`."""
+"""What a trial reports to Tune: plain dictionaries. Their fields are described at `trainables.trial_life.life`."""
 
 import math
 from typing import Any

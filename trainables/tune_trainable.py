@@ -2,7 +2,7 @@
 
 The class API is used because actors are shared between trials (`reset_config`). `setup` and `reset_config` only take
 the job: with actor reuse, a trial that waits there can be handed to a second actor. All work happens in `step`, in
-slices of seconds; while the gate holds the trial, `step` answers with heartbeats.
+slices of seconds; while the gate holds the trial, `step` returns heartbeats.
 """
 
 from collections.abc import Callable, Iterator

@@ -16,7 +16,7 @@ _LOG_WIDTH = 140
 
 
 class LastingStream:
-    """A text stream whose reader may go away: from then on, what is written goes nowhere."""
+    """A text stream that outlives its reader: from then on, what is written goes nowhere."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -70,6 +70,6 @@ def logged_console() -> Console:
 
 
 def make_lasting() -> None:
-    """Let no command end because nobody reads what it prints."""
+    """Keep commands running when the reader of their output is gone."""
     sys.stdout = cast(TextIO, LastingStream(sys.stdout))
     sys.stderr = cast(TextIO, LastingStream(sys.stderr))

@@ -41,7 +41,7 @@ def compare(
     runs: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="names of runs, or their folders")],
     as_json: Json = False,
 ) -> None:
-    """Show runs side by side: verdicts, losses by size, what differs. Losses of different data or tasks stand apart.
+    """Show runs side by side: verdicts, losses by size, what differs. Other data or tasks get tables of their own.
 
     Example: `isotherm compare quickstart more_epochs`
     """

@@ -32,7 +32,7 @@ def plan(
     clear_cache: ClearCache = False,
     as_json: Json = False,
 ) -> None:
-    """Show the grid as it would run: actual parameters, micro-batches, what is new, done or infeasible, and the gates.
+    """Show the grid as it would run: actual parameters, micro-batches, what is new, done or infeasible, and findings.
 
     Example: `isotherm plan configs/sweeps/budget_grid.yaml --set training.epochs=3`
     """

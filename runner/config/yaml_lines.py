@@ -1,4 +1,4 @@
-"""Reads a sweep file, and says for every value where it stands.
+"""Reads a sweep file, and records the line of every value.
 
 The YAML is read with PyYAML's safe constructors from composed nodes, because only nodes know their lines. Duplicate
 keys, anchors and secrets are refused here; everything about meaning is left to `runner.config.settings`.
@@ -39,7 +39,7 @@ class ConfigFile:
     lines: dict[Location, int]
 
     def place(self, location: Location) -> str:
-        """``file:line: key`` of a value, or of its nearest parent that stands in the file."""
+        """``file:line: key`` of a value, or of its nearest parent in the file."""
         dotted = ".".join(map(str, location))
         for length in range(len(location), 0, -1):
             if location[:length] in self.lines:

@@ -11,7 +11,7 @@ from trainables.errors import ConfigError, Problem
 
 __all__ = ["Diagnosis", "HostContext", "as_dict", "examine", "refuse", "show"]
 
-# These take milliseconds and import neither torch nor pandas. Temperatures are a gate of the plan.
+# These take milliseconds and import neither torch nor pandas. Temperatures are checked by the plan.
 _FAST: tuple[Callable[[HostContext], Iterator[Diagnosis]], ...] = (
     *(storage.check, memory.check, ray_start.check, gpu.check),
     trackers.check_variables,
@@ -56,7 +56,7 @@ def as_dict(findings: Sequence[Diagnosis]) -> dict[str, Any]:
 
 
 def show(findings: Sequence[Diagnosis], console: Console) -> None:
-    """Print the findings, what is wrong with its mend."""
+    """Print the findings, each problem with its fix."""
     for one in findings:
         colour = _COLOURS[one.level]
         console.print(f"{one.level:<5}", style=colour, end="")

@@ -15,7 +15,7 @@ class Diagnosis:
         level: ``error`` where a sweep would surely fail, ``warn`` where it would run worse or unprotected.
         what: what was found, with its numbers.
         why: why it matters.
-        fix: the command or setting that mends it; empty where nothing is wrong.
+        fix: the command or setting that fixes it; empty where nothing is wrong.
     """
 
     check: str

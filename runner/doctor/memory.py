@@ -83,7 +83,7 @@ def _cores(place: HostContext) -> Diagnosis:
             check="cores",
             level="error" if place.execution.device == "cpu" else "warn",
             what=f"{what}; execution.threads is {threads}",
-            why="a trial asks Ray for as many cores as it has threads, and would wait for them for ever",
+            why="a trial asks Ray for as many cores as it has threads, and would wait for them without end",
             fix=f"set execution.threads to auto or at most {cores}",
         )
     return ok("cores", what)

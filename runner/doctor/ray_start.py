@@ -10,7 +10,7 @@ from runner.host.footprint import LONGEST_TEMP
 
 LOOPBACK = "127.0.0.1"
 LEAST_PORTS = 1000  # a worker takes a few ports of its own
-WHY_TOKEN = "whoever reaches Ray's ports can run any code as this user"
+WHY_TOKEN = "anyone who can reach Ray's ports can run code as this user"
 
 
 def check(place: HostContext) -> Iterator[Diagnosis]:

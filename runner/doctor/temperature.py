@@ -55,10 +55,10 @@ def _missing(place: HostContext, why: str) -> Diagnosis:
         check=NAME,
         level="error" if place.thermal.require_sensors else "warn",
         what=why,
-        why="what cannot be read counts as too hot: trials would hold, and stop after "
+        why="a temperature that cannot be read is treated as too hot: trials would hold, and stop after "
         f"{place.thermal.unknown_stop_s:g} s"
         if place.thermal.require_sensors
         else "trials run without temperature protection (thermal.require_sensors: false)",
-        fix="isotherm thermal watch shows what can be read; mend the sensor, choose another (thermal.sensor), or set "
+        fix="isotherm thermal watch shows what can be read; repair the sensor, choose another (thermal.sensor), or set "
         "thermal.require_sensors: false",
     )

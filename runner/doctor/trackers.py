@@ -1,4 +1,4 @@
-"""Trackers: reachable, and do they let us in? The ledger keeps everything, so nothing here stops a sweep."""
+"""Can trackers be reached, and do they accept the credentials? Findings here never stop a sweep."""
 
 import base64
 import json
@@ -43,7 +43,7 @@ def check(place: HostContext) -> Iterator[Diagnosis]:
 
 
 def check_variables(place: HostContext) -> Iterator[Diagnosis]:
-    """Name what trackers' own variables say, where that is not what the sweep does. Nobody is asked anything."""
+    """Report trackers' own environment variables where they disagree with the sweep. Nothing is sent anywhere."""
     named, mlflow = MlflowEnvironment().tracking_uri, place.tracking.mlflow
     if named and mlflow is not None and mlflow.uri != named:
         yield Diagnosis(
@@ -84,13 +84,13 @@ def _mlflow(place: HostContext, uri: str | None) -> Iterator[Diagnosis]:
     url = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search"
     answer = _ask(url, headers, {"max_results": 1})
     if answer.status == 200:
-        yield ok("MLflow", f"{uri} answers and lets us in")
+        yield ok("MLflow", f"{uri} is reachable and accepts the credentials")
         yield from _skew("MLflow", answer)
     elif answer.status in (401, 403):
         yield Diagnosis(
             check="MLflow",
             level="warn",
-            what=f"{uri} refuses us: {answer.words}",
+            what=f"{uri} refuses access: {answer.words}",
             why=WHY,
             fix="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) in .env; a "
             "server that checks host names needs this one in --allowed-hosts",

@@ -17,7 +17,7 @@ class CudaMemory:
 
     @property
     def free(self) -> int:
-        """Bytes that nobody uses."""
+        """Free bytes."""
         return self.total - self.used
 
 

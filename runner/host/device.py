@@ -75,7 +75,7 @@ def resolve(execution: ExecutionSpec, elsewhere: Device | None = None) -> tuple[
             Problem(
                 place="execution.device",
                 message=f"cuda is asked for, but PyTorch sees no CUDA device (its CUDA: {build})",
-                fix="set execution.device to auto or cpu, or mend the driver or the PyTorch build",
+                fix="set execution.device to auto or cpu, or repair the driver or the PyTorch build",
             )
         )
     if execution.device == "cpu" or not has_cuda:

@@ -1,4 +1,4 @@
-"""What a sweep takes of a host beside its trials."""
+"""What a sweep takes of a host in addition to its trials."""
 
 # Measured on a quickstart sweep (Ray 2.60, Linux): the driver, Ray's own processes and the trackers' take 1.0 GB of
 # proportional set sizes.

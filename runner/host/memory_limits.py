@@ -61,7 +61,7 @@ def host_limit(root: Path = ROOT) -> Limit:
 
 
 def device_limit() -> Limit:
-    """Memory of the first visible GPU that nobody uses now."""
+    """Free memory of the first visible GPU."""
     return Limit(cuda_memory().free, "free device memory")
 
 

@@ -1,4 +1,4 @@
-"""Checks before any trial starts, each with its number, its limit and its mend.
+"""Checks before any trial starts, each with its number, its limit and its fix.
 
 An ``error`` stops the sweep before anything is started; a ``warn`` is shown and kept in the ledger. Those of the data
 are in `runner.planning`.
@@ -23,7 +23,7 @@ from trainables.schema import ExecutionSpec
 
 @dataclass(frozen=True)
 class CheckFinding:
-    """What a gate found."""
+    """A finding of a check; `gate` is the check's name in ledgers and in the sweep file."""
 
     gate: str
     level: Literal["warn", "error"]
@@ -85,7 +85,7 @@ def _changed_parts(cells: tuple[Cell, ...], view: LedgerView) -> Iterator[CheckF
                 limit=1,
                 message=f"the source of the {kind} {name!r} ({part['origin']}) was changed under version {version}: "
                 f"it has sha256 {part['sha256'][:12]}, this run's ledger has {', '.join(others)}",
-                fix=f"raise its version above {version}, so that results of the two are told apart, or restore it",
+                fix=f"raise its version above {version}, so that results of the two are distinguished, or restore it",
             )
 
 
@@ -116,13 +116,13 @@ def _mixed_code(cells: tuple[Cell, ...], view: LedgerView, spec: GatesSpec) -> I
     waiting = sum(state is None or not state.final for state in known.values())
     versions = list(dict.fromkeys([*trained, *([code_version()] if waiting else [])]))
     if spec.mixed_code != "off" and len(versions) > 1:
-        told = [f"{plural(n, 'cell')} by {version or 'unknown code'}" for version, n in trained.most_common()]
+        shown = [f"{plural(n, 'cell')} by {version or 'unknown code'}" for version, n in trained.most_common()]
         yield CheckFinding(
             gate="mixed code",
             level=spec.mixed_code,
             number=len(versions),
             limit=1,
-            message=f"cells that are compared were trained by different code: {', '.join(told)}"
+            message=f"cells that are compared were trained by different code: {', '.join(shown)}"
             + (f"; {waiting} would be by {code_version()}" if waiting else ""),
             fix="run them under another name with one version, or check that nothing between these changes results",
         )
@@ -176,7 +176,7 @@ def _thermal(cells: tuple[Cell, ...], thermal: ThermalSpec, site: Site | None) -
             number=0,
             limit=1,
             message=f"no temperature can be read: {why}",
-            fix="mend the sensor, choose another (thermal.sensor), or set thermal.require_sensors: false to run "
+            fix="repair the sensor, choose another (thermal.sensor), or set thermal.require_sensors: false to run "
             "without temperature protection",
         )
     elif why:

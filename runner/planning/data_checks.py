@@ -1,4 +1,4 @@
-"""From the facts of a grid's data sets and tasks to findings, as the settings of the gates want them."""
+"""From the facts of a grid's data sets and tasks to findings, at the levels that the block `gates` sets."""
 
 from collections.abc import Iterator, Sequence
 
@@ -69,16 +69,16 @@ def _where(cell: Cell, places: list[Cell]) -> str:
     """What tells a data set and task from the others of the grid."""
     labels = {"horizon": "task.horizon", "tier": "data.tier", "timescale": "data.timescale"}
     labels["data_fraction"] = "data.fraction"
-    told = [
+    shown = [
         f"{name.replace('_', ' ')} {cell.labels[name]}"
         for name in labels
         if len({place.labels[name] for place in places}) > 1
     ]
-    told += [
+    shown += [
         f"{axis} {value}"
         for axis, value in cell.axes.items()
         if axis.startswith(("data.", "task."))
         and axis not in labels.values()
         and len({str(place.axes.get(axis)) for place in places}) > 1
     ]
-    return ", ".join(told)
+    return ", ".join(shown)

@@ -84,11 +84,9 @@ def _rate_move(facts: Facts) -> Breach | None:
     move = max(map(abs, moves.values()))
     if move <= MAX_RATE_MOVE:
         return None
-    told = " to ".join(f"{100 * rate:.1f} % ({name})" for name, rate in rates.items())
-    text = (
-        f"the share of positives moves from {told}, by more than {100 * MAX_RATE_MOVE:g} points: a part of any loss is "
-    )
-    text += "the period's and not the model's"
+    shown = " to ".join(f"{100 * rate:.1f} % ({name})" for name, rate in rates.items())
+    text = f"the share of positives moves from {shown}, by more than {100 * MAX_RATE_MOVE:g} points: "
+    text += "a part of any loss is the period's and not the model's"
     return Breach(move, MAX_RATE_MOVE, text, move)
 
 
@@ -110,10 +108,10 @@ def _gap(facts: Facts) -> Breach | None:
     if not long:
         return None
     long.sort(key=lambda gap: -gap.days / gap.usual_days)
-    told = [f"{gap.days} days from {gap.after} to {gap.before} ({gap.asset})" for gap in long]
+    shown = [f"{gap.days} days from {gap.after} to {gap.before} ({gap.asset})" for gap in long]
     worst, limit = long[0], MAX_GAP * long[0].usual_days
     text = (
-        f"a label of horizon {facts.horizon} spans a gap between two bars: {_listed(told)}; more than {MAX_GAP} times "
+        f"a label of horizon {facts.horizon} spans a gap between two bars: {_listed(shown)}; more than {MAX_GAP} times "
     )
     text += f"the {worst.usual_days} days that bars are usually apart at most"
     return Breach(worst.days, limit, text, worst.days / limit)
@@ -149,10 +147,10 @@ def _drift(facts: Facts, what: str, limit: float, head: str, how: str, *, signed
     if not worst:
         return None
     ordered = sorted(worst.items(), key=lambda item: -abs(item[1][0]))
-    told = [f"{name} {value:{'+' if signed else ''}.2f} (train to {split})" for name, (value, split) in ordered]
+    shown = [f"{name} {value:{'+' if signed else ''}.2f} (train to {split})" for name, (value, split) in ordered]
     count = f"{len(worst)} of {len(facts.inputs.names)} inputs moves {how.format(f'{limit:g}')}"
     number = abs(ordered[0][1][0])
-    return Breach(number, limit, f"{head} {count}: {_listed(told)}", number)
+    return Breach(number, limit, f"{head} {count}: {_listed(shown)}", number)
 
 
 def _constant(facts: Facts) -> Breach | None:
@@ -167,8 +165,8 @@ def _duplicate(facts: Facts) -> Breach | None:
     if facts.inputs is None or not facts.inputs.duplicates:
         return None
     pairs = sorted(facts.inputs.duplicates, key=lambda pair: -abs(pair[2]))
-    told = [f"{one} and {other} ({r:+.5f})" for one, other, r in pairs]
-    text = f"inputs that are one, by a correlation beyond {DUPLICATE:g}: {_listed(told)}"
+    shown = [f"{one} and {other} ({r:+.5f})" for one, other, r in pairs]
+    text = f"inputs that are one, by a correlation beyond {DUPLICATE:g}: {_listed(shown)}"
     return Breach(abs(pairs[0][2]), DUPLICATE, text, len(pairs))
 
 
@@ -186,8 +184,8 @@ def _alone(facts: Facts, above: float, up_to: float, remark: str) -> Breach | No
     if not strong:
         return None
     ordered = sorted(strong.items(), key=lambda item: -item[1])
-    told = _listed([f"{name} {auc:.3f}" for name, auc in ordered])
-    text = f"one input alone predicts the label with an AUC above {above:g}: {told}; {remark}"
+    shown = _listed([f"{name} {auc:.3f}" for name, auc in ordered])
+    text = f"one input alone predicts the label with an AUC above {above:g}: {shown}; {remark}"
     return Breach(ordered[0][1], above, text, ordered[0][1])
 
 
@@ -197,7 +195,7 @@ def _listed(texts: list[str]) -> str:
 
 
 _PERIODS = "choose other data.splits, or more bars"
-_COLUMNS = "look at the source's columns and dates: a value of a later bar may stand in an earlier row"
+_COLUMNS = "look at the source's columns and dates: a value of a later bar may be in an earlier row"
 RULES = (
     Rule("class_balance", _balance, "choose another task.threshold or a longer horizon"),
     Rule(

@@ -11,7 +11,7 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 _BINS = 10
-_ROUNDING = 1e-12  # a spread this small beside its mean is rounding error
+_ROUNDING = 1e-12  # a spread this small relative to its mean is rounding error
 
 
 def constant(values_NK: Floats) -> Flags:

@@ -49,7 +49,7 @@ def make_prober(
     Args:
         settings: of the sweep.
         cache_folder: where measurements are kept; None remembers nothing.
-        say: is told what is being measured.
+        say: called with what is being measured.
         beside_a_sweep: whether the driver and Ray will need memory, too.
     """
     probe = settings.probe

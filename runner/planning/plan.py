@@ -284,7 +284,7 @@ def _duration(seconds: float) -> str:
 
 
 def show_findings(plan: Plan, console: Console) -> None:
-    """Print what the gates found."""
+    """Print the findings of the checks."""
     for finding in plan.findings:
         style = "red" if finding.level == "error" else "yellow"
         console.print(finding.level, style=style, end="")

@@ -61,10 +61,10 @@ def measure(cells: Sequence[Cell], device: Device, folder: Path) -> ShutdownEsti
 
 def _bytes_per_second(folder: Path) -> float:
     """How fast a checkpoint is written in a folder: hashed, synced, and read back."""
-    stands = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
+    existing = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.is_dir())
     sample = os.urandom(SAMPLE_BYTES)
     started = time.perf_counter()
-    with tempfile.TemporaryFile(dir=stands) as file:
+    with tempfile.TemporaryFile(dir=existing) as file:
         file.write(sample)
         hashlib.sha256(sample)
         file.flush()

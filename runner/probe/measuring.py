@@ -30,7 +30,7 @@ class Measuring:
     Attributes:
         limit: memory that there is.
         pool: gives that many workers.
-        say: is told what is being measured.
+        say: called with what is being measured.
         n_new, n_oom: sizes measured so far, and those that ran out of memory.
         disturbed: other programs took processors while copies were measured together.
     """

@@ -35,7 +35,7 @@ class Prober:
         make_worker: Callable[[], Worker] = Worker,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`say` is told what is being measured."""
+        """`say` is called with what is being measured."""
         self._options, self._say, self._make_worker, self._clock = options, say, make_worker, clock
         self._cache = Cache(options.cache_folder)
         self._workers: list[Worker] = []

@@ -1,4 +1,4 @@
-"""What is asked of the probe, and what it answers."""
+"""Probe requests and their results."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +130,7 @@ class ProbeResult:
         disturbed: other programs took processors while it was measured; it may be faster.
         copies: trials at once that throughput and times below hold for.
         totals: windows a second of all copies on one GPU, by their number; empty where their share is pinned.
-        samples_per_second, seconds_per_step: of one trial beside `copies - 1` like it.
+        samples_per_second, seconds_per_step: of one trial that runs with `copies - 1` like it.
         seconds: that answering took, with the start of processes.
     """
 

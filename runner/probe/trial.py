@@ -93,7 +93,7 @@ class ProbedTrial:
         # The step waits for the device before it calls the optimizer (it looks at the gradient's norm): a clear cut.
         self._at_optimizer: list[float] = []
         self._learner.optimizer.register_step_pre_hook(lambda *_: self._at_optimizer.append(time.perf_counter()))
-        self._pieces = min(2, self._accumulation)  # gradients exist beside activations from the second piece on
+        self._pieces = min(2, self._accumulation)  # gradients and activations exist at once from the second piece on
 
     def warm_up(self) -> None:
         """Make the first step, which allocates what later ones use, and choose how many pieces later ones take.
@@ -112,7 +112,7 @@ class ProbedTrial:
 
     def measure(self) -> Timing:
         """Time steps, over as many pieces as there is time for, and evaluate a micro-batch."""
-        best = self._learner.weights()  # the best weights so far are kept beside the live ones
+        best = self._learner.weights()  # the best weights so far are kept in addition to the live ones
         others, began = _Others(), time.monotonic()
         steps = self._repeat()
         span, others_cores = (began, time.monotonic()), others.cores()

@@ -1,4 +1,4 @@
-"""The child process: builds the real model, runs the real step, answers what it took.
+"""The child process: builds the real model, runs the real step, reports what it took.
 
 It speaks the lines of `runner.probe.messages` on standard input and output. The parent must expect this process to die
 at any moment. It offers itself to the kernel first (``oom_score_adj``), so that no parent is killed in its place.

@@ -52,7 +52,7 @@ HOW_TO_READ = (
     "Brackets and bars are 95 % intervals by a jackknife over 8 batches of consecutive dates. They "
     "cover the sampling of the validation period, not seeds, nor other market regimes. Where there is no skill at all, "
     "1 trial in 40 or more still has an interval above 0 by chance, and trials of one horizon tend to do so together.",
-    "A verdict answers two questions: does the loss fall with size, and by which form. Both are judged on validation "
+    "A verdict has two parts: does the loss fall with size, and by which form. Both are judged on validation "
     "loss and must hold on test loss, with and without collapsed trials; else neither is said. The interval of the "
     "change covers the sampling of the period (1,000 resamples of its blocks) and seeds, of which most sizes need 2 or "
     "more. Flat means that every size lies within 1 % of the prior's loss of every other. What remains without trials "
@@ -64,13 +64,13 @@ HOW_TO_READ = (
 NO_FINDINGS = "None: no trial is missing, diverged, collapsed or was still improving at its end; no check warned."
 NO_VERDICT = "No verdict yet: no trial has finished."
 SHARED_SPECS = (
-    "Shared by all trials with a model; a baseline shares what concerns data and task. What is a trial's own stands "
+    "Shared by all trials with a model; a baseline shares what concerns data and task. What is a trial's own is "
     "below. Both together are the resolved specification, whose hash is the key, and the execution record."
 )
 NO_FIGURES = "None yet: no trial has a loss."
 REPRODUCE = (
     "Give these commands in the folder that holds runs/, with the code version and the libraries named above. "
-    "sweep.yaml is the file as it was given; values that came from the command line or the environment stand in "
+    "sweep.yaml is the file as it was given; values that came from the command line or the environment are in "
     "resolved.json. The last command rebuilds this report."
 )
 

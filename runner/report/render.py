@@ -48,7 +48,7 @@ def html(page: Page) -> str:
 
 
 def markdown(page: Page, figures_folder: str) -> str:
-    """The same report as Markdown with tables (GitHub's dialect); figures are linked from a folder beside it."""
+    """The same report as Markdown with tables (GitHub's dialect); figures are linked from a folder next to it."""
     environment = Environment(
         loader=_LOADER, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_finalize
     )  # autoescape is for HTML; here `finalize` sees every expression instead

@@ -23,7 +23,7 @@ def number(value: float | None, decimals: int, *, signed: bool = False) -> str:
 
 
 def true_minus(text: str) -> str:
-    """A sentence with minus signs where hyphens stand before digits, as in ``[-0.02``."""
+    """A sentence with minus signs where hyphens precede digits, as in ``[-0.02``."""
     return re.sub(r"(?<![\w-])-(?=\d)", _MINUS, text)
 
 
@@ -96,7 +96,7 @@ def distinct_sizes(trials: tuple[Trial, ...]) -> tuple[int, ...]:
 
 
 def sizes_note(trials: tuple[Trial, ...]) -> str:
-    """Why no fit stands in a figure of these trials."""
+    """Why no fit is in a figure of these trials."""
     fewest = distinct_sizes(trials)[0]
     if fewest >= MIN_SIZES:
         return f"No curve is drawn through the {fewest} sizes: none was identified, and none should be read into them."
@@ -135,7 +135,7 @@ def partial_notice(progress: RunProgress) -> str:
 
 
 def summary(trials: tuple[Trial, ...], cells: int) -> tuple[str, ...]:
-    """What came of the trials, in sentences beside the verdict; none for an empty grid."""
+    """What came of the trials, in sentences after the verdict; none for an empty grid."""
     if not cells:
         return ()
     finished = [trial for trial in trials if trial.status == "finished"]
@@ -169,7 +169,7 @@ def _skill_sentence(finished: list[Trial]) -> str:
     below = sum(high < 0 for _, high in intervals)
     counts = [
         (above, "above 0"),
-        (len(intervals) - above - below, "around 0 (no better or worse than the prior, as far as the data tell)"),
+        (len(intervals) - above - below, "around 0 (no better or worse than the prior, as far as the data show)"),
         (below, "below 0"),
     ]
     text = "Skill over the prior on validation data, by its 95 % interval: "

@@ -116,8 +116,8 @@ def _skill_gap(result: dict[str, Any]) -> str:
     train, validation = result.get("train_skill"), result.get("skill")
     if train is None or validation is None or train - validation <= MAX_SKILL_GAP:
         return ""
-    told = f"{100 * train:.1f} % in training, {100 * validation:.1f} % in validation"
-    return f"the skill is {told}: a gap of more than {100 * MAX_SKILL_GAP:g} points"
+    shown = f"{100 * train:.1f} % in training, {100 * validation:.1f} % in validation"
+    return f"the skill is {shown}: a gap of more than {100 * MAX_SKILL_GAP:g} points"
 
 
 def _rise(state: CellState, result: dict[str, Any]) -> str:
@@ -126,8 +126,8 @@ def _rise(state: CellState, result: dict[str, Any]) -> str:
     rise = (curve[-1] - min(curve)) / prior if curve and prior else 0.0
     if rise <= MAX_RISE:
         return ""
-    told = f"{100 * rise:.1f} % of the prior's, more than {100 * MAX_RISE:g} %"
-    return f"after epoch {result.get('best_epoch')} of {result.get('epochs')} its validation loss rose by {told}"
+    shown = f"{100 * rise:.1f} % of the prior's, more than {100 * MAX_RISE:g} %"
+    return f"after epoch {result.get('best_epoch')} of {result.get('epochs')} its validation loss rose by {shown}"
 
 
 def _of_rests(result: dict[str, Any]) -> Iterator[Mark]:
@@ -137,5 +137,5 @@ def _of_rests(result: dict[str, Any]) -> Iterator[Mark]:
         share = 100 * rested / (rested + trained)
         yield Mark(
             "throughput distorted",
-            f"{share:.0f} % of its time was held or throttled ({rested:.0f} s beside {trained:.0f} s of training)",
+            f"{share:.0f} % of its time was held or throttled ({rested:.0f} s against {trained:.0f} s of training)",
         )

@@ -169,7 +169,7 @@ class RunPaths:
 
     @property
     def mlflow_db(self) -> Path:
-        """MLflow's default store, shared by all runs beside this one."""
+        """MLflow's default store, shared by all runs in the same folder."""
         return self.root.parent / "mlflow.db"
 
 

@@ -16,7 +16,7 @@ RETRY_S = 1.0
 class Recorder:
     """Appends records to a run's ledger and passes each numbered record on.
 
-    A record that cannot be written is tried again for `patience_s`; meanwhile the driver stands still, and with it
+    A record that cannot be written is tried again for `patience_s`; meanwhile the driver pauses, and with it
     every trial, which gets no answer to its last report. A listener that fails is reported once and dropped: nothing
     that only watches may harm a sweep.
     """

@@ -154,7 +154,7 @@ def _row(state: CellState, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _execution(record: dict[str, Any]) -> dict[str, Any]:
-    """Beside what was pinned, what the probe measured then: to be held against what came of it."""
+    """What the probe measured when the record was made, for comparison with what the trial took."""
     measured = record.get("measured") or {}
     return {
         "activation_checkpointing": record.get("activation_checkpointing"),

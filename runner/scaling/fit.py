@@ -28,7 +28,7 @@ _SYMBOLS = {"n_params": ("A", "alpha", "N"), "n_samples": ("B", "beta", "D")}
 class FitOptions:
     """How to fit. `reference_loss`: what 1 % is taken of for 'flat'; None takes the loss at the smallest size.
 
-    With `sparing` nothing is refitted where the verdict stands without intervals, and there are none then. With
+    With `sparing` nothing is refitted where the verdict needs no intervals, and there are none then. With
     `replicates` a direction needs 2 points or more (seeds) of most sizes; without, a table of single rows is judged by
     the scatter about a smooth curve.
     """

@@ -26,7 +26,7 @@ MAX_EXPONENT = 4.0
 # The grid of starts: exponents here, and for each the best E and A by non-negative least squares of relative errors.
 # So starts fit any unit and any range of sizes, which a fixed grid of log A and log E does not.
 START_EXPONENTS = (0.03, 0.1, 0.2, 0.35, 0.5, 0.75, 1.1, 1.7, 2.5)
-FEW_EXPONENTS = (0.1, 0.35, 1.1)  # beside the fit that a resample was drawn about
+FEW_EXPONENTS = (0.1, 0.35, 1.1)  # in addition to the fit that a resample was drawn about
 _KEPT_STARTS = 6
 _LOWEST = 12.0  # a part this many nats of log below the smallest loss is zero: 6e-6 of it
 

@@ -81,10 +81,10 @@ def noise_of(design: Design, log_loss_N: Floats, comparison: Comparison | None, 
         squares_C = np.bincount(cell_N, weights=weight_N * (log_loss_N - mean_C[cell_N]) ** 2)
         freedom = int((count_C - 1).sum())
         variance_C = np.maximum(squares_C / np.maximum(count_C - 1, 1), squares_C.sum() / freedom)
-        told = "the spread between seeds" if comparison is None else "the spread between rows of equal size"
+        shown = "the spread between seeds" if comparison is None else "the spread between rows of equal size"
         if shared_RN is not None:
-            told = f"{len(shared_RN):,} resamples of blocks of the period, and {told}"
-        return Noise(told, variance_C[cell_N] / weight_N, freedom, shared_RN, replicated=True)
+            shown = f"{len(shared_RN):,} resamples of blocks of the period, and {shown}"
+        return Noise(shown, variance_C[cell_N] / weight_N, freedom, shared_RN, replicated=True)
     if comparison is None:
         return Noise(NO_SEEDS)
     variance, freedom = comparison.noise

@@ -77,7 +77,7 @@ class FitTable:
                 logs.append(np.log(self.n_samples))
                 variables.append("n_samples")
             elif len(levels) >= MIN_LEVELS:
-                notes.append("n_samples moves together with n_params: their terms cannot be told apart; L(N) is fitted")
+                notes.append("n_samples moves with n_params: their terms cannot be distinguished; L(N) is fitted")
             elif len(levels) > 1 and group_N is None:
                 notes.append(f"{len(levels)} distinct n_samples give no term in D: each has its own E instead")
                 group_N = np.searchsorted(levels, self.n_samples)

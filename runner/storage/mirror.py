@@ -47,7 +47,7 @@ class Mirror:
             recorder: of the run; takes events.
         """
         self._storage, self._paths, self._data_root, self._recorder = storage, paths, data_root, recorder
-        self.on_conflict: Callable[[str], None] = log.error  # told when another driver has written to the storage
+        self.on_conflict: Callable[[str], None] = log.error  # called when another driver has written to the storage
         self._over = {key for key, state in recorder.view.cells.items() if state.status in OVER}
         self._datasets: dict[str, CatalogEntry] = {}
         self._stored: dict[str, int] | None = None  # what the storage holds; None: to be listed
@@ -84,7 +84,7 @@ class Mirror:
             outage_s: the wait ends, too, when the storage has not answered for so long.
         """
         began = time.monotonic()
-        with self._lock:  # look anew: a server may have forgotten, and a worker may have stored, what nobody noticed
+        with self._lock:  # look anew: a server may have lost objects, a worker stored some
             self._stored, self.level = None, False
         self._hurry.set()
         while not self.level and not give_up() and self._thread.is_alive():
@@ -134,7 +134,7 @@ class Mirror:
                 self._storage.remove_folder(folder)
             self._tidied.add(key)
         if (outage_s := self._backoff.worked()) is not None:
-            self._event(f"{self._storage}: answers again after {outage_s:.0f} s; nothing is missing there")
+            self._event(f"{self._storage}: is reachable again after {outage_s:.0f} s; nothing is missing there")
         with self._lock:
             self.level = self._over == over and self._recorder.size_bytes == len(data)
 

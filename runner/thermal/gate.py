@@ -61,7 +61,7 @@ class ThermalGate:
     # ---- from the trial ------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """A new trial comes to the gate; how hot the last one got is forgotten. A stop stands only while it holds."""
+        """Start for a new trial: forget the last one's maximum. A stop lasts only while its cause does."""
         with self._lock:
             self._stopped = ""
             self._max_celsius = None

@@ -14,7 +14,7 @@ from runner.thermal.sensors import Sensor, SensorError
 from runner.thermal.spec import LimitsSpec, ThermalSpec
 
 PRESENT_S = 5.0  # a trial that has not asked for so long does not work any more
-KEPT_SAMPLES = 36_000  # ten hours of one channel, should nobody fetch them
+KEPT_SAMPLES = 36_000  # ten hours of one channel, if they are not fetched
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class ThermalMonitor:
         return tuple(dict.fromkeys(channel.device for channel in self._states))
 
     def sample(self) -> None:
-        """Ask the sensor once and judge. The lock is not held while the sensor answers: it may hang."""
+        """Ask the sensor once and judge. The lock is not held during the reading, which may hang."""
         try:
             readings: Mapping[Channel, Reading] = self.sensor.read(self._load())
         except Exception:  # whatever a driver's library throws, it is no reading
@@ -122,7 +122,7 @@ class ThermalMonitor:
                 self._note(channel, reading)
 
     def published(self, device: str, trial: str | None = None) -> Published:
-        """What holds for a device; a trial's name says that it works there. A device that nobody watches is unknown."""
+        """What holds for a device; a trial's name says that it works there. A device without a sensor is unknown."""
         with self._lock:
             watched = ANY_DEVICE if ANY_DEVICE in self.devices else device
             if trial is not None:

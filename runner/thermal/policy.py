@@ -157,7 +157,7 @@ def advance(rules: Rules, state: State, reading: Reading, time_s: float, *, busy
 
 
 def _watch(rules: Rules, state: State, reading: Reading, step_s: float, busy: bool) -> State:
-    """Let the sensor prove that it lives."""
+    """Record a sign that the sensor works."""
     assert reading.celsius is not None
     others = (reading.power_watts, reading.utilisation)
     working = busy and state.level < Level.HOLD

@@ -12,7 +12,7 @@ from trainables import tables
 from trainables.errors import DataError, Problem
 from trainables.files import replacing
 
-# Column and dtype of thermal.parquet. The limits stand in every row, so that the file explains itself.
+# Column and dtype of thermal.parquet. The limits are in every row, so that the file explains itself.
 COLUMNS = {
     "time": "datetime64[us, UTC]",
     **dict.fromkeys(("node", "device", "sensor", "part"), "string"),
@@ -135,7 +135,7 @@ class Telemetry:
         )
 
     def _change(self, place: Place, before: Sample | None, sample: Sample) -> str:
-        """What happened, if it is worth an event: throttling comes and goes, and is told once."""
+        """What happened, if it is worth an event: throttling comes and goes, and is reported once."""
         was = before.state if before else "normal"
         if sample.state == was:
             return ""

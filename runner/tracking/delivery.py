@@ -53,7 +53,7 @@ class LedgerFollower:
 
 @dataclass
 class _Lane:
-    """Records of one key that wait for delivery. A key that fails holds up nobody else."""
+    """Records of one key that wait for delivery. A key that fails delays no other key."""
 
     waiting: list[AnyRecord] = field(default_factory=list)
     delivered: int = 0
@@ -152,7 +152,7 @@ class Delivery:
             self._say(self._explain(error))
         else:
             if self._failures_in_a_row >= OUTAGE_FAILURES:  # it was down as a whole: everybody may try again
-                self._tell(notes=("it answers again",))
+                self._tell(notes=("it is reachable again",))
                 for other in self._lanes.values():
                     other.due = 0.0
             lane.delivered += len(lane.waiting)

@@ -68,7 +68,7 @@ class MlflowStore:
     """One experiment of an MLflow server or database.
 
     Args:
-        uri: of the server or database; None is the SQLite file `database`, with artifacts in ``mlartifacts`` beside it.
+        uri: server or database; None is the SQLite file `database`, with artifacts in ``mlartifacts`` next to it.
         experiment: its name; it is created where it is missing.
         database: the SQLite file.
     """
@@ -148,9 +148,9 @@ class MlflowStore:
                 return runs
 
     def _one(self, runs: list[Any]) -> Any:
-        """One of several runs that stand for the same thing.
+        """One of several runs of the same trial.
 
-        A server that answers too late may have created a run that we know nothing of, and we another. Only the one
+        A server that responds too late may have created a run that we know nothing of, and we another. Only the one
         that was written to has more than the tags of its creation; the others are removed.
         """
         first, *others = sorted(runs, key=lambda run: (-len(run.data.params), -len(run.data.tags), run.info.run_id))
@@ -252,16 +252,16 @@ class MlflowStore:
         )
 
 
-_LATER = "what is missing is sent when it answers, or later by `isotherm sync`"
+_LATER = "what is missing is sent when it is reachable, or later by `isotherm sync`"
 _EXPLANATIONS = (
     (
         r"error code 40[13]|unauthorized|permission_denied|unauthenticated",
         "it refuses these credentials",
         "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
     ),
-    (r"answer is longer than", "its answer is longer than that of any MLflow server", "look at what answers there"),
+    (r"answer is longer than", "its response is longer than that of any MLflow server", "check what runs there"),
     (r"timed out|timeout exception", f"no answer within {HTTP_TIMEOUT_S} s", f"look at its load; {_LATER}"),
-    (r"too many 5\d\d error|error code 5\d\d", "it answers with a server error", f"look at its log; {_LATER}"),
+    (r"too many 5\d\d error|error code 5\d\d", "it returns a server error", f"look at its log; {_LATER}"),
     (
         r"refused|connection aborted|remotedisconnected|reset by peer|unreachable|resolve|name or service",
         "it does not answer",
@@ -282,7 +282,7 @@ _EXPLANATIONS = (
 
 
 def _known(run: Any) -> Run:
-    """What a found run tells of itself."""
+    """What a found run records about itself."""
     return Run(run.info.run_id, run.info.status, dict(run.data.tags), set(run.data.params), set(run.data.metrics))
 
 

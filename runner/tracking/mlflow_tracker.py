@@ -46,7 +46,7 @@ MLFLOW_STATUS = {
 
 
 class MlflowTarget(Target):
-    """Where MLflow is. `uri` None is the database beside the run, shared by all runs there."""
+    """Where MLflow is. `uri` None is the database in the run's parent folder, shared by all runs there."""
 
     kind: Literal["mlflow"] = "mlflow"
     uri: str | None = None
@@ -151,7 +151,7 @@ class MlflowTracker:
         if self._parent is None:
             first = view.sweeps[0]
             parent = self._store.sweep(ledger_id(view), first.run, first.time)
-            self._store.write_tags(parent, {OWNED: "yes"})  # before it has children: tells it from a twin
+            self._store.write_tags(parent, {OWNED: "yes"})  # before it has children: distinguishes it from a duplicate
             self._trials = self._store.trials(parent)
             self._parent = parent
         return self._parent

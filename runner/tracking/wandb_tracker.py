@@ -241,7 +241,7 @@ _THROUGH: TypeAdapter[dict[str, dict[str, int]]] = TypeAdapter(dict[str, dict[st
 
 
 class _Delivered:
-    """Up to which ledger record each trial has arrived in full, kept beside W&B's own files."""
+    """Up to which ledger record each trial has arrived in full, kept in the folder of W&B's own files."""
 
     def __init__(self, path: Path, target: WandbTarget) -> None:
         self._path = path
@@ -279,7 +279,7 @@ def _config(state: CellState) -> dict[str, Any]:
     }
 
 
-_LATER = "what is missing is sent when it answers, or later by `isotherm sync`"
+_LATER = "what is missing is sent when it is reachable, or later by `isotherm sync`"
 _EXPLANATIONS = (
     (
         ("401", "403", "authenticationerror", "permission", "invalid api key", "api key must"),

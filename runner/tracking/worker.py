@@ -96,7 +96,7 @@ def _end(process: psutil.Process, code: int) -> None:
 
 
 def main() -> None:
-    """Deliver until told to close."""
+    """Deliver until the driver asks to close."""
     limit_answers()
     channel = _private_stdout()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

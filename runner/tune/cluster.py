@@ -139,7 +139,7 @@ def check(nodes: Sequence[Node]) -> Iterator[Diagnosis]:
             check="cluster",
             level="error",
             what="no node can run trials: none has cores to give",
-            why="every trial would wait for ever",
+            why="every trial would wait without end",
             fix="start a node with --num-cpus above 0; let an autoscaled group have at least one",
         )
 
@@ -236,7 +236,7 @@ class _Kind:
 class ClusterProber:
     """Asks the probe on one node of each kind, and gives each trial to the kind that will be done first with it.
 
-    A context: the actors end with it. `say` is told what is being measured.
+    A context: the actors end with it. `say` is called with what is being measured.
     """
 
     nodes: Sequence[Node]

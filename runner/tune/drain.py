@@ -1,6 +1,6 @@
 """The orderly end after SIGTERM, SIGINT or SIGHUP: every running trial saves, then the driver stops.
 
-While a sweep runs a flag file stands in its directory, which the workers' gates watch; the signal handler removes it.
+While a sweep runs a flag file is in its directory, which the workers' gates watch; the signal handler removes it.
 (A file that is written instead could not be written on a full disk.) Tune pickles its stoppers, so the driver's side
 of the state lives in this module and not in an object.
 """
@@ -92,7 +92,7 @@ class Drain:
         try:
             self.flag.unlink(missing_ok=True)
         except OSError as error:  # the sweep ends all the same; its trials resume from their last checkpoints
-            log.error("the trials cannot be told to save: %s", error)
+            log.error("the request to save cannot reach the trials: %s", error)
 
     def handle_signals(self) -> None:
         """Handle SIGTERM, SIGINT and SIGHUP from now on; call it again after Ray's start and end, which change them.
@@ -125,7 +125,7 @@ def begun(flag: Path, budget_s: float = SAVE_S) -> Iterator[Drain]:
     """The drain of the sweep that this process drives; inside, signals ask for it.
 
     Args:
-        flag: the file that stands while trials are to run.
+        flag: the file that exists while trials are to run.
         budget_s: seconds that they get to save.
     """
     global _current
@@ -180,8 +180,8 @@ class FlagGate:
         """Begin to watch.
 
         Args:
-            flag: stands while trials are to run.
-            place: tells the driver's disk from others; None where all trials see it.
+            flag: the file that exists while trials are to run.
+            place: identifies the driver's disk; None where all trials see it.
             lookout: a `DrainFlagServer` where that disk is.
         """
         self._flag, self._lookout = flag, lookout
@@ -225,7 +225,7 @@ class FlagGate:
 
 
 class DrainFlagServer:
-    """An actor on the driver's node: it says whether the flag stands to trials that have another disk."""
+    """An actor on the driver's node: it reports whether the flag exists to trials that have another disk."""
 
     def __init__(self, flag: Path) -> None:
         self._gate = FlagGate(flag)

@@ -1,4 +1,4 @@
-"""Ray as a sweep needs it: settings that must stand in the environment before Ray is imported, and its start."""
+"""Ray as a sweep needs it: settings that must be in the environment before Ray is imported, and its start."""
 
 import logging
 import os
@@ -182,5 +182,5 @@ def _job() -> Any:
 
 
 def _quiet() -> None:
-    for name in ("ray", "ray.tune"):  # a worker's death is told by us, in a line; its traceback is in the ledger
+    for name in ("ray", "ray.tune"):  # the driver reports a worker's death in one line; its traceback is in the ledger
         logging.getLogger(name).setLevel(logging.CRITICAL)

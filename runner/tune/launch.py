@@ -107,7 +107,7 @@ def _fit(launch: Launch, cells: list[Cell], autopsy: memory.FailureClassifier) -
         DiskWatch(launch.recorder, launch.drain, launch.execution.disk_timeout_s),
         *launch.callbacks,
     ]
-    # Every node must see Tune's folder: in a cluster it lies beside the results, which all share.
+    # Every node must see Tune's folder: in a cluster it is in the results' folder, which all share.
     shared = launch.paths.root.resolve() if launch.cluster else None
     prefix = ".tune-" if shared else "isotherm-tune-"
     # A node that was cut off may still write there while it is removed.

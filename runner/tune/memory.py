@@ -1,4 +1,4 @@
-"""Out of memory while trials run: seen before the kernel acts, told from a plain crash, answered by a smaller step.
+"""Out of memory while trials run: seen before the kernel acts, distinct from a plain crash, followed by a smaller step.
 
 Ray's own memory monitor is off (docs/ray.md). In each worker a thread looks at the host's memory; in the driver, a
 trial's death is held against what that thread left in writing and against the kernel's count of kills.

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 class StallWatch(tune.Callback):  # type: ignore[misc]
     """Ends the worker of a trial that has not answered for `timeout_s`.
 
-    A trial answers every few seconds, also while it is held, waits or cannot write; so silence means that a step, a
+    A trial reports every few seconds, also while it is held, waits or cannot write; so silence means that a step, a
     read or a driver call hangs. `reason` then says why the worker died.
     """
 
@@ -78,7 +78,7 @@ class StallWatch(tune.Callback):  # type: ignore[misc]
 
 
 def _kill(pid: int) -> None:
-    """End a Ray worker by SIGKILL, if that is what the number still stands for."""
+    """End a Ray worker by SIGKILL, if the process id still belongs to it."""
     with suppress(psutil.Error):  # it is gone
         process = psutil.Process(pid)
         if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::"):

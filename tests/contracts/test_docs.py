@@ -23,13 +23,23 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not broken, broken
 
 
-def test_the_configuration_page_is_the_codes() -> None:
-    spec = importlib.util.spec_from_file_location("make_configuration", ROOT / "docs" / "make_configuration.py")
+@pytest.mark.parametrize("page", ["configuration", "architecture"])
+def test_pages_made_from_the_code_are_current(page: str) -> None:
+    spec = importlib.util.spec_from_file_location(f"make_{page}", ROOT / "docs" / f"make_{page}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.TARGET.read_text() == module.document(), "run: python docs/make_configuration.py"
+    assert module.TARGET.read_text() == module.document(), f"run: python docs/make_{page}.py"
+
+
+def test_every_message_of_the_troubleshooting_page_is_in_the_code() -> None:
+    sources = [path.read_text() for package in ("runner", "trainables") for path in (ROOT / package).rglob("*.py")]
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `([^`]+)` \|", page, re.MULTILINE)
+    assert len(messages) >= 30
+    missing = [message for message in messages if not any(message in source for source in sources)]
+    assert not missing, missing
 
 
 def test_every_make_target_is_in_the_help_and_every_mentioned_target_exists() -> None:

@@ -101,7 +101,7 @@ def test_a_server_that_is_killed_and_comes_back_empty_loses_nothing(
     wait_for(lambda: "cannot be reached" in first.events())
     server.start()  # it has forgotten everything
     assert process.wait(timeout=300) == 0, (first.folder / "started-0.log").read_text()
-    assert "answers again" in first.events()
+    assert "is reachable again" in first.events()
     same(calm, first.results())
     assert first.attempts() == 2, "no trial noticed"
     assert not list((first.folder / "runs/small/checkpoints").glob("*/checkpoint-*"))

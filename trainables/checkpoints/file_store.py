@@ -47,7 +47,7 @@ class CheckpointStore(Protocol):
 
         Raises:
             FencedError: a newer attempt owns the trial; nothing was written.
-            OSError: disk full, read-only or gone; older checkpoints stand.
+            OSError: disk full, read-only or gone; older checkpoints remain.
         """
         ...
 
@@ -60,7 +60,7 @@ class CheckpointStore(Protocol):
         ...
 
     def note(self, numbers: dict[str, float]) -> None:
-        """Keep a few numbers that change while the state stands still, without writing it again.
+        """Keep a few numbers that change while the state does not, without writing it again.
 
         Raises:
             FencedError, OSError: as of `save`.
@@ -117,7 +117,7 @@ class FileCheckpointStore:
         aside = self.folder / f".{BEST}"
         try:
             self._write(aside, {"weights": weights}, step, spec)
-            remove_tree(self.folder / BEST)  # left by an attempt whose end was not recorded
+            remove_tree(self.folder / BEST)  # left by an attempt that ended without a record
             aside.rename(self.folder / BEST)
         except BaseException:
             remove_tree(aside)

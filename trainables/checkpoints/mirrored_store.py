@@ -20,7 +20,7 @@ from trainables.files import remove_tree, replace_bytes
 from trainables.schema import TrialSpec
 
 PATIENCE_S = 10.0  # how long a trial that has a checkpoint here waits for a newer one from the storage
-LAST_TRIES_S = 60.0  # how long a thread that nobody waits for any more tries to deliver
+LAST_TRIES_S = 60.0  # how long an abandoned thread tries to deliver
 MANIFEST, STATE = "manifest.json", "state.pt"
 _REMOTE = re.compile(r"checkpoint-(\d+)-(\d+)/(manifest\.json|state\.pt)")
 _MARK = re.compile(r"attempt-(\d+)\.json")
@@ -96,7 +96,7 @@ class MirroredCheckpointStore(FileCheckpointStore):
             return self._brought and not (self._waiting or self._sending or self._deliveries)
 
     def words(self) -> list[str]:
-        """What is to be told of the storage since the last call."""
+        """Messages about the storage since the last call."""
         with self._condition:
             said, self._words = self._words, []
         return said
@@ -169,7 +169,7 @@ class MirroredCheckpointStore(FileCheckpointStore):
                     time.sleep(min(pause_s, 1.0))
                 continue
             if worked and (outage_s := backoff.worked()) is not None:
-                self._say(f"{self._storage}: answers again after {outage_s:.0f} s; the checkpoints have arrived")
+                self._say(f"{self._storage}: is reachable again after {outage_s:.0f} s; the checkpoints have arrived")
 
     def _over(self) -> bool:
         """Wait for something to do; whether there is nothing and will be nothing."""
@@ -260,7 +260,7 @@ class MirroredCheckpointStore(FileCheckpointStore):
             self._storage.put(path / file, f"{self._prefix}/{path.name}/{file}")
         self._storage.put(self._mark, f"{self._prefix}/{self._mark.name}")
         whole = sorted(order for order in found if MANIFEST in found[order])
-        old = whole[: 1 - KEEP]  # beside the one that was stored just now
+        old = whole[: 1 - KEEP]  # in addition to the one that was stored just now
         torn = [order for order in found if MANIFEST not in found[order] and _name(order) != path.name]
         for order in [*old, *torn]:
             self._storage.remove_folder(f"{self._prefix}/{_name(order)}")

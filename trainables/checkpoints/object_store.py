@@ -37,7 +37,7 @@ class StoragePlace(Spec):
         uri: a folder, or a URI that pyarrow's filesystems reach.
         run: the run's name, a folder below it.
         owner: the file in which the run's driver says who it is, on the driver's host.
-        owner_text: what stands in it: a worker that reads the same there shares the driver's disk.
+        owner_text: its content: a worker that reads the same there shares the driver's disk.
     """
 
     uri: str
@@ -224,7 +224,7 @@ def _absolute(uri: str) -> str:
 def _with_one_try(filesystem: Any) -> Any:
     """The same S3 filesystem without retries of its own.
 
-    Where a server accepts connections and never answers, pyarrow's retries hold a thread, and with it the end of the
+    Where a server accepts connections and never responds, pyarrow's retries hold a thread, and with it the end of the
     process, for 99 s; a single try takes 3 s (measured, pyarrow 25). `Backoff` tries again.
     """
     _, (options,) = filesystem.__reduce__()

@@ -26,7 +26,7 @@ class CheckpointSchedule:
         return None if self.store is None else self.store.load()
 
     def begin(self, progress: TrialProgress) -> None:
-        """Take note that the trial stands where the store's newest state does; the interval starts."""
+        """Take note that the trial is where the store's newest state is; the interval starts."""
         self._kept = progress.position
         self._next_at = time.monotonic() + self._interval_s
 
@@ -51,7 +51,7 @@ class CheckpointSchedule:
         self._next_at = ended + max(self._interval_s, WRITE_SHARE * (ended - started))
 
     def note(self, waits: Waits) -> None:
-        """Keep the waits, which go on while the state stands still."""
+        """Keep the waits, which go on while the state does not change."""
         if self.store is not None:
             self.store.note(asdict(waits))
 

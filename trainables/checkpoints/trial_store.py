@@ -52,7 +52,7 @@ class TrialStore:
         return True
 
     def words(self) -> list[str]:
-        """What is to be told of the storage since the last call."""
+        """Messages about the storage since the last call."""
         return self._remote.words() if self._remote is not None else []
 
     def close(self) -> None:

@@ -109,7 +109,7 @@ def entries(root: Path) -> dict[str, CatalogEntry]:
 
 def _no_catalog(path: Path, error: Exception) -> DataError:
     message = f"is not a catalog: {', '.join(str(error).splitlines()[:3])}"
-    fix = "remove it and the parquet files beside it; they are built anew when they are next needed"
+    fix = "remove it and the parquet files in its folder; they are built anew when they are next needed"
     return DataError(Problem(place=str(path), message=message, fix=fix))
 
 
@@ -128,15 +128,15 @@ def entry_of(recorded: dict[str, Any], place: str) -> CatalogEntry:
 
 
 def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntry:
-    """Build the dataset of a specification, unless a verified entry for it stands.
+    """Build the dataset of a specification, unless there is a verified entry for it.
 
     Args:
         spec: sources, columns, sort, timescale and tier matter; the rest is applied when windows are made.
         root: the data folder; made if missing.
-        rebuild: build it anew even where an entry stands, whatever its state.
+        rebuild: build it anew even where there is an entry, whatever its state.
 
     Raises:
-        DataError: a source is wrong (all problems of all sources); or an entry stands, but its file, its source or the
+        DataError: a source is wrong (all problems of all sources); or an entry exists, but its file, its source or the
             features' code has changed since, and `rebuild` was not asked for; or another process holds the catalog for
             too long.
     """
@@ -160,7 +160,7 @@ def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntr
 
 
 def adopt(entry: CatalogEntry, root: Path, fetch: Callable[[Path], None]) -> None:
-    """Enter a dataset that was built elsewhere, unless one of its name stands here.
+    """Enter a dataset that was built elsewhere, unless there is one of its name.
 
     Args:
         entry: its entry there.

@@ -50,7 +50,7 @@ def locked(root: Path) -> Iterator[None]:
 
 def _who(holder: Path) -> str:
     try:
-        told = read_json(holder)
-        return f"process {int(told['pid'])} on {str(told['host'])[:64]!r} since {str(told['since'])[:32]}"
+        owner = read_json(holder)
+        return f"process {int(owner['pid'])} on {str(owner['host'])[:64]!r} since {str(owner['since'])[:32]}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

@@ -48,7 +48,7 @@ def to_ours(frame: pd.DataFrame, mapping: Mapping[str, str], source: str) -> tup
     for ours in ("date", *NUMBERS):
         theirs, problem = _match(table, ours, mapping.get(ours))
         if problem:
-            problems.append(Problem(place=source, message=problem, fix=_map_mend(ours)))
+            problems.append(Problem(place=source, message=problem, fix=_map_fix(ours)))
         elif theirs is not None:
             found[ours] = table[theirs]
     ours_frame = pd.DataFrame(index=table.index)
@@ -64,7 +64,7 @@ def to_ours(frame: pd.DataFrame, mapping: Mapping[str, str], source: str) -> tup
 
 
 def original(frame: pd.DataFrame, mapping: Mapping[str, str], ours: str, row: int) -> str:
-    """The text that stood in the source at one of our columns and a row number (from 1)."""
+    """The text in the source at one of our columns and a row number (from 1)."""
     theirs, _ = _match(frame, ours, mapping.get(ours))
     if theirs is None:
         return str(frame.index[row - 1])
@@ -76,7 +76,7 @@ def _has_date(table: pd.DataFrame, mapping: Mapping[str, str]) -> bool:
     return _match(table, "date", mapping.get("date"))[0] is not None
 
 
-def _map_mend(ours: str) -> str:
+def _map_fix(ours: str) -> str:
     return f"name the column in the sweep file: data.columns: {{{ours}: <its name>}}"
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from trainables.data.columns import NUMBERS
 
-# Prices and volumes are decimals of the source, read alike on every CPU; 12 significant digits tell any two apart.
+# Prices and volumes are decimals of the source, read alike on every CPU; 12 significant digits distinguish any two.
 _FORMAT = "%.11e"
 
 

@@ -40,7 +40,7 @@ class Bars:
 def load_sources(spec: DataSpec) -> Bars:
     """Read and check all sources of a specification.
 
-    Prices are what the source calls open, high, low and close; an 'Adj Close' beside them is not used unless mapped,
+    Prices are what the source calls open, high, low and close; an 'Adj Close' next to them is not used unless mapped,
     because it is not of one kind with high and low.
 
     Raises:
@@ -72,7 +72,7 @@ def _load_one(source: str, spec: DataSpec) -> tuple[pd.DataFrame, str, tuple[str
     bars, problems = to_ours(raw.frame, spec.columns, source)
     if spec.sort and "date" in bars.columns and not bars["date"].is_monotonic_increasing:
         out_of_order = int((bars["date"].diff() < pd.Timedelta(0)).sum())
-        logger.warning("%s: sorted by date (data.sort); %d rows stood before an earlier one", source, out_of_order)
+        logger.warning("%s: sorted by date (data.sort); %d rows came before an earlier one", source, out_of_order)
         bars = bars.sort_values("date", kind="stable")
     problems += find_problems(bars, raw.frame, spec.columns, source)
     if problems:

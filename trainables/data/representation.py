@@ -98,7 +98,7 @@ def _raw(feature: Feature, value_T: Array, close_T: Array, volume_mean_T: Array)
 
 
 def _relative(feature: Feature, value_T: Array, close_T: Array, volume_mean_T: Array) -> tuple[Array, Array, Array]:
-    """Value, unit and origin; the formulas stand at the top of this file."""
+    """Value, unit and origin; the formulas are at the top of this file."""
     match feature.kind:
         case Kind.CLOSE:
             result_T = np.log(value_T / _previous(value_T))

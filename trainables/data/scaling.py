@@ -2,7 +2,8 @@
 
 RevIN (Kim et al. 2022, "Reversible instance normalization") subtracts a window's mean and divides by its standard
 deviation, feature by feature. That also takes away the window's volatility, which a threshold label is about, so the
-scale and the level of every window go to the model beside it. Nothing is reversed: the outputs are logits, not prices.
+scale and the level of every window are further inputs of the model. Nothing is reversed: the outputs are logits, not
+prices.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 # Smallest scale of a window, in units of the feature (a share of the close, of the mean volume, ...): a tenth of a
 # basis point of the close. Keeps the logarithm finite where a window is flat, as weekly features in a short one are.
 SCALE_FLOOR = 1e-5
-_ROUNDING = 1e-12  # a spread this small beside its mean is rounding error, not spread
+_ROUNDING = 1e-12  # a spread this small relative to its mean is rounding error, not spread
 _CHUNK_VALUES = 4_000_000  # window values held at once while moments are taken: 32 MB
 
 

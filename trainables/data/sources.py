@@ -1,4 +1,4 @@
-"""Reading bars from where they are: tables as they stand, not yet checked, with the hash of what was read.
+"""Reading bars from where they are: tables as they are, not yet checked, with the hash of what was read.
 
 Shipped sources are files inside installed packages. They are read by path, never by importing the package: importing
 `backtesting` draws a plotting library in, importing `arch` its models.

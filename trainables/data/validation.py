@@ -29,7 +29,7 @@ class _Rule:
 _REPAIR = "correct the row in the source, or remove it"
 _RULES = {
     "unparsable": _Rule("the date cannot be understood: {value}", "write dates as YYYY-MM-DD"),
-    "duplicate": _Rule("the date stands here a second time", "keep one bar a day; intraday bars are not supported"),
+    "duplicate": _Rule("the date occurs twice", "keep one bar a day; intraday bars are not supported"),
     "unsorted": _Rule("the date is earlier than the one before it", "sort the source by date, or set data.sort: true"),
     "finite": _Rule("{column} is not a finite number: {value}", _REPAIR),
     "positive": _Rule("{column} is not positive: {value}", _REPAIR),
@@ -48,7 +48,7 @@ def find_problems(bars: pd.DataFrame, raw: pd.DataFrame, mapping: Mapping[str, s
 
     Args:
         bars: our columns as `columns.to_ours` gives them (those that were found), indexed by row number.
-        raw: the table as read, for the text that stood there.
+        raw: the table as read, for the original text.
         mapping: `DataSpec.columns`.
         source: the place named in problems.
 

@@ -47,7 +47,7 @@ def load(path: Path) -> dict[str, Entry]:
     """The entries of a file by model.
 
     Raises:
-        ConfigError: the file cannot be read, or is not as it must be; all problems with line, key and mend.
+        ConfigError: the file cannot be read, or is not as it must be; all problems with line, key and fix.
     """
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)

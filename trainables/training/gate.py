@@ -1,4 +1,4 @@
-"""The gate between steps: where a governor, a signal or a test tells a trial to rest, wait or end."""
+"""The gate between steps: where a governor, a signal or a test makes a trial rest, wait or end."""
 
 from enum import Enum
 from typing import Protocol

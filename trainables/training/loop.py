@@ -24,7 +24,7 @@ from trainables.training.progress import Judged, TrialProgress, Waits, selection
 from trainables.training.result import MetricRow, SliceReport, TrialResult, split_columns
 from trainables.training.scoring import TrialScorer
 
-HEARTBEAT_S = 1.0  # longest silence at the gate: Tune is answered about once a second
+HEARTBEAT_S = 1.0  # longest silence at the gate: a report to Tune is due about once a second
 ROW_COLUMNS = ("val_loss", "skill", "val_spread", "val_auc", "val_ap", "val_brier")
 
 

@@ -1,4 +1,4 @@
-"""How far a trial is: what a checkpoint holds beside model, optimizer and random numbers."""
+"""How far a trial is: what a checkpoint holds in addition to model, optimizer and random numbers."""
 
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
@@ -47,7 +47,7 @@ class TrialProgress:
 
     @property
     def position(self) -> Position:
-        """Where training stands; two equal positions have equal tensors."""
+        """The position of training; two equal positions have equal tensors."""
         return self.step, self.epoch, self.stopped
 
     def state(self) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class TrialProgress:
 
 @dataclass
 class Waits:
-    """Seconds spent at the gate; kept apart from `TrialProgress`, as they go on while everything else stands still."""
+    """Seconds spent at the gate; kept apart from `TrialProgress`, as they go on while everything else is paused."""
 
     held_seconds: float = 0.0
     throttled_seconds: float = 0.0
@@ -104,7 +104,7 @@ class Judged:
 
 
 def selection_value(scores: Scores, rule: EarlyStopping | None) -> float:
-    """The metric that tells which epoch is best: early stopping's, else the loss.
+    """The metric that decides which epoch is best: early stopping's, else the loss.
 
     NaN where it has no value (AUC of one class): then no later epoch is better.
     """

@@ -1,4 +1,4 @@
-"""What a trial tells its caller: reports on the way, and a result at the end."""
+"""What a trial reports to its caller: reports on the way, and a result at the end."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal

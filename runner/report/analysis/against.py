@@ -24,42 +24,44 @@ def _baselines(one: Contrast, family: Family) -> str:
     losses = f"{number(one.losses[best], 4)} against {number(one.losses[rival], 4)} nats"
     if not family.differences:
         return (
-            f"the best size, {best}, has {losses} of the best baseline, '{rival}'; which is better cannot be told "
+            f"the best size, {best}, has {losses} of the best baseline, '{rival}'; which is better cannot be decided "
             f"without a paired interval: {family.reason}"
         )
     found = family.between(best, rival)
-    told = f"{losses}, a difference of {_interval(found)}"
+    shown = f"{losses}, a difference of {_interval(found)}"
     beaten = [pair for pair in family.differences if pair.first == best]
     if found.lower and all(pair.lower for pair in beaten):
-        return f"the best size, {best}, beats every baseline, the best of which is '{rival}': {told}"
+        return f"the best size, {best}, beats every baseline, the best of which is '{rival}': {shown}"
     if found.lower:
         names = joined([f"'{pair.second}'" for pair in beaten if not pair.lower])
-        return f"the best size, {best}, beats the best baseline, '{rival}', and cannot be told from {names}: {told}"
+        return (
+            f"the best size, {best}, beats the best baseline, '{rival}', and cannot be distinguished from {names}: "
+            f"{shown}"
+        )
     if found.higher:
         every = all(pair.higher for pair in family.differences if pair.second == rival)
-        return (
-            f"the baseline '{rival}' beats {'every' if every else 'the best'} size, the best of which is {best}: {told}"
-        )
-    return f"the best size, {best}, and the best baseline, '{rival}', cannot be told apart: {told}{_few(found)}"
+        beaten_sizes = "every" if every else "the best"
+        return f"the baseline '{rival}' beats {beaten_sizes} size, the best of which is {best}: {shown}"
+    return f"the best size, {best}, and the best baseline, '{rival}', cannot be distinguished: {shown}{_few(found)}"
 
 
 def _sizes(one: Contrast, family: Family) -> str:
-    """Which sizes can be told from which."""
+    """Which sizes can be distinguished from which."""
     n = len(one.losses)
     if not family.differences:
-        return f"whether its {n} sizes differ cannot be told without paired intervals: {family.reason}"
+        return f"whether its {n} sizes differ cannot be decided without paired intervals: {family.reason}"
     known = [pair for pair in family.differences if pair.lower or pair.higher]
     largest = max(family.differences, key=lambda pair: abs(pair.value))
     if not known:
         what = "the two sizes cannot" if n == 2 else f"no two of the {n} sizes can"
-        text = f"{what} be told apart: the largest difference, {largest.first} less {largest.second}, is "
+        text = f"{what} be distinguished: the largest difference, {largest.first} less {largest.second}, is "
         return f"{text}{_interval(largest)} nats{_few(largest)}"
     known.sort(key=lambda pair: -abs(pair.value))
     named = joined([f"{pair.first} less {pair.second} is {_interval(pair)}" for pair in known[:_NAMED]])
     more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
     total = len(family.differences)
-    rest = f"; the other {plural(total - len(known), 'pair')} cannot be told apart" if total > len(known) else ""
-    return f"of {plural(total, 'pair')} of sizes {len(known)} can be told apart: {named}{more} nats{rest}"
+    rest = f"; the other {plural(total - len(known), 'pair')} cannot be distinguished" if total > len(known) else ""
+    return f"of {plural(total, 'pair')} of sizes {len(known)} can be distinguished: {named}{more} nats{rest}"
 
 
 def _axis(one: Contrast, family: Family) -> str:
@@ -68,14 +70,14 @@ def _axis(one: Contrast, family: Family) -> str:
     if not family.differences:
         names = joined([name for name in one.losses if name != first][:_NAMED])
         return f"{names} and {first} are not compared: {family.reason}"
-    told = []
+    shown = []
     for pair in family.differences[:_NAMED]:
-        word = "better" if pair.lower else "worse" if pair.higher else "cannot be told apart"
-        told.append(f"{pair.first} less {pair.second} is {_interval(pair)} nats ({word}{_few(pair)})")
+        word = "better" if pair.lower else "worse" if pair.higher else "cannot be distinguished"
+        shown.append(f"{pair.first} less {pair.second} is {_interval(pair)} nats ({word}{_few(pair)})")
     more = len(family.differences) - _NAMED
     rest = f", and {more} more in the table of paired differences" if more > 0 else ""
     where = f"mean over {joined(list(one.sizes))}, on {_windows(family)}"
-    return f"{joined(told)}{rest}; {where}"
+    return f"{joined(shown)}{rest}; {where}"
 
 
 def _windows(family: Family) -> str:
@@ -109,7 +111,7 @@ def differences_table(contrasts: Sequence[Contrast]) -> ReportTable:
 
 def _rows(place: str, split: str, family: Family) -> Iterator[tuple[str, ...]]:
     for pair in family.differences:
-        word = "lower" if pair.lower else "higher" if pair.higher else "cannot be told apart"
+        word = "lower" if pair.lower else "higher" if pair.higher else "cannot be distinguished"
         ends = [number(end, 4, signed=True) for end in (pair.low, pair.high, *pair.alone)]
         yield (
             place,

@@ -21,7 +21,7 @@ from trainables.data.dataset import unused_words
 
 @dataclass(frozen=True)
 class Event:
-    """Something the driver recorded beside trials and metrics; `key` is empty where it concerns no single trial."""
+    """A further record of the driver, such as a full disk; `key` is empty where it concerns no single trial."""
 
     time: datetime
     what: str
@@ -156,9 +156,8 @@ def _progress(view: LedgerView) -> RunProgress:
 
 
 def _gate(found: dict[str, Any]) -> str:
-    return (
-        f"{clean(found.get('gate'))}: {clean(found.get('message'))}. Fix: {clean(found.get('fix', found.get('mend')))}."
-    )
+    fix = found.get("fix", found.get("mend"))  # its name in older ledgers
+    return f"{clean(found.get('gate'))}: {clean(found.get('message'))}. Fix: {clean(fix)}."
 
 
 def _task(task: dict[str, Any]) -> str:

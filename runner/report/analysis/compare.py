@@ -136,7 +136,7 @@ def _side(name: str, folder: str, one: Collected) -> Side:
 
 # ---- losses ------------------------------------------------------------------------------------------------------
 
-# What one comparison of runs may vary: the horizon and the data fraction are told in the rows, how bars are presented
+# What one comparison of runs may vary: the horizon and the data fraction are columns, how bars are presented
 # to the model in what differs.
 _VARIED = (comparable.HORIZON, comparable.FRACTION, "data.representation", "data.scaling")
 

@@ -1,6 +1,6 @@
 """What a report compares: sizes with baselines, sizes with one another, and values of an axis with its first value.
 
-Everything in a comparison answers one question (`runner.rundir.comparable`); each has a paired interval from
+Everything in a comparison has one data and task (`runner.rundir.comparable`); each has a paired interval from
 predictions.
 """
 

@@ -134,13 +134,13 @@ def _changes(series: Series, directions: dict[tuple[str, str], Direction]) -> st
     sizes = sorted({trial.n_params or 0 for trial in series.trials})
     known = {split: one for (split, which), one in directions.items() if which == ALL}
     each = [f"{one.change.words()} on {split}" for split, one in known.items()]
-    told = f"the change from {sizes[0]:,} to {sizes[-1]:,} parameters is {' and '.join(each)}"
+    shown = f"the change from {sizes[0]:,} to {sizes[-1]:,} parameters is {' and '.join(each)}"
     if any(one.change.low is None for one in known.values()):
-        return told
+        return shown
     noise = " and ".join(dict.fromkeys(one.noise for one in known.values()))
     without = " and ".join(dict.fromkeys(why for split in known if (why := series.without_blocks(split))))
     alone = f" alone, without the sampling of the period, as {without}" if without else ""
-    return f"{told} (95 % intervals: {noise}{alone})"
+    return f"{shown} (95 % intervals: {noise}{alone})"
 
 
 def _has_skill(trial: Trial) -> bool:
@@ -179,11 +179,11 @@ def _without_marked(series: Series) -> str:
     rest = [trial for trial in series.trials if trial not in marked]
     if not marked:
         return ""
-    told = f"; without the {len(marked)} trials that are under-trained or over-fitted "
+    shown = f"; without the {len(marked)} trials that are under-trained or over-fitted "
     if len({trial.n_params for trial in rest}) < MIN_SIZES:
-        return f"{told}too few sizes remain to say anything"
+        return f"{shown}too few sizes remain to say anything"
     found = fitting.by_parameters(series, rest, "validation")
-    return f"{told}validation says '{found.direction.word}, {found.judged.form}'"
+    return f"{shown}validation says '{found.direction.word}, {found.judged.form}'"
 
 
 def named_fits(judged: Sequence[SeriesVerdict], groups: tuple[Group, ...]) -> tuple[NamedFit, ...]:

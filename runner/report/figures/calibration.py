@@ -25,7 +25,7 @@ TITLE = "Calibration"
 MAX_BINS, MIN_BINS = 8, 3
 MIN_EFFECTIVE = 20  # effective samples a bin, below which a rate says next to nothing
 RESAMPLES = 200
-_SHIFT = 0.012  # of the axis: sizes side by side, so that their bars can be told apart
+_SHIFT = 0.012  # of the axis: sizes side by side, so that their bars can be distinguished
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def calibration_figures(paths: RunPaths, view: LedgerView, trials: Sequence[Tria
 
 
 def _shown(trials: Sequence[Trial]) -> list[str]:
-    """Budgets of the smallest, the middle and the largest size: more could not be told apart."""
+    """Budgets of the smallest, the middle and the largest size: more could not be distinguished."""
     by_size = sorted(trials, key=lambda trial: trial.n_params or 0)
     budgets = list(dict.fromkeys(trial.budget for trial in by_size))
     return budgets if len(budgets) <= 3 else [budgets[0], budgets[len(budgets) // 2], budgets[-1]]
@@ -146,7 +146,7 @@ def _figure(part: int, panels: Sequence[_Panel], groups: tuple[Group, ...]) -> P
             "dashed diagonal what was predicted came true as often as it was said. Of more than three sizes the "
             "smallest, the middle and the largest are shown.",
             "Bars are 95 % intervals by block bootstrap over time. Points are set a little apart so that bars can be "
-            "told apart. A curve flatter than the diagonal is over-confident; a short one hardly distinguishes days.",
+            "distinguished. A curve flatter than the diagonal is over-confident; a short one hardly separates days.",
         ),
         png=png,
         wide=len(panels) > 1,

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 FONT = "DejaVu Sans"  # ships inside matplotlib
-# Okabe and Ito (2008), Color Universal Design: told apart with every common colour vision. Yellow is too pale on white.
+# Okabe and Ito (2008), Color Universal Design: distinct with every common colour vision. Yellow is too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 INK = "#222222"
 GREY = "#666666"
-# Both run through the same points: told apart by dots and marks, whatever the colour vision or the printer.
+# Both run through the same points: distinguished by dots and marks, whatever the colour vision or the printer.
 MEAN_LINE: Any = {"color": INK, "linestyle": (0, (1, 1.6)), "linewidth": 1.4, "marker": "_", "ms": 20, "mew": 2.2}
 LAW_LINE: Any = {"color": INK, "linestyle": "-", "linewidth": 2.4}
 MAX_PANELS = 6  # in one figure; more would be unreadable

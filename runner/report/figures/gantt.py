@@ -53,7 +53,7 @@ def gantt_figures(history: History) -> Iterator[Plot]:
             "one behind the other: their lengths are as recorded, their order beyond the start-up is not known.",
             f"The strip below counts what ran at once, {history.slots} at the most: where it is less, a slot was idle, "
             "for the probe, for want of work, or because some trials need more room. Time in which no driver ran is "
-            "cut out, and a dotted line stands there.",
+            "cut out, and a dotted line marks the cut.",
         ),
         png=_draw(history, keys),
         wide=True,

@@ -19,7 +19,7 @@ from runner.report.wording import NONE, joined, number, panels_note, plural
 
 TITLE = "AUC and skill on validation, by budget and horizon"
 _GROUPS = 3  # in one figure
-_BESIDE = 4  # horizons up to which both measures stand side by side
+_BESIDE = 4  # horizons up to which both measures are side by side
 _NAMES = ("volatility", "linear", "boosted_trees")
 _MIN_SKILL_SPAN = 0.02  # a colour scale never makes less than 2 % of skill look like a mountain
 _EMPTY = np.array([0.96, 0.96, 0.96, 1.0])
@@ -89,7 +89,7 @@ def _alt(maps: Sequence["_Map"]) -> str:
 
 _CAPTION = (
     "Means over the seeds of finished trials; in brackets the means of the ends of their 95 % intervals. Below the "
-    "line stand the baselines, on the same windows. A star marks a cell of which a trial collapsed; a word stands "
+    "line are the baselines, on the same windows. A star marks a cell of which a trial collapsed; a word stands "
     "where no trial has a result.",
     "Columns are different questions, with different shares of the classes: compare within a column.",
 )
@@ -153,7 +153,7 @@ def _cell(measure: _Measure, trials: Sequence[Trial]) -> _Cell:
 
 
 def _colours(measure: _Measure, values: Sequence[float]) -> mpl.cm.ScalarMappable:
-    """Both maps are told apart with every common colour vision; skill has its neutral middle at 0."""
+    """Both maps are distinguished with every common colour vision; skill has its neutral middle at 0."""
     if measure is _AUC:
         return mpl.cm.ScalarMappable(Normalize(min(0.5, *values), max(0.6, *values)), "Blues")
     reach = max(100 * _MIN_SKILL_SPAN, *(abs(value) for value in values))

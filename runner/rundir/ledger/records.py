@@ -1,4 +1,4 @@
-"""What can stand in a ledger: one kind of record a class."""
+"""The records of a ledger, one class a kind."""
 
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -54,7 +54,7 @@ class SweepStarted(Record):
     code_version: str
     versions: dict[str, str]
     datasets: tuple[DatasetEntry, ...] = ()  # catalog entries of the data that the grid uses
-    gates: tuple[Plain, ...] = ()  # findings before the start: gate, level, number, limit, message, mend
+    gates: tuple[Plain, ...] = ()  # findings: gate (the check), level, number, limit, message, fix
 
 
 class CellRecorded(Record):

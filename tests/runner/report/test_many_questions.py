@@ -340,7 +340,7 @@ def test_every_sentence_follows_its_interval(made: Made) -> None:
             value, low, high = map(float, interval.groups())
             apart = low > 0 or high < 0
             words[apart] += 1
-            assert ("cannot be told apart" not in line) == apart, line
+            assert ("cannot be distinguished" not in line) == apart, line
             if line is about["baseline"]:
                 assert f"{best:.4f} against {rival:.4f} nats" in line
                 assert value == pytest.approx(best - rival, abs=1.1e-4)

@@ -194,7 +194,7 @@ def test_an_outage_is_said_once_and_nothing_is_missing_after_it(tmp_path: Path) 
     assert [("cannot be reached" in one) for one in driver.events()] == [True]
     mount.mkdir()  # and everything that was there is gone
     assert driver.settle()
-    assert "answers again" in driver.events()[-1]
+    assert "is reachable again" in driver.events()[-1]
     assert driver.settle(), "that, too, is stored"
     driver.stop()
     second = Driver(tmp_path / "second", driver.storage)

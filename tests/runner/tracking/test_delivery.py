@@ -138,7 +138,7 @@ def test_back_off_grows_and_is_limited(desk: Desk, story: Any) -> None:
     desk.delivery.turn()
     desk.delivery.turn()
     assert len(desk.arrived()) == 5
-    assert "it answers again" in [note for status in desk.statuses for note in status.notes]
+    assert "it is reachable again" in [note for status in desk.statuses for note in status.notes]
 
 
 def test_an_error_is_said_once_with_its_mend(desk: Desk) -> None:

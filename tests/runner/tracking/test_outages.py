@@ -136,7 +136,7 @@ def test_a_slow_mlflow_server_gets_everything_once(
 
 
 @pytest.mark.parametrize(
-    ("what", "said"), [("500", "it answers with a server error"), ("sleeps 10 s", None), ("nonsense", "MLflow")]
+    ("what", "said"), [("500", "it returns a server error"), ("sleeps 10 s", None), ("nonsense", "MLflow")]
 )
 def test_a_server_out_of_order_holds_up_nobody(
     what: str, said: str | None, story: Any, http_server: Callable[..., Any]

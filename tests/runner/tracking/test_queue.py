@@ -76,7 +76,7 @@ def test_a_dead_server_delays_nobody(story: Any, caplog: pytest.LogCaptureFixtur
     (error,) = report.errors
     assert error == (
         "mlflow: MLflow at http://127.0.0.1:9: it does not answer\n"
-        "    fix: start it, or correct tracking.mlflow.uri; what is missing is sent when it answers, "
+        "    fix: start it, or correct tracking.mlflow.uri; what is missing is sent when it is reachable, "
         "or later by `isotherm sync`"
     )
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]

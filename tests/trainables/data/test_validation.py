@@ -76,7 +76,7 @@ def test_dates_unparsable_duplicate_and_unsorted(table):
     put(table, 30, date="1989-01-02")
     found = {problem.place: problem.message for problem in problems_of(table)}
     assert found["spy.csv, row 10"] == "the date cannot be understood: '1990-02-31'"
-    assert found["spy.csv, row 20 (1990-01-25)"] == "the date stands here a second time"
+    assert found["spy.csv, row 20 (1990-01-25)"] == "the date occurs twice"
     assert found["spy.csv, row 30 (1989-01-02)"] == "the date is earlier than the one before it"
     assert len(found) == 3
 
