@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.runner.data_gates.conftest import bars
+from tests.runner.planning.conftest import bars
 
 from runner.config import sweep_file
 from runner.config.settings import GatesSpec
