@@ -219,7 +219,7 @@ def _findings(collected: Collected) -> Iterable[FindingText]:
 def _lost_findings(names: Sequence[str]) -> Iterable[FindingText]:
     if names:
         heading = "temperatures: some cannot be read"
-        yield FindingText(heading, "Temperatures of earlier starts are not in this report.", (joined(names),))
+        yield FindingText(heading, "Temperatures of earlier starts are not in this report.", (", ".join(names),))
 
 
 def _finding(group: Iterable[TrialFinding]) -> FindingText:
