@@ -41,8 +41,8 @@ class Scratch:
 
 def _remove_if_left(folder: Path) -> None:
     try:
-        if time.time() - folder.stat().st_mtime < YOUNG_S:
-            return
+        if time.time() - folder.stat().st_mtime < YOUNG_S or not (folder / _IN_USE).exists():
+            return  # without a lock nothing says whether its driver lives
         with FileLock(folder / _IN_USE, timeout=0):
             shutil.rmtree(folder, ignore_errors=True)
     except (OSError, Timeout):  # another user's, or in use

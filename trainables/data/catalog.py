@@ -4,6 +4,7 @@ The data folder holds one parquet file a dataset and `catalog.json`. Both are re
 a lock file.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -142,13 +143,12 @@ def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntr
     """
     name = name_of(spec)
     changed: DataError | None = None
-    if not rebuild:
-        try:  # without the lock: a folder that cannot be written serves as well
-            if (entry := _standing(name, root)) is not None:
+    try:
+        try:  # without the lock, which a folder that is read-only does not need
+            if not rebuild and (entry := _standing(name, root)) is not None:
                 return entry
         except DataError as error:
             changed = error  # or another process is replacing it: decided under the lock
-    try:
         root.mkdir(parents=True, exist_ok=True)
         with locked(root):
             if not rebuild and (entry := _standing(name, root)) is not None:
@@ -158,7 +158,7 @@ def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntr
             _write_entries(entries(root) | {name: entry}, root)
             return entry
     except OSError as exc:
-        if changed is not None:
+        if changed is not None and exc.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise changed from exc
         message = f"cannot be used as the data folder: {exc.strerror or exc}"
         raise DataError(Problem(place=str(root), message=message, fix="check the path, space and permissions")) from exc

@@ -34,7 +34,9 @@ def made_elsewhere(base: Path, prefix: str) -> tuple[subprocess.Popen[str], Path
 
 @pytest.mark.parametrize("prefix", [PREFIX, TUNE_PREFIX, ".tune-"])
 def test_only_what_a_dead_driver_left_is_removed(tmp_path: Path, prefix: str) -> None:
-    (tmp_path / "somebody-elses").mkdir()
+    for name in ("somebody-elses", f"{prefix}without-a-lock"):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (0, 0))
     process, other = made_elsewhere(tmp_path, prefix)
     try:
         first = Scratch(tmp_path, prefix)
@@ -48,4 +50,4 @@ def test_only_what_a_dead_driver_left_is_removed(tmp_path: Path, prefix: str) ->
     assert first.path.exists()
     first.close()
     second.close()
-    assert [path.name for path in tmp_path.iterdir()] == ["somebody-elses"]
+    assert {path.name for path in tmp_path.iterdir()} == {"somebody-elses", f"{prefix}without-a-lock"}
