@@ -14,8 +14,8 @@ from runner.planning import plan as planning
 from runner.planning.plan import Plan
 from runner.planning.record import record_start
 from runner.rundir import lock, results
-from runner.rundir.ledger import SweepEnded
-from runner.rundir.paths import DATA, RUNS, RunPaths, run_paths
+from runner.rundir.ledger import EventRecorded, SweepEnded
+from runner.rundir.paths import DATA, RUNS, RunPaths
 from runner.rundir.recorder import Recorder
 from runner.storage import place_of, restore
 from runner.storage.checkpoints import Pruner
@@ -105,7 +105,6 @@ class SweepRun:
     def examine(self) -> None:
         """Refuse what would surely fail on this host, and print what else is wrong with it."""
         addresses.admit(self.sweep)
-        telemetry.read(run_paths(self.settings.name, self.runs).thermal_parquet)  # a damaged one is refused here
         host = doctor.HostContext.of(self.settings, self.runs, self.data_root, cluster=self.cluster)
         findings = doctor.examine(host, fast=True)
         doctor.refuse(findings)
@@ -154,6 +153,7 @@ class SweepRun:
                 self.begin()
                 try:
                     record_start(self.sweep, self.plan, self.recorder)
+                    self._set_damaged_temperatures_aside()
                     self._session.start(self.tracking)
                     baselines.run(self.plan, self.recorder, self.data_root)
                     self.trials()
@@ -186,6 +186,13 @@ class SweepRun:
         self.recorder.listen(Pruner(self.paths, self.recorder.view).on_record)
         self.mirror = begin_mirror(self.settings, self.paths, self.data_root, self.recorder)
         self.mirror.on_conflict = self.drain.request
+
+    def _set_damaged_temperatures_aside(self) -> None:
+        """Go on without the temperatures of earlier starts where they cannot be read."""
+        if words := telemetry.set_aside(self.paths.thermal_parquet):
+            log.warning("%s", words)
+            self.console.print(words)
+            self.recorder.record(EventRecorded(what="thermal", message=words))
 
     def trials(self) -> None:
         """Run the unfinished cells under Ray Tune, until nothing is left or the drain is requested."""

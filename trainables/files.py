@@ -13,7 +13,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -178,10 +178,15 @@ class LogFile(logging.FileHandler):
         return open_appending(Path(self.baseFilename))
 
 
-def remove_tree(folder: Path) -> None:
-    """Remove a folder with all that is in it, as far as that is possible. A link stays, and what it leads to."""
-    if not folder.is_symlink():
-        shutil.rmtree(folder, ignore_errors=True)
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all that is in it, or a file, as far as that is possible. A link stays, and its target."""
+    if path.is_symlink():
+        return
+    if path.is_file():
+        with suppress(OSError):
+            path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:

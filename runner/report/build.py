@@ -17,6 +17,7 @@ from runner.report.figures.plots import loss_figures
 from runner.report.figures.speed import speed_figures
 from runner.report.figures.timeline import timeline_figures
 from runner.rundir.paths import RunPaths
+from runner.thermal import telemetry
 from trainables.files import replace_text, replacing
 
 _FIGURES = (
@@ -47,7 +48,8 @@ def build(paths: RunPaths) -> ReportFiles:
     """
     collected = collect(paths)
     plots = tuple(_plots(paths, collected))
-    content = page.make(collected, plots, contrasts(paths, collected.view, collected.trials, collected.baselines))
+    compared = contrasts(paths, collected.view, collected.trials, collected.baselines)
+    content = page.make(collected, plots, compared, lost_temperatures=telemetry.lost(paths.thermal_parquet))
     written = []
     for plot in plots:
         path = paths.writable(paths.figures / f"{plot.name}.png")

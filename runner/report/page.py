@@ -121,8 +121,21 @@ class Page:
     commands: tuple[str, ...]
 
 
-def make(collected: Collected, figures: tuple[Plot, ...], contrasts: tuple[Contrast, ...] = ()) -> Page:
-    """The report of a run with its finished figures and comparisons."""
+def make(
+    collected: Collected,
+    figures: tuple[Plot, ...],
+    contrasts: tuple[Contrast, ...] = (),
+    *,
+    lost_temperatures: Sequence[str] = (),
+) -> Page:
+    """The report of a run with its finished figures and comparisons.
+
+    Args:
+        collected: what the run directory says.
+        figures: finished.
+        contrasts: comparisons of cells.
+        lost_temperatures: names of files with temperatures that cannot be read.
+    """
     return Page(
         title=f"Isotherm report: {collected.run}",
         notice=partial_notice(collected.progress),
@@ -134,7 +147,7 @@ def make(collected: Collected, figures: tuple[Plot, ...], contrasts: tuple[Contr
         facts=tuple(_facts(collected)),
         data=_data_table(collected.lineage),
         splits=_splits_table(collected.lineage),
-        findings=tuple(_findings(collected)),
+        findings=(*_findings(collected), *_lost_findings(lost_temperatures)),
         no_findings=NO_FINDINGS,
         logs=tuple(_logs((*collected.trials, *collected.baselines))),
         figures=figures,
@@ -201,6 +214,12 @@ def _findings(collected: Collected) -> Iterable[FindingText]:
     if collected.gates:
         heading = f"checks before the start: {plural(len(collected.gates), 'warning')}"
         yield FindingText(heading, "They did not stop the sweep, and limit what it can show.", collected.gates)
+
+
+def _lost_findings(names: Sequence[str]) -> Iterable[FindingText]:
+    if names:
+        heading = "temperatures: some cannot be read"
+        yield FindingText(heading, "Temperatures of earlier starts are not in this report.", (", ".join(names),))
 
 
 def _finding(group: Iterable[TrialFinding]) -> FindingText:

@@ -6,6 +6,7 @@ duty is dipped now and then, so that there is something to follow.
 """
 
 import math
+import statistics
 from dataclasses import dataclass, replace
 
 DIP_S = 30.0
@@ -16,6 +17,7 @@ QUANTA = 2.0
 QUICK_S, SLOW_S = 5.0, 150.0
 PATIENCE_S = 20.0  # longer than any sensor's delay
 CAUTION = 0.7  # share of the gain seen that is counted upon: surroundings change, too
+RECENT = 9  # extremes are those of the median of so many readings: a few wrong ones must not count for good
 LEAST_QUANTUM = 0.5  # degrees, for sensors without rounding
 LEAST_RISE = 5.0  # degrees between coldest and hottest before there is a gain to speak of
 
@@ -28,7 +30,8 @@ class Liveness:
         seen: latest (Celsius, power, utilisation, duty), and since when all of them are the same.
         celsius: latest temperature, and since when it is the same.
         quick, slow: low-passed load; `quick_then`, `slow_then` when the temperature last changed.
-        coldest, hottest: extremes of the temperature.
+        recent: latest temperatures, at most `RECENT`.
+        coldest, hottest: extremes of the median of as many.
         most: highest quick load.
         overdue_since_s: since when the temperature should have moved, and did not.
         dip_until_s: end of the latest dip.
@@ -42,6 +45,7 @@ class Liveness:
     slow: float = 0.0
     quick_then: float = 0.0
     slow_then: float = 0.0
+    recent: tuple[float, ...] = ()
     coldest: float = math.inf
     hottest: float = -math.inf
     most: float = 0.0
@@ -97,6 +101,9 @@ def advance(
         slow = load + (state.slow - load) * math.exp(-step_s / SLOW_S)
     seen = (celsius, *others, duty)
     changed = celsius != state.celsius
+    recent = (*state.recent, celsius)[-RECENT:]
+    # The first readings could be the wrong ones.
+    middle = statistics.median(recent) if len(recent) == RECENT else math.nan
     state = replace(
         state,
         seen=seen,
@@ -107,8 +114,9 @@ def advance(
         slow=slow,
         quick_then=quick if changed else state.quick_then,
         slow_then=slow if changed else state.slow_then,
-        coldest=min(state.coldest, celsius),
-        hottest=max(state.hottest, celsius),
+        recent=recent,
+        coldest=min(state.coldest, middle),  # as it was where there is no median yet: min and max keep the first
+        hottest=max(state.hottest, middle),
         most=max(state.most, quick),
     )
     overdue = not changed and state.due > QUANTA * max(quantum, LEAST_QUANTUM)

@@ -55,6 +55,39 @@ def read(path: Path) -> pd.DataFrame | None:
         raise DataError(Problem(place=str(path), message=message, fix=fix)) from error
 
 
+def set_aside(path: Path) -> str:
+    """Rename a `thermal.parquet` that cannot be read to ``thermal.damaged-<n>.parquet``.
+
+    Returns:
+        What was done, in words; empty where there was nothing to do.
+
+    Raises:
+        OSError: it cannot be renamed.
+    """
+    try:
+        read(path)
+        return ""
+    except DataError as error:
+        why = error.problems[0].message
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}"
+    number = 1
+    while (aside := path.with_name(f"{path.stem}.damaged-{number}{path.suffix}")).exists():
+        number += 1
+    path.rename(aside)
+    return f"{path}: {why}; renamed to {aside.name}. The temperatures of earlier starts in it are not used"
+
+
+def lost(path: Path) -> list[str]:
+    """Names of the files beside `path`, and `path` itself, with temperatures that cannot be read."""
+    names = sorted(one.name for one in path.parent.glob(f"{path.stem}.damaged-*{path.suffix}"))
+    try:
+        read(path)
+    except (DataError, OSError):
+        names.append(path.name)
+    return names
+
+
 class Telemetry:
     """Collects samples of all nodes; used by one thread."""
 

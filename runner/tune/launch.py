@@ -8,6 +8,7 @@ import logging
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from runner.tune.disk import DiskWatch
 from runner.tune.drain import Drain, DrainStopper
 from runner.tune.ledger_callback import LOG_LINES, LedgerCallback
 from runner.tune.protection import StuckWatch
+from runner.tune.scratch import TUNE_PREFIX, Scratch
 from runner.tune.stall import StallWatch
 from trainables.checkpoints.object_store import StoragePlace
 from trainables.parts import plugins
@@ -109,9 +111,9 @@ def _fit(launch: Launch, cells: list[Cell], autopsy: memory.FailureClassifier) -
     ]
     # Every node must see Tune's folder: in a cluster it is in the results' folder, which all share.
     shared = launch.paths.root.resolve() if launch.cluster else None
-    prefix = ".tune-" if shared else "isotherm-tune-"
-    # A node that was cut off may still write there while it is removed.
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=shared, ignore_cleanup_errors=True) as scratch:
+    # A node that was cut off may still write there while it is removed; a driver that is killed leaves it behind.
+    folder = Scratch(shared, ".tune-") if shared else Scratch(Path(tempfile.gettempdir()), TUNE_PREFIX)
+    with closing(folder) as scratch:
         tuner = tune.Tuner(
             trainable,
             param_space={"job": tune.grid_search(jobs)},
@@ -122,7 +124,7 @@ def _fit(launch: Launch, cells: list[Cell], autopsy: memory.FailureClassifier) -
             ),
             run_config=tune.RunConfig(
                 name="round",
-                storage_path=scratch,
+                storage_path=str(scratch.path),
                 callbacks=callbacks,
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=0),

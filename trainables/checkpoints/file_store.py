@@ -11,6 +11,7 @@ older ones pruned. No name is shared by two attempts, so two processes need no l
 attempt can neither overwrite nor prune what its successor wrote.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -34,6 +35,13 @@ FORMAT = 1
 State = dict[str, Any]  # nested dicts and lists of tensors, numbers, strings, booleans and None
 _NAME = re.compile(r"checkpoint-(\d+)-(\d+)")
 _MARK = re.compile(r"attempt-(\d+)\.json")
+# One file cannot be read, on a file system that works otherwise: a bad sector, a failed checksum, missing rights, a
+# folder in its place. With the others (ESTALE, ENOTCONN) no older checkpoint could be read either.
+_UNREADABLE = frozenset(
+    getattr(errno, name)
+    for name in ("EIO", "EACCES", "EPERM", "EISDIR", "ENOTDIR", "ELOOP", "ENXIO", "EUCLEAN", "EBADMSG", "ENODATA")
+    if hasattr(errno, name)
+)
 _NUMBERS: TypeAdapter[dict[str, float]] = TypeAdapter(dict[str, FiniteFloat])
 
 log = logging.getLogger(__name__)
@@ -82,10 +90,13 @@ class FileCheckpointStore:
         self.folder = folder
         self.attempt = attempt
         self.key = key
+        self._damaged: set[Path] = set()  # checkpoints that could not be read
+        self._words: list[str] = []
         _real(folder)
         self._mark = folder / f"attempt-{attempt:04d}.json"
         if max(self._attempts(), default=0) <= attempt:
-            if not self._mark.exists():
+            if not self._mark.is_file():
+                remove_tree(self._mark)  # a folder of that name
                 replace_text(self._mark, "{}")
             for unfinished in folder.glob(".checkpoint-*"):
                 remove_tree(unfinished)
@@ -125,12 +136,16 @@ class FileCheckpointStore:
         sync_folder(self.folder)
 
     def load(self) -> State | None:
-        """Read the newest complete checkpoint; see `CheckpointStore.load`. Damaged ones are skipped with a warning."""
+        """Read the newest complete checkpoint; see `CheckpointStore.load`.
+
+        Damaged and unreadable ones are skipped, with a warning that names the file.
+        """
         for _, _, path in reversed(self._checkpoints()):
             try:
                 return self._read(path)
-            except _DamagedError as damage:
-                log.warning("%s: %s; the next older checkpoint is tried", path, damage)
+            except DamagedCheckpointError as damage:
+                self._damaged.add(path)
+                self._say(f"{path}: {damage}; the next older checkpoint is tried")
         return None
 
     def note(self, numbers: dict[str, float]) -> None:
@@ -143,12 +158,23 @@ class FileCheckpointStore:
         for _, path in sorted(self._attempts().items(), reverse=True):
             try:
                 numbers = _NUMBERS.validate_python(read_json(path))
-            except ValueError:
-                log.warning("%s cannot be read; an older attempt's notes are used", path)
+            except (ValueError, OSError) as error:
+                if isinstance(error, OSError) and error.errno not in _UNREADABLE:
+                    raise
+                self._say(f"{path} cannot be read ({_first_line(error)}); an older attempt's notes are used")
                 continue
             if numbers:
                 return numbers
         return {}
+
+    def words(self) -> list[str]:
+        """What was found since the last call, for the ledger."""
+        said, self._words = self._words, []
+        return said
+
+    def _say(self, words: str) -> None:
+        log.warning("%s", words)
+        self._words.append(words)
 
     def _write(self, aside: Path, state: State, step: int, spec: TrialSpec) -> None:
         remove_tree(aside)
@@ -176,6 +202,23 @@ class FileCheckpointStore:
             raise OSError(f"{path}: read back other bytes than were written")
 
     def _read(self, path: Path) -> State:
+        self._prove(path)
+        try:
+            state: State = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+        except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+            raise DamagedCheckpointError(f"state.pt cannot be read: {_first_line(error)}") from error
+        except OSError as error:
+            raise _unreadable("state.pt", error) from error
+        return state
+
+    def _prove(self, path: Path) -> None:
+        """Compare a checkpoint with its manifest.
+
+        Raises:
+            DamagedCheckpointError: it is damaged or cannot be read.
+            CheckpointError: it is of another trial or format.
+            OSError: the whole file system is away.
+        """
         manifest = _read_manifest(path / "manifest.json")
         if manifest["key"] != self.key:
             raise CheckpointError(
@@ -184,13 +227,9 @@ class FileCheckpointStore:
             )
         try:
             if sha256_of(path / "state.pt") != manifest["sha256"]:
-                raise _DamagedError("state.pt does not have the bytes that its manifest says")
-            state: State = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
-        except FileNotFoundError as error:
-            raise _DamagedError("state.pt is missing") from error
-        except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-            raise _DamagedError(f"state.pt cannot be read: {str(error).splitlines()[0]}") from error
-        return state
+                raise DamagedCheckpointError("state.pt does not have the bytes that its manifest says")
+        except OSError as error:
+            raise _unreadable("state.pt", error) from error
 
     def _checkpoints(self) -> list[tuple[int, int, Path]]:
         """(attempt, number, path), oldest first."""
@@ -198,21 +237,42 @@ class FileCheckpointStore:
         return sorted((int(match[1]), int(match[2]), path) for match, path in found)
 
     def _attempts(self) -> dict[int, Path]:
-        return {int(match[1]): path for path in self.folder.iterdir() if (match := _MARK.fullmatch(path.name))}
+        """The files in which attempts claimed the trial; a folder of such a name claims nothing."""
+        found = ((match, path) for path in self.folder.iterdir() if (match := _MARK.fullmatch(path.name)))
+        return {int(match[1]): path for match, path in found if path.is_file()}
 
     def _check_fence(self) -> None:
-        if (newest := max(self._attempts(), default=0)) > self.attempt:
+        attempts = self._attempts()
+        if (newest := max(attempts, default=0)) > self.attempt:
             raise FencedError(
-                f"{self.folder}: attempt {newest} owns {self.key}, attempt {self.attempt} must end and write nothing"
+                f"{attempts[newest]}: attempt {newest} owns {self.key}, attempt {self.attempt} must end and write "
+                "nothing"
             )
 
     def _prune(self) -> None:
-        for _, _, path in self._checkpoints()[:-KEEP]:
+        for path in self._old():
             remove_tree(path)
 
+    def _old(self) -> list[Path]:
+        """Checkpoints up to this attempt that are no longer needed: all but the newest that can be read."""
+        ours = [path for attempt, _, path in self._checkpoints() if attempt <= self.attempt]
+        kept = [path for path in ours if path not in self._damaged][-KEEP:]
+        return [path for path in ours if path not in kept]
 
-class _DamagedError(Exception):
-    """A checkpoint is torn or altered."""
+
+class DamagedCheckpointError(Exception):
+    """A checkpoint is torn or altered, or cannot be read."""
+
+
+def _unreadable(name: str, error: OSError) -> Exception:
+    """What to raise for a file that could not be read: damage, or the error itself where the file system is away."""
+    if isinstance(error, FileNotFoundError):
+        return DamagedCheckpointError(f"{name} is missing")
+    return DamagedCheckpointError(f"{name} cannot be read: {error.strerror}") if error.errno in _UNREADABLE else error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 class _HashedWriter:
@@ -264,13 +324,13 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         whole = read_json(path)
         body: dict[str, Any] = whole["manifest"]
         if _digest(body) != whole["sha256"]:
-            raise _DamagedError("manifest.json does not have the content that its hash says")
+            raise DamagedCheckpointError("manifest.json does not have the content that its hash says")
         if body["format"] == FORMAT and not all(isinstance(body[name], str) for name in ("key", "sha256")):
-            raise _DamagedError("manifest.json has no key, or no hash")
-    except FileNotFoundError as error:
-        raise _DamagedError("manifest.json is missing") from error
+            raise DamagedCheckpointError("manifest.json has no key, or no hash")
+    except OSError as error:
+        raise _unreadable("manifest.json", error) from error
     except (ValueError, KeyError, TypeError) as error:
-        raise _DamagedError(f"manifest.json cannot be read: {error}") from error
+        raise DamagedCheckpointError(f"manifest.json cannot be read: {error}") from error
     if body["format"] != FORMAT:
         raise CheckpointError(
             f"{path}: checkpoint format {body['format']}, this isotherm reads {FORMAT}\n"

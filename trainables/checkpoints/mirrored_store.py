@@ -10,10 +10,11 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from trainables.checkpoints.file_store import KEEP, FileCheckpointStore, State
+from trainables.checkpoints.file_store import KEEP, DamagedCheckpointError, FileCheckpointStore, State
 from trainables.checkpoints.object_store import Backoff, DamagedObjectError, Storage, first_line
 from trainables.errors import CheckpointError, FencedError
 from trainables.files import remove_tree, replace_bytes
@@ -55,13 +56,14 @@ class MirroredCheckpointStore(FileCheckpointStore):
         super().__init__(folder, attempt, key)
         self._storage, self._prefix = storage, f"checkpoints/{key}"
         self._bring_more = bring
-        self._may_go_on_without = on_drivers_disk and (attempt == 1 or bool(self._checkpoints()))
+        self._may_go_on_without = on_drivers_disk and (
+            attempt == 1 or any(path.is_dir() for _, _, path in self._checkpoints())
+        )
         self._patient_until = time.monotonic() + (0.0 if attempt == 1 else PATIENCE_S)
         self._condition = threading.Condition()
         self._waiting: Path | None = None  # the newest checkpoint that is not in the storage
         self._sending: Path | None = None
         self._deliveries: list[tuple[Path, str]] = []
-        self._words: list[str] = []
         self._brought = self._began_without = self._fetching = False
         self._newer_attempt = 0
         self._marks: set[str] = set()  # of attempts, in the storage
@@ -98,14 +100,13 @@ class MirroredCheckpointStore(FileCheckpointStore):
     def words(self) -> list[str]:
         """Messages about the storage since the last call."""
         with self._condition:
-            said, self._words = self._words, []
-        return said
+            return super().words()
 
     def save(self, state: State, *, step: int, spec: TrialSpec) -> None:
         """See `CheckpointStore.save`; the storage gets it later."""
         super().save(state, step=step, spec=spec)
         with self._condition:
-            self._waiting = self._checkpoints()[-1][2]
+            self._waiting = [path for attempt, _, path in self._checkpoints() if attempt == self.attempt][-1]
             self._condition.notify()
 
     def deliver(self, files: list[tuple[Path, str]]) -> None:
@@ -139,7 +140,7 @@ class MirroredCheckpointStore(FileCheckpointStore):
 
     def _prune(self) -> None:
         """As ever, but not what is being read just now."""
-        for _, _, path in self._checkpoints()[:-KEEP]:
+        for path in self._old():
             with self._condition:
                 if path in (self._sending, self._waiting):
                     continue
@@ -213,9 +214,10 @@ class MirroredCheckpointStore(FileCheckpointStore):
         """Claim the trial in the storage; bring earlier attempts' notes, and a checkpoint newer than those here."""
         found = self._look()
         for name in self._marks - {path.name for path in self._attempts().values()}:
+            remove_tree(self.folder / name)  # a folder of that name
             replace_bytes(self.folder / name, self._storage.read(f"{self._prefix}/{name}"))
         self._storage.put(self._mark, f"{self._prefix}/{self._mark.name}")
-        here = max(((attempt, number) for attempt, number, _ in self._checkpoints()), default=(0, 0))
+        here = self._newest_sound()
         for order in sorted((order for order in found if MANIFEST in found[order]), reverse=True):
             if order <= here or self._began_without:
                 return
@@ -227,6 +229,14 @@ class MirroredCheckpointStore(FileCheckpointStore):
                 log.warning("%s: %s is damaged (%s); an older one is tried", self._storage, _name(order), error)
             finally:
                 self._fetching = False
+
+    def _newest_sound(self) -> Order:
+        """The newest checkpoint here that can be read; (0, 0) where there is none."""
+        for attempt, number, path in reversed(self._checkpoints()):
+            with suppress(DamagedCheckpointError):
+                self._prove(path)
+                return attempt, number
+        return 0, 0
 
     def _look(self) -> dict[Order, set[str]]:
         """Which files of which checkpoints are in the storage; takes note of attempts."""
@@ -250,6 +260,7 @@ class MirroredCheckpointStore(FileCheckpointStore):
         aside.mkdir()
         self._storage.fetch(f"{self._prefix}/{name}/{STATE}", aside / STATE, body["sha256"])
         (aside / MANIFEST).write_bytes(manifest)
+        remove_tree(self.folder / name)  # a damaged one
         aside.rename(self.folder / name)
         log.info("%s: brought %s here", self._storage, name)
 
@@ -266,9 +277,8 @@ class MirroredCheckpointStore(FileCheckpointStore):
             self._storage.remove_folder(f"{self._prefix}/{_name(order)}")
 
     def _say(self, words: str) -> None:
-        log.warning("%s", words)
         with self._condition:
-            self._words.append(words)
+            super()._say(words)
 
 
 def _name(order: Order) -> str:

@@ -57,4 +57,7 @@ class CheckpointSchedule:
 
     def noted(self) -> Waits:
         """The waits of earlier attempts."""
-        return Waits() if self.store is None else Waits(**self.store.noted())
+        if self.store is None:
+            return Waits()
+        noted = self.store.noted()
+        return Waits(**{name: noted[name] for name in asdict(Waits()) if name in noted})  # a note may hold others

@@ -52,8 +52,8 @@ class TrialStore:
         return True
 
     def words(self) -> list[str]:
-        """Messages about the storage since the last call."""
-        return self._remote.words() if self._remote is not None else []
+        """What was found in the checkpoints' folder or storage since the last call, for the ledger."""
+        return self.checkpoints.words()
 
     def close(self) -> None:
         """The trial leaves this process."""

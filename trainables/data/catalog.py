@@ -4,6 +4,7 @@ The data folder holds one parquet file a dataset and `catalog.json`. Both are re
 a lock file.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -141,20 +142,24 @@ def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntr
             too long.
     """
     name = name_of(spec)
+    changed: DataError | None = None
     try:
+        try:  # without the lock, which a folder that is read-only does not need
+            if not rebuild and (entry := _standing(name, root)) is not None:
+                return entry
+        except DataError as error:
+            changed = error  # or another process is replacing it: decided under the lock
         root.mkdir(parents=True, exist_ok=True)
         with locked(root):
-            known = entries(root)
-            entry = known.get(name)
-            # A file that was removed is built again without being asked: removing it is how a user asks.
-            if entry is not None and not rebuild and (root / entry.path).exists():
-                _refuse_changed(entry, root)
+            if not rebuild and (entry := _standing(name, root)) is not None:
                 return entry
             entry, data = _build(spec, name)
             replace_bytes(root / entry.path, data)
-            _write_entries(known | {name: entry}, root)
+            _write_entries(entries(root) | {name: entry}, root)
             return entry
     except OSError as exc:
+        if changed is not None and exc.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise changed from exc
         message = f"cannot be used as the data folder: {exc.strerror or exc}"
         raise DataError(Problem(place=str(root), message=message, fix="check the path, space and permissions")) from exc
 
@@ -225,6 +230,21 @@ def _verified_bytes(entry: CatalogEntry, root: Path) -> bytes:
 def _write_entries(known: dict[str, CatalogEntry], root: Path) -> None:
     listed = {name: entry.model_dump(mode="json") for name, entry in sorted(known.items())}
     replace_bytes(root / CATALOG, (json.dumps({"format": _FORMAT, "entries": listed}, indent=2) + "\n").encode())
+
+
+def _standing(name: str, root: Path) -> CatalogEntry | None:
+    """The verified entry of that name, or None.
+
+    A file that was removed is built again without being asked: removing it is how a user asks.
+
+    Raises:
+        DataError: its file, its source or the features' code has changed since.
+    """
+    entry = entries(root).get(name)
+    if entry is None or not (root / entry.path).exists():
+        return None
+    _refuse_changed(entry, root)
+    return entry
 
 
 def _refuse_changed(entry: CatalogEntry, root: Path) -> None:

@@ -16,6 +16,7 @@ from runner.report.wording import plural
 from runner.rundir.ledger import LedgerView
 from runner.rundir.paths import RunPaths
 from runner.thermal import telemetry
+from trainables.errors import DataError
 
 TITLE = "Temperature"
 LEVELS = {"throttle": "#F6E7B4", "hold": "#F2B48C", "release": "#D98CB3", "stop": "#C0504D"}
@@ -26,8 +27,14 @@ _Span = tuple[str, datetime, datetime]
 
 
 def timeline_figures(paths: RunPaths, view: LedgerView) -> Iterator[Plot]:
-    """One figure of all devices (split where there are more than six), if temperatures were recorded."""
-    table = telemetry.read(paths.thermal_parquet)
+    """One figure of all devices (split where there are more than six), if temperatures were recorded.
+
+    A file that cannot be read has no figure; `runner.thermal.telemetry.lost` names it.
+    """
+    try:
+        table = telemetry.read(paths.thermal_parquet)
+    except (DataError, OSError):
+        return
     if table is None or table.empty:
         return
     start = table["time"].min()

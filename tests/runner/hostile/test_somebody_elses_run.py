@@ -249,14 +249,35 @@ def test_mlflows_store_is_no_link_and_no_name_of_a_run(place: Any, isotherm: Any
 # ---- what is read ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", "cut"])
-def test_a_damaged_thermal_file_is_named_with_its_fix(place: Any, isotherm: Any, content: bytes | str) -> None:
-    path = place.copy("theirs").thermal_parquet
-    path.write_bytes(path.read_bytes()[:900] if isinstance(content, str) else content)
-    for command in (["report", "theirs"], ["sweep", "sweep.yaml", "--set", "name=theirs"]):
-        said = refused(isotherm, *command)
-        assert "theirs/thermal.parquet: cannot be read as parquet" in said
-        assert "fix: remove it" in said
+LOST = "temperatures: some cannot be read"
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", "cut", None])
+def test_a_damaged_thermal_file_is_named_and_set_aside(place: Any, isotherm: Any, content: bytes | str | None) -> None:
+    paths = place.copy("theirs")
+    path = paths.thermal_parquet
+    assert isotherm("report", "theirs")[0] == 0
+    assert LOST not in paths.report_md.read_text()
+    if content is None:
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(path.read_bytes()[:900] if isinstance(content, str) else content)
+    assert isotherm("report", "theirs")[0] == 0
+    text = paths.report_md.read_text()
+    assert LOST in text
+    assert "thermal.parquet" in text[text.index(LOST) :]
+    assert path.exists(), "a report moves nothing"
+    for _ in range(2):
+        code, said = isotherm("sweep", "sweep.yaml", "--set", "name=theirs")
+        assert code == 0, said
+    said = paths.ledger.read_text()
+    assert said.count("renamed to thermal.damaged-1.parquet") == 1, said
+    assert not path.exists()
+    assert paths.root.joinpath("thermal.damaged-1.parquet").exists()
+    assert isotherm("report", "theirs")[0] == 0
+    assert "thermal.damaged-1.parquet" in paths.report_md.read_text()
+    assert LOST in paths.report_html.read_text()
 
 
 def test_a_table_is_measured_before_it_is_read(place: Any, isotherm: Any, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from runner.thermal import policy
 from runner.thermal.policy import Level, Limits, Rules, State
 from runner.thermal.reading import MISSING, Reading
+from runner.thermal.sensors.replay import ReplaySensor
 from runner.thermal.spec import GpuLimits, ThermalSpec
 
 RULES = Rules(Limits(target=80, hold=83, resume=75, stop=89))
@@ -156,6 +159,28 @@ def test_a_frozen_sensor_is_unknown_when_the_power_changes() -> None:
     assert found.index(Level.HOLD, 1) < 360
     assert found[-1] is Level.STOP
     assert found == found[:1] + sorted(found[1:], key=lambda level: level >= Level.HOLD)
+
+
+@pytest.mark.parametrize(
+    "rows", ["0,45\n15,87\n16,45", "0,45\n15,87\n18,45\n900,87\n901,45", "0,92\n1,45", "0,45\n15,20\n16,45"]
+)
+def test_a_few_wrong_readings_do_not_convict_a_constant_sensor(tmp_path: Path, rows: str) -> None:
+    """Replayed: a cool device shows 45 C, and a jump to another temperature once or twice."""
+    trace = tmp_path / "trace.csv"
+    trace.write_text(f"time_s,celsius\n{rows}\n")
+    rules = Rules(replace(RULES.limits, stop=95), frozen_after_s=300)
+    now = 0.0
+    sensor = ReplaySensor(trace, clock=lambda: now)
+    state, unknown = policy.begin(0.0), []
+    for second in range(1800):
+        now = float(second)
+        (shown,) = sensor.read(1.0).values()
+        state = policy.advance(rules, state, shown, second + 1.0)
+        if state.cause == "unknown" or state.liveness.dead(state.time_s):
+            unknown.append(second)
+    assert not unknown
+    assert state.level is Level.NORMAL
+    assert state.liveness.gain == 0, "nothing has moved but for the wrong readings"
 
 
 def test_a_constant_reading_is_tested_by_a_dip() -> None:

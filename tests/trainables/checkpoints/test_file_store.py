@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import pickle
 import resource
 import subprocess
@@ -8,8 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from trainables.checkpoints import file_store
 from trainables.checkpoints.file_store import FileCheckpointStore, remove_checkpoints
+from trainables.checkpoints.schedule import CheckpointSchedule
 from trainables.errors import CheckpointError, FencedError
+from trainables.training.progress import Waits
 
 
 @pytest.fixture
@@ -94,6 +99,70 @@ def test_a_damaged_one_is_skipped_with_a_warning_and_the_next_older_is_used(fold
     assert value_of(store) == 1
     assert "checkpoint-0001-000002" in caplog.text
     assert name in caplog.text
+
+
+def answer_eio(path):
+    path.unlink()
+    path.symlink_to("/proc/self/mem")  # opens as a regular file, and every read from its start is an EIO
+
+
+def put_a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("name", ["state.pt", "manifest.json"])
+@pytest.mark.parametrize("damage", [answer_eio, put_a_folder])
+def test_one_that_cannot_be_read_is_named_and_the_next_older_is_used(folder, spec, save, name, damage):
+    store = FileCheckpointStore(folder, 1, spec.key)
+    for value in (1, 2):
+        save(store, value)
+    damage(folder / "checkpoint-0001-000002" / name)
+    second = FileCheckpointStore(folder, 2, spec.key)
+    assert value_of(second) == 1
+    (words,) = second.words()
+    assert f"checkpoint-0001-000002: {name}" in words
+    assert second.words() == [], "once"
+    save(second, 3)
+    assert saved(folder) == ["checkpoint-0001-000001", "checkpoint-0002-000001"], "the good older one is kept"
+
+
+def test_a_file_in_a_checkpoints_place_is_named_and_takes_no_good_ones_place(folder, spec, save):
+    store = FileCheckpointStore(folder, 1, spec.key)
+    save(store, 1)
+    for name in ("checkpoint-0001-000002", ".checkpoint-0002-000001", "best"):
+        (folder / name).write_text("stray")
+    second = FileCheckpointStore(folder, 2, spec.key)
+    assert value_of(second) == 1
+    assert "checkpoint-0001-000002" in second.words()[0]
+    (folder / ".checkpoint-0002-000001").write_text("stray")
+    for value in (3, 4):
+        save(second, value)
+    assert saved(folder) == ["checkpoint-0002-000001", "checkpoint-0002-000002"]
+    second.keep_best({"w": torch.zeros(3)}, step=9, spec=spec)
+    assert (folder / "best" / "state.pt").is_file()
+
+
+def test_a_stray_entry_of_a_later_attempt_does_not_push_out_good_ones(folder, spec, save):
+    store = FileCheckpointStore(folder, 1, spec.key)
+    (folder / "checkpoint-9999-000001").mkdir()
+    for value in (1, 2, 3):
+        save(store, value)
+    assert saved(folder)[:2] == ["checkpoint-0001-000002", "checkpoint-0001-000003"]
+    assert value_of(store) == 3
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.ENOTCONN, errno.EMFILE])
+def test_a_file_system_that_is_away_is_not_a_damaged_checkpoint(folder, spec, save, monkeypatch, number):
+    store = FileCheckpointStore(folder, 1, spec.key)
+    save(store, 1)
+
+    def away(path):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(file_store, "sha256_of", away)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        store.load()
 
 
 def test_every_flipped_byte_of_a_manifest_is_noticed(folder, spec, save):
@@ -256,6 +325,29 @@ def test_torn_notes_fall_back_to_those_of_the_attempt_before(folder, spec, caplo
     (folder / "attempt-0002.json").write_text('{"held_s')
     assert second.noted() == {"held_seconds": 2.5}
     assert "attempt-0002.json" in caplog.text
+
+
+@pytest.mark.parametrize("damage", [answer_eio, put_a_folder])
+def test_notes_that_cannot_be_read_fall_back_too(folder, spec, damage):
+    FileCheckpointStore(folder, 1, spec.key).note({"held_seconds": 2.5})
+    FileCheckpointStore(folder, 2, spec.key).note({"held_seconds": 4.0})
+    damage(folder / "attempt-0002.json")
+    third = FileCheckpointStore(folder, 3, spec.key)
+    assert third.noted() == {"held_seconds": 2.5}
+
+
+def test_a_folder_in_a_notes_place_claims_nothing_and_is_replaced(folder, spec):
+    for name in ("attempt-0001.json", "attempt-9999.json"):
+        (folder / name).mkdir(parents=True)
+    store = FileCheckpointStore(folder, 1, spec.key)
+    store.note({"held_seconds": 2.5})
+    assert store.noted() == {"held_seconds": 2.5}
+
+
+def test_a_note_with_other_names_does_not_end_a_trial(folder, spec):
+    store = FileCheckpointStore(folder, 1, spec.key)
+    store.note({"held_seconds": 2.5, "of_a_later_version": 1.0})
+    assert CheckpointSchedule(store, spec, 60.0).noted() == Waits(held_seconds=2.5)
 
 
 def test_the_best_weights_of_a_trial_that_is_over_outlive_its_checkpoints(folder, spec, save):

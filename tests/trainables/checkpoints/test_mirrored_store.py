@@ -91,6 +91,23 @@ def test_a_damaged_one_in_the_storage_is_passed_over(make_store, spec, storage):
     assert value_of(other) == 1
 
 
+@pytest.mark.parametrize("stray", [True, False])
+def test_the_storages_copy_replaces_one_that_cannot_be_read_here(make_store, spec, tmp_path, stray):
+    store = make_store(1)
+    for value in (1, 2):
+        store.save(state_of(value), step=value, spec=spec)
+        eventually(lambda: store.level)
+    newest = tmp_path / "node-1" / "checkpoint-0001-000002"
+    if stray:
+        (newest.parent / "checkpoint-0001-000003").write_text("stray")
+    (newest / "state.pt").write_bytes(b"torn")
+    second = make_store(2)
+    eventually(lambda: second.level)
+    assert value_of(second) == 2
+    second.save(state_of(3), step=3, spec=spec)
+    eventually(lambda: second.level)
+
+
 def test_one_without_a_manifest_is_not_seen_and_is_cleared_away(make_store, spec, storage):
     storage.put(b"half", f"checkpoints/{spec.key}/checkpoint-0001-000009/state.pt")
     store = make_store(2, on_drivers_disk=False)

@@ -1,6 +1,8 @@
+import errno
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -50,6 +52,31 @@ def test_a_loaded_dataset_holds_bars_and_raw_features(root, make_bars, tmp_path)
     expected = features.compute(two, two, "a20")
     np.testing.assert_array_equal(frame.iloc[300:][list(dataset.features)], expected)
     np.testing.assert_array_equal(frame.iloc[:300]["close"], one["close"])
+
+
+def test_a_valid_set_in_a_folder_that_is_read_only_is_used(root, source, monkeypatch):
+    spec = DataSpec(source=str(source))
+    entry = catalog.prepare(spec, root)
+    for path in root.glob(".catalog*"):
+        path.unlink()
+
+    @contextmanager
+    def refused(folder):
+        raise OSError(errno.EROFS, "Read-only file system", str(folder / ".catalog.lock"))
+        yield
+
+    monkeypatch.setattr(catalog, "locked", refused)
+    before = sorted(root.iterdir())
+    assert catalog.prepare(spec, root) == entry
+    assert sorted(root.iterdir()) == before, "nothing is written, not even a lock"
+    with pytest.raises(DataError, match="Read-only file system"):
+        catalog.prepare(spec, root, rebuild=True)
+    with pytest.raises(DataError, match="Read-only file system"):
+        catalog.prepare(DataSpec(source=str(source), timescale="weekly"), root)
+    (root / entry.path).write_bytes(b"other")
+    with pytest.raises(DataError, match=r"\.parquet") as caught:
+        catalog.prepare(spec, root)
+    assert "Read-only" not in str(caught.value), "what is wrong is the set, not the folder"
 
 
 def test_an_equal_entry_is_not_built_again(root, source):
