@@ -70,6 +70,8 @@ def logged_console() -> Console:
 
 
 def make_lasting() -> None:
-    """Let no command end because nobody reads what it prints."""
-    sys.stdout = cast(TextIO, LastingStream(sys.stdout))
-    sys.stderr = cast(TextIO, LastingStream(sys.stderr))
+    """Let no command end because nobody reads what it prints. Streams that are lasting already stay as they are."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, LastingStream):
+            setattr(sys, name, LastingStream(stream))
