@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -23,6 +23,11 @@ class Handler(BaseHTTPRequestHandler):
     """MLflow's search and W&B's viewer, as far as they are asked; anything else is not found."""
 
     date = ""
+    moved: ClassVar[list[str | None]] = []  # what came with requests that followed a redirect
+
+    def do_GET(self) -> None:
+        self.moved.append(self.headers.get("Authorization"))
+        self.answer(200, {"experiments": []})
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -31,14 +36,18 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, {"data": {"viewer": {"username": "ann"} if given == GOOD_KEY else None}})
         elif self.path == "/open/api/2.0/mlflow/experiments/search" or given == GOOD:
             self.answer(200, {"experiments": []})
+        elif self.path.startswith("/moved/"):
+            self.answer(302, {}, Location="/elsewhere")
         elif self.path == "/closed/api/2.0/mlflow/experiments/search":
             self.answer(401, {})
         else:
             self.answer(404, {})
 
-    def answer(self, status: int, body: dict[str, Any]) -> None:
+    def answer(self, status: int, body: dict[str, Any], **headers: str) -> None:
         self.send_response_only(status)
         self.send_header("Date", self.date or self.date_time_string())
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(json.dumps(body).encode())
 
@@ -73,6 +82,14 @@ def test_an_mlflow_server(one: Any, server: str) -> None:
     assert one(trackers.check, "MLflow", tracking=tracking(f"{server}/closed"), secrets=known).level == "ok"
     found = one(trackers.check, "MLflow", tracking=tracking(f"{server}/nothing"))
     assert "HTTP 404" in found.what
+
+
+def test_credentials_follow_no_redirect(one: Any, server: str) -> None:
+    known = Secrets.model_validate({"mlflow_tracking_token": "canary"})
+    found = one(trackers.check, "MLflow", tracking=tracking(f"{server}/moved"), secrets=known)
+    assert found.level == "warn"
+    assert "to '/elsewhere'; redirects are not followed" in found.what
+    assert Handler.moved == []
 
 
 def test_a_server_that_is_not_there(one: Any) -> None:
@@ -127,13 +144,14 @@ def test_wandb_is_not_asked_where_its_own_switch_is_off(
     assert said.level == ("ok" if asked == "auto" and mode != "ofline" else "warn")
 
 
-def test_an_address_that_does_not_win_is_named(one: Any, place: Any) -> None:
-    secrets = Secrets.model_validate({"mlflow_tracking_uri": "http://everybody:5000"})
-    found = one(trackers.check_variables, "MLflow's address", tracking=tracking("http://127.0.0.1:9"), secrets=secrets)
+def test_an_address_that_does_not_win_is_named(one: Any, place: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://everybody:5000")
+    found = one(trackers.check_variables, "MLflow's address", tracking=tracking("http://127.0.0.1:9"))
     assert found.level == "warn"
     assert "http://127.0.0.1:9" in found.what
-    same = replace(place, tracking=tracking("http://everybody:5000"), secrets=secrets)
+    same = replace(place, tracking=tracking("http://everybody:5000"))
     assert not list(trackers.check_variables(same))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert not list(trackers.check_variables(place))
 
 
