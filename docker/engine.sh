@@ -13,7 +13,7 @@ find_engine() {
             return
         fi
     done
-    fail "neither docker nor podman works here; mend: start docker's daemon, or install podman" \
+    fail "neither docker nor podman works here; fix: start docker's daemon, or install podman" \
         "('docker info' and 'podman info' say what is wrong)"
 }
 

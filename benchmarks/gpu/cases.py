@@ -7,6 +7,7 @@ from trainables.data.splits import EffectiveSize
 from trainables.data.windows import SplitIndex, TrialData, Windows
 from trainables.models import budget
 from trainables.schema import (
+    DataShape,
     Dtype,
     ExecutionRecord,
     ModelSpec,
@@ -24,9 +25,11 @@ CONTEXT, FEATURES, ROWS = 60, 20, 5000
 
 def trial_spec(size: str, *, batch: int, dtype: Dtype, dropout: float | None = None, epochs: int = 1) -> TrialSpec:
     """A trial at a budget, with the shape that a sweep gives it."""
-    shape = budget.solve(parse_budget(size), spec=ModelSpec(), n_features=FEATURES, n_window_stats=0, context=CONTEXT)
+    model = budget.solve(
+        parse_budget(size), spec=ModelSpec(), data=DataShape(n_features=FEATURES, n_window_stats=0, context=CONTEXT)
+    )
     if dropout is not None:
-        shape = shape.model_copy(update={"dropout": dropout})
+        model = model.model_copy(update={"config": model.config | {"dropout": dropout}})
     training = TrainingSpec().model_dump() | {"global_batch": batch, "epochs": epochs, "lr": 1e-3, "seed": 0}
     data = ResolvedData(
         content_sha256="",
@@ -42,7 +45,7 @@ def trial_spec(size: str, *, batch: int, dtype: Dtype, dropout: float | None = N
     return TrialSpec(
         data=data,
         task=TaskSpec(context=CONTEXT),
-        model=shape,
+        model=model,
         training=ResolvedTraining.model_validate(training),
         dtype=dtype,
     )

@@ -6,7 +6,8 @@ Precedence: command line (`--set`), environment (``ISOTHERM_*``, nested with ``_
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -129,6 +130,20 @@ class _KnownDotEnv(DotEnvSettingsSource):
         return {name: value for name, value in super().__call__().items() if name in self.settings_cls.model_fields}
 
 
+@contextmanager
+def _utf8() -> Iterator[None]:
+    """A ``.env`` that is not UTF-8 is a problem of that file.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        message = f"not UTF-8 text (byte {error.start})"
+        raise ConfigError(Problem(place=".env", message=message, fix="save it as UTF-8")) from error
+
+
 class _Settings(BaseSettings):
     """Settings that may come from a ``.env`` file, which is a user's own text.
 
@@ -137,11 +152,8 @@ class _Settings(BaseSettings):
     """
 
     def __init__(self, **values: Any) -> None:
-        try:
+        with _utf8():
             super().__init__(**values)
-        except UnicodeDecodeError as error:
-            message = f"not UTF-8 text (byte {error.start})"
-            raise ConfigError(Problem(place=".env", message=message, fix="save it as UTF-8")) from error
 
 
 class SweepSettings(_Settings):
@@ -230,10 +242,12 @@ def layers(overrides: Mapping[str, Any], file: Mapping[str, Any], file_place: st
     Raises:
         SettingsError: a variable of the environment or of ``.env`` cannot be read.
     """
+    with _utf8():
+        dotenv = _KnownDotEnv(SweepSettings)()
     return [
         Layer("--set", overrides),
         Layer("the environment", EnvSettingsSource(SweepSettings)()),
-        Layer(".env", _KnownDotEnv(SweepSettings)()),
+        Layer(".env", dotenv),
         Layer(file_place, file, is_file=True),
         Layer("the trackers' own variables", {"tracking": tracking_of_environment()}),
     ]
@@ -366,7 +380,9 @@ def environment_names() -> list[str]:
 
 def dotenv_names() -> list[str]:
     """Names of the ``ISOTHERM_*`` variables in ``.env``."""
-    return sorted(name.upper() for name in _KnownDotEnv(SweepSettings).env_vars if name.upper().startswith(PREFIX))
+    with _utf8():
+        given = _KnownDotEnv(SweepSettings).env_vars
+    return sorted(name.upper() for name in given if name.upper().startswith(PREFIX))
 
 
 def plugin_paths() -> tuple[Path, ...]:

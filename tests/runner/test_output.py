@@ -44,7 +44,7 @@ def test_a_reader_that_goes_away_ends_nothing_and_all_is_in_the_log(tmp_path: Pa
     os.close(reader)
     assert end(process) == 7
     log = (tmp_path / "log").read_text()
-    assert "the first line" in log
+    assert "the [b]first[/b] line" in log
     assert "line 1999" in log
     assert "cannot be written any more" in log
 

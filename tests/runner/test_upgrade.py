@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from runner import report
 from runner.report.analysis.flops import training_flop
+from runner.report.build import build
 from runner.rundir import ledger, results, status
 from runner.rundir.ledger.upgrade import upgraded
 from runner.rundir.paths import RunPaths
@@ -52,7 +52,7 @@ def test_results_status_and_report_read_it(paths: RunPaths) -> None:
     assert list(table["key"]) == [KEY]
     assert list(table["n_params"]) == [19975]
     assert status.collect(paths)["counts"] == {"finished": 1}
-    report.build(paths)
+    build(paths)
     assert KEY in paths.report_html.read_text()
 
 

@@ -29,7 +29,8 @@ def generated(n: int = 1500, *, clustered: bool, seed: int = 0) -> Dataset:
     entry = CatalogEntry(
         name="generated", path="generated.parquet", sources=("x",), source_sha256={}, columns={}, sort=False,
         assets=("x",), timescale="daily", tier="ohlcv", features=names, features_version=1, rows=n,
-        first_date=frame["date"].min().date(), last_date=frame["date"].max().date(), content_sha256="", file_sha256="",
+        first_date=frame["date"].min().date(), last_date=frame["date"].max().date(),
+        content_sha256="0" * 64, file_sha256="0" * 64,
         created_at=datetime.now(UTC),
     )  # fmt: skip
     return Dataset(frame, names, entry)

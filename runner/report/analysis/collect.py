@@ -156,7 +156,9 @@ def _progress(view: LedgerView) -> RunProgress:
 
 
 def _gate(found: dict[str, Any]) -> str:
-    return f"{clean(found.get('gate'))}: {clean(found.get('message'))}. Mend: {clean(found.get('mend'))}."
+    return (
+        f"{clean(found.get('gate'))}: {clean(found.get('message'))}. Fix: {clean(found.get('fix', found.get('mend')))}."
+    )
 
 
 def _task(task: dict[str, Any]) -> str:

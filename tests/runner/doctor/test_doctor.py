@@ -73,7 +73,7 @@ def test_a_sweep_refuses_what_would_surely_fail(place: Any, isotherm: Any, monke
 
 
 def test_a_cluster_has_its_gpus_elsewhere(place: Any, tmp_path: Path) -> None:
-    (tmp_path / "sweep.yaml").write_text(MINIMAL.replace("device: cpu", "device: cuda\n  threads: 4096"))
+    (tmp_path / "sweep.yaml").write_text(MINIMAL.replace("device: cpu", "device: cuda\n  threads: 1024"))
     settings = sweep_file.load(tmp_path / "sweep.yaml").settings
     assert doctor.HostContext.of(settings).execution == settings.execution
     driver = doctor.HostContext.of(settings, cluster=True)
@@ -90,7 +90,7 @@ def test_warnings_refuse_nothing() -> None:
 
 def test_the_fast_part_loads_neither_torch_nor_pandas(tmp_path: Path) -> None:
     script = (
-        "import sys\nfrom runner import doctor\ndoctor.examine(doctor.Place.of(None), fast=True)\n"
+        "import sys\nfrom runner import doctor\ndoctor.examine(doctor.HostContext.of(None), fast=True)\n"
         "print(sorted({'torch', 'pandas', 'ray'} & set(sys.modules)))"
     )
     answer = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -47,7 +47,7 @@ def test_more_memory_asked_for_than_there_is(one: Any) -> None:
 
 def test_cores(place: Any, one: Any) -> None:
     assert one(memory.check, "cores").level == "ok"
-    many = ExecutionSpec(device="cpu", threads=4096)
+    many = ExecutionSpec(device="cpu", threads=1024)
     assert one(memory.check, "cores", execution=many).level == "error"
     group(place.root, cpu_max="50000 100000")
     found = one(memory.check, "cores")

@@ -37,8 +37,9 @@ def test_what_a_sweep_can_do_without_is_a_warning(one: Any, tmp_path: Path) -> N
 def test_a_folder_of_another_user(tmp_path: Path) -> None:
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom runner.doctor import storage\n"
-        "from runner.doctor.context import Place\nos.setgid(4321); os.setuid(4321)\n"
-        "found = storage.check(Place(runs=Path(sys.argv[1]), home=Path('/'), cache=Path('/'), data=Path('/tmp')))\n"
+        "from runner.doctor.context import HostContext\nos.setgid(4321); os.setuid(4321)\n"
+        "host = HostContext(runs=Path(sys.argv[1]), home=Path('/'), cache=Path('/'), data=Path('/tmp'))\n"
+        "found = storage.check(host)\n"
         "print(*(f'{one.check}={one.level}' for one in found), sep='\\n')"
     )
     (tmp_path / "runs").mkdir(mode=0o700)

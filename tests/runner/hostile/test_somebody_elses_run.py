@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from trainables.files import open_appending, real_folder
 def rewrite(paths: RunPaths, old: str, new: str) -> None:
     text = paths.ledger.read_text()
     assert old in text
-    paths.ledger.write_text(text.replace(old, new))
+    unchained = re.sub(',"chain":"[0-9a-f]+"', "", text)  # as somebody writes it who edits a ledger
+    paths.ledger.write_text(unchained.replace(old, new))
 
 
 def first_key(paths: RunPaths) -> str:

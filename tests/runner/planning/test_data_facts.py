@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.runner.data_gates.conftest import bars
 
 from runner.config import sweep_file
 from runner.config.settings import GatesSpec
 from runner.planning import data_checks, grid
 from runner.planning.data_facts import examine
+from tests.runner.planning.conftest import bars
 from trainables.data import catalog
 from trainables.data.window_index import WindowIndex, index_windows
 

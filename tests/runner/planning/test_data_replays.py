@@ -90,7 +90,7 @@ def test_unnormalised_price_levels_stop_the_sweep(sweep_of: SweepOf, isotherm) -
     raw = sweep_of(rising, ("tier: ohlcv", "tier: ohlcv, representation: raw"))
     code, text = isotherm("sweep", str(raw))
     assert code == 2
-    assert "gate: mean drift: the mean of 4 of 5 inputs moves by more than 3 training standard deviations" in text
+    assert "check: mean drift: the mean of 4 of 5 inputs moves by more than 3 training standard deviations" in text
     assert "data.representation: relative" in text
     assert not Path("runs").exists()
     code, text = isotherm("plan", str(raw), "--json")
@@ -111,7 +111,7 @@ def test_a_feature_that_knows_tomorrow_stops_the_sweep(sweep_of: SweepOf, isothe
     path = sweep_of(tomorrow_in_the_volume)
     code, text = isotherm("sweep", str(path))
     assert code == 2
-    assert "gate: leak: one input alone predicts the label with an AUC above 0.95: volume" in text
+    assert "check: leak: one input alone predicts the label with an AUC above 0.95: volume" in text
     assert not Path("runs").exists()
     assert findings(path)["leak"].number > 0.95
     assert findings(path, "gates.leak=warn")["leak"].level == "warn"

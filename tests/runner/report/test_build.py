@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import runner.report
 from runner.report.build import ReportFiles, build
 from runner.rundir.paths import RunPaths
 from trainables.errors import LedgerError
@@ -18,8 +17,10 @@ def files(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
 
 
-def test_exported_names() -> None:
-    assert runner.report.__all__ == ["ReportFiles", "build"]
+def test_a_verdict_needs_no_libraries_of_pictures_and_pages() -> None:
+    script = "import sys, runner.report.analysis.verdict; print({'matplotlib', 'jinja2', 'torch'} & set(sys.modules))"
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert answer.stdout == "set()\n"
 
 
 def test_the_files_of_a_report(quickstart: tuple[RunPaths, ReportFiles]) -> None:
@@ -94,7 +95,7 @@ def test_warnings_of_the_gates_stand_among_the_findings(run) -> None:
     gate = {"gate": "distinct sizes", "message": "3 sizes | too few", "fix": "more"}
     text = build(run(run.grid(["50k"]), gates=[gate])).markdown.read_text(encoding="utf-8")
     assert "checks before the start: 1 warning" in text
-    assert r"3 sizes \| too few. Mend: more." in text
+    assert r"3 sizes \| too few. Fix: more." in text
 
 
 def test_the_report_needs_neither_torch_nor_ray_nor_pyplot() -> None:

@@ -233,14 +233,14 @@ def test_a_kill_at_any_byte_of_the_way_back_loses_nothing(torn_apart: tuple[RunP
 def test_a_driver_that_is_killed_on_the_way_back_loses_nothing(torn_apart: tuple[RunPaths, bytes]) -> None:
     paths, content = torn_apart
     script = (
-        "import os, sys; from pathlib import Path; from runner.rundir.ledger import writing\n"
+        "import os, sys; from pathlib import Path; from runner.rundir.ledger import writer\n"
         "real, left = os.write, [int(sys.argv[2])]\n"
         "def write(descriptor, data):\n"
         "    done = real(descriptor, data[:left[0]]); left[0] -= done\n"
         "    if not left[0]: os.kill(os.getpid(), 9)\n"
         "    return done\n"
         "os.write = write\n"
-        "writing.Ledger(Path(sys.argv[1]))\n"
+        "writer.Ledger(Path(sys.argv[1]))\n"
     )
     for bytes_written in (1, 100, 500):
         command = [sys.executable, "-c", script, str(paths.ledger), str(bytes_written)]

@@ -28,7 +28,7 @@ def written(folder: Path, text: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     }
     records = (
         SweepStarted(run="mine", keys=(KEY,), config={}, code_version="1", versions={}),
-        CellRecorded(key=KEY, name=text, labels=labels, n_params=-5, n_params_non_embedding=1, sizes={}, spec={}),
+        CellRecorded(key=KEY, name=text, labels=labels, n_params=5, n_params_non_embedding=1, sizes={}, spec={}),
         AttemptStarted(key=KEY, attempt=1, execution={}, code_version="1"),
         CellEnded(key=KEY, attempt=1, status="failed", reason=text, result={"val_loss": -0.5, "skill": -0.25}),
     )
@@ -59,5 +59,5 @@ def test_a_carriage_return_begins_no_row(tmp_path: Path) -> None:
 def test_other_text_and_numbers_are_as_they_are(tmp_path: Path, text: str) -> None:
     exact, csv = written(tmp_path, text)
     assert (csv["name"][0], csv["axis:training.clip"][0]) == (text, text)
-    assert (csv["val_loss"][0], csv["skill"][0], csv["n_params"][0]) == ("-0.5", "-0.25", "-5")
+    assert (csv["val_loss"][0], csv["skill"][0], csv["n_params"][0]) == ("-0.5", "-0.25", "5")
     assert exact["val_loss"][0] == -0.5

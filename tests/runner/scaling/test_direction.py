@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from runner.report.analysis.agreement import ALL, agree
-from runner.scaling import Options, Table, direction, fit, read_csv
+from runner.scaling import FitOptions, FitTable, direction, fit, read_csv
 from runner.scaling.direction import Direction
 from runner.scaling.verdict import few_sizes, without_forms
 
-SEEDS = Options(bootstraps=20, replicates=True)
-QUICK = Options(bootstraps=20, sparing=True)
+SEEDS = FitOptions(bootstraps=20, replicates=True)
+QUICK = FitOptions(bootstraps=20, sparing=True)
 
 
 def sizes(n: int, seeds: int) -> np.ndarray:
@@ -24,7 +24,7 @@ def judged(means: list[float], seeds: int, noise: float, seed: int = 0, *, windo
     shared = None
     if windows:
         shared = loss * np.exp(0.02 * random.normal(size=(1000, 1)) + windows * random.normal(size=(1000, len(loss))))
-    return direction(Table(sizes(len(means), seeds), loss), SEEDS, loss_resamples_RN=shared)
+    return direction(FitTable(sizes(len(means), seeds), loss), SEEDS, loss_resamples_RN=shared)
 
 
 def test_a_planted_fall_is_said_first_with_its_interval() -> None:
@@ -66,7 +66,7 @@ def test_flat_looks_at_every_size(n: int) -> None:
     "losses", [(0.50, 0.47, 0.45, 0.47, 0.5001), (0.50, 0.44, 0.42, 0.45, 0.53), (0.50, 0.46, 0.43, 0.44, 0.47, 0.5)]
 )
 def test_a_turn_is_seen_with_single_rows_too(losses: tuple[float, ...]) -> None:
-    found = fit(Table(sizes(len(losses), 1), np.array(losses)), QUICK)
+    found = fit(FitTable(sizes(len(losses), 1), np.array(losses)), QUICK)
     assert found.judged.form == "turns"
     assert (found.verdict, found.direction.word) == ("not identifiable", "can't tell")
 
@@ -108,17 +108,17 @@ def test_the_interval_covers() -> None:
 
 def test_single_rows_are_judged_by_their_scatter_and_that_is_said() -> None:
     losses = 0.5 + 0.15 * (sizes(8, 1) / 5e4) ** -0.3
-    found = fit(Table(sizes(8, 1), losses), QUICK)
+    found = fit(FitTable(sizes(8, 1), losses), QUICK)
     assert found.direction.word == "falls"
     assert any("scatter about a smooth curve" in note for note in found.notes)
-    replicated = fit(Table(sizes(8, 2), np.repeat(losses, 2)), QUICK)
+    replicated = fit(FitTable(sizes(8, 2), np.repeat(losses, 2)), QUICK)
     assert any("rows of equal size" in note for note in replicated.notes)
 
 
 def test_a_straight_line_is_log_linear() -> None:
     random = np.random.default_rng(0)
     n_params = sizes(8, 3)
-    found = fit(Table(n_params, 2 * n_params**-0.05 * np.exp(0.003 * random.normal(size=24))), QUICK)
+    found = fit(FitTable(n_params, 2 * n_params**-0.05 * np.exp(0.003 * random.normal(size=24))), QUICK)
     assert (found.direction.word, found.judged.form, found.verdict) == ("falls", "log-linear", "not identifiable")
 
 
@@ -126,7 +126,7 @@ def test_groups_of_one_point_each_have_no_change_and_no_nan(tmp_path: Path) -> N
     rows = [f"{size},{0.5 + 0.15 * (size / 5e4) ** -0.3:.5f},g{i}" for i, size in enumerate(np.geomspace(5e4, 5e6, 7))]
     path = tmp_path / "each.csv"
     path.write_text("n_params,loss,group\n" + "\n".join(rows) + "\n")
-    found = fit(read_csv(path), Options(bootstraps=20))
+    found = fit(read_csv(path), FitOptions(bootstraps=20))
     assert found.direction.word == "can't tell"
     assert found.direction.change.value is None
     assert "no group has two sizes" in found.reason
@@ -142,7 +142,7 @@ def test_the_largest_compute_is_held_out_as_well() -> None:
     loss = 1.8 + 400 * n_params**-0.35 + 2000 * n_samples**-0.37
     most = budget.ravel() == budget.max()
     loss[most] *= 0.95
-    found = fit(Table(n_params, loss, n_samples), QUICK)
+    found = fit(FitTable(n_params, loss, n_samples), QUICK)
     assert found.compute_extrapolation is not None
     assert found.compute_extrapolation.compute == pytest.approx(1e21 / 6)
     assert found.compute_extrapolation.relative_error == pytest.approx(0.0526, abs=0.01)

@@ -53,7 +53,7 @@ def _dataset(frames: dict[str, pd.DataFrame], tier: str = "ohlcv", timescale: st
         first_date=long["date"].min().date(),
         last_date=long["date"].max().date(),
         content_sha256=content,
-        file_sha256="",
+        file_sha256="0" * 64,
         created_at=datetime.now(UTC),
     )
     return Dataset(long, names, entry)

@@ -135,7 +135,7 @@ def test_gates_are_those_of_the_latest_start(run) -> None:
     ledger = Ledger(paths.ledger)
     ledger.append(SweepStarted(run="made", keys=(), config={}, code_version="", versions={}, gates=(new, new)))
     ledger.close()
-    assert collect(paths).gates == ("sizes: 3 sizes. Mend: more.",)
+    assert collect(paths).gates == ("sizes: 3 sizes. Fix: more.",)
 
 
 def test_commands_quote_an_odd_folder(tmp_path) -> None:
