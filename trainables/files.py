@@ -150,13 +150,22 @@ def _suppress_exists() -> Iterator[None]:
 
 
 def open_appending(path: Path) -> TextIOWrapper:
-    """Open a text file to append to it. No link is followed, and no second name of a file elsewhere is written to.
+    """Open a text file to append to it; see `append_descriptor`."""
+    return os.fdopen(append_descriptor(path, os.O_WRONLY), "a", encoding="utf-8")
+
+
+def append_descriptor(path: Path, access: int) -> int:
+    """Open a file to append to it. No link is followed, and no second name of a file elsewhere is written to.
+
+    Args:
+        path: of the file; it is made where there is none.
+        access: O_WRONLY or O_RDWR.
 
     Raises:
         ConfigError: it is a link, has a second name (a hard link), or is no regular file.
         OSError: it cannot be opened.
     """
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    flags = access | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, 0o666)
     except OSError as error:
@@ -168,7 +177,7 @@ def open_appending(path: Path) -> TextIOWrapper:
         os.close(descriptor)
         message = "is the second name of another file (a hard link)" if found.st_nlink > 1 else "is no regular file"
         raise ConfigError(Problem(place=str(path), message=message, fix="remove it, or put a copy in its place"))
-    return os.fdopen(descriptor, "a", encoding="utf-8")
+    return descriptor
 
 
 class LogFile(logging.FileHandler):

@@ -70,6 +70,8 @@ def logged_console() -> Console:
 
 
 def make_lasting() -> None:
-    """Keep commands running when the reader of their output is gone."""
-    sys.stdout = cast(TextIO, LastingStream(sys.stdout))
-    sys.stderr = cast(TextIO, LastingStream(sys.stderr))
+    """Keep commands running when the reader of their output is gone; calling it again changes nothing."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, LastingStream):
+            setattr(sys, name, LastingStream(stream))

@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -165,15 +166,27 @@ def _basic(user: str, password: SecretStr) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password.get_secret_value()}".encode()).decode()
 
 
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: `urllib` would send the credentials along, to whatever server it leads to."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """None: the redirect itself is the answer."""
+
+
+_OPENER = urllib.request.build_opener(_NoRedirect)
+
+
 def _ask(url: str, headers: dict[str, str], body: dict[str, object]) -> _Answer:
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+        with _OPENER.open(request, timeout=TIMEOUT_S) as response:
             date = response.headers.get("Date")
             skew_s = time.time() - parsedate_to_datetime(date).timestamp() if date else 0.0
             return _Answer(response.status, "OK", response.read(100_000).decode(errors="replace"), skew_s)
     except urllib.error.HTTPError as error:
         with error:
-            return _Answer(error.code, f"HTTP {error.code} {error.reason}")
+            elsewhere = error.headers.get("Location") if 300 <= error.code < 400 else None
+            away = f", to {elsewhere[:200]!r}; redirects are not followed" if elsewhere else ""
+            return _Answer(error.code, f"HTTP {error.code} {error.reason}{away}")
     except (OSError, ValueError) as error:
         return _Answer(0, str(getattr(error, "reason", error)))

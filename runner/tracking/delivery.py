@@ -9,7 +9,7 @@ from pathlib import Path
 
 from runner.rundir.ledger import AnyRecord, LedgerView
 from runner.rundir.ledger.chain import Chain
-from runner.rundir.ledger.reader import parse
+from runner.rundir.ledger.reader import bounded_lines, parse
 from runner.tracking.tracker import RESTART_CODE, Status, Tracker, UnusableError, key_of
 from trainables.errors import LedgerError, Problem
 
@@ -37,13 +37,13 @@ class LedgerFollower:
         """Complete new records; an unfinished last line waits for the next look.
 
         Raises:
-            LedgerError: a damaged record, or one that does not follow the last.
+            LedgerError: a damaged record, one that does not follow the last, or a line that is too long.
         """
         if not self._path.exists() or self._path.stat().st_size <= self._offset:
             return
         with self._path.open("rb") as handle:
             handle.seek(self._offset)
-            for line in handle:
+            for line in bounded_lines(handle, self._path):
                 if not line.endswith(b"\n"):
                     return
                 record = parse(line, self._chain, f"{self._path}:{self._chain.length + 1}")

@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from pydantic import Discriminator, TypeAdapter, ValidationError
 
@@ -55,13 +55,23 @@ def _lines(path: Path) -> Iterator[bytes]:
         yield from whole_lines(rescue.merged(path, path.read_bytes() if path.is_file() else b"", rescued))
         return
     with path.open("rb") as handle:
-        while line := handle.readline(MAX_LINE_BYTES):
-            if len(line) == MAX_LINE_BYTES:
-                raise LedgerError(f"{path}: a line is longer than {MAX_LINE_BYTES:,} bytes\n    fix: {_restore(0)}")
+        for line in bounded_lines(handle, path):
             if not line.endswith(b"\n"):
                 log.warning("%s: the last line is unfinished (%d bytes) and is left out", path, len(line))
                 return
             yield line
+
+
+def bounded_lines(handle: BinaryIO, path: Path) -> Iterator[bytes]:
+    """The lines of an open ledger file; the last one may be unfinished.
+
+    Raises:
+        LedgerError: a line is longer than any record.
+    """
+    while line := handle.readline(MAX_LINE_BYTES):
+        if len(line) == MAX_LINE_BYTES:
+            raise LedgerError(f"{path}: a line is longer than {MAX_LINE_BYTES:,} bytes\n    fix: {_restore(0)}")
+        yield line
 
 
 def _explain(place: str, line: bytes, error: ValidationError, sound: int) -> str:

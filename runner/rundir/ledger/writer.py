@@ -12,7 +12,7 @@ from runner.rundir.ledger import rescue
 from runner.rundir.ledger.chain import Chain, common_lines, seq_of, whole_lines
 from runner.rundir.ledger.records import AnyRecord, EventRecorded
 from trainables.errors import LedgerError
-from trainables.files import replace_bytes, sync_folder
+from trainables.files import append_descriptor, replace_bytes, sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class Ledger:
 
         Raises:
             LedgerError: another process writes it, or what is in it is damaged.
+            ConfigError: it is a link, has a second name (a hard link), or is no regular file.
         """
         self.path = path
         self.lost = ""
@@ -224,10 +225,11 @@ def _open_locked(path: Path) -> int:
     """Open a ledger file to append to it, with a lock that lasts as long as this process has it open.
 
     Raises:
-        LedgerError: another process writes it, or it is no file.
+        LedgerError: another process writes it, or it is a folder.
+        ConfigError: it is a link, has a second name (a hard link), or is no regular file.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        descriptor = append_descriptor(path, os.O_RDWR)
     except IsADirectoryError as error:
         raise LedgerError(f"{path} is a folder\n    fix: move it away") from error
     if not _lock(descriptor):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -23,6 +23,11 @@ class Handler(BaseHTTPRequestHandler):
     """MLflow's search and W&B's viewer, as far as they are asked; anything else is not found."""
 
     date = ""
+    moved: ClassVar[list[str | None]] = []  # what came with requests that followed a redirect
+
+    def do_GET(self) -> None:
+        self.moved.append(self.headers.get("Authorization"))
+        self.answer(200, {"experiments": []})
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -31,14 +36,18 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(200, {"data": {"viewer": {"username": "ann"} if given == GOOD_KEY else None}})
         elif self.path == "/open/api/2.0/mlflow/experiments/search" or given == GOOD:
             self.answer(200, {"experiments": []})
+        elif self.path.startswith("/moved/"):
+            self.answer(302, {}, Location="/elsewhere")
         elif self.path == "/closed/api/2.0/mlflow/experiments/search":
             self.answer(401, {})
         else:
             self.answer(404, {})
 
-    def answer(self, status: int, body: dict[str, Any]) -> None:
+    def answer(self, status: int, body: dict[str, Any], **headers: str) -> None:
         self.send_response_only(status)
         self.send_header("Date", self.date or self.date_time_string())
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(json.dumps(body).encode())
 
@@ -73,6 +82,14 @@ def test_an_mlflow_server(one: Any, server: str) -> None:
     assert one(trackers.check, "MLflow", tracking=tracking(f"{server}/closed"), secrets=known).level == "ok"
     found = one(trackers.check, "MLflow", tracking=tracking(f"{server}/nothing"))
     assert "HTTP 404" in found.what
+
+
+def test_credentials_follow_no_redirect(one: Any, server: str) -> None:
+    known = Secrets.model_validate({"mlflow_tracking_token": "canary"})
+    found = one(trackers.check, "MLflow", tracking=tracking(f"{server}/moved"), secrets=known)
+    assert found.level == "warn"
+    assert "to '/elsewhere'; redirects are not followed" in found.what
+    assert Handler.moved == []
 
 
 def test_a_server_that_is_not_there(one: Any) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from runner.rundir.ledger import (
 )
 from runner.rundir.ledger.chain import Chain
 from runner.rundir.paths import RunPaths
-from trainables.errors import LedgerError
+from trainables.errors import ConfigError, LedgerError
 
 A, B, C = "a" * 12, "b" * 12, "c" * 12
 
@@ -244,6 +245,18 @@ def test_results_have_typed_columns_and_the_further_axes(path: Path) -> None:
     again = pd.read_parquet(RunPaths(path.parent).results_parquet)
     assert again.loc[0, "steps"] == 7
     assert bool(again.loc[0, "collapsed"]) is False
+
+
+def test_a_ledger_is_no_link_and_no_second_name_of_a_file(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "bashrc"
+    other.write_text("precious")
+    for place in (lambda: path.symlink_to(other), lambda: os.link(other, path), lambda: os.mkfifo(path)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        place()
+        with pytest.raises(ConfigError, match=r"ledger\.jsonl"):
+            Ledger(path)
+    assert other.read_text() == "precious"
 
 
 def test_an_absent_ledger_is_empty(path: Path) -> None:

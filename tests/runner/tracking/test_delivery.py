@@ -195,6 +195,14 @@ def test_an_unusable_library_ends_the_process_for_a_new_one(desk: Desk) -> None:
     assert desk.errors == ["notebook: the service died\n    fix: turn the page"]
 
 
+def test_a_line_without_an_end_is_said_and_not_read_into_memory(desk: Desk, story: Any) -> None:
+    with story.paths.ledger.open("ab") as handle:
+        handle.truncate(handle.tell() + 3 * 2**30)  # a hole: no disk is used
+    desk.delivery.turn()
+    assert len(desk.errors) == 1
+    assert "a line is longer than" in desk.errors[0]
+
+
 def test_a_damaged_ledger_is_said(desk: Desk, story: Any) -> None:
     with story.paths.ledger.open("ab") as handle:
         handle.write(b'{"kind": "nonsense"}\n')
