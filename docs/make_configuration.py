@@ -5,7 +5,7 @@ A test compares the file with what this makes, so that the table cannot fall beh
 
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -78,8 +78,13 @@ def model_of(annotation: Any) -> type[BaseModel] | None:
 
 def table(model: type[BaseModel]) -> str:
     """One row a key."""
+    return rows(describe.keys(model))
+
+
+def rows(keys: Iterable[describe.Key]) -> str:
+    """A table of keys."""
     lines = ["| key | takes | default | meaning |", "|---|---|---|---|"]
-    for key in describe.keys(model):
+    for key in keys:
         default = key.default if key.default in ("", "required") else f"`{key.default}`"
         lines.append(f"| `{key.name}` | {key.takes} | {default} | {key.meaning.replace('<', '&lt;')} |")
     return "\n".join(lines)
@@ -91,7 +96,8 @@ def parts_of(block: str) -> list[str]:
     for choice in (one for one in CHOICES if one.block == block):
         for part in (one for one in choice.registry if one.source.shipped):
             about = (part.target.__doc__ or "").strip().splitlines()[0]
-            lines += [f"\nWith `{choice.key}: {part.name}`. {about}\n", table(part.config_type)]
+            keys = [key for key in describe.keys(part.config_type) if key.name in choice.keys(part)]
+            lines += [f"\nWith `name: {part.name}`. {about}\n", *([rows(keys)] if keys else [])]
     return lines
 
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from trainables.models.shapes import AttentionBlocks, Blocks, Shape
     from trainables.parts import PartConfig
     from trainables.schema import DataShape
+    from trainables.training.loss_registry import loss
 
 _HOMES = {
     "AttentionBlocks": "trainables.models.shapes",
@@ -16,9 +17,10 @@ _HOMES = {
     "PartConfig": "trainables.parts",
     "Shape": "trainables.models.shapes",
     "architecture": "trainables.models.registry",
+    "loss": "trainables.training.loss_registry",
 }
 
-__all__ = ["AttentionBlocks", "Blocks", "DataShape", "PartConfig", "Shape", "architecture"]
+__all__ = ["AttentionBlocks", "Blocks", "DataShape", "PartConfig", "Shape", "architecture", "loss"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,6 @@
-"""Checks of parts of one's own, each one line in a test: ``check_architecture("mine")``."""
+"""Checks of parts of one's own, each one line in a test: ``check_architecture("mine")``, ``check_loss("mine")``."""
 
 from trainables.models.conformance import check_architecture
+from trainables.training.conformance import check_loss
 
-__all__ = ["check_architecture"]
+__all__ = ["check_architecture", "check_loss"]

@@ -17,8 +17,10 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    SerializerFunctionWrapHandler,
     Tag,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -174,6 +176,8 @@ class PartBlock(Spec):
 
     model_config = ConfigDict(extra="allow")
 
+    name: str
+
     @property
     def config(self) -> dict[str, Any]:
         """The part's own keys, as given."""
@@ -186,6 +190,21 @@ class ModelSpec(PartBlock):
     name: str = Field("patchtst", description="architecture; `isotherm parts` lists them, with their keys")
     aspect: float = Field(32.0, gt=0, description="width over depth that the budget solver aims at")
     shapes: str = Field("configs/budgets", description="folder of hand-written shapes, one <budget>.yaml each")
+
+
+class LossSpec(PartBlock):
+    """Which loss. Further keys are the loss's own; without any, its name alone says the same."""
+
+    name: str = Field("bce", description="loss; `isotherm parts` lists them, with their keys")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_serializer(mode="wrap")
+    def _as_a_name(self, handler: SerializerFunctionWrapHandler) -> Any:
+        return handler(self) if self.model_extra else self.name
 
 
 class SizeRule(Spec):
@@ -253,11 +272,29 @@ class TrainingSpec(Spec):
     weight_decay: DecayOrRule = Field(0.01, description="of weight matrices (AdamW), or a rule of the size")
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of all steps")
     clip: float = Field(1.0, gt=0, description="largest global gradient norm")
-    loss: Literal["bce", "focal"] = Field("bce", description="what is minimised on classes; regression: squared error")
+    loss: LossSpec = Field(
+        LossSpec(), description="what is minimised: a name, or a block with it and the loss's own keys"
+    )
     focal_gamma: float = Field(2.0, ge=0, description="focusing exponent (Lin et al. 2017), with loss: focal")
     class_weight: Literal["none", "balanced"] = Field("none", description="weights of the classes in the loss")
     early_stopping: EarlyStopping | None = Field(None, description="end a trial that no longer improves")
     seed: int = Field(0, ge=0, lt=2**31, description="a whole number; usually a grid axis")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_keys_first(cls, values: Any) -> Any:
+        """Bring keys of ours out of the block `loss`: `loss: {name: focal, focal_gamma: 3}` is the short form."""
+        loss = values.get("loss") if isinstance(values, dict) else None
+        ours = {key for key in loss if key in cls.model_fields} if isinstance(loss, dict) else set()
+        if not isinstance(loss, dict) or not ours:
+            return values
+        if twice := sorted(key for key in ours if values.get(key, loss[key]) != loss[key]):
+            raise ValueError(f"{twice[0]} has two values, one in training and one in training.loss; give one of them")
+        return {
+            **values,
+            **{key: loss[key] for key in ours},
+            "loss": {key: value for key, value in loss.items() if key not in ours},
+        }
 
 
 def chooses_epoch(training: "TrainingSpec | ResolvedTraining") -> bool:
@@ -326,6 +363,14 @@ class ResolvedModel(Spec):
     n_params: int = Field(ge=1)
 
 
+class ResolvedLoss(Spec):
+    """A loss of this name and version, with its own keys, defaults included."""
+
+    name: str
+    version: int = Field(ge=1)
+    config: dict[str, Any]
+
+
 class ResolvedTraining(Spec):
     """How a model is optimized, in numbers."""
 
@@ -336,7 +381,7 @@ class ResolvedTraining(Spec):
     weight_decay: float
     warmup: float
     clip: float
-    loss: Literal["bce", "focal"]
+    loss: str | ResolvedLoss = Field(description="a loss of version 1 without keys of its own is its name")
     focal_gamma: float
     class_weight: Literal["none", "balanced"]
     early_stopping: EarlyStopping | None

@@ -4,38 +4,76 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from runner.config.settings import SweepSettings, plugin_paths
+from runner.config.yaml_lines import Location
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.models.registry import ARCHITECTURES, Architecture
 from trainables.parts import Part, Registry, plugins
-from trainables.schema import DataShape, ModelSpec, PartBlock, TaskSpec
+from trainables.schema import DataShape, ModelSpec, PartBlock, TaskSpec, TrainingSpec
+from trainables.training import loss_registry
+from trainables.training.loss_registry import LOSSES
 
 log = logging.getLogger(__name__)
 
-Place = Callable[[tuple[str | int, ...]], str]
+Place = Callable[[Location], str]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A key of a sweep file that names a part; the part's own keys are in the same block."""
+    """A block of a sweep file that names a part under the key `name`; the part's own keys are in the same block.
+
+    `shared` are keys of a part's config that are read from elsewhere and have no meaning in the block.
+    """
 
     block: str
-    key: str
     registry: Registry[Any]
+    shared: frozenset[str] = frozenset()
+
+    @property
+    def top(self) -> str:
+        """The block of the sweep file that it is in, or is."""
+        return self.block.partition(".")[0]
+
+    @property
+    def prefix(self) -> str:
+        """What stands before its keys within `top`: empty, or ``loss.``."""
+        return (self.block + ".").removeprefix(self.top + ".")
 
     @property
     def axis(self) -> str:
-        """The grid axis that varies it."""
-        return f"{self.block}.{self.key}"
+        """The grid axis that varies the name."""
+        return f"{self.block}.name"
+
+    def given(self, settings: SweepSettings) -> PartBlock:
+        """The block, as asked."""
+        found: Any = settings
+        for name in self.block.split("."):
+            found = getattr(found, name)
+        return cast("PartBlock", found)
+
+    def names(self, settings: SweepSettings) -> dict[Location, str]:
+        """The names in use, each with its place: those of a grid axis, else the block's own."""
+        for axis in (self.axis, self.block):  # a block that can be given as a name is an axis, too
+            if axis in settings.grid:
+                return {
+                    ("grid", axis, index): name
+                    for index, name in enumerate(settings.grid[axis])
+                    if isinstance(name, str)
+                }
+        return {(*self.block.split("."), "name"): self.given(settings).name}
+
+    def keys(self, part: Part[Any]) -> list[str]:
+        """A part's own keys in the block."""
+        return [key for key in part.config_type.model_fields if key not in self.shared]
 
 
-CHOICES = (Choice("model", "name", ARCHITECTURES),)
-REGISTRIES: tuple[Registry[Any], ...] = (ARCHITECTURES,)
+CHOICES = (Choice("model", ARCHITECTURES), Choice("training.loss", LOSSES, loss_registry.SHARED))
+REGISTRIES: tuple[Registry[Any], ...] = (ARCHITECTURES, LOSSES)
 
 
 def load_plugins(paths: Sequence[Path] = ()) -> None:
@@ -52,83 +90,89 @@ def load_plugins(paths: Sequence[Path] = ()) -> None:
 
 def problems(settings: SweepSettings, place: Place) -> Iterator[Problem]:
     """What is wrong with the parts that a sweep names and with their keys, values on grid axes aside."""
-    for block in dict.fromkeys(choice.block for choice in CHOICES):
-        unknown = list(_unknown_names(settings, block, place))
-        yield from unknown or _key_problems(settings, block, place)
+    for choice in CHOICES:
+        unknown = list(_unknown_names(settings, choice, place))
+        yield from unknown or _key_problems(settings, choice, place)
 
 
-def _unknown_names(settings: SweepSettings, block: str, place: Place) -> Iterator[Problem]:
-    for choice in (one for one in CHOICES if one.block == block):
-        names: dict[tuple[str | int, ...], Any] = {
-            ("grid", choice.axis, index): name for index, name in enumerate(settings.grid.get(choice.axis, ()))
-        }
-        for location, name in (names or {(block, choice.key): getattr(getattr(settings, block), choice.key)}).items():
-            try:
-                choice.registry.get(str(name), place(location))
-            except ConfigError as error:
-                yield from error.problems
+def _unknown_names(settings: SweepSettings, choice: Choice, place: Place) -> Iterator[Problem]:
+    for location, name in choice.names(settings).items():
+        try:
+            choice.registry.get(name, place(location))
+        except ConfigError as error:
+            yield from error.problems
 
 
-def _key_problems(settings: SweepSettings, block: str, place: Place) -> Iterator[Problem]:
-    given: PartBlock = getattr(settings, block)
-    used = chosen(settings, block)
-    on_axes = {axis.removeprefix(f"{block}.") for axis in settings.grid if axis.startswith(f"{block}.")}
+def _key_problems(settings: SweepSettings, choice: Choice, place: Place) -> Iterator[Problem]:
+    block, given = tuple(choice.block.split(".")), choice.given(settings)
+    used = chosen(settings, choice)
+    on_axes = {axis.removeprefix(f"{choice.block}.") for axis in settings.grid if axis.startswith(f"{choice.block}.")}
     for key in given.config:
-        if any(key in part.config_type.model_fields for part in used):
+        if any(key in choice.keys(part) for part in used):
             continue
-        if _has_owner(block, key):  # so that one file serves several architectures
+        if any(key in choice.keys(part) for part in choice.registry):  # so that one file serves several architectures
             names = ", ".join(part.name for part in used)
-            log.warning("%s: %s has no such key; it is ignored", place((block, key)), names)
+            log.warning("%s: %s has no such key; it is ignored", place((*block, key)), names)
             continue
-        known = [*type(given).model_fields, *keys(settings, block)]
-        yield Problem(place=place((block, key)), message=f"unknown key {key!r}", fix=nearest(key, known))
+        known = [*type(given).model_fields, *(key for part in used for key in choice.keys(part))]
+        yield Problem(place=place((*block, key)), message=f"unknown key {key!r}", fix=nearest(key, known))
     found: dict[str, Problem] = {}
     for part in used:
-        for issue in _issues(part, given.config):
+        for issue in _issues(choice, part, given.config):
             if (not issue["loc"] and on_axes) or (issue["loc"] and issue["loc"][0] in on_axes):
                 continue  # checked with every value of the axes
-            where = place((block, *issue["loc"]))
+            where = place((*block, *issue["loc"]))
             found.setdefault(where, Problem(place=where, message=_message(issue), fix=_advice(part, issue)))
     yield from found.values()
 
 
-def chosen(settings: SweepSettings, block: str) -> list[Part[Any]]:
+def chosen(settings: SweepSettings, choice: Choice) -> list[Part[Any]]:
     """The parts that a block names, on grid axes, too."""
-    parts = []
-    for choice in (one for one in CHOICES if one.block == block):
-        names = settings.grid.get(choice.axis) or [getattr(getattr(settings, block), choice.key)]
-        parts += [choice.registry.get(str(name)) for name in names]
-    return parts
+    return [choice.registry.get(name) for name in choice.names(settings).values()]
 
 
-def keys(settings: SweepSettings, block: str) -> list[str]:
-    """The keys that a block's parts add to it."""
-    return list(dict.fromkeys(key for part in chosen(settings, block) for key in part.config_type.model_fields))
+def keys(settings: SweepSettings, top: str) -> list[str]:
+    """The keys that parts add below a block of the sweep file."""
+    found = [
+        choice.prefix + key
+        for choice in CHOICES
+        if choice.top == top
+        for part in chosen(settings, choice)
+        for key in choice.keys(part)
+    ]
+    return list(dict.fromkeys(found))
 
 
-def value_problems(settings: SweepSettings, block: str, key: str, value: Any) -> Iterator[tuple[str, str]]:
+def value_problems(settings: SweepSettings, top: str, dotted: str, value: Any) -> Iterator[tuple[str, str]]:
     """What is wrong with a value of a part's key: message and advice."""
-    given: PartBlock = getattr(settings, block)
     found: dict[str, str] = {}
-    for part in chosen(settings, block):
-        if key in part.config_type.model_fields:
-            for issue in _issues(part, {**given.config, key: value}):
-                if issue["loc"] and issue["loc"][0] == key:
-                    found.setdefault(_message(issue), _advice(part, issue))
+    for choice in CHOICES:
+        key = dotted.removeprefix(choice.prefix)
+        if choice.block == f"{top}.{dotted}" and not isinstance(value, str):
+            fix = f"give names here, or vary {choice.axis} and {choice.block}.KEY"
+            found.setdefault(f"not the name of a {choice.registry.kind} (got {value!r})", fix)
+        if choice.top != top or choice.prefix + key != dotted:
+            continue
+        for part in chosen(settings, choice):
+            if key in choice.keys(part):
+                for issue in _issues(choice, part, {**choice.given(settings).config, key: value}):
+                    if issue["loc"] and issue["loc"][0] == key:
+                        found.setdefault(_message(issue), _advice(part, issue))
     yield from found.items()
 
 
-def check(model: ModelSpec, task: TaskSpec) -> None:
+def check(model: ModelSpec, task: TaskSpec, training: TrainingSpec) -> None:
     """Return if a combination of a grid can be meant, as far as that is known without data.
 
     Raises:
-        ConfigError: a part's config is wrong, or does not suit the window.
+        ConfigError: a part's config is wrong, or does not suit the window or the task.
     """
     Architecture.of(model, DataShape(n_features=1, context=task.context))
+    loss_registry.check(training, task.kind)
 
 
-def _issues(part: Part[Any], values: dict[str, Any]) -> list[ErrorDetails]:
-    own = {key: value for key, value in values.items() if key in part.config_type.model_fields}
+def _issues(choice: Choice, part: Part[Any], values: dict[str, Any]) -> list[ErrorDetails]:
+    own = {key: value for key, value in values.items() if key in choice.keys(part)}
     try:
         part.config_type.model_validate(own)
     except ValidationError as error:
@@ -147,7 +191,3 @@ def _message(issue: ErrorDetails) -> str:
 def _advice(part: Part[Any], issue: ErrorDetails) -> str:
     field = part.config_type.model_fields.get(str(issue["loc"][0])) if issue["loc"] else None
     return f"{issue['loc'][0]}: {field.description}" if field and field.description else ""
-
-
-def _has_owner(block: str, key: str) -> bool:
-    return any(key in part.config_type.model_fields for one in CHOICES if one.block == block for part in one.registry)

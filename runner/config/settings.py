@@ -257,16 +257,19 @@ def merged(sources: Sequence[Layer]) -> dict[str, Any]:
     """The values of all sources; the strongest comes first and wins, mappings are merged key by key."""
     result: dict[str, Any] = {}
     for layer in reversed(sources):
-        result = _merged(result, layer.values)
+        result = merged_values(result, layer.values)
     return result
 
 
-def _merged(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
+def merged_values(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of two sources; those of `strong` win, mappings are merged key by key."""
     result = dict(weak)
     for name, value in strong.items():
         known = result.get(name)
+        if isinstance(known, str) and isinstance(value, Mapping):
+            known = {"name": known}  # the short form of a block that names a part
         if isinstance(known, Mapping) and isinstance(value, Mapping):
-            result[name] = _merged(known, value)
+            result[name] = merged_values(known, value)
         else:
             result[name] = value
     return result

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
@@ -20,6 +20,7 @@ from runner.config.settings import (
     environment_names,
     layers,
     merged,
+    merged_values,
 )
 from runner.config.yaml_lines import MAX_DEPTH, ConfigFile, Location, read, read_value
 from runner.rundir import comparable
@@ -28,6 +29,7 @@ from trainables.schema import (
     MAX_BATCH,
     SELECTION,
     DataSpec,
+    LossSpec,
     ModelSpec,
     SizeRule,
     Spec,
@@ -38,6 +40,7 @@ from trainables.schema import (
 )
 
 AXIS_BLOCKS: dict[str, type[Spec]] = {"data": DataSpec, "task": TaskSpec, "model": ModelSpec, "training": TrainingSpec}
+Block = TypeVar("Block", ModelSpec, LossSpec)
 MAX_AXES = 20
 MAX_CELLS = 10_000  # what one ledger and one driver are meant for
 
@@ -121,13 +124,21 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True, pl
 
 def _readable(file: ConfigFile, given: dict[str, Any]) -> SweepSettings:
     """What names parts, as far as it can be read where something else is wrong."""
-    grid = {**_mapping(file.values, "grid"), **_mapping(given, "grid")}
+    values = merged_values(file.values, given)
+    loss = _mapping(values, "training").get("loss", {})
+    if isinstance(loss, dict):  # keys of `training` may be given there, too
+        loss = {key: value for key, value in loss.items() if key not in TrainingSpec.model_fields}
+    training = TrainingSpec.model_construct(loss=_valid(LossSpec, loss))
+    axes = {axis: values for axis, values in _mapping(values, "grid").items() if isinstance(values, list)}
+    model = _valid(ModelSpec, _mapping(values, "model"))
+    return SweepSettings.model_construct(model=model, training=training, grid=axes)
+
+
+def _valid(block: type[Block], values: Any) -> Block:
     try:
-        model = ModelSpec.model_validate({**_mapping(file.values, "model"), **_mapping(given, "model")})
+        return block.model_validate(values)
     except ValidationError:
-        model = ModelSpec()
-    axes = {axis: values for axis, values in grid.items() if isinstance(values, list)}
-    return SweepSettings.model_construct(model=model, grid=axes)
+        return block()
 
 
 def _mapping(values: dict[str, Any], block: str) -> dict[str, Any]:
@@ -268,7 +279,7 @@ def _variants(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) 
                 _set(blocks, axes.setting(axis), value)
         try:
             built = {name: model.model_validate(blocks[name]) for name, model in AXIS_BLOCKS.items()}
-            parts.check(built["model"], built["task"])  # type: ignore[arg-type]
+            parts.check(built["model"], built["task"], built["training"])  # type: ignore[arg-type]
             _check_rules(built["training"], chosen["budget"])  # type: ignore[arg-type]
             _check_choice(built["data"], built["training"])  # type: ignore[arg-type]
         except ValidationError as error:
@@ -389,6 +400,8 @@ def _set(blocks: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, name = dotted.split(".")
     target = blocks
     for part in parents:
+        if isinstance(target[part], str):  # the short form of a block that names a part
+            target[part] = {"name": target[part]}
         target = target[part]
     if not isinstance(target, dict):
         whole = ".".join(parents)

@@ -28,6 +28,8 @@ from trainables.schema import (
     TrialSpec,
     parse_budget,
 )
+from trainables.training import loss_registry
+from trainables.training.loss_registry import LOSSES
 
 DEFAULT_MICRO_BATCH = 32  # where nothing is measured (debug mode): small enough to fit nearly anywhere
 # Weights, two moments of AdamW and the best weights so far, in fp32; two checkpoints are kept at a time.
@@ -149,7 +151,7 @@ class _Builder:
             sizes=_sizes(facts),
             entry=entry,
             facts=facts,
-            parts=(ARCHITECTURES.get(model.name).record(),),
+            parts=(ARCHITECTURES.get(model.name).record(), LOSSES.get(variant.training.loss.name).record()),
             infeasible=infeasible,
         )
 
@@ -214,9 +216,10 @@ def data_shape(data: ResolvedData, task: TaskSpec) -> DataShape:
 
 def resolved_training(spec: TrainingSpec, target: int) -> ResolvedTraining:
     """Evaluate the rules of the size at a budget of `target` parameters."""
-    values = spec.model_dump(exclude={"lr", "weight_decay", "global_batch"})
+    values = spec.model_dump(exclude={"lr", "weight_decay", "global_batch", "loss"})
     return ResolvedTraining(
         **values,
+        loss=loss_registry.resolved(spec),
         lr=_at(spec.lr, target),
         weight_decay=_at(spec.weight_decay, target),
         global_batch=max(1, round(_at(spec.global_batch, target))),

@@ -75,7 +75,7 @@ class ProbeRequest:
             "model": self.spec.model.model_dump(mode="json"),
             "sources": [part["sha256"] for part in self.parts],
             "task": self.spec.task.kind,
-            "loss": [training.loss, training.class_weight],
+            "loss": [training.model_dump(mode="json")["loss"], training.class_weight],
             "scaling": self.spec.data.scaling,
             "rows": self.n_rows,
             "batch": self.batch,

@@ -7,120 +7,157 @@ Tensor names: B windows of a batch.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from trainables.errors import ConfigError, Problem
+from trainables.parts import PartConfig
 from trainables.schema import ResolvedTraining, TaskKind
+from trainables.training import loss_registry
+from trainables.training.loss_registry import loss, outcome_of
 from trainables.training.metrics import Prior
 
 
-class Loss(Protocol):
-    """A loss over windows that can be taken in pieces. Model outputs are logits; no model applies a sigmoid."""
-
-    def total_weight(self, y_B: Tensor) -> Tensor | float:
-        """Sum of the windows' weights; depends on the labels alone."""
-        ...
-
-    def weighted_sum(self, outputs_B: Tensor, y_B: Tensor) -> Tensor:
-        """Sum over the windows of weight times loss, in nats (squared error: in variances)."""
-        ...
-
-
-@dataclass(frozen=True)
-class _ClassWeights:
-    positive: float = 1.0
-    negative: float = 1.0
-
-    def of(self, y_B: Tensor) -> Tensor | None:
-        if self.positive == self.negative == 1.0:
-            return None
-        return self.negative + (self.positive - self.negative) * y_B
-
-    def total(self, y_B: Tensor) -> Tensor | float:
-        weight_B = self.of(y_B)
-        return float(len(y_B)) if weight_B is None else weight_B.sum()
-
-
-@dataclass(frozen=True)
+@loss("bce")
 class BinaryCrossEntropy:
     """Cross-entropy of a binary label from its logit."""
 
-    weights: _ClassWeights
-
-    def total_weight(self, y_B: Tensor) -> Tensor | float:
-        """Sum of the class weights."""
-        return self.weights.total(y_B)
-
-    def weighted_sum(self, outputs_B: Tensor, y_B: Tensor) -> Tensor:
-        """Sum of class weight times cross-entropy, in nats."""
-        return F.binary_cross_entropy_with_logits(outputs_B, y_B, weight=self.weights.of(y_B), reduction="sum")
+    def of_windows(self, outputs_B: Tensor, y_B: Tensor, config: PartConfig) -> Tensor:
+        """Cross-entropy in nats."""
+        return F.binary_cross_entropy_with_logits(outputs_B, y_B, reduction="none")
 
 
-@dataclass(frozen=True)
+@loss("label_smoothing")
+class LabelSmoothing:
+    """Cross-entropy of a label moved towards one half (Szegedy et al. 2016, section 7)."""
+
+    class Config(PartConfig):
+        """Keys in `training.loss`."""
+
+        smoothing: float = Field(0.1, ge=0, lt=1, description="share of the label that both classes divide evenly")
+
+    def of_windows(self, outputs_B: Tensor, y_B: Tensor, config: Config) -> Tensor:
+        """Cross-entropy in nats of ``y (1 - smoothing) + smoothing / 2``."""
+        target_B = y_B * (1 - config.smoothing) + config.smoothing / 2
+        return F.binary_cross_entropy_with_logits(outputs_B, target_B, reduction="none")
+
+
+@loss("weighted")
+class Weighted(BinaryCrossEntropy):
+    """Cross-entropy with a given weight of positives; `class_weight: balanced` takes it from the training split."""
+
+    class Config(PartConfig):
+        """Keys in `training.loss`."""
+
+        positive: float = Field(2.0, gt=0, description="weight of a positive window; a negative one has 1")
+
+    def weights(self, y_B: Tensor, config: Config) -> Tensor:
+        """The given weight where the label is 1."""
+        return 1 + (config.positive - 1) * y_B
+
+
+@loss("focal")
 class Focal:
     """Focal loss (Lin et al. 2017, 'Focal Loss for Dense Object Detection', eq. 4): ``-(1 - p_t)^gamma log p_t``.
 
     The modulating factor is part of the loss, not of the weight: the total weight depends on the labels alone.
     """
 
-    weights: _ClassWeights
-    gamma: float
+    class Config(PartConfig):
+        """Keys in `training`."""
 
-    def total_weight(self, y_B: Tensor) -> Tensor | float:
-        """Sum of the class weights."""
-        return self.weights.total(y_B)
+        focal_gamma: float = Field(2.0, ge=0, description="focusing exponent; in `training`")
 
-    def weighted_sum(self, outputs_B: Tensor, y_B: Tensor) -> Tensor:
-        """Sum of class weight times focal loss, in nats."""
-        margin_B = outputs_B * (2 * y_B - 1)
-        # (1 - p_t)^gamma through its logarithm: a power of an underflowed zero has no finite gradient for gamma < 1.
-        loss_B = torch.exp(self.gamma * F.logsigmoid(-margin_B)) * F.softplus(-margin_B)
-        weight_B = self.weights.of(y_B)
-        return loss_B.sum() if weight_B is None else (weight_B * loss_B).sum()
+    def of_windows(self, outputs_B: Tensor, y_B: Tensor, config: Config) -> Tensor:
+        """Focal loss in nats."""
+        return _focused(outputs_B * (2 * y_B - 1), config.focal_gamma)
 
 
-@dataclass(frozen=True)
+@loss("asymmetric_focal")
+class AsymmetricFocal:
+    """Focal loss with an exponent for each class (Ridnik et al. 2021, 'Asymmetric Loss', eq. 4, without a margin)."""
+
+    class Config(PartConfig):
+        """Keys in `training.loss`."""
+
+        gamma_positive: float = Field(0.0, ge=0, description="focusing exponent where the label is 1")
+        gamma_negative: float = Field(4.0, ge=0, description="focusing exponent where the label is 0")
+
+    def of_windows(self, outputs_B: Tensor, y_B: Tensor, config: Config) -> Tensor:
+        """Focal loss in nats."""
+        gamma_B = config.gamma_negative + (config.gamma_positive - config.gamma_negative) * y_B
+        return _focused(outputs_B * (2 * y_B - 1), gamma_B)
+
+
+def _focused(margin_B: Tensor, gamma: Tensor | float) -> Tensor:
+    # (1 - p_t)^gamma through its logarithm: a power of an underflowed zero has no finite gradient for gamma < 1.
+    return torch.exp(gamma * F.logsigmoid(-margin_B)) * F.softplus(-margin_B)
+
+
+@loss("squared_error")
 class SquaredError:
-    """Squared error of a standardised label.
+    """Squared error of a standardised label, in units of the training variance.
 
     The model predicts ``(label - mean) / std`` with the training split's mean and deviation: a log return of one per
     cent would otherwise drown in the first predictions of an untrained head.
     """
 
-    prior: Prior
+    outcome = "value"
 
-    def total_weight(self, y_B: Tensor) -> float:
-        """Number of windows."""
-        return float(len(y_B))
+    def of_windows(self, outputs_B: Tensor, y_B: Tensor, config: PartConfig) -> Tensor:
+        """Squared errors."""
+        return (outputs_B - y_B).square()
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A registered loss with its config, over windows that can be taken in pieces. No model applies a sigmoid.
+
+    Attributes:
+        target: the loss.
+        config: its keys.
+        prior: of the training split.
+        balanced: weigh a class by ``1 / (2 share of the class)`` of the training split, so that both classes weigh the
+            same and the mean weight is 1.
+    """
+
+    target: Any
+    config: PartConfig
+    prior: Prior
+    balanced: bool
+
+    def total_weight(self, y_B: Tensor) -> Tensor | float:
+        """Sum of the windows' weights; depends on the labels alone."""
+        weight_B = self._weights(y_B)
+        return float(len(y_B)) if weight_B is None else weight_B.sum()
 
     def weighted_sum(self, outputs_B: Tensor, y_B: Tensor) -> Tensor:
-        """Sum of squared errors in units of the training variance."""
-        return (outputs_B - (y_B - self.prior.mean) / self.prior.deviation).square().sum()
+        """Sum over the windows of weight times loss, in nats (squared error: in variances)."""
+        weight_B = self._weights(y_B)
+        if outcome_of(type(self.target)) == "value":
+            y_B = (y_B - self.prior.mean) / self.prior.deviation
+        loss_B: Tensor = self.target.of_windows(outputs_B, y_B, self.config)
+        return loss_B.sum() if weight_B is None else (weight_B * loss_B).sum()
+
+    def _weights(self, y_B: Tensor) -> Tensor | None:
+        weight_B: Tensor | None = None
+        if self.balanced:
+            negative, positive = 0.5 / (1 - self.prior.mean), 0.5 / self.prior.mean
+            weight_B = negative + (positive - negative) * y_B
+        if hasattr(self.target, "weights"):
+            own_B: Tensor = self.target.weights(y_B, self.config)
+            weight_B = own_B if weight_B is None else weight_B * own_B
+        return weight_B
 
 
 def make_loss(training: ResolvedTraining, kind: TaskKind, prior: Prior) -> Loss:
     """The loss that a trial trains with.
 
-    Balanced class weights are ``1 / (2 share of the class)`` of the training split, so that both classes weigh the same
-    and the mean weight is 1.
-
     Raises:
-        ConfigError: a classification loss or class weights were asked for in regression.
+        ConfigError: it is not registered here, or does not suit the task.
     """
-    if kind == "regression":
-        if training.loss != "bce" or training.class_weight != "none":
-            raise ConfigError(
-                Problem(
-                    place="training.loss" if training.loss != "bce" else "training.class_weight",
-                    message="a regression task is trained with squared error and has no classes",
-                    fix="leave training.loss and training.class_weight at their defaults, or choose another task.kind",
-                )
-            )
-        return SquaredError(prior)
-    balanced = training.class_weight == "balanced"
-    weights = _ClassWeights(0.5 / prior.mean, 0.5 / (1 - prior.mean)) if balanced else _ClassWeights()
-    return Focal(weights, training.focal_gamma) if training.loss == "focal" else BinaryCrossEntropy(weights)
+    part, config = loss_registry.of_trial(training, kind)
+    return Loss(part.target(), config, prior, training.class_weight == "balanced")

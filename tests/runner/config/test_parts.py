@@ -92,7 +92,7 @@ def test_a_plugin_is_chosen_by_name_and_has_keys_of_its_own(sweep_file: Write, p
     assert (model.name, model.version, model.config) == ("mine", 1, {"repeats": 2, "slope": 0.5})
     assert abs(model.n_params / 20_000 - 1) <= 0.02
     assert cell.labels["model"] == "mine"
-    [part] = cell.parts
+    part = cell.parts[0]
     assert part == {
         "kind": "architecture",
         "name": "mine",
@@ -245,7 +245,7 @@ def test_a_copy_from_a_run_directory_keeps_its_name(plugin: Path, folder: Path) 
 
 
 def recorded(cell: grid.Cell, **changes: object) -> LedgerView:
-    [part] = cell.parts
+    part = cell.parts[0]
     record = CellRecorded(
         key="0" * 12,
         name="one",
