@@ -255,6 +255,9 @@ def _behind(mirror: Mirror | NoMirror, drain: Any, sweep: Sweep, console: Consol
 
 
 def _show_resume(sweep: Sweep, console: Console) -> None:
+    if sweep.file.path is None:
+        console.print("resume by running the same sweep again", highlight=False)
+        return
     named = "".join(f" --plugin {shlex.quote(plugin.path)}" for plugin in plugins.loaded())
     console.print(f"resume with: isotherm sweep {sweep.file.path}{named}", highlight=False)
 
