@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -96,7 +97,8 @@ def test_the_snippets_of_the_api_page_run(tmp_path: Path) -> None:
     text = "\n".join(snippets)
     assert "sweep.run()" in text
     assert "trial.model()" in text
-    (tmp_path / "program.py").write_text(text)
+    guarded = 'if __name__ == "__main__":\n' + textwrap.indent(text, "    ")
+    (tmp_path / "program.py").write_text(guarded)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ISOTHERM_", "WANDB_"))}
     done = subprocess.run(
         [sys.executable, "program.py"],

@@ -177,10 +177,7 @@ def test_help_loads_neither_torch_nor_ray() -> None:
 
 
 def test_the_public_package_loads_neither_torch_nor_ray() -> None:
-    loaded = loaded_after(
-        "import isotherm; isotherm.PartConfig, isotherm.architecture, isotherm.Blocks\n"
-        "isotherm.Sweep(name='x', grid={'budget': ['20k']})"
-    )
+    loaded = loaded_after("import isotherm; isotherm.PartConfig, isotherm.architecture, isotherm.Sweep")
     assert "isotherm" in loaded
     assert not {"torch", "ray", "pandas", "mlflow", "wandb"} & loaded
 
