@@ -4,6 +4,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from runner.api.fit import fit
+    from runner.api.run import Run, Trial, open_run
+    from runner.api.sweep import Sweep
+    from runner.scaling import FitOptions
+    from trainables.errors import ConfigError, InputError, IsothermError
     from trainables.models.registry import architecture
     from trainables.models.shapes import AttentionBlocks, Blocks, Shape
     from trainables.parts import PartConfig
@@ -13,14 +18,40 @@ if TYPE_CHECKING:
 _HOMES = {
     "AttentionBlocks": "trainables.models.shapes",
     "Blocks": "trainables.models.shapes",
+    "ConfigError": "trainables.errors",
     "DataShape": "trainables.schema",
+    "FitOptions": "runner.scaling",
+    "InputError": "trainables.errors",
+    "IsothermError": "trainables.errors",
     "PartConfig": "trainables.parts",
+    "Run": "runner.api.run",
     "Shape": "trainables.models.shapes",
+    "Sweep": "runner.api.sweep",
+    "Trial": "runner.api.run",
     "architecture": "trainables.models.registry",
+    "fit": "runner.api.fit",
     "loss": "trainables.training.loss_registry",
+    "open_run": "runner.api.run",
 }
 
-__all__ = ["AttentionBlocks", "Blocks", "DataShape", "PartConfig", "Shape", "architecture", "loss"]
+__all__ = [
+    "AttentionBlocks",
+    "Blocks",
+    "ConfigError",
+    "DataShape",
+    "FitOptions",
+    "InputError",
+    "IsothermError",
+    "PartConfig",
+    "Run",
+    "Shape",
+    "Sweep",
+    "Trial",
+    "architecture",
+    "fit",
+    "loss",
+    "open_run",
+]
 
 
 def __getattr__(name: str) -> Any:

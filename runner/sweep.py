@@ -293,6 +293,9 @@ class SweepRun:
             self.console.print(f"report   {self.paths.report_html}")
 
     def _show_resume(self) -> None:
+        if self.sweep.file.path is None:
+            self.console.print("resume by running the same sweep again")
+            return
         named = "".join(f" --plugin {shlex.quote(plugin.path)}" for plugin in plugins.loaded())
         self.console.print(f"resume with: isotherm sweep {self.sweep.file.path}{named}")
 

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BeforeValidator, ByteSize, Field, SecretStr, field_validator
+from pydantic import BaseModel, BeforeValidator, ByteSize, Field, SecretStr, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
-    InitSettingsSource,
-    PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
@@ -157,7 +155,10 @@ class _Settings(BaseSettings):
 
 
 class SweepSettings(_Settings):
-    """A whole sweep, as asked."""
+    """A whole sweep, as asked, from keywords alone; `layers` reads the other sources.
+
+    Example: ``SweepSettings(name="first", grid={"budget": ["2m", "20m"]})``
+    """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -185,18 +186,9 @@ class SweepSettings(_Settings):
         description="a folder that exists, or a URI such as s3://bucket/folder, that another machine can go on from",
     )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The values given as `merged` alone: `layers` has read the sources, whose grid axes had to be resolved."""
-        given = init_settings.init_kwargs if isinstance(init_settings, InitSettingsSource) else {}
-        return (InitSettingsSource(settings_cls, given.get("merged", {})),)
+    def __init__(self, /, **values: Any) -> None:
+        # Not BaseSettings': it reads the sources itself, and takes a key such as _env_file for an option of its own.
+        BaseModel.__init__(self, **values)
 
     @field_validator("name")
     @classmethod
@@ -231,13 +223,12 @@ class SweepSettings(_Settings):
         return grid
 
 
-def layers(overrides: Mapping[str, Any], file: Mapping[str, Any], file_place: str) -> list[Layer]:
+def layers(overrides: Layer, file: Layer) -> list[Layer]:
     """What each source of a sweep's settings says, the strongest first.
 
     Args:
-        overrides: nested values of the command line.
+        overrides: nested values of the command line, or of a caller in Python.
         file: values of the sweep file.
-        file_place: how messages name the sweep file.
 
     Raises:
         SettingsError: a variable of the environment or of ``.env`` cannot be read.
@@ -245,10 +236,10 @@ def layers(overrides: Mapping[str, Any], file: Mapping[str, Any], file_place: st
     with _utf8():
         dotenv = _KnownDotEnv(SweepSettings)()
     return [
-        Layer("--set", overrides),
+        overrides,
         Layer("the environment", EnvSettingsSource(SweepSettings)()),
         Layer(".env", dotenv),
-        Layer(file_place, file, is_file=True),
+        file,
         Layer("the trackers' own variables", {"tracking": tracking_of_environment()}),
     ]
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
 from runner.config import axes, parts
+from runner.config.axes import Layer
 from runner.config.settings import (
     PLUGINS,
     PREFIX,
@@ -82,20 +83,28 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True, pl
         ConfigError: all problems, each with file, line and key.
     """
     parts.load_plugins(plugins)
-    file = read(path)
     given = _overrides(overrides)
     if not tracking:
         given["tracking"] = {"mlflow": None, "wandb": None}
+    return understand(read(path), given)
+
+
+def understand(file: ConfigFile, given: dict[str, Any]) -> Sweep:
+    """A sweep of a file's values and of nested values that are given over them.
+
+    Raises:
+        ConfigError: all problems, each with its place.
+    """
     problems = list(_unknown_environment())
     try:
-        sources = layers(given, file.values, str(path))
+        over = Layer(file.overrides.rstrip(": ") or "keywords", given)
+        sources = layers(over, Layer(str(file.path), file.values, is_file=True))
         resolved = axes.resolve(sources)
         problems += resolved.problems
         values = merged(sources)
         if isinstance(values.get("grid"), dict):
             values["grid"] = resolved.grid
-        given_values: dict[str, Any] = {"merged": values}
-        settings = SweepSettings(**given_values)
+        settings = SweepSettings(**values)
     except ValidationError as error:
         problems += [_problem(file, given, SweepSettings, issue) for issue in error.errors(include_url=False)]
         problems += parts.problems(_readable(file, given), lambda location: _place(file, given, location))
@@ -244,7 +253,7 @@ def _place(file: ConfigFile, given: dict[str, Any], location: Location) -> str:
         inner = inner.get(part) if isinstance(inner, dict) else None
     dotted = ".".join(map(str, location))
     if inner is not None:
-        return f"--set {dotted}"
+        return f"{file.overrides}{dotted}"
     variable = PREFIX + "__".join(map(str, location)).upper()
     for name in environment_names():
         if location and (name.upper() == variable or variable.startswith(name.upper() + "__")):

@@ -24,23 +24,27 @@ _SECRET_KEY = re.compile(r"(api[_-]?key|passw(or)?d|secret|(^|[_-])token$|creden
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """A parsed sweep file.
+    """A parsed sweep file, or the keywords of a sweep that a program in Python describes.
 
     Attributes:
-        path: as given.
+        path: as given; None for keywords.
         text: the file's text, to be copied into the run directory.
         values: plain dictionaries, lists and scalars.
         lines: the line of every key, counted from 1.
+        overrides: the prefix of a message's place where the value was given over the file.
     """
 
-    path: Path
+    path: Path | None
     text: str
     values: dict[str, Any]
     lines: dict[Location, int]
+    overrides: str = "--set "
 
     def place(self, location: Location) -> str:
         """``file:line: key`` of a value, or of its nearest parent in the file."""
         dotted = ".".join(map(str, location))
+        if self.path is None:
+            return dotted or "keywords"
         for length in range(len(location), 0, -1):
             if location[:length] in self.lines:
                 return f"{self.path}:{self.lines[location[:length]]}: {dotted}"
@@ -53,7 +57,19 @@ def read(path: Path) -> ConfigFile:
     Raises:
         ConfigError: no such file, not YAML, not a mapping, a duplicate key, an anchor, or a secret in it.
     """
-    text = _text(path)
+    return parse(_text(path), path)
+
+
+def parse(text: str, path: Path | None) -> ConfigFile:
+    """Read the text of a sweep file.
+
+    Args:
+        text: YAML.
+        path: how messages name the file; None for a text made of keywords, which are named without file and line.
+
+    Raises:
+        ConfigError: as of `read`.
+    """
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -123,7 +139,7 @@ def _text(path: Path) -> str:
 class _Walker:
     """Turns nodes into values, keeping lines and collecting problems."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | None) -> None:
         self.path = path
         self.lines: dict[Location, int] = {}
         self.problems: list[Problem] = []
@@ -185,5 +201,6 @@ class _Walker:
 
     def _problem(self, node: yaml.Node, location: Location, message: str, fix: str) -> None:
         dotted = ".".join(map(str, location))
-        place = f"{self.path}:{node.start_mark.line + 1}" + (f": {dotted}" if dotted else "")
+        line = f"{self.path}:{node.start_mark.line + 1}"
+        place = dotted if self.path is None else line + (f": {dotted}" if dotted else "")
         self.problems.append(Problem(place=place, message=message, fix=fix))

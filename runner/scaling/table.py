@@ -107,28 +107,42 @@ def read_csv(path: Path, *, weight: str | None = None, group: str | None = None)
     Raises:
         DataError: every problem of the file, with rows.
     """
-    frame = _read(path)
+    return of_frame(_read(path), str(path), weight=weight, group=group)
+
+
+def of_frame(frame: pd.DataFrame, place: str, *, weight: str | None = None, group: str | None = None) -> FitTable:
+    """A table of a data frame; see `read_csv`.
+
+    Args:
+        frame: with the columns; further ones are ignored. Rows are counted from 1, whatever the index is.
+        place: how messages name it.
+        weight: as of `read_csv`.
+        group: as of `read_csv`.
+
+    Raises:
+        DataError: every problem, with rows.
+    """
     wanted = [*REQUIRED, *(name for name in (weight, group) if name)]
     missing = [name for name in wanted if name not in frame.columns]
     if missing:
         raise DataError(
             Problem(
-                place=str(path),
+                place=place,
                 message=f"column {', '.join(repr(name) for name in missing)} is missing; "
                 f"there are: {', '.join(map(repr, frame.columns)) or 'none'}",
                 fix="name the columns n_params, loss and, where it varies, n_samples",
             )
         )
     if frame.empty:
-        raise DataError(Problem(place=str(path), message="no rows below the heading", fix="one row a trained model"))
+        raise DataError(Problem(place=place, message="no rows below the heading", fix="one row a trained model"))
     weight = weight or ("weight" if "weight" in frame.columns else None)
     group = group or ("group" if "group" in frame.columns else None)
     numeric = [*REQUIRED, *(["n_samples"] if "n_samples" in frame.columns else []), *([weight] if weight else [])]
     problems: list[Problem] = []
-    values = {name: _positive(frame, name, path, problems) for name in numeric}
+    values = {name: _positive(frame, name, place, problems) for name in numeric}
     if group and frame[group].isna().any():
         row = int(np.flatnonzero(frame[group].isna())[0]) + 1
-        problems.append(Problem(place=f"{path}: row {row}", message=f"{group} is empty", fix="name every row's group"))
+        problems.append(Problem(place=f"{place}: row {row}", message=f"{group} is empty", fix="name every row's group"))
     if problems:
         raise DataError(problems)
     return FitTable(
@@ -155,15 +169,16 @@ def _read(path: Path) -> pd.DataFrame:
     return frame.rename(columns=lambda name: str(name).strip())
 
 
-def _positive(frame: pd.DataFrame, name: str, path: Path, problems: list[Problem]) -> Floats:
-    values: Floats = np.asarray(pd.to_numeric(frame[name], errors="coerce"), dtype=np.float64)
+def _positive(frame: pd.DataFrame, name: str, place: str, problems: list[Problem]) -> Floats:
+    numbers = pd.to_numeric(frame[name], errors="coerce")
+    values: Floats = np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
     bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
     if len(bad):
         first = int(bad[0])
         more = f" (and in {len(bad) - 1} more rows)" if len(bad) > 1 else ""
         problems.append(
             Problem(
-                place=f"{path}: row {first + 1}",
+                place=f"{place}: row {first + 1}",
                 message=f"{name} is {str(frame[name].iloc[first])!r}{more}; a finite number above 0 is needed",
                 fix="correct the rows, or leave them out",
             )

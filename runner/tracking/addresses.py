@@ -62,7 +62,7 @@ def admit(sweep: Sweep) -> None:
             has not named its address of MLflow before.
     """
     mlflow, file = sweep.settings.tracking.mlflow, sweep.file.path
-    if mlflow is not None and RunPaths(file.parent).ledger.exists():
+    if mlflow is not None and file is not None and RunPaths(file.parent).ledger.exists():
         refuse_foreign(mlflow.uri, str(file), f"export {PREFIX}TRACKING__MLFLOW__URI=")
 
 

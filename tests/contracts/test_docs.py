@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -95,3 +97,26 @@ def test_the_commands_of_the_readme_run(copy: Path) -> None:
     assert list(results["status"]) == ["finished"] * 12
     assert not results["collapsed"].any()
     assert (results["skill"] > 0).all()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_snippets_of_the_api_page_run(tmp_path: Path) -> None:
+    """All in one program: a real sweep, planned, run and read."""
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)
+    text = "\n".join(snippets)
+    assert "sweep.run()" in text
+    assert "trial.model()" in text
+    guarded = 'if __name__ == "__main__":\n' + textwrap.indent(text, "    ")
+    (tmp_path / "program.py").write_text(guarded)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ISOTHERM_", "WANDB_"))}
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env=environment | {"ISOTHERM_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=540,
+    )
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert (tmp_path / "runs" / "first" / "report.html").is_file()

@@ -142,7 +142,7 @@ class FileCheckpointStore:
         """
         for _, _, path in reversed(self._checkpoints()):
             try:
-                return self._read(path)
+                return _read(path, self.key)
             except DamagedCheckpointError as damage:
                 self._damaged.add(path)
                 self._say(f"{path}: {damage}; the next older checkpoint is tried")
@@ -200,36 +200,6 @@ class FileCheckpointStore:
         sync_folder(aside)
         if sha256_of(path) != writer.sha256:
             raise OSError(f"{path}: read back other bytes than were written")
-
-    def _read(self, path: Path) -> State:
-        self._prove(path)
-        try:
-            state: State = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
-        except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-            raise DamagedCheckpointError(f"state.pt cannot be read: {_first_line(error)}") from error
-        except OSError as error:
-            raise _unreadable("state.pt", error) from error
-        return state
-
-    def _prove(self, path: Path) -> None:
-        """Compare a checkpoint with its manifest.
-
-        Raises:
-            DamagedCheckpointError: it is damaged or cannot be read.
-            CheckpointError: it is of another trial or format.
-            OSError: the whole file system is away.
-        """
-        manifest = _read_manifest(path / "manifest.json")
-        if manifest["key"] != self.key:
-            raise CheckpointError(
-                f"{path}: this checkpoint belongs to trial {manifest['key']}, not to {self.key}\n"
-                f"    fix: give each trial a folder of its own, or remove this one"
-            )
-        try:
-            if sha256_of(path / "state.pt") != manifest["sha256"]:
-                raise DamagedCheckpointError("state.pt does not have the bytes that its manifest says")
-        except OSError as error:
-            raise _unreadable("state.pt", error) from error
 
     def _checkpoints(self) -> list[tuple[int, int, Path]]:
         """(attempt, number, path), oldest first."""
@@ -318,6 +288,38 @@ class _HashedWriter:
         pass
 
 
+def _read(path: Path, key: str) -> State:
+    prove(path, key)
+    try:
+        state: State = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+    except (RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise DamagedCheckpointError(f"state.pt cannot be read: {_first_line(error)}") from error
+    except OSError as error:
+        raise _unreadable("state.pt", error) from error
+    return state
+
+
+def prove(path: Path, key: str) -> None:
+    """Compare a checkpoint with its manifest.
+
+    Raises:
+        DamagedCheckpointError: it is damaged or cannot be read.
+        CheckpointError: it is of another trial or format.
+        OSError: the whole file system is away.
+    """
+    manifest = _read_manifest(path / "manifest.json")
+    if manifest["key"] != key:
+        raise CheckpointError(
+            f"{path}: this checkpoint belongs to trial {manifest['key']}, not to {key}\n"
+            f"    fix: give each trial a folder of its own, or remove this one"
+        )
+    try:
+        if sha256_of(path / "state.pt") != manifest["sha256"]:
+            raise DamagedCheckpointError("state.pt does not have the bytes that its manifest says")
+    except OSError as error:
+        raise _unreadable("state.pt", error) from error
+
+
 def _read_manifest(path: Path) -> dict[str, Any]:
     """The manifest's body, proven by its own hash: a flipped byte in a key must not look like another trial's key."""
     try:
@@ -337,6 +339,26 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             f"    fix: resume with the isotherm that wrote it, or remove the trial's checkpoints"
         )
     return body
+
+
+def load_best(folder: Path, key: str) -> State:
+    """The weights that were kept of a trial that is over, on the CPU. Nothing is claimed or written.
+
+    Args:
+        folder: of the trial's checkpoints.
+        key: of the trial.
+
+    Raises:
+        CheckpointError: there are none, or they are damaged or another trial's.
+    """
+    try:
+        weights: State = _read(folder / BEST, key)["weights"]
+    except (DamagedCheckpointError, KeyError) as error:
+        raise CheckpointError(
+            f"{folder / BEST}: no weights can be read: {error}\n"
+            f"    fix: weights are kept of finished trials; bring the folder back from a copy, or run the trial again"
+        ) from error
+    return weights
 
 
 def remove_checkpoints(folder: Path) -> None:

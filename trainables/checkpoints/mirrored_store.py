@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from trainables.checkpoints.file_store import KEEP, DamagedCheckpointError, FileCheckpointStore, State
+from trainables.checkpoints.file_store import KEEP, DamagedCheckpointError, FileCheckpointStore, State, prove
 from trainables.checkpoints.object_store import Backoff, DamagedObjectError, Storage, first_line
 from trainables.errors import CheckpointError, FencedError
 from trainables.files import remove_tree, replace_bytes
@@ -234,7 +234,7 @@ class MirroredCheckpointStore(FileCheckpointStore):
         """The newest checkpoint here that can be read; (0, 0) where there is none."""
         for attempt, number, path in reversed(self._checkpoints()):
             with suppress(DamagedCheckpointError):
-                self._prove(path)
+                prove(path, self.key)
                 return attempt, number
         return 0, 0
 

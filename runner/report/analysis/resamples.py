@@ -14,7 +14,7 @@ import pandas as pd
 from runner.rundir.ledger import LedgerView
 from runner.rundir.paths import RunPaths
 from trainables import tables
-from trainables.errors import DataError
+from trainables.errors import DataError, Problem
 from trainables.schema import TaskSpec
 from trainables.training.bootstrap import Floats
 from trainables.training.metrics import Prior, Scorer
@@ -88,6 +88,19 @@ def predictions(paths: RunPaths, key: str, split: str) -> pd.DataFrame | None:
         log.warning("left out: %s", error)
         return None
     return frame[frame["split"] == split].sort_values(_PLACE, ignore_index=True)
+
+
+def read_predictions(paths: RunPaths, key: str) -> pd.DataFrame:
+    """All windows of a trial or baseline: date, asset, split, label and logit.
+
+    Raises:
+        DataError: there are none, the file is damaged, or it would not fit into memory.
+    """
+    path = paths.prediction(key)
+    if not path.exists():
+        fix = "predictions are written when a trial ends; run the sweep again if it did"
+        raise DataError(Problem(place=str(path), message="no predictions", fix=fix))
+    return tables.read(path, str(path), max_bytes=tables.RUN_BYTES, columns=_COLUMNS)
 
 
 @lru_cache(maxsize=64)  # the trials of one series, as a rule: both splits and the calibration need them

@@ -1,0 +1,32 @@
+"""Scaling laws of a data frame."""
+
+import pandas as pd
+
+from runner import scaling
+
+
+def fit(
+    frame: pd.DataFrame,
+    *,
+    weight: str | None = None,
+    group: str | None = None,
+    options: scaling.FitOptions | None = None,
+) -> scaling.Fit:
+    """Fit L = E + A/N^alpha (+ B/D^beta where ``n_samples`` varies), with intervals and a verdict.
+
+    Example::
+
+        models = run.results().query("kind == 'model'").rename(columns={"val_loss": "loss"})
+        fitted = isotherm.fit(models[["n_params", "loss"]])
+
+    Args:
+        frame: columns ``n_params``, ``loss`` and optionally ``n_samples``; further ones are ignored.
+        weight: column of weights; the default is ``weight``, if there is one.
+        group: column of groups, each with an irreducible loss of its own; the default is ``group``, if there is one.
+        options: how to fit.
+
+    Raises:
+        DataError: every problem of the frame, with rows counted from 1.
+    """
+    table = scaling.of_frame(frame, "frame", weight=weight, group=group)
+    return scaling.fit(table, options or scaling.FitOptions())

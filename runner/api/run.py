@@ -1,0 +1,148 @@
+"""A run directory, opened for reading: results, histories, predictions, verdicts and models."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from runner.config import parts
+from runner.report.analysis import trials as analysed
+from runner.report.analysis.resamples import read_predictions
+from runner.report.analysis.verdict import SeriesVerdict, verdicts
+from runner.rundir import ledger, results
+from runner.rundir.ledger import CellState, LedgerView
+from runner.rundir.paths import RunPaths, existing_run
+from trainables.errors import ConfigError, Problem, nearest
+from trainables.schema import TrialSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def open_run(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> "Run":
+    """Open a run that exists, also one that is still running.
+
+    Example: ``isotherm.open_run("quickstart").results()``
+
+    Args:
+        path: the run's name, for ``runs/<name>``, or its folder.
+        plugins: Python files with parts of your own; only `Trial.model` needs them. The copies in the run directory are
+            not loaded by themselves, since a run directory may be somebody else's.
+
+    Raises:
+        ConfigError: there is no ledger, the run directory holds links, or a plugin fails.
+    """
+    parts.load_plugins([Path(one) for one in plugins])
+    return Run(existing_run(path))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory. Every method reads the ledger as it is now.
+
+    Methods that take a key accept that of a trial or a baseline, and raise ConfigError where the run has no such key.
+    LedgerError means that the ledger is damaged.
+    """
+
+    paths: RunPaths
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.paths.name
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the latest sweep ended: 0 done, 1 a trial failed, 3 stopped early; None where no end is recorded."""
+        ended = self._view().ended
+        return ended.exit_code if ended is not None else None
+
+    def results(self) -> pd.DataFrame:
+        """One row a trial or baseline that was started, as in ``results.parquet``.
+
+        Example: ``run.results().query("kind == 'model'")[["key", "n_params", "val_loss"]]``
+        """
+        return results.frame(self._view())
+
+    def history(self, key: str) -> pd.DataFrame:
+        """The recorded metrics of a trial, by optimizer step: ``epoch``, and a column a metric (NaN = not recorded)."""
+        state = self._state(key)
+        steps = sorted(state.metrics)
+        rows = [{"epoch": state.epochs[step], **state.metrics[step]} for step in steps]
+        table = pd.DataFrame(rows, index=pd.Index(steps, name="step", dtype="int64"))
+        return table if rows else table.assign(epoch=pd.Series(dtype="int64"))
+
+    def predictions(self, key: str) -> pd.DataFrame:
+        """Date, asset, split, label and logit of each window that was judged, of a trial that is over.
+
+        Raises:
+            DataError: there are none, or the file is damaged.
+        """
+        self._state(key)
+        return read_predictions(self.paths, key)
+
+    def verdicts(self) -> tuple[SeriesVerdict, ...]:
+        """Whether the loss falls with size and by which law, for each horizon and group of comparable trials.
+
+        Example: ``[(one.horizon, one.verdict, one.reason) for one in run.verdicts()]``
+        """
+        view = self._view()
+        return verdicts(self.paths, view, analysed.trials_of(view), analysed.baselines_of(view))
+
+    def trial(self, key: str) -> "Trial":
+        """One trial of the run.
+
+        Raises:
+            ConfigError: no such key, or it is a baseline's.
+        """
+        state = self._state(key)
+        if state.cell.cell_kind != "model":
+            message = f"{key} is the baseline {state.cell.name!r}, which has no model"
+            raise ConfigError(Problem(place=f"run {self.name!r}", message=message, fix="give the key of a trial"))
+        return Trial(self.paths, state)
+
+    def _view(self) -> LedgerView:
+        return ledger.read(self.paths.ledger)
+
+    def _state(self, key: str) -> CellState:
+        cells = self._view().cells
+        if key not in cells:
+            message, fix = f"no trial or baseline has the key {key!r}", nearest(key, cells)
+            raise ConfigError(Problem(place=f"run {self.name!r}", message=message, fix=fix))
+        return cells[key]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial of a run, as it was when `Run.trial` was called."""
+
+    paths: RunPaths
+    state: CellState
+
+    @property
+    def spec(self) -> TrialSpec:
+        """Everything that defines its result.
+
+        Raises:
+            ConfigError: the ledger's specification is none that this version reads.
+        """
+        try:
+            return TrialSpec.model_validate(self.state.cell.spec)
+        except ValueError as error:
+            message = f"the specification of {self.state.cell.key} cannot be read: {error}"
+            raise ConfigError(Problem(place=str(self.paths.ledger), message=message)) from error
+
+    def model(self) -> "nn.Module":
+        """The model with the weights that were judged, on the CPU and in eval mode.
+
+        Example: ``model(torch.zeros(1, context, n_features))``
+
+        Raises:
+            ConfigError: its architecture is not registered here in this version: name its file with `plugins`.
+            CheckpointError: no weights are kept, or they are damaged or of another model.
+        """
+        from runner.api.model import load
+
+        return load(self.spec, self.paths.checkpoint(self.state.cell.key), self.state.cell.key)
