@@ -151,9 +151,9 @@ class Telemetry:
         kept = self._kept.get(place)
         if kept is None or kept.state != sample.state or (kept.celsius is None) != (sample.celsius is None):
             return True
-        quiet_s = (sample.time - kept.time).total_seconds()
+        quiet_s = (sample.time - kept.time).total_seconds()  # negative where the clock was set back
         warmed = abs((kept.celsius or 0.0) - (sample.celsius or 0.0)) >= CHANGE_CELSIUS
-        return warmed or abs(kept.duty - sample.duty) >= CHANGE_DUTY or quiet_s >= QUIET_S
+        return warmed or abs(kept.duty - sample.duty) >= CHANGE_DUTY or abs(quiet_s) >= QUIET_S
 
     def _keep(self, place: Place, sample: Sample) -> None:
         self._kept[place] = sample

@@ -3,6 +3,7 @@
 import os
 import random
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -169,6 +170,31 @@ class Tear(Fault):
         return True
 
 
+class Unreadable(Fault):
+    name = "unreadable"
+    what = "SIGKILL of the driver, then a file or folder in the place of a newest checkpoint, its parts or its note"
+
+    def strike(self, driver: psutil.Process) -> bool:
+        run = self.place.folder / "runs" / "small"
+        newest = sorted(run.glob("checkpoints/*/checkpoint-*"), key=lambda path: path.stat().st_mtime)
+        if not newest or not self._training():
+            return False
+        driver.kill()
+        _gone(self.place)
+        if not newest[-1].exists():
+            return True  # its trial was over
+        notes = sorted(newest[-1].parent.glob("attempt-*.json"))
+        path = self.rng.choice([newest[-1], newest[-1] / "state.pt", newest[-1] / "manifest.json", notes[-1]])
+        if path.is_dir():
+            shutil.rmtree(path)
+            path.write_text("stray")
+        else:
+            path.unlink()
+            path.mkdir()
+        (run / "thermal.parquet").write_bytes(b"PAR1")
+        return True
+
+
 class FullDisk(Fault):
     name, what = "disk", "a file system that is full for 2 to 6 s"
     lasts_s = (2.0, 6.0)
@@ -323,7 +349,7 @@ class Proxy:
 FAULTS: dict[str, type[Fault]] = {
     fault.name: fault
     for fault in (
-        *(Kill, Signal, SignalToAll, Stall, Tear, ChangedLedger, RemovedFlag),
+        *(Kill, Signal, SignalToAll, Stall, Tear, Unreadable, ChangedLedger, RemovedFlag),
         *(FullDisk, MlflowDies, MlflowIsCutOff, StorageDies),
     )
 }

@@ -39,6 +39,14 @@ def test_what_does_not_change_is_told_now_and_then(tmp_path: Path) -> None:
     assert len(telemetry.frame()) >= 19
 
 
+def test_a_clock_that_is_set_back_a_day_stops_no_rows(tmp_path: Path) -> None:
+    telemetry = Telemetry(tmp_path / "thermal.parquet")
+    list(telemetry.add("n", [after(second) for second in range(20)]))
+    before = len(telemetry.frame())
+    list(telemetry.add("n", [after(second - 86_400) for second in range(100)]))
+    assert len(telemetry.frame()) - before >= 10
+
+
 def test_changes_of_level_are_events_once(tmp_path: Path) -> None:
     telemetry = Telemetry(tmp_path / "thermal.parquet")
     told = [
