@@ -25,7 +25,7 @@ Plugins = Annotated[
     typer.Option("--plugin", metavar="FILE.py", help="a Python file with parts of your own; may be repeated"),
 ]
 NoTracking = Annotated[bool, typer.Option("--no-tracking", help="turn MLflow and W&B off")]
-NoCache = Annotated[bool, typer.Option("--no-cache", help="measure anew, and keep nothing")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="measure again without the cache")]
 ClearCache = Annotated[bool, typer.Option("--clear-cache", help="forget what was measured before")]
 Address = Annotated[
     str | None,

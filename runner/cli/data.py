@@ -9,7 +9,7 @@ app = typer.Typer(help="Build and verify datasets.", no_args_is_help=True)
 
 @app.command("prepare")
 def data_prepare(sweep: SweepFile, set_: Set = None, plugin: Plugins = None, as_json: Json = False) -> None:
-    """Build the sweep's datasets anew and enter them in data/catalog.json.
+    """Rebuild the sweep's datasets and enter them in data/catalog.json.
 
     Example: `isotherm data prepare configs/sweeps/quickstart.yaml`
     """

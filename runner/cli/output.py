@@ -22,7 +22,7 @@ class LastingStream:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, as long as somebody reads."""
+        """Write while there is a reader."""
         try:
             return self._stream.write(text)
         except OSError as error:
@@ -30,7 +30,7 @@ class LastingStream:
             return len(text)
 
     def flush(self) -> None:
-        """Flush, as long as somebody reads."""
+        """Flush while there is a reader."""
         try:
             self._stream.flush()
         except OSError as error:

@@ -64,7 +64,7 @@ def sync(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Bring MLflow and W&B level with a run's ledger. Doing it twice changes nothing.
+    """Deliver to MLflow and W&B what they lack of a run's ledger. A second call changes nothing.
 
     Example: `isotherm sync quickstart`
     """

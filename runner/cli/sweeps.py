@@ -62,7 +62,7 @@ def sweep(
     no_tracking: NoTracking = False,
     address: Address = None,
 ) -> None:
-    """Run a sweep. Run again, it resumes, and runs only cells that are new or unfinished.
+    """Run a sweep, or resume it: only cells that are new or unfinished run.
 
     Example: `isotherm sweep configs/sweeps/quickstart.yaml --set "grid.seed=[0, 1, 2]"`
 
@@ -79,8 +79,8 @@ def sweep(
 def probe(
     budget: Annotated[str, typer.Option("--budget", "-b", help="parameter budget, such as 20m")],
     config: Annotated[Path, typer.Option("--config", metavar="SWEEP", help="a sweep file")] = QUICKSTART,
-    dtype: Annotated[str | None, typer.Option(help="bf16 or fp32; default: as the sweep file says")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: as the sweep file says")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bf16 or fp32; default: as in the sweep file")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: as in the sweep file")] = None,
     memory_limit: Annotated[str | None, typer.Option(help="such as 3GB or 3GiB; default: what the device has")] = None,
     set_: Set = None,
     plugin: Plugins = None,
@@ -88,7 +88,7 @@ def probe(
     clear_cache: ClearCache = False,
     as_json: Json = False,
 ) -> None:
-    """Measure one cell: which micro-batch fits and is fastest. Whatever the file pins, the micro-batch is free here.
+    """Measure one cell: which micro-batch fits and is fastest. A micro-batch in the file is ignored.
 
     Example: `isotherm probe --budget 20m --memory-limit 3GB --set training.global_batch=4096`
 

@@ -17,7 +17,7 @@ def thermal_watch(
     seconds: Annotated[float | None, typer.Option(min=0, help="stop after so long; default: until Ctrl-C")] = None,
     as_json: Json = False,
 ) -> None:
-    """Show all temperature sensors live, with their limits and what the policy says. --json: the first readings.
+    """Show all temperature sensors live, with their limits and the policy's level. --json: the first readings.
 
     Example: `isotherm thermal watch --seconds 30`
 

@@ -20,7 +20,7 @@ def check(place: HostContext) -> Iterator[Diagnosis]:
             yield _broken(f"{one['path']}: {one['message']}")
     good = sum(bool(one["ok"]) for one in checked["datasets"])
     if good or not checked["datasets"]:
-        yield ok("data catalog", f"{good} dataset(s) in {place.data} are as the catalog says")
+        yield ok("data catalog", f"{good} dataset(s) in {place.data} match the catalog")
 
 
 def _broken(what: str) -> Diagnosis:
@@ -29,5 +29,5 @@ def _broken(what: str) -> Diagnosis:
         level="error",
         what=what,
         why="a sweep on that dataset refuses to start",
-        fix="isotherm data prepare SWEEP builds it anew",
+        fix="isotherm data prepare SWEEP rebuilds it",
     )

@@ -78,7 +78,7 @@ def _clock() -> Diagnosis:
     return Diagnosis(
         check="clock",
         level="warn",
-        what=f"the clock says {shown} UTC, which is before this code was installed",
+        what=f"the clock shows {shown} UTC, which is before this code was installed",
         why="records are ordered by their time, and trackers refuse certificates that are not valid yet",
         fix="timedatectl set-ntp true",
     )

@@ -160,7 +160,7 @@ def idle_gpus(execution: ExecutionSpec) -> Iterator[CheckFinding]:
             number=0,
             limit=1,
             message=f"trials run on the CPU: {why}",
-            fix="isotherm doctor says what the driver lacks; or set execution.device: cpu to train there on purpose",
+            fix="isotherm doctor names the fault of the driver; or set execution.device: cpu to train there on purpose",
         )
 
 
