@@ -88,7 +88,7 @@ def _flops(spec: TrialSpec, device: torch.device) -> float:
     """Of forward and backward of one window."""
     with device:
         model = registry.build(spec.model)
-    x_BLF = torch.zeros(COUNTED, spec.model.context, spec.model.n_features, device=device)
+    x_BLF = torch.zeros(COUNTED, spec.model.data.context, spec.model.data.n_features, device=device)
     with FlopCounterMode(display=False) as counter:
         model(x_BLF, None).sum().backward()
     return counter.get_total_flops() / COUNTED

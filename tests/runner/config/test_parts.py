@@ -312,13 +312,13 @@ def test_what_is_registered_is_listed_with_origin_version_and_keys(plugin: Path)
 
 
 def test_an_unknown_part_never_stops_a_report(tmp_path: Path) -> None:
-    from runner import report
+    from runner.report.build import build
 
     lines = (Path(__file__).parents[1] / "format1.jsonl").read_text().replace('"patchtst"', '"gone"')
     paths = RunPaths(tmp_path / "small")
     paths.root.mkdir()
     paths.ledger.write_text(lines)
-    report.build(paths)
+    build(paths)
     assert "gone" in paths.report_html.read_text()
 
 

@@ -344,7 +344,7 @@ def test_a_catalog_that_is_held_is_waited_for_with_words_and_an_end(
     monkeypatch.setattr(catalog_lock, "WAIT_S", 0.1)
     (place.work / "data" / ".catalog-holder.json").write_text('{"pid": 77, "host": "desk", "since": "2026-01-02"}')
     with filelock.FileLock(place.work / "data" / ".catalog.lock"):
-        said = refused(isotherm, "plan", "sweep.yaml")
+        said = refused(isotherm, "data", "prepare", "sweep.yaml")
     assert "is held by process 77 on 'desk' since 2026-01-02; waiting for up to" in caplog.text
     assert "is held by process 77 on 'desk' since 2026-01-02, longer than 0 s" in said
 

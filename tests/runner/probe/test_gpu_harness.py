@@ -90,7 +90,7 @@ def test_rows_are_kept_however_a_stage_ends(
 ) -> None:
     text = f"print('{{\"a\": 1}}', flush=True)\nprint('{{\"a\": 2}}', flush=True)\n{end}\n"
     monkeypatch.setattr(harness, "command", lambda name, device: script(tmp_path, text))
-    monkeypatch.setattr(harness, "TOTAL_S", 5.0)
+    monkeypatch.setattr(harness, "TOTAL_S", 15.0)
     code = harness.run(tmp_path / "out", "cpu", ["parity", "steps"])
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert (code == 0) == (status == "ok")
