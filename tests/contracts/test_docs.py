@@ -35,6 +35,13 @@ def test_pages_made_from_the_code_are_current(page: str) -> None:
     assert module.TARGET.read_text() == module.document(), f"run: python docs/make_{page}.py"
 
 
+def test_the_tests_that_the_page_on_trust_names_exist() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "trust.md").read_text())
+    assert len(named) > 30
+    missing = [f"{path}::{test}" for path, test in named if f"def {test}(" not in (ROOT / path).read_text()]
+    assert not missing, missing
+
+
 def test_every_message_of_the_troubleshooting_page_is_in_the_code() -> None:
     sources = [path.read_text() for package in ("runner", "trainables") for path in (ROOT / package).rglob("*.py")]
     page = (ROOT / "docs" / "troubleshooting.md").read_text()
