@@ -13,6 +13,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "localhost/isotherm-test-base:bookworm"
+CERTIFICATES = Path("/etc/ssl/certs")
 IMAGE = "localhost/isotherm-test:cpu"
 USER = 1000
 NEEDED = ("podman", "runc", "debootstrap")
@@ -90,8 +91,8 @@ def _make_base(folder: Path) -> None:
 
 
 def _package_settings(folder: Path) -> list[str]:
-    """Arguments that let pip in the build see this host's settings, certificates and local folders of packages."""
-    lines, folders = ["[global]"], []
+    """Arguments that let pip in the build see this host's settings, and the files and folders that these name."""
+    lines, named = ["[global]"], set[Path]()
     for line in call(sys.executable, "-m", "pip", "config", "list").splitlines():
         name, _, value = line.partition("=")
         key, value = name.rpartition(".")[2], value.strip("'\"")
@@ -99,11 +100,11 @@ def _package_settings(folder: Path) -> list[str]:
             lines.append(f"{key} = {value}")
         for word in value.split():
             path = Path(word.removeprefix("file://").removesuffix("/simple"))
-            if path.is_absolute() and path.is_dir():
-                folders.append(path)
+            if path.is_absolute() and path.exists() and not path.is_relative_to(CERTIFICATES):
+                named.add(path)
     conf = folder / "pip.conf"
     conf.write_text("\n".join(lines) + "\n")
-    mounts = [f"{conf}:/etc/pip.conf:ro", "/etc/ssl/certs:/etc/ssl/certs:ro", *(f"{one}:{one}:ro" for one in folders)]
+    mounts = [f"{conf}:/etc/pip.conf:ro", *(f"{one}:{one}:ro" for one in [CERTIFICATES, *sorted(named)])]
     return [word for mount in mounts for word in ("--volume", mount)]
 
 
