@@ -97,7 +97,7 @@ class Workplace:
         own = {"ISOTHERM_STATE_DIR": str(self.folder.parent / "state")}
         return {**kept, **own, "ISOTHERM_CACHE_DIR": str(self.probe_cache or self.folder.parent / "probe-cache")}
 
-    def run(self, *arguments: str, expect: int = 0, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, expect: int = 0, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
