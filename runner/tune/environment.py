@@ -6,8 +6,11 @@ import secrets
 import shutil
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from runner.config.settings import RayEnvironment
 from runner.host.device import Device
@@ -120,10 +123,25 @@ def stop() -> None:
     """End this process's Ray and everything that it started."""
     import ray
 
-    _kill_at_once(ray._private.worker._global_node)
+    node = ray._private.worker._global_node
+    started = _descendants(node)
+    _kill_at_once(node)
     ray.shutdown()
+    for process in started:  # Ray's agents notice the end of the processes that started them a minute later
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     if _scratch is not None:
         _scratch.close()
+
+
+def _descendants(node: Any) -> list[psutil.Process]:
+    """What Ray's own processes have started: agents and workers."""
+    found: list[psutil.Process] = []
+    for started in node.all_processes.values() if node is not None else ():
+        for one in started:
+            with suppress(psutil.NoSuchProcess):
+                found += psutil.Process(one.process.pid).children(recursive=True)
+    return found
 
 
 def _kill_at_once(node: Any) -> None:
