@@ -51,8 +51,11 @@ def replacing(path: Path) -> Iterator[Path]:
     The file's mode is 0666 less the user's umask, as for any other file.
 
     Raises:
+        ConfigError: a folder has the file's name.
         OSError: the disk is full, read-only or gone; `path` is as it was.
     """
+    if path.is_dir():
+        raise ConfigError(_folder_in_its_place(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}{path.suffix}")
     # Unlike `tempfile`, whose files are 0600, this leaves the mode to the umask; O_EXCL follows no link.
@@ -169,6 +172,8 @@ def append_descriptor(path: Path, access: int) -> int:
     try:
         descriptor = os.open(path, flags, 0o666)
     except OSError as error:
+        if error.errno == errno.EISDIR:
+            raise ConfigError(_folder_in_its_place(path)) from error
         if error.errno not in (errno.ELOOP, errno.ENXIO):  # a link; a pipe without a reader
             raise
         raise ConfigError(Problem(place=str(path), message="is a link or a pipe", fix="remove it")) from error
@@ -178,6 +183,10 @@ def append_descriptor(path: Path, access: int) -> int:
         message = "is the second name of another file (a hard link)" if found.st_nlink > 1 else "is no regular file"
         raise ConfigError(Problem(place=str(path), message=message, fix="remove it, or put a copy in its place"))
     return descriptor
+
+
+def _folder_in_its_place(path: Path) -> Problem:
+    return Problem(place=str(path), message="is a folder; a file of this name is to be written", fix="move it away")
 
 
 class LogFile(logging.FileHandler):

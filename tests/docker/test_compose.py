@@ -1,5 +1,6 @@
 """docker/compose.yaml brought up whole: a sweep beside its MLflow server, stopped, and brought up again."""
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -16,7 +17,7 @@ from tests.servers import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-PROJECT = "isotherm-test-compose"
+PROJECT = f"isotherm-test-{os.getpid()}"
 PORT = "5000"  # in the file as shipped
 # The host of these tests has no network of containers' own: services find each other on the host's.
 ON_HOST = """\

@@ -1,6 +1,7 @@
 """The image as a user has it: real containers with a memory limit, an ordinary user and a read-only root."""
 
 import json
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.servers import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
+NAME = f"isotherm-test-{os.getpid()}"  # of containers; a killed test of before may have left some
+MLFLOW = f"{NAME}-mlflow"
 SHELL = """\
 id -u
 stat -c %U%G%a /opt/isotherm/bin/isotherm
@@ -61,9 +64,9 @@ def start_mlflow(place: Bench, port: int) -> str:
     """MLflow's server as docker/compose.yaml has it, with its database on a volume."""
     (place.folder / "mlflow").mkdir()
     (place.folder / "mlflow").chmod(0o777)
-    place.started.append("isotherm-test-mlflow")
+    place.started.append(MLFLOW)
     place.podman(
-        *("run", "--detach", "--name", "isotherm-test-mlflow", "--user", f"{USER}:{USER}"),
+        *("run", "--detach", "--name", MLFLOW, "--user", f"{USER}:{USER}"),
         *("--read-only", "--cap-drop", "ALL", "--tmpfs", "/tmp:rw,mode=1777"),
         *("--volume", f"{place.folder}/mlflow:/mlflow", IMAGE),
         *("mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1"),
@@ -86,21 +89,21 @@ def test_stopped_killed_and_without_its_tracker_nothing_is_lost(place: Bench) ->
         place.wait("a new checkpoint", lambda: sweep.poll() is not None or bool(checkpoints() - before))
         return sweep
 
-    first = start("isotherm-test-1")
-    place.podman("stop", "--time", "5", "isotherm-test-mlflow")
-    place.podman("stop", "isotherm-test-1")  # with the grace period that docker/run asks for
+    first = start(f"{NAME}-1")
+    place.podman("stop", "--time", "5", MLFLOW)
+    place.podman("stop", f"{NAME}-1")  # with the grace period that docker/run asks for
     assert first.wait(timeout=60) == 3, "not 137: it ended by itself"
     interrupted = [record for record in place.ledger("small") if record.get("status") == "interrupted"]
     assert interrupted
-    assert "resume with: isotherm sweep sweep.yaml" in (place.folder / "isotherm-test-1.log").read_text()
+    assert "resume with: isotherm sweep sweep.yaml" in (place.folder / f"{NAME}-1.log").read_text()
 
-    second = start("isotherm-test-2")
-    place.podman("kill", "--signal", "KILL", "isotherm-test-2")
+    second = start(f"{NAME}-2")
+    place.podman("kill", "--signal", "KILL", f"{NAME}-2")
     assert second.wait(timeout=60) == 128 + signal.SIGKILL
 
-    place.podman("start", "isotherm-test-mlflow")
-    third = place.start("isotherm-test-3", "isotherm", "sweep", "sweep.yaml", MEMORY="3g")
-    assert third.wait(timeout=200) == 0, (place.folder / "isotherm-test-3.log").read_text()[-4000:]
+    place.podman("start", MLFLOW)
+    third = place.start(f"{NAME}-3", "isotherm", "sweep", "sweep.yaml", MEMORY="3g")
+    assert third.wait(timeout=200) == 0, (place.folder / f"{NAME}-3.log").read_text()[-4000:]
     records = place.ledger("small")
     ends = {record["key"]: record for record in records if record["kind"] == "ended"}
     cells = [record for record in records if record["kind"] == "cell"]

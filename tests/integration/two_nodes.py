@@ -17,9 +17,9 @@ environment.prepare()  # before Ray is imported
 import ray  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from runner import sweep  # noqa: E402
 from runner.config import sweep_file  # noqa: E402
 from runner.planning import plan as planning  # noqa: E402
+from runner.planning.record import record_start  # noqa: E402
 from runner.rundir import lock, results  # noqa: E402
 from runner.rundir.paths import DATA  # noqa: E402
 from runner.rundir.recorder import Recorder  # noqa: E402
@@ -45,7 +45,7 @@ def main(*overrides: str) -> None:
         ray.init(address=cluster.address, log_to_driver=False)
         drain.handle_signals()
         recorder = Recorder(plan.paths)
-        sweep._write_down(loaded, plan, recorder)
+        record_start(loaded, plan, recorder)
         threading.Thread(target=leave, args=(cluster, nodes[1], plan.paths.checkpoints), daemon=True).start()
         run_rounds(
             Launch(
