@@ -10,6 +10,7 @@ import json
 import math
 from datetime import date
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import available_timezones
 
 from pydantic import (
     BaseModel,
@@ -128,15 +129,46 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+class FileFormat(Spec):
+    """How a file of bars is written, where that cannot be found out from the file."""
+
+    delimiter: str | None = Field(None, min_length=1, max_length=1, description="between the columns")
+    decimal: Literal[".", ","] | None = Field(None, description="decimal sign")
+    dates: str | None = Field(None, description="a format of strptime, such as '%d/%m/%Y'")
+    timezone: str | None = Field(None, description="time stamps are converted to it, then dated; else dated as written")
+    header: tuple[str, ...] | None = Field(None, description="names of the columns of a file without a header")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None and value not in available_timezones():
+            raise ValueError(f"{value!r} is no time zone of the IANA database, such as America/New_York")
+        return value
+
+
+AS_FOUND = FileFormat()
+
+
+class RepairSpec(Spec):
+    """What is done about rows that a source has wrong and that cannot be corrected there."""
+
+    drop_rows: tuple[Literal["unparsable", "duplicate", "finite", "positive", "negative", "high", "low"], ...] = Field(
+        (), description="rows that break these rules are left out, and counted"
+    )
+    tolerance: float = Field(0.0, ge=0, le=0.01, description="high and low may miss open and close by this share")
+
+
 class DataSpec(Spec):
     """Which bars, which features, how they are presented to the model."""
 
     source: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
         ("sp500",),
         min_length=1,
-        description="sp500, nasdaq, goog, a .parquet or .csv path, yfinance:SYMBOL; or a list of these",
+        description="sp500, nasdaq, goog, a file of bars, FILE#SYMBOL, yfinance:SYMBOL; or a list of these",
     )
     columns: dict[str, str] = Field({}, description="your column names: {date: Day, close: Last, ...}")
+    format: FileFormat = Field(AS_FOUND, description="how files are written, where detection fails")
+    repair: RepairSpec = Field(RepairSpec(), description="what is done about wrong rows; nothing by default")
     sort: bool = Field(False, description="sort unsorted bars instead of refusing them")
     tier: Tier = Field("a20", description="feature tier: a20 (twenty indicators) or ohlcv (the bars alone)")
     timescale: Timescale = Field("daily", description="length of a bar; coarser bars are resampled first")
@@ -159,6 +191,10 @@ class DataSpec(Spec):
         if unknown := sorted(set(value) - set(known)):
             raise ValueError(f"{', '.join(unknown)}: no column name; known: {', '.join(known)}")
         return value
+
+
+# What a dataset is built from; all else of `DataSpec` is about how it is used.
+DATASET_FIELDS = {"source", "columns", "format", "repair", "sort", "tier", "timescale"}
 
 
 class TaskSpec(Spec):

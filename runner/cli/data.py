@@ -1,5 +1,7 @@
 """The commands `data prepare` and `data verify`."""
 
+from typing import Annotated
+
 import typer
 
 from runner.cli.common import BAD_INPUT, Json, Plugins, Set, SweepFile, console, load, print_json
@@ -20,6 +22,27 @@ def data_prepare(sweep: SweepFile, set_: Set = None, plugin: Plugins = None, as_
         print_json(datasets.as_dict(entries))
     else:
         datasets.show(entries, console())
+
+
+@app.command("inspect")
+def data_inspect(
+    file: Annotated[str, typer.Argument(help="a file of bars, FILE#SYMBOL, or another source")],
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="A.B=C", help="a key of the block data")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what is understood of a file of bars, what is doubtful, and what to write in the sweep file.
+
+    Example: `isotherm data inspect prices.csv --set 'data.format={decimal: ","}'`
+    """
+    from runner.planning import inspection
+
+    shown = inspection.inspect(file, tuple(set_ or ()))
+    if as_json:
+        print_json(shown)
+    else:
+        inspection.show(shown, console())
+    if not shown["ok"]:
+        raise typer.Exit(BAD_INPUT)
 
 
 @app.command("verify")

@@ -76,6 +76,7 @@ class GatesSpec(Spec):
     class_balance: GateLevel = Field("warn", description="rarer class below 5 % of a split's windows")
     base_rate: GateLevel = Field("warn", description="share of positives moves by more than 0.10 from training")
     label_overlap: GateLevel = Field("error", description="a label that reaches into a later split")
+    price_jump: GateLevel = Field("warn", description="a step of the price level as of a split that was not adjusted")
     label_gap: GateLevel = Field("warn", description="a label across a gap of over 4 times the usual distance of bars")
     split_dates: GateLevel = Field("warn", description="validation or test of less than a year")
     mean_drift: GateLevel = Field(

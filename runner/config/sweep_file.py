@@ -23,7 +23,7 @@ from runner.config.settings import (
     merged,
     merged_values,
 )
-from runner.config.yaml_lines import MAX_DEPTH, ConfigFile, Location, read, read_value
+from runner.config.yaml_lines import MAX_DEPTH, ConfigFile, Location, parse, read, read_value
 from runner.rundir import comparable
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.schema import (
@@ -87,6 +87,16 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True, pl
     if not tracking:
         given["tracking"] = {"mlflow": None, "wandb": None}
     return understand(read(path), given)
+
+
+def data_of(overrides: Sequence[str]) -> DataSpec:
+    """The block `data` alone, of overrides and the environment.
+
+    Raises:
+        ConfigError: an override is wrong.
+    """
+    file = parse("{name: data, grid: {budget: [50k]}}", None)
+    return understand(file, _overrides(overrides)).settings.data
 
 
 def understand(file: ConfigFile, given: dict[str, Any]) -> Sweep:

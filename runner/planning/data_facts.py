@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from runner.planning import data_statistics
 from runner.planning.data_statistics import Floats
-from trainables.data import scaling
+from trainables.data import jumps, scaling
 from trainables.data.dataset import Dataset, asset_rows
+from trainables.data.jumps import Jump
 from trainables.data.splits import SPLITS, SplitName
 from trainables.data.window_index import SplitIndex, WindowIndex
 from trainables.schema import Scaling
@@ -91,6 +92,7 @@ class Facts:
     splits: dict[SplitName, SplitFacts]
     overlaps: int
     gaps: tuple[Gap, ...]
+    jumps: tuple[Jump, ...]
     inputs: Inputs | None
 
 
@@ -104,8 +106,14 @@ def examine(dataset: Dataset, index: WindowIndex, how: Scaling) -> Facts:
         splits={name: _split(index, name) for name in index.splits},
         overlaps=_overlaps(index, dates_T),
         gaps=tuple(_gaps(dataset, index, dates_T)),
+        jumps=tuple(_jumps(dataset)),
         inputs=_inputs(index, how) if complete else None,
     )
+
+
+def _jumps(dataset: Dataset) -> Iterator[Jump]:
+    for rows in asset_rows(dataset.frame):
+        yield from jumps.jumps(dataset.frame.iloc[rows.start : rows.stop].set_index("date"), rows.asset)
 
 
 def _split(index: WindowIndex, name: SplitName) -> SplitFacts:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from runner.planning.data_facts import DUPLICATE, Facts
+from trainables.data import jumps
 from trainables.data.splits import MIN_EFFECTIVE, MIN_EFFECTIVE_RARER_CLASS, SPLITS
 
 MIN_RARER_SHARE = 0.05  # of a split's windows: with less, a metric hangs on a handful of days
@@ -117,6 +118,13 @@ def _gap(facts: Facts) -> Breach | None:
     return Breach(worst.days, limit, text, worst.days / limit)
 
 
+def _jump(facts: Facts) -> Breach | None:
+    if not facts.jumps:
+        return None
+    text = f"the price level steps between two bars: {jumps.words(list(facts.jumps))}"
+    return Breach(len(facts.jumps), 0, text, len(facts.jumps))
+
+
 def _dates(facts: Facts) -> Breach | None:
     found: Breach | None = None
     for split in SPLITS[1:]:
@@ -206,6 +214,7 @@ RULES = (
     ),
     Rule("label_overlap", _overlap, "this is a defect of the splits: report it"),
     Rule("label_gap", _gap, "add the missing bars to the source, or begin it after the gap"),
+    Rule("price_jump", _jump, "use prices that are adjusted for splits, in one unit"),
     Rule("split_dates", _dates, _PERIODS),
     Rule("mean_drift", _shift, "use data.representation: relative, or data.scaling: revin"),
     Rule("distribution_drift", _stability, "expect a model to be worse there; compare regimes by data.splits.fold"),

@@ -9,6 +9,7 @@ from runner.rundir.paths import DATA
 from runner.terminal.console import Console
 from trainables.data import catalog
 from trainables.data.dataset import unused_words
+from trainables.schema import DATASET_FIELDS
 
 
 def prepare(sweep: Sweep, root: Path = DATA) -> list[catalog.CatalogEntry]:
@@ -19,7 +20,7 @@ def prepare(sweep: Sweep, root: Path = DATA) -> list[catalog.CatalogEntry]:
     """
     entries: dict[str, catalog.CatalogEntry] = {}
     for variant in sweep.variants:
-        identity = variant.data.model_dump_json(include={"source", "columns", "sort", "tier", "timescale"})
+        identity = variant.data.model_dump_json(include=DATASET_FIELDS)
         if identity not in entries:
             entries[identity] = catalog.prepare(variant.data, root, rebuild=True)
     return list(entries.values())

@@ -16,6 +16,7 @@ from trainables.errors import BudgetError, InfeasibleError, Problem
 from trainables.models import budget, param_count
 from trainables.models.registry import ARCHITECTURES
 from trainables.schema import (
+    DATASET_FIELDS,
     DataShape,
     DataSpec,
     ExecutionRecord,
@@ -156,7 +157,7 @@ class _Builder:
         )
 
     def _entry(self, spec: DataSpec) -> catalog.CatalogEntry:
-        identity = spec.model_dump_json(include={"source", "columns", "sort", "tier", "timescale"})
+        identity = spec.model_dump_json(include=DATASET_FIELDS)
         if identity not in self._entries:
             entry = catalog.prepare(spec, self.data_root)
             self._entries[identity] = entry

@@ -29,7 +29,7 @@ from trainables.data.dataset import CatalogEntry, Dataset
 from trainables.data.fingerprint import content_sha256
 from trainables.errors import DataError, Problem
 from trainables.files import read_json, replace_bytes
-from trainables.schema import DataSpec
+from trainables.schema import DataSpec, FileFormat, RepairSpec
 
 __all__ = [
     "CatalogEntry",
@@ -74,6 +74,8 @@ def name_of(spec: DataSpec) -> str:
         "sort": spec.sort,
         "tier": spec.tier,
         "timescale": spec.timescale,
+        # Names of datasets of before have neither.
+        **{name: block.model_dump() for name, block in _further(spec).items()},
     }
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     assets = [re.sub(r"[^a-z0-9]+", "-", sources.asset_name(source).lower()).strip("-") for source in spec.source]
@@ -81,6 +83,14 @@ def name_of(spec: DataSpec) -> str:
     if len(readable) > _NAME_LENGTH:
         readable = f"{assets[0][:_NAME_LENGTH]}+{len(assets) - 1}"
     return f"{readable or 'data'}-{spec.timescale}-{spec.tier}-{digest[:8]}"
+
+
+def _further(spec: DataSpec) -> dict[str, FileFormat | RepairSpec]:
+    return {
+        name: block
+        for name, block in (("format", spec.format), ("repair", spec.repair))
+        if block not in (FileFormat(), RepairSpec())
+    }
 
 
 def entries(root: Path) -> dict[str, CatalogEntry]:

@@ -6,19 +6,15 @@ name them.
 
 from collections.abc import Hashable, Mapping
 
-import numpy as np
 import pandas as pd
 
+from trainables.data.barfile import names, values
 from trainables.errors import Problem
+from trainables.schema import AS_FOUND, FileFormat
 
 PRICES = ("open", "high", "low", "close")
 NUMBERS = (*PRICES, "volume")
 _UNNAMED = ("", "Unnamed: 0")  # an index written to CSV without a name
-# A time zone after a time of day. Bars are dated by the exchange's own wall clock: the offset is dropped, not applied.
-_OFFSET = r"(:\d{2}(?:\.\d+)?)\s*(?:Z|[+-]\d{2}:?\d{2})$"
-_SLASHED = ("%m/%d/%Y", "%d/%m/%Y")
-_MIN_DATE_TEXT = 8  # '2001-2-3': anything shorter is a year or a count, which the ISO parser would take for a date
-_NS_YEARS = (1678, 2261)  # what 64-bit nanoseconds can hold
 
 
 def unused(frame: pd.DataFrame, mapping: Mapping[str, str]) -> tuple[str, ...]:
@@ -27,40 +23,58 @@ def unused(frame: pd.DataFrame, mapping: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(str(name) for name in frame.columns if name not in used)
 
 
-def to_ours(frame: pd.DataFrame, mapping: Mapping[str, str], source: str) -> tuple[pd.DataFrame, list[Problem]]:
+def to_ours(
+    frame: pd.DataFrame, mapping: Mapping[str, str], source: str, form: FileFormat = AS_FOUND
+) -> tuple[pd.DataFrame, list[Problem], dict[str, str]]:
     """Pick, name and type the columns.
 
     Args:
         frame: a table as read.
-        mapping: `DataSpec.columns`, ours to theirs; columns that are not mapped are matched by name in any case.
+        mapping: `DataSpec.columns`, ours to theirs; columns that are not mapped are matched by name in any case, or by
+            a name that a vendor gives them.
         source: the place named in problems.
+        form: what the user says about numbers and dates.
 
     Returns:
         The columns that were found, `date` as datetime64[ns] at midnight and the rest as float64 (NaT and NaN where a
-        value could not be understood), indexed by row number; and what was wrong.
+        value could not be understood), indexed by row number; what was wrong; and what was found out about the file.
     """
-    table = frame
-    if isinstance(table.index, pd.DatetimeIndex) and not _has_date(table, mapping):
-        table = table.reset_index(names=mapping.get("date", "date"))
-    table = table.set_axis(pd.RangeIndex(1, len(table) + 1, name="row"))
-    found: dict[str, pd.Series] = {}
+    table = _with_index(frame, mapping)
+    chosen: dict[str, pd.Series] = {}
     problems: list[Problem] = []
+    found: dict[str, str] = {}
     for ours in ("date", *NUMBERS):
         theirs, problem = _match(table, ours, mapping.get(ours))
         if problem:
             problems.append(Problem(place=source, message=problem, fix=_map_fix(ours)))
         elif theirs is not None:
-            found[ours] = table[theirs]
+            chosen[ours] = table[theirs]
+            if names.normalised(theirs) != ours:
+                found[ours] = f"from the column {str(theirs)!r}"
     ours_frame = pd.DataFrame(index=table.index)
-    for name, column in found.items():
-        if name == "date":
-            dates, problem = _parse_dates(column)
-            ours_frame[name] = dates
-            if problem:
-                problems.append(Problem(place=source, message=problem, fix="write dates as YYYY-MM-DD"))
-        else:
-            ours_frame[name] = pd.to_numeric(column, errors="coerce").astype(np.float64)
-    return ours_frame, problems
+    try:
+        if "date" in chosen:
+            ours_frame["date"], more = values.dates(chosen.pop("date"), form.dates, form.timezone)
+            found |= more
+    except values.AmbiguousError as error:
+        ours_frame["date"] = pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]")
+        problems.append(Problem(place=source, message=str(error), fix=error.fix))
+    try:
+        columns, more = values.numbers(chosen, form.decimal)
+        ours_frame = ours_frame.assign(**columns)
+        found |= more
+    except values.AmbiguousError as error:
+        problems.append(Problem(place=source, message=str(error), fix=error.fix))
+    return ours_frame, problems, found
+
+
+def _with_index(frame: pd.DataFrame, mapping: Mapping[str, str]) -> pd.DataFrame:
+    """The table with what its index holds as columns, where these lack a date; and with row numbers instead."""
+    table = frame
+    if not isinstance(table.index, pd.RangeIndex) and not _has_date(table, mapping):
+        wanted = mapping.get("date", "date")
+        table = table.reset_index() if isinstance(table.index, pd.MultiIndex) else table.reset_index(names=wanted)
+    return table.set_axis(pd.RangeIndex(1, len(table) + 1, name="row"))
 
 
 def original(frame: pd.DataFrame, mapping: Mapping[str, str], ours: str, row: int) -> str:
@@ -90,29 +104,19 @@ def _match(table: pd.DataFrame, ours: str, mapped: str | None) -> tuple[Hashable
         return same[0], ""
     if len(same) > 1:
         return None, f"more than one column could be {ours}: {', '.join(map(str, same))}"
-    if ours == "date" and mapped is None and len(table.columns) and str(table.columns[0]) in _UNNAMED:
-        return table.columns[0], ""
+    if mapped is None:
+        known = names.matches(table.columns, ours)
+        if ours == "volume":  # some vendors fill one of two
+            known = [name for name in known if _is_filled(table[name])] or known
+        if known:
+            return known[0], ""
+        if ours == "date" and len(table.columns) and str(table.columns[0]) in _UNNAMED:
+            return table.columns[0], ""
     has = ", ".join(map(str, table.columns)) or "none"
     if mapped is not None:
         return None, f"column {ours} is missing: there is no {mapped!r} (its columns: {has})"
     return None, f"column {ours} is missing (its columns: {has})"
 
 
-def _parse_dates(column: pd.Series) -> tuple[pd.Series, str]:
-    if isinstance(column.dtype, pd.DatetimeTZDtype):
-        return _as_days(column.dt.tz_localize(None)), ""
-    if pd.api.types.is_datetime64_dtype(column.dtype):
-        return _as_days(column), ""
-    text = column.astype("string").str.strip().str.replace(_OFFSET, r"\1", regex=True)
-    text = text.where(text.str.len() >= _MIN_DATE_TEXT)
-    iso = pd.to_datetime(text, format="ISO8601", errors="coerce")
-    month_first, day_first = (pd.to_datetime(text, format=form, errors="coerce") for form in _SLASHED)
-    if month_first.notna().all() and day_first.notna().all() and not month_first.equals(day_first):
-        return _as_days(iso), "the dates can be read as month/day/year and as day/month/year"
-    return _as_days(max((iso, month_first, day_first), key=lambda dates: int(dates.notna().sum()))), ""
-
-
-def _as_days(dates: pd.Series) -> pd.Series:
-    in_range = dates.dt.year.between(*_NS_YEARS)
-    days: pd.Series = dates.where(in_range).dt.normalize().astype("datetime64[ns]")
-    return days
+def _is_filled(column: pd.Series) -> bool:
+    return bool((~column.astype("string").fillna("").str.strip().isin(("", "0", "0.0"))).any())

@@ -8,7 +8,7 @@ import pandas as pd
 
 from trainables.data import sources
 from trainables.data.columns import NUMBERS, to_ours, unused
-from trainables.data.validation import find_problems
+from trainables.data.validation import find_problems, repaired
 from trainables.errors import DataError, Problem
 from trainables.schema import DataSpec, Timescale
 
@@ -68,16 +68,29 @@ def load_sources(spec: DataSpec) -> Bars:
 
 
 def _load_one(source: str, spec: DataSpec) -> tuple[pd.DataFrame, str, tuple[str, ...]]:
-    raw = sources.read(source)
-    bars, problems = to_ours(raw.frame, spec.columns, source)
-    if spec.sort and "date" in bars.columns and not bars["date"].is_monotonic_increasing:
-        out_of_order = int((bars["date"].diff() < pd.Timedelta(0)).sum())
-        logger.warning("%s: sorted by date (data.sort); %d rows came before an earlier one", source, out_of_order)
-        bars = bars.sort_values("date", kind="stable")
+    raw = sources.read(source, spec.format)
+    bars, problems, found = to_ours(raw.frame, spec.columns, source, spec.format)
+    for what, value in (raw.found | found).items():
+        logger.info("%s: %s: %s", source, what, value)
+    bars = repaired(in_order(bars, source, sort=spec.sort), spec.repair, source)
     problems += find_problems(bars, raw.frame, spec.columns, source)
     if problems:
         raise DataError(problems)
     return bars.set_index("date")[list(NUMBERS)], raw.sha256, unused(raw.frame, spec.columns)
+
+
+def in_order(bars: pd.DataFrame, source: str, *, sort: bool) -> pd.DataFrame:
+    """Bars from old to new, where that is clear (a file from new to old), or where sorting is asked for."""
+    if "date" not in bars.columns or bars["date"].is_monotonic_increasing:
+        return bars
+    known = bars["date"].dropna()
+    if len(known) > 1 and known.is_monotonic_decreasing and known.is_unique:
+        return bars.iloc[::-1]
+    if sort:
+        out_of_order = int((bars["date"].diff() < pd.Timedelta(0)).sum())
+        logger.warning("%s: sorted by date (data.sort); %d rows came before an earlier one", source, out_of_order)
+        return bars.sort_values("date", kind="stable")
+    return bars
 
 
 def week_number(dates: pd.DatetimeIndex) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Checks of one source's bars, before anything else looks at them. All findings are returned together."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,9 +10,12 @@ import pandas as pd
 
 from trainables.data.columns import NUMBERS, PRICES, original
 from trainables.errors import Problem
+from trainables.schema import RepairSpec
 
 if TYPE_CHECKING:
     from pandera.pandas import Check, DataFrameSchema
+
+logger = logging.getLogger(__name__)
 
 # A split needs 100 effective samples (`splits.MIN_EFFECTIVE`), so a shorter series can never be used.
 MIN_ROWS = 100
@@ -26,7 +30,8 @@ class _Rule:
     fix: str
 
 
-_REPAIR = "correct the row in the source, or remove it"
+_REPAIR = "correct the row in the source, or leave such rows out: data.repair: {drop_rows: [{rule}]}"
+_ROUNDED = _REPAIR + "; where it is rounding: data.repair: {tolerance: 1.0e-5}"
 _RULES = {
     "unparsable": _Rule("the date cannot be understood: {value}", "write dates as YYYY-MM-DD"),
     "duplicate": _Rule("the date occurs twice", "keep one bar a day; intraday bars are not supported"),
@@ -34,8 +39,8 @@ _RULES = {
     "finite": _Rule("{column} is not a finite number: {value}", _REPAIR),
     "positive": _Rule("{column} is not positive: {value}", _REPAIR),
     "negative": _Rule("volume is negative: {value}", _REPAIR),
-    "high": _Rule("high {high:g} is below one of {others}", _REPAIR),
-    "low": _Rule("low {low:g} is above one of {others}", _REPAIR),
+    "high": _Rule("high {high:.10g} is below one of {others}", _ROUNDED),
+    "low": _Rule("low {low:.10g} is above one of {others}", _ROUNDED),
     "constant": _Rule("{column} never changes", "map another column to {column}, or use another source"),
 }
 
@@ -57,28 +62,55 @@ def find_problems(bars: pd.DataFrame, raw: pd.DataFrame, mapping: Mapping[str, s
         of the rules; empty when the bars are sound.
     """
     problems = []
+    fixes = {rule: one.fix.replace("{rule}", rule) for rule, one in _RULES.items()}
     if len(bars) < MIN_ROWS:
         message = f"too few rows: {len(bars)}, at least {MIN_ROWS} are needed"
         problems.append(Problem(place=source, message=message, fix="use a longer series"))
     for rule, column, rows in _failures(bars):
         if rule == "constant":
             text = _RULES[rule].message.format(column=column)
-            problems.append(Problem(place=source, message=text, fix=_RULES[rule].fix.format(column=column)))
+            problems.append(Problem(place=source, message=text, fix=fixes[rule].format(column=column)))
             continue
         for row in rows[:LISTED_ROWS]:
             value = original(raw, mapping, column, row) if column else ""
             message = _RULES[rule].message.format(column=column, value=value, **_numbers(bars, row, rule))
-            problems.append(Problem(place=_place(source, bars, row), message=message, fix=_RULES[rule].fix))
+            problems.append(Problem(place=_place(source, bars, row), message=message, fix=fixes[rule]))
         if len(rows) > LISTED_ROWS:
             what = f"the same rule ({rule}{f' {column}' if column and column != 'date' else ''})"
             more = len(rows) - LISTED_ROWS
-            problems.append(Problem(place=source, message=f"{more} more rows break {what}", fix=_RULES[rule].fix))
+            problems.append(Problem(place=source, message=f"{more} more rows break {what}", fix=fixes[rule]))
     return problems
+
+
+def repaired(bars: pd.DataFrame, repair: RepairSpec, source: str) -> pd.DataFrame:
+    """Bars without the rows that the user wants left out, and with high and low within the tolerance; each is logged.
+
+    Args:
+        bars: our columns, indexed by row number.
+        repair: `DataSpec.repair`.
+        source: the place named in the log.
+    """
+    if repair.tolerance and set(PRICES) <= set(bars.columns):
+        ends = bars[["open", "close"]]
+        for name, limit in (("high", ends.max(axis=1)), ("low", ends.min(axis=1))):
+            missed = bars[name] < limit if name == "high" else bars[name] > limit
+            moved = missed & ((bars[name] - limit).abs() <= repair.tolerance * limit)
+            bars = bars.assign(**{name: bars[name].where(~moved, limit)})
+            if moved.any():
+                logger.warning("%s: %s corrected by data.repair.tolerance, rows in all %d", source, name, moved.sum())
+    if repair.drop_rows:
+        for rule, column, rows in _failures(bars):
+            if rule in repair.drop_rows:
+                listed = ", ".join(map(str, rows[:LISTED_ROWS])) + (" ..." if len(rows) > LISTED_ROWS else "")
+                what = f"{rule} {column}".strip()
+                logger.warning("%s: left out by data.repair (%s), rows in all %d: %s", source, what, len(rows), listed)
+                bars = bars.drop(index=rows, errors="ignore")  # a row may break several rules
+    return bars
 
 
 def _numbers(bars: pd.DataFrame, row: int, rule: str) -> dict[str, object]:
     values: dict[str, object] = {str(name): number for name, number in bars.loc[row].items()}
-    others = [f"{name} {values[name]:g}" for name in _COMPARED.get(rule, ()) if name in values]
+    others = [f"{name} {values[name]:.10g}" for name in _COMPARED.get(rule, ()) if name in values]
     return values | {"others": ", ".join(others)}
 
 

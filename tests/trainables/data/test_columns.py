@@ -17,7 +17,7 @@ def days(frame):
 
 
 def test_columns_are_matched_in_any_case_and_numbered_from_one():
-    frame, problems = to_ours(table(["2020-01-02", "2020-01-03"]), {}, "x")
+    frame, problems, _ = to_ours(table(["2020-01-02", "2020-01-03"]), {}, "x")
     assert not problems
     assert list(frame.columns) == ["date", "open", "high", "low", "close", "volume"]
     assert frame.index.tolist() == [1, 2]
@@ -26,7 +26,7 @@ def test_columns_are_matched_in_any_case_and_numbered_from_one():
 
 def test_mapped_columns_are_used_instead():
     raw = table(["2020-01-02"], **{"Adj Close": [7.0], "Day": ["2021-05-06"]})
-    frame, problems = to_ours(raw, {"close": "adj close", "date": "Day"}, "x")
+    frame, problems, _ = to_ours(raw, {"close": "adj close", "date": "Day"}, "x")
     assert not problems
     assert frame["close"].tolist() == [7.0]
     assert days(frame) == ["2021-05-06"]
@@ -34,7 +34,7 @@ def test_mapped_columns_are_used_instead():
 
 def test_missing_and_ambiguous_columns_are_all_named():
     raw = table(["2020-01-02"], close=[2.0]).rename(columns={"Close": "CLOSE", "close": "cLose"}).drop(columns="VOLUME")
-    _, problems = to_ours(raw, {"high": "Top"}, "x")
+    _, problems, _ = to_ours(raw, {"high": "Top"}, "x")
     messages = [problem.message for problem in problems]
     assert any("high is missing: there is no 'Top'" in text for text in messages)
     assert any("more than one column could be close: CLOSE, cLose" in text for text in messages)
@@ -44,14 +44,14 @@ def test_missing_and_ambiguous_columns_are_all_named():
 
 @pytest.mark.parametrize("name", ["", "Unnamed: 0"])
 def test_an_index_without_a_name_is_the_date(name):
-    frame, problems = to_ours(table(["2020-01-02"]).rename(columns={"Date": name}), {}, "x")
+    frame, problems, _ = to_ours(table(["2020-01-02"]).rename(columns={"Date": name}), {}, "x")
     assert not problems
     assert days(frame) == ["2020-01-02"]
 
 
 def test_a_datetime_index_is_the_date():
     raw = table(["2020-01-02"]).drop(columns="Date").set_index(pd.DatetimeIndex(["2020-01-02 16:00"]))
-    frame, problems = to_ours(raw, {}, "x")
+    frame, problems, _ = to_ours(raw, {}, "x")
     assert not problems
     assert days(frame) == ["2020-01-02"]
 
@@ -74,18 +74,18 @@ def test_a_datetime_index_is_the_date():
     ],
 )
 def test_dates(dates, expected):
-    frame, problems = to_ours(table(dates), {}, "x")
+    frame, problems, _ = to_ours(table(dates), {}, "x")
     assert not problems
     assert days(frame) == expected
 
 
 def test_dates_that_can_be_read_two_ways_are_refused():
     firsts_of_months = [f"1/{month}/2001" for month in range(1, 13)]  # or twelve days of January
-    _, problems = to_ours(table(firsts_of_months), {}, "x")
+    _, problems, _ = to_ours(table(firsts_of_months), {}, "x")
     assert ["month/day/year and as day/month/year" in problem.message for problem in problems] == [True]
 
 
 def test_text_that_is_no_number_becomes_nan():
-    frame, problems = to_ours(table(["2020-01-02", "2020-01-03"], Close=["n/a", "3.5"]), {}, "x")
+    frame, problems, _ = to_ours(table(["2020-01-02", "2020-01-03"], Close=["n/a", "3.5"]), {}, "x")
     assert not problems
     assert frame["close"].isna().tolist() == [True, False]
