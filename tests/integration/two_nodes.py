@@ -17,14 +17,15 @@ environment.prepare()  # before Ray is imported
 import ray  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from runner import sweep  # noqa: E402
 from runner.config import sweep_file  # noqa: E402
 from runner.planning import plan as planning  # noqa: E402
+from runner.planning.record import record_start  # noqa: E402
 from runner.rundir import lock, results  # noqa: E402
 from runner.rundir.paths import DATA  # noqa: E402
 from runner.rundir.recorder import Recorder  # noqa: E402
 from runner.tune import drain as draining  # noqa: E402
 from runner.tune.launch import Launch, run_rounds  # noqa: E402
+from runner.tune.ray_watch import RayWatch  # noqa: E402
 
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
 
@@ -45,7 +46,7 @@ def main(*overrides: str) -> None:
         ray.init(address=cluster.address, log_to_driver=False)
         drain.handle_signals()
         recorder = Recorder(plan.paths)
-        sweep._write_down(loaded, plan, recorder)
+        record_start(loaded, plan, recorder)
         threading.Thread(target=leave, args=(cluster, nodes[1], plan.paths.checkpoints), daemon=True).start()
         run_rounds(
             Launch(
@@ -55,6 +56,7 @@ def main(*overrides: str) -> None:
                 data_root=DATA,
                 recorder=recorder,
                 drain=drain,
+                watch=RayWatch(()),
                 callbacks=(),
                 execution=loaded.settings.execution,
                 make_gate=functools.partial(draining.FlagGate, drain.flag.absolute()),
