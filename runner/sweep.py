@@ -25,6 +25,7 @@ from runner.terminal.console import Console
 from runner.thermal import TEMPERATURE, telemetry
 from runner.tracking import addresses
 from runner.tune import environment
+from runner.tune.ray_watch import RayWatch
 from trainables.errors import ConfigError, Problem
 from trainables.files import LogFile, is_storage_trouble
 from trainables.parts import plugins
@@ -205,9 +206,9 @@ class SweepRun:
         from runner.tune.protection import Protection
 
         grid, storage = self.plan.grid, place_of(self.settings, self.paths)
-        with self._ray():
+        with self._ray() as watch:
             protection = Protection(
-                self.settings.thermal, grid.device.kind, self.paths, self.recorder, cluster=self.cluster
+                self.settings.thermal, grid.device.kind, self.paths, self.recorder, watch, cluster=self.cluster
             )
             progress = LiveProgress(grid.cells, self.recorder.view, self.console, protection.line)
             self.recorder.listen(progress.on_record)
@@ -220,6 +221,7 @@ class SweepRun:
                         data_root=self.data_root,
                         recorder=self.recorder,
                         drain=self.drain,
+                        watch=watch,
                         callbacks=tuple(self.tracking),
                         execution=self.settings.execution,
                         make_gate=protection.make_gate(self.drain.flag, elsewhere=storage if self.cluster else None),
@@ -229,7 +231,7 @@ class SweepRun:
                 )
 
     @contextmanager
-    def _ray(self) -> Iterator[None]:
+    def _ray(self) -> Iterator[RayWatch]:
         """A Ray of this sweep's own; a cluster's is joined already."""
         from runner.tune.drain import shielded
 
@@ -241,7 +243,7 @@ class SweepRun:
                 self.drain.request("SIGTERM")
             self.drain.handle_signals()
         try:
-            yield
+            yield environment.watch()
         finally:
             if not self.cluster:
                 environment.stop()
@@ -263,6 +265,8 @@ class SweepRun:
         self.console.print(f"results  {self.paths.results_parquet}")
         if stopped in ("", TEMPERATURE, STORAGE_BEHIND, LEDGER_LOST):  # after a signal there is no time for it
             self._build_report()
+        elif environment.watch().lost:  # a minute at the most, then Ray ends this process
+            self._say_no_report()
         return code
 
     def close(self) -> None:
@@ -288,9 +292,12 @@ class SweepRun:
             with self.drain.interruptible():
                 build.build(self.paths)
         except Interrupted:
-            self.console.print(f"report   not built: isotherm report {self.paths.root}")
+            self._say_no_report()
         else:
             self.console.print(f"report   {self.paths.report_html}")
+
+    def _say_no_report(self) -> None:
+        self.console.print(f"report   not built: isotherm report {self.paths.root}")
 
     def _show_resume(self) -> None:
         if self.sweep.file.path is None:

@@ -71,9 +71,12 @@ def sweep(
     """
     from runner import sweep as sweeping
     from runner.cli.output import logged_console
+    from runner.tune import environment
 
     loaded = load(sweep, set_, tracking=not no_tracking, plugins=plugin)
-    raise typer.Exit(sweeping.run(loaded, logged_console(), address=address))
+    code = sweeping.run(loaded, logged_console(), address=address)
+    environment.leave_lost_ray(code)
+    raise typer.Exit(code)
 
 
 def probe(

@@ -1,5 +1,6 @@
 """Memory and cores as a container grants them, against what a sweep asks for."""
 
+import resource
 import shutil
 from collections.abc import Iterator
 
@@ -8,13 +9,17 @@ from runner.doctor.finding import Diagnosis, ok
 from runner.host.footprint import OBJECT_STORE_BYTES, SWEEP_BYTES
 from runner.host.memory_limits import cgroups, cpu_quota, host_limit, usable_cores
 
+# Reserved, not used, by the largest of Ray's processes and ours: under 6 GB a small sweep ran; under 4 GB it waited for
+# workers without end, under 2 GB Ray did not start.
+LEAST_ADDRESSES = 6_000_000_000
 LEAST_BYTES = 800_000_000  # Ray's own processes without a single trial
 
 
 def check(place: HostContext) -> Iterator[Diagnosis]:
-    """Look at shared memory, memory and cores."""
+    """Look at shared memory, memory, the address space and cores."""
     yield _shared_memory(place)
     yield _memory(place)
+    yield from _address_space()
     yield _cores(place)
 
 
@@ -64,6 +69,20 @@ def _memory(place: HostContext) -> Diagnosis:
             fix="lower probe.memory_limit, or give the container more: MEMORY=...",
         )
     return ok("memory", what)
+
+
+def _address_space() -> Iterator[Diagnosis]:
+    """A limit of it (`ulimit -v`) is rare, and none is worth no line."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY:
+        enough = limit >= LEAST_ADDRESSES
+        yield Diagnosis(
+            check="address space",
+            level="ok" if enough else "error",
+            what=f"a process may reserve {limit / 1e9:.1f} GB (ulimit -v)",
+            why="" if enough else "Ray's processes reserve far more than they use, and do not start",
+            fix="" if enough else "ulimit -v unlimited; limit the memory by a container or a cgroup instead",
+        )
 
 
 def _cores(place: HostContext) -> Diagnosis:

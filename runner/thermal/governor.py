@@ -105,6 +105,7 @@ class Governors:
         *,
         on_samples: Callable[[str, list[Sample]], None],
         on_event: Callable[[str], None],
+        lost: Callable[[], str] = lambda: "",
         spec_of: Callable[[str], ThermalSpec] | None = None,
     ) -> None:
         """Prepare; `start` begins.
@@ -115,11 +116,12 @@ class Governors:
             device: what trials run on, ``cuda`` or ``cpu``.
             on_samples: takes telemetry in.
             on_event: takes in what is worth remembering.
+            lost: what has become of Ray, where it cannot be called any more.
             spec_of: settings by node, where they differ.
         """
         self._run, self._device = run, device
         self._spec, self._spec_of = spec, spec_of or (lambda node: spec)
-        self._on_samples, self._on_event = on_samples, on_event
+        self._on_samples, self._on_event, self._lost = on_samples, on_event, lost
         self._kept: dict[str, _Kept] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="governors", daemon=True)
@@ -142,7 +144,9 @@ class Governors:
         """Fetch the last samples and end all governors."""
         self._over.set()
         if self._thread.ident is not None:
-            self._thread.join(timeout=10.0)
+            self._thread.join(timeout=0.0 if self._lost() else 10.0)
+        if self._lost():
+            return
         for node, kept in self._kept.items():
             with contextlib.suppress(Exception):
                 self._ask(node, kept)
@@ -153,7 +157,7 @@ class Governors:
 
     def _keep(self) -> None:
         looked_s = time.monotonic()
-        while not self._over.wait(self._spec.interval_s):
+        while not self._over.wait(self._spec.interval_s) and not self._lost():
             try:
                 if time.monotonic() - looked_s >= NODES_INTERVAL_S:
                     self._look_for_nodes()

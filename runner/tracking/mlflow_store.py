@@ -1,5 +1,6 @@
 """Runs in MLflow: found again by their tags, created once, written in batches."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ RUNNING = "RUNNING"
 KEY, LEDGER, ROLE, RUN_NAME = "isotherm.key", "isotherm.ledger", "isotherm.role", "isotherm.run"
 THROUGH, ARTIFACT, OWNED = "isotherm.through", "isotherm.artifact_sha256", "isotherm.owned"
 PARENT = "mlflow.parentRunId"
+# MLflow writes the place of its default experiment into SQL text as it is: a path with an apostrophe would end that.
+ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
 
 
 @dataclass
@@ -118,6 +121,7 @@ class MlflowStore:
             if self._local:
                 # two sweeps that start at once must not both create the tables
                 with FileLock(f"{self._database}.lock", timeout=LOCK_TIMEOUT_S):
+                    os.environ[ARTIFACT_ROOT] = self._artifacts.as_uri()
                     self._connected = MlflowClient(tracking_uri=self.uri)
             else:
                 self._connected = MlflowClient(tracking_uri=self.uri)

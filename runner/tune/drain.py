@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -45,6 +45,7 @@ class Drain:
         self.running: set[str] = set()
         self.saved: set[str] = set()
         self.reason = ""
+        self.before_end: Callable[[], None] = lambda: None  # called in Tune's thread before it ends a round early
         self._deadline = 0.0
         self._signalled = False
         self._interruptible = False
@@ -167,7 +168,9 @@ class DrainStopper(tune.Stopper):  # type: ignore[misc]
         if _current is None:
             return False
         _current.check_flag()
-        return _current.complete
+        if complete := _current.complete:
+            _current.before_end()
+        return complete
 
 
 class FlagGate:

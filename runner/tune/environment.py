@@ -4,8 +4,10 @@ import logging
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import psutil
 from runner.config.settings import RayEnvironment
 from runner.host.device import Device
 from runner.host.footprint import LONGEST_TEMP, OBJECT_STORE_BYTES
+from runner.tune.ray_watch import RayWatch
 from runner.tune.scratch import Scratch
 from trainables.errors import ConfigError, Problem
 
@@ -44,6 +47,7 @@ _ON_ONE_HOST = {
 # What workers on other nodes must have, too: they do not inherit the driver's environment.
 _ON_EVERY_NODE = ("RAY_CHDIR_TO_TRIAL_DIR", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "MLFLOW_DISABLE_TELEMETRY")
 _scratch: Scratch | None = None  # this sweep's own folder of Ray's sessions
+_watch = RayWatch(())
 
 
 def prepare(*, cluster: bool = False) -> None:
@@ -57,9 +61,14 @@ def prepare(*, cluster: bool = False) -> None:
         _own_token()
 
 
+def watch() -> RayWatch:
+    """Of the Ray that was started or joined last."""
+    return _watch
+
+
 def start(device: Device) -> None:
     """Start Ray on this host, listening on the loopback address only, with a token and a folder of its own."""
-    global _scratch
+    global _scratch, _watch
     import ray
 
     _scratch = Scratch(RayEnvironment().tmpdir or temp_base())
@@ -77,6 +86,7 @@ def start(device: Device) -> None:
             _temp_dir=str(_scratch.sessions),
             job_config=_job(),
         )
+    _watch = RayWatch.of_own(ray._private.worker._global_node)
     _copy_no_secrets()
     _quiet()
 
@@ -89,6 +99,7 @@ def join(address: str) -> None:
     """
     if address.startswith("ray://"):
         raise _unreachable(address, "Ray Client would run the driver elsewhere, and the ledger with it")
+    global _watch
     import ray
 
     carried = {name: _VARIABLES[name] for name in _ON_EVERY_NODE}
@@ -104,6 +115,7 @@ def join(address: str) -> None:
             )
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise _unreachable(address, " ".join(str(error).split())[:300]) from error
+    _watch = RayWatch.of_node(ray._private.worker._global_node)
     _copy_no_secrets()
     _quiet()
 
@@ -120,13 +132,16 @@ def _unreachable(address: str, why: str) -> ConfigError:
 
 
 def stop() -> None:
-    """End this process's Ray and everything that it started."""
+    """End this process's Ray and everything that it started. One that is lost is not asked: it would not answer."""
     import ray
 
     node = ray._private.worker._global_node
     started = _descendants(node)
-    _kill_at_once(node)
-    ray.shutdown()
+    if _watch.dead():
+        started += [*_own(node), *_writers()]
+    else:
+        _kill_at_once(node)
+        ray.shutdown()
     for process in started:  # Ray's agents notice the end of the processes that started them a minute later
         with suppress(psutil.NoSuchProcess):
             process.kill()
@@ -134,14 +149,39 @@ def stop() -> None:
         _scratch.close()
 
 
+def leave_lost_ray(code: int) -> None:
+    """Where Ray is lost, end this process with that exit code, without Python's end: Ray's part of it would hang."""
+    if _watch.lost:
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
 def _descendants(node: Any) -> list[psutil.Process]:
     """What Ray's own processes have started: agents and workers."""
     found: list[psutil.Process] = []
+    for process in _own(node):
+        with suppress(psutil.NoSuchProcess):
+            found += process.children(recursive=True)
+    return found
+
+
+def _own(node: Any) -> Iterator[psutil.Process]:
+    """Ray's own processes."""
     for started in node.all_processes.values() if node is not None else ():
         for one in started:
             with suppress(psutil.NoSuchProcess):
-                found += psutil.Process(one.process.pid).children(recursive=True)
-    return found
+                yield psutil.Process(one.process.pid)
+
+
+def _writers() -> Iterator[psutil.Process]:
+    """Processes with their output in Ray's folder: workers that lost their raylet have no parent to know them by."""
+    for process in psutil.process_iter():
+        with suppress(OSError):  # another user's, or gone
+            output = Path(os.readlink(f"/proc/{process.pid}/fd/1"))
+            if _scratch is not None and output.is_relative_to(_scratch.path):
+                yield process
 
 
 def _kill_at_once(node: Any) -> None:

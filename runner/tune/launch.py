@@ -4,6 +4,7 @@ One round is one `fit()` without Tune's own retries: a crash means 'resume in th
 checkpoint. Tune's experiment snapshot goes to a temporary folder and is never read back; the ledger is the state.
 """
 
+import itertools
 import logging
 import tempfile
 from collections import Counter, deque
@@ -27,6 +28,7 @@ from runner.tune.disk import DiskWatch
 from runner.tune.drain import Drain, DrainStopper
 from runner.tune.ledger_callback import LOG_LINES, LedgerCallback
 from runner.tune.protection import StuckWatch
+from runner.tune.ray_watch import RayWatch, attend
 from runner.tune.scratch import TUNE_PREFIX, Scratch
 from runner.tune.stall import StallWatch
 from trainables.checkpoints.object_store import StoragePlace
@@ -50,6 +52,7 @@ class Launch:
     data_root: Path
     recorder: Recorder
     drain: Drain
+    watch: RayWatch
     callbacks: tuple[tune.Callback, ...]
     execution: ExecutionSpec
     make_gate: Callable[[], TrialGate]
@@ -59,16 +62,26 @@ class Launch:
 
 def run_rounds(launch: Launch) -> None:
     """Run every feasible cell that is not final, round after round. Returns early when the drain is requested."""
+    # Every node must see Tune's folder: in a cluster it is in the results' folder, which all share.
+    shared = launch.paths.root.resolve() if launch.cluster else None
+    # A node that was cut off may still write there while it is removed; a driver that is killed leaves it behind.
+    folder = Scratch(shared, ".tune-") if shared else Scratch(Path(tempfile.gettempdir()), TUNE_PREFIX)
+    with closing(folder):
+        attend(lambda: _rounds(launch, folder.path), launch.watch, launch.drain)
+    if launch.drain.requested:
+        _mark_interrupted(launch)
+
+
+def _rounds(launch: Launch, folder: Path) -> None:
     starts: Counter[str] = Counter()
     autopsy = memory.FailureClassifier()
-    while not launch.drain.requested:
+    for number in itertools.count(1):
         todo = [cell for cell in unfinished(launch) if starts[cell.key] < _starts_allowed(launch, cell)]
-        if not todo:
+        if launch.drain.requested or not todo:
             return
         starts.update(cell.key for cell in todo)
-        _fit(launch, todo, autopsy)
+        _fit(launch, todo, autopsy, folder / f"round-{number}")
         _spare(launch, todo, starts)
-    _mark_interrupted(launch)
 
 
 def _starts_allowed(launch: Launch, cell: Cell) -> int:
@@ -96,11 +109,9 @@ def unfinished(launch: Launch) -> list[Cell]:
     return sorted(cells, key=lambda cell: cell.counts.total, reverse=True)
 
 
-def _fit(launch: Launch, cells: list[Cell], autopsy: memory.FailureClassifier) -> None:
+def _fit(launch: Launch, cells: list[Cell], autopsy: memory.FailureClassifier, folder: Path) -> None:
     jobs = [_job(launch, cell).config(cell.name) for cell in cells]
-    handed_in = {"make_gate": launch.make_gate, "make_guard": memory.HostGuard, "plugins": plugins.loaded()}
-    asks = _cluster_resources if launch.cluster else _resources
-    trainable = tune.with_resources(tune.with_parameters(IsothermTrial, **handed_in), asks)
+    trainable = tune.with_resources(_trainable(launch), _cluster_resources if launch.cluster else _resources)
     stalls = StallWatch(launch.execution.stall_timeout_s)
     callbacks = [
         _ledger_callback(launch, autopsy, stalls),
@@ -109,30 +120,40 @@ def _fit(launch: Launch, cells: list[Cell], autopsy: memory.FailureClassifier) -
         DiskWatch(launch.recorder, launch.drain, launch.execution.disk_timeout_s),
         *launch.callbacks,
     ]
-    # Every node must see Tune's folder: in a cluster it is in the results' folder, which all share.
-    shared = launch.paths.root.resolve() if launch.cluster else None
-    # A node that was cut off may still write there while it is removed; a driver that is killed leaves it behind.
-    folder = Scratch(shared, ".tune-") if shared else Scratch(Path(tempfile.gettempdir()), TUNE_PREFIX)
-    with closing(folder) as scratch:
-        tuner = tune.Tuner(
-            trainable,
-            param_space={"job": tune.grid_search(jobs)},
-            tune_config=tune.TuneConfig(
-                reuse_actors=True,
-                trial_name_creator=_trial_name,
-                trial_dirname_creator=_trial_folder,
-            ),
-            run_config=tune.RunConfig(
-                name="round",
-                storage_path=str(scratch.path),
-                callbacks=callbacks,
-                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                failure_config=tune.FailureConfig(max_failures=0),
-                stop=DrainStopper(),
-                verbose=0,
-            ),
-        )
-        tuner.fit()
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"job": tune.grid_search(jobs)},
+        tune_config=tune.TuneConfig(
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_folder,
+        ),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            callbacks=callbacks,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=0),
+            stop=DrainStopper(),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+
+
+def _trainable(launch: Launch) -> type[IsothermTrial]:
+    """The trials' class with what it is handed in, which is pickled with it.
+
+    `tune.with_parameters` would put that into the object store, and Ray ends the driver at once where it cannot
+    recover an object of a raylet that is lost (docs/ray.md).
+    """
+    make_gate, loaded = launch.make_gate, plugins.loaded()
+
+    class Equipped(IsothermTrial):
+        def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
+            super().setup(config, make_gate=make_gate, make_guard=memory.HostGuard, plugins=loaded)
+
+    return Equipped
 
 
 def _job(launch: Launch, cell: Cell) -> TrialJob:
@@ -186,6 +207,7 @@ def _ledger_callback(launch: Launch, autopsy: memory.FailureClassifier, stalls: 
         (drain.running.add if running else drain.running.discard)(key)
 
     def diagnose(key: str, error: str) -> tuple[Status, str]:
+        launch.watch.park_if_lost()  # no failure of the trial
         if stalled := stalls.reason(key):
             return "failed", stalled
         cause = autopsy.out_of_memory(error, RunPaths(launch.paths.root.resolve()).checkpoint(key))

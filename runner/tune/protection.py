@@ -23,6 +23,7 @@ from runner.thermal.sensors import check
 from runner.thermal.spec import ThermalSpec
 from runner.thermal.telemetry import Telemetry
 from runner.tune.drain import Drain, FlagGate, post_lookout
+from runner.tune.ray_watch import RayWatch
 from trainables.checkpoints.object_store import StoragePlace
 from trainables.training.gate import Action
 from trainables.trial_life import TrialGate
@@ -77,7 +78,7 @@ class Protection:
     """The governors of a sweep while it runs; a context. Without any sensor (where that is allowed) it does nothing."""
 
     def __init__(
-        self, spec: ThermalSpec, device: str, paths: RunPaths, recorder: Recorder, *, cluster: bool = False
+        self, spec: ThermalSpec, device: str, paths: RunPaths, recorder: Recorder, watch: RayWatch, *, cluster: bool
     ) -> None:
         """Prepare.
 
@@ -86,6 +87,7 @@ class Protection:
             device: what trials run on, ``cuda`` or ``cpu``.
             paths: where `thermal.parquet` goes.
             recorder: takes events.
+            watch: of Ray's processes.
             cluster: trials run on other hosts, whose governors know whether there are sensors.
         """
         self._spec, self._recorder = spec, recorder
@@ -95,7 +97,9 @@ class Protection:
         self._governors: Governors | None = None
         if cluster or not check(spec, device, cuda_visible_devices()):
             self._telemetry = Telemetry(paths.thermal_parquet)
-            self._governors = Governors(self._run, spec, device, on_samples=self._on_samples, on_event=self._on_event)
+            self._governors = Governors(
+                self._run, spec, device, lost=watch.dead, on_samples=self._on_samples, on_event=self._on_event
+            )
 
     def __enter__(self) -> Self:
         if self._governors is not None:

@@ -140,6 +140,18 @@ class RemovedFlag(Fault):
         return True
 
 
+class LostRay(Fault):
+    name, what = "ray", "SIGKILL of Ray's raylet, its GCS or an agent of it"
+
+    def strike(self, driver: psutil.Process) -> bool:
+        parts = ("raylet/raylet", "gcs_server", "Agent")
+        own = [one for one in driver.children(recursive=True) if any(part in _name(one) for part in parts)]
+        if not self._training() or not own:
+            return False
+        self.rng.choice(own).kill()
+        return True
+
+
 class Stall(Fault):
     name, what = "stall", "a worker that is stopped and never goes on"
     options = (*Fault.options, "--set", "execution.stall_timeout_s=6", "--set", "execution.max_attempts=99")
@@ -349,7 +361,7 @@ class Proxy:
 FAULTS: dict[str, type[Fault]] = {
     fault.name: fault
     for fault in (
-        *(Kill, Signal, SignalToAll, Stall, Tear, Unreadable, ChangedLedger, RemovedFlag),
+        *(Kill, Signal, SignalToAll, Stall, Tear, Unreadable, ChangedLedger, RemovedFlag, LostRay),
         *(FullDisk, MlflowDies, MlflowIsCutOff, StorageDies),
     )
 }

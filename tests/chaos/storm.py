@@ -15,6 +15,7 @@ from tests.integration.workplace import Workplace, same
 
 STOPPED, FAILED = 3, 1
 LONGEST_S = 1200.0
+SUDDEN = ("kill", "stall", "tear")  # faults that leave no time to save: what they cost is known when they strike
 
 
 @dataclass
@@ -62,6 +63,8 @@ def through(fault: Fault, count: int, arguments: tuple[str, ...], undisturbed: t
 def _until_done(fault: Fault, count: int, arguments: tuple[str, ...], outcome: Outcome) -> None:
     place, deadline = fault.place, time.monotonic() + LONGEST_S
     while time.monotonic() < deadline:
+        if fault.name not in SUDDEN:
+            outcome.steps_repeated += _behind(place)
         outcome.starts += 1
         process = place.start("sweep", "sweep.yaml", *arguments, *fault.options)
         while process.poll() is None and outcome.faults < count and time.monotonic() < deadline:
@@ -87,7 +90,7 @@ def _strike_once(fault: Fault, process: subprocess.Popen[str], outcome: Outcome)
     if not struck:
         return
     outcome.faults += 1
-    if fault.name in ("kill", "stall", "tear"):
+    if fault.name in SUDDEN:
         outcome.steps_repeated += sum(max(0, steps - kept.get(key, 0)) for key, steps in reached.items())
     time.sleep(fault.rng.uniform(*fault.lasts_s))
     fault.heal()
@@ -106,10 +109,25 @@ def _reached(place: Workplace) -> dict[str, int]:
     return steps
 
 
+def _behind(place: Workplace) -> int:
+    """Steps that the next start will train again: those in the ledger that no checkpoint has."""
+    run, reached = place.folder / "runs" / "small", dict[str, int]()
+    rescued, kept = run / "ledger.rescued-1.jsonl", _kept(place)
+    records = [json.loads(line) for line in rescued.read_text().splitlines()] if rescued.exists() else place.ledger()
+    for record in records:
+        if record["kind"] == "metrics":
+            reached[record["key"]] = max(record["step"], reached.get(record["key"], 0))
+        elif record.get("status") == "finished":
+            reached.pop(record["key"], None)
+    return sum(max(0, steps - kept.get(key, 0)) for key, steps in reached.items())
+
+
 def _kept(place: Workplace) -> dict[str, int]:
-    """The step of each trial's newest checkpoint."""
+    """The step of each trial's newest checkpoint that can be read."""
     steps: dict[str, int] = {}
     for manifest in (place.folder / "runs" / "small" / "checkpoints").glob("*/checkpoint-*/manifest.json"):
+        if not (manifest.parent / "state.pt").is_file():
+            continue
         try:
             body = json.loads(manifest.read_bytes())["manifest"]
         except OSError:

@@ -122,7 +122,7 @@ def test_the_rules_find_a_forbidden_import(tmp_path: Path) -> None:
 
 
 # These only write it, for a library that takes its settings from nowhere else.
-WRITERS = ("runner.tune.environment", "runner.tracking.worker")
+WRITERS = ("runner.tune.environment", "runner.tracking.worker", "runner.tracking.mlflow_store")
 
 
 def test_only_the_settings_module_reads_the_environment() -> None:

@@ -25,6 +25,7 @@ from runner.rundir.paths import DATA  # noqa: E402
 from runner.rundir.recorder import Recorder  # noqa: E402
 from runner.tune import drain as draining  # noqa: E402
 from runner.tune.launch import Launch, run_rounds  # noqa: E402
+from runner.tune.ray_watch import RayWatch  # noqa: E402
 
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "include_dashboard": False}
 
@@ -55,6 +56,7 @@ def main(*overrides: str) -> None:
                 data_root=DATA,
                 recorder=recorder,
                 drain=drain,
+                watch=RayWatch(()),
                 callbacks=(),
                 execution=loaded.settings.execution,
                 make_gate=functools.partial(draining.FlagGate, drain.flag.absolute()),

@@ -1,6 +1,7 @@
 """Memory and cores from trees of files, shared memory from a real small file system."""
 
 import os
+import resource
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -75,3 +76,14 @@ def test_shared_memory_of_a_default_container(place: Any, one: Any) -> None:
 def test_no_shared_memory(place: Any, one: Any) -> None:
     (place.root / "dev/shm").rmdir()
     assert one(memory.check, "shared memory").level == "warn"
+
+
+@pytest.mark.parametrize(("limit", "levels"), [(-1, []), (4_000_000_000, ["error"]), (16_000_000_000, ["ok"])])
+def test_a_limit_of_the_address_space(place: Any, limit: int, levels: list[str]) -> None:
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+        found = [finding for finding in memory.check(place) if finding.check == "address space"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert [finding.level for finding in found] == levels

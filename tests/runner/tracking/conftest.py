@@ -23,6 +23,7 @@ from runner.rundir.ledger import (
 )
 from runner.rundir.paths import RunPaths
 from runner.tracking.delivery import Delivery
+from runner.tracking.mlflow_store import MlflowStore
 from runner.tracking.mlflow_tracker import MlflowTarget
 from runner.tracking.tracker import Status, Target
 from runner.tracking.wandb_tracker import WandbTarget
@@ -241,11 +242,12 @@ class WandbBench(Bench):
 
 @pytest.fixture(scope="session")
 def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables, to copy: creating them takes two seconds."""
-    from mlflow import MlflowClient
+    """An MLflow database with its tables, to copy: creating them takes two seconds.
 
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}")
+    Its folder has a name that MLflow's own SQL would not survive.
+    """
+    path = tmp_path_factory.mktemp('mlflow\'s "x" #%:y') / "mlflow.db"
+    assert MlflowStore(None, "isotherm", path)._client
     return path
 
 

@@ -1,0 +1,57 @@
+"""Ray's own processes killed or suspended in mid-run: the sweep says so, ends with 3, and leaves nothing behind."""
+
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+from tests.integration.workplace import LONGER, Descendants, Workplace, same, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+@pytest.fixture
+def folder_of_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="r-") as base:
+        monkeypatch.setenv("RAY_TMPDIR", base)
+        monkeypatch.setenv("TMPDIR", base)  # Tune's
+        yield Path(base)
+
+
+@pytest.mark.parametrize(
+    ("process", "name", "number"),
+    [
+        ("raylet/raylet", "raylet", signal.SIGKILL),
+        ("gcs_server", "GCS", signal.SIGKILL),
+        ("DashboardAgent", "agent", signal.SIGKILL),
+        ("raylet/raylet", "raylet", signal.SIGSTOP),
+    ],
+)
+def test_a_lost_process_of_ray_ends_the_sweep_with_the_reason(
+    workplace: Workplace, calm: pd.DataFrame, folder_of_ray: Path, process: str, name: str, number: signal.Signals
+) -> None:
+    driver = workplace.start("sweep", "sweep.yaml", *LONGER)
+    wait_for(workplace.has_checkpoint)
+    started = Descendants.of(driver.pid)
+    [victim] = [one for one in psutil.Process(driver.pid).children(recursive=True) if process in one.cmdline()[0]]
+    victim.send_signal(number)
+    assert driver.wait(timeout=60) == 3, workplace.log()
+    log = workplace.log().replace("\n", " ")
+    fate = "which died or was killed" if number is signal.SIGKILL else "suspended for 30 s"
+    assert f"stopped by the loss of Ray's {name} (process {victim.pid}), {fate}" in log
+    assert "resume with: isotherm sweep sweep.yaml" in log
+    assert "Traceback" not in log
+    assert "failed" not in log
+    ends = [record for record in workplace.ledger() if record["kind"] in ("ended", "sweep_ended")]
+    assert [end.get("status") for end in ends[-3:-1]] == ["interrupted", "interrupted"]
+    assert ends[-1]["exit_code"] == 3
+    assert set(workplace.results()["status"]) == {"interrupted"}
+    wait_for(lambda: not started.alive, timeout=10)
+    assert not list(folder_of_ray.glob("isotherm-*")), "Ray's folder and Tune's"
+    if (name, number) == ("raylet", signal.SIGKILL):
+        workplace.run("sweep", "sweep.yaml", *LONGER)
+        same(calm, workplace.results())

@@ -1,0 +1,110 @@
+"""Ray's processes watched from outside of Ray, here with others in their place; with Ray: test_lost_ray.py."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from runner.tune import ray_watch
+from runner.tune.drain import Drain, DrainStopper, begun
+from runner.tune.ray_watch import RayWatch, attend
+
+
+@pytest.fixture
+def raylet() -> Iterator[psutil.Popen]:
+    with psutil.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        with suppress(psutil.Error):
+            process.kill()
+
+
+@pytest.fixture
+def watch(raylet: psutil.Popen) -> RayWatch:
+    return RayWatch([("GCS", psutil.Process()), ("raylet", psutil.Process(raylet.pid))])
+
+
+@pytest.fixture
+def drain(tmp_path: Path) -> Iterator[Drain]:
+    with begun(tmp_path / ".running") as drain:
+        yield drain
+
+
+def test_a_process_that_was_killed_is_named_also_while_it_is_a_zombie(raylet: psutil.Popen, watch: RayWatch) -> None:
+    assert not watch.look()
+    raylet.send_signal(signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while not watch.look() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert watch.lost == f"the loss of Ray's raylet (process {raylet.pid}), which died or was killed"
+    raylet.wait()
+    assert watch.dead() == watch.lost
+
+
+def test_a_process_that_is_suspended_for_long_is_lost_and_one_that_goes_on_is_not(
+    raylet: psutil.Popen, watch: RayWatch
+) -> None:
+    looks = int(ray_watch.SUSPENDED_S / ray_watch.LOOK_S)
+    raylet.suspend()
+    while raylet.status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+    assert not any(watch.look() for _ in range(looks - 1))
+    raylet.resume()
+    while raylet.status() == psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+    assert not watch.look()
+    raylet.suspend()
+    while raylet.status() != psutil.STATUS_STOPPED:
+        time.sleep(0.01)
+    assert not any(watch.look() for _ in range(looks - 1))
+    assert "suspended for 30 s" in watch.look()
+
+
+def test_work_is_done_and_what_it_raises_is_raised_here(watch: RayWatch, drain: Drain) -> None:
+    done = []
+    attend(lambda: done.append(threading.current_thread()), watch, drain)
+    assert done != [threading.main_thread()]
+    with pytest.raises(ZeroDivisionError):
+        attend(lambda: 1 // 0, watch, drain)  # type: ignore[arg-type, return-value]
+    assert not drain.requested
+
+
+@pytest.mark.parametrize("blocked", [True, False])
+def test_work_is_left_when_ray_is_lost_once_every_trial_has_saved(
+    raylet: psutil.Popen, watch: RayWatch, drain: Drain, blocked: bool
+) -> None:
+    """Blocked inside of Ray, or in Tune's loop, which must not go on and call Ray again."""
+    drain.running.add("a")
+    after: list[str] = []
+
+    def work() -> None:
+        raylet.kill()
+        if blocked:
+            threading.Event().wait()
+        while not DrainStopper().stop_all():
+            if drain.requested:
+                drain.saved.add("a")
+        after.append("Ray was called")
+
+    drain.budget_s = 1.0
+    attend(work, watch, drain)
+    assert drain.reason == watch.lost != ""
+    assert not drain.flag.exists(), "trials see that"
+    time.sleep(0.1)
+    assert not after
+
+
+def test_an_error_that_a_lost_ray_raises_is_no_error(raylet: psutil.Popen, watch: RayWatch, drain: Drain) -> None:
+    def work() -> None:
+        raylet.kill()
+        raylet.wait()
+        raise OSError("the connection to the raylet failed")
+
+    attend(work, watch, drain)
+    assert drain.requested
