@@ -68,7 +68,7 @@ class Worker:
 
     def __init__(self, kills: Callable[[], int] = oom_kills) -> None:
         """`kills` gives the number of processes that the kernel has killed for lack of memory."""
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._log: Any = None
         self._kills = kills
         self._listens = False
@@ -187,7 +187,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            text=True,
+            bufsize=0,  # a line that a buffer holds back is not seen by `select`
         )
 
     def _greet(self) -> None:
@@ -199,8 +199,9 @@ class Worker:
         assert self._process is not None
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it died; whoever waits for it says of what
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
+            data = f"{line}\n".encode()
+            while data:  # without a buffer a signal may cut a long line short
+                data = data[self._process.stdin.write(data) :]
 
     def _next(self, timeout_s: float) -> dict[str, Any]:
         """The worker's next document.
