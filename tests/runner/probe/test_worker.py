@@ -27,8 +27,8 @@ from trainables.schema import DataShape, ModelSpec, ResolvedData, ResolvedTraini
 GB = 10**9
 
 
-def spec(width: int = 32, batch: int = 64, **changes: object) -> TrialSpec:
-    shape = {"width": width, "depth": 2, "heads": 4, "feed_forward": 2 * width}
+def spec(width: int = 32, batch: int = 64, depth: int = 2, **changes: object) -> TrialSpec:
+    shape = {"width": width, "depth": depth, "heads": 4, "feed_forward": 2 * width}
     training = {"epochs": 1, "global_batch": batch, "lr": 1e-3, "weight_decay": 0.01, "warmup": 0.1, "clip": 1.0}
     training |= {"loss": "bce", "focal_gamma": 2.0, "class_weight": "none", "early_stopping": None, "seed": 0}
     return TrialSpec(
