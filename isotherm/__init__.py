@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from runner.api.fit import fit
+    from runner.api.probe import Probe
     from runner.api.run import Run, Trial, open_run
     from runner.api.sweep import Sweep
+    from runner.api.thermal import Governor, thermal_gate
     from runner.scaling import FitOptions
-    from trainables.errors import ConfigError, InputError, IsothermError
+    from trainables.errors import ConfigError, InfeasibleError, InputError, IsothermError, ThermalStopError
     from trainables.models.registry import architecture
     from trainables.models.shapes import AttentionBlocks, Blocks, Shape
     from trainables.parts import PartConfig
@@ -21,17 +23,22 @@ _HOMES = {
     "ConfigError": "trainables.errors",
     "DataShape": "trainables.schema",
     "FitOptions": "runner.scaling",
+    "Governor": "runner.api.thermal",
+    "InfeasibleError": "trainables.errors",
     "InputError": "trainables.errors",
     "IsothermError": "trainables.errors",
     "PartConfig": "trainables.parts",
+    "Probe": "runner.api.probe",
     "Run": "runner.api.run",
     "Shape": "trainables.models.shapes",
     "Sweep": "runner.api.sweep",
+    "ThermalStopError": "trainables.errors",
     "Trial": "runner.api.run",
     "architecture": "trainables.models.registry",
     "fit": "runner.api.fit",
     "loss": "trainables.training.loss_registry",
     "open_run": "runner.api.run",
+    "thermal_gate": "runner.api.thermal",
 }
 
 __all__ = [
@@ -40,17 +47,22 @@ __all__ = [
     "ConfigError",
     "DataShape",
     "FitOptions",
+    "Governor",
+    "InfeasibleError",
     "InputError",
     "IsothermError",
     "PartConfig",
+    "Probe",
     "Run",
     "Shape",
     "Sweep",
+    "ThermalStopError",
     "Trial",
     "architecture",
     "fit",
     "loss",
     "open_run",
+    "thermal_gate",
 ]
 
 

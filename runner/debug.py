@@ -9,15 +9,12 @@ import torch
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from runner.config.settings import cuda_visible_devices
 from runner.config.sweep_file import Sweep, Variant
 from runner.planning.grid import Cell, expand
 from runner.rundir.paths import DATA, RUNS
 from runner.terminal.console import Console
-from runner.thermal import sensors
 from runner.thermal.gate import ThermalGate
-from runner.thermal.local_gate import LocalGovernor, cuda_uuid
-from runner.thermal.spec import ThermalSpec
+from runner.thermal.local_gate import LocalGovernor
 from trainables.data import catalog, windows
 from trainables.data.windows import TrialData
 from trainables.errors import ConfigError, InfeasibleError, Problem
@@ -58,7 +55,9 @@ def run(sweep: Sweep, budget: str, options: DebugOptions, console: Console, data
     cell = expand(sweep, data_root, [_variant(sweep, budget)]).cells[0]
     if cell.infeasible:
         raise InfeasibleError(cell.infeasible)
-    governor = _governor(sweep.settings.thermal, cell.record.device, console)
+    governor = LocalGovernor.open(
+        sweep.settings.thermal, cell.record.device, lambda text: console.print(text, highlight=False, markup=False)
+    )
     try:
         return _run_cell(sweep, cell, governor, options, console, data_root)
     except _StoppedError:
@@ -72,24 +71,6 @@ def run(sweep: Sweep, budget: str, options: DebugOptions, console: Console, data
 
 class _StoppedError(Exception):
     """The device is too hot, or its temperature is unknown."""
-
-
-def _governor(spec: ThermalSpec, device: str, console: Console) -> LocalGovernor | None:
-    """Temperature protection in a thread of this process, or None where it was turned off in so many words."""
-    try:
-        sensor = sensors.open_sensor(spec, device, cuda_visible_devices())
-    except sensors.SensorError as error:
-        if spec.require_sensors:
-            raise ConfigError(
-                Problem(
-                    place="thermal.require_sensors",
-                    message=f"no temperature can be read: {error}",
-                    fix="repair the sensor, or set thermal.require_sensors: false to run without protection",
-                )
-            ) from error
-        console.print(f"without temperature protection: {error}", highlight=False, markup=False)
-        return None
-    return LocalGovernor(spec, sensor, cuda_uuid() if device == "cuda" else "cpu")
 
 
 def _wait_for(gate: ThermalGate, console: Console) -> None:

@@ -9,7 +9,8 @@ IsothermError
 ├── DivergedError           a loss or gradient stopped being finite; a finding, not a failure
 ├── CheckpointError         a checkpoint that is torn, altered or of another trial
 │   └── FencedError         a newer attempt owns this trial: this worker must end and write nothing
-└── LedgerError             a ledger that cannot be read or written
+├── LedgerError             a ledger that cannot be read or written
+└── ThermalStopError        a device reached its stop limit, or its temperature is unknown
 """
 
 import difflib
@@ -98,3 +99,7 @@ class FencedError(CheckpointError):
 
 class LedgerError(IsothermError):
     """A ledger cannot be read or written."""
+
+
+class ThermalStopError(IsothermError):
+    """A device reached its stop limit, or its temperature is unknown for too long: save, and end."""

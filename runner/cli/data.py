@@ -16,12 +16,13 @@ def data_prepare(sweep: SweepFile, set_: Set = None, plugin: Plugins = None, as_
     Example: `isotherm data prepare configs/sweeps/quickstart.yaml`
     """
     from runner.planning import datasets
+    from runner.terminal.datasets import show
 
     entries = datasets.prepare(load(sweep, set_, plugins=plugin))
     if as_json:
         print_json(datasets.as_dict(entries))
     else:
-        datasets.show(entries, console())
+        show(entries, console())
 
 
 @app.command("inspect")
@@ -35,12 +36,13 @@ def data_inspect(
     Example: `isotherm data inspect prices.csv --set 'data.format={decimal: ","}'`
     """
     from runner.planning import inspection
+    from runner.terminal import inspection as terminal
 
     shown = inspection.inspect(file, tuple(set_ or ()))
     if as_json:
         print_json(shown)
     else:
-        inspection.show(shown, console())
+        terminal.show(shown, console())
     if not shown["ok"]:
         raise typer.Exit(BAD_INPUT)
 
@@ -52,11 +54,12 @@ def data_verify(as_json: Json = False) -> None:
     Example: `isotherm data verify`
     """
     from runner.planning import datasets
+    from runner.terminal.datasets import show_verification
 
     checked = datasets.verify()
     if as_json:
         print_json(checked)
     else:
-        datasets.show_verification(checked, console())
+        show_verification(checked, console())
     if not checked["ok"]:
         raise typer.Exit(BAD_INPUT)

@@ -14,12 +14,13 @@ def status(run: RunName, as_json: Json = False) -> None:
     """
     from runner.rundir import status as statuses
     from runner.rundir.paths import existing_run
+    from runner.terminal.status import show
 
     collected = statuses.collect(existing_run(run))
     if as_json:
         print_json(collected)
     else:
-        statuses.show(collected, console())
+        show(collected, console())
 
 
 def report(run: RunName, as_json: Json = False) -> None:

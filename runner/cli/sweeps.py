@@ -98,6 +98,7 @@ def probe(
     Exit codes: 0 it fits; 2 bad input, or nothing fits.
     """
     from runner.planning import execution, probe_one
+    from runner.terminal.probe import show
 
     given = {"execution.dtype": dtype, "execution.device": device, "probe.memory_limit": memory_limit}
     options = [f"{key}={value}" for key, value in given.items() if value is not None]
@@ -108,7 +109,7 @@ def probe(
     if as_json:
         print_json(probe_one.as_dict(decision))
     else:
-        probe_one.show(decision, console())
+        show(decision, console())
     if not decision.feasible:
         raise typer.Exit(BAD_INPUT)
 

@@ -23,6 +23,7 @@ def thermal_watch(
 
     Exit codes: 0; 1 no temperature can be read here; 2 bad input.
     """
+    from runner.terminal.thermal import show_watched
     from runner.thermal import watch
 
     spec = None
@@ -34,7 +35,7 @@ def thermal_watch(
     if as_json:
         print_json(watch.first(watched))
     else:
-        watch.show(watched, console(), seconds)
+        show_watched(watched, console(), seconds)
     if not watched.stations:
         raise typer.Exit(FAILED)
 
@@ -65,6 +66,7 @@ def thermal_simulate(
 
     Example: `isotherm thermal simulate --ambient 35 --power 450 --noise 1 --delay 3`
     """
+    from runner.terminal.thermal import show_simulated
     from runner.thermal.simulation import simulate
 
     limits = {"target": target, "hold": hold, "resume": resume, "stop": stop}
@@ -83,4 +85,4 @@ def thermal_simulate(
     if as_json:
         print_json(outcome.as_dict())
     else:
-        simulate.show(outcome, console())
+        show_simulated(outcome, console())

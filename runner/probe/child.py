@@ -16,12 +16,13 @@ import psutil
 
 from runner.host.memory_limits import oom_kills
 from runner.probe.batch_size import Measurement, Outcome
-from runner.probe.messages import GO, STAGES, Answer, Request
+from runner.probe.messages import GO, STAGES, Answer, Request, StepRequest
 from trainables.errors import IsothermError
 
 START_TIMEOUT_S = 120.0  # importing torch from a cold disk; then as long for the device's context and the model
 POLL_S = 0.02
 RETAINED_BYTES = 64 * 2**20  # a worker that kept more than this from earlier sizes is replaced by a fresh one
+KILLED_TRIES = 3  # of a size, in workers that are killed without a lack of memory
 KILLED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.SIGTERM)
 # A process that is killed so near its limit was short of memory, whoever killed it: systemd-oomd and earlyoom, which
 # raise no counter of the kernel, act at about 90 % use, and the size seen here is up to `POLL_S` old.
@@ -50,7 +51,7 @@ class _Task:
         built_at: when the model was built.
     """
 
-    request: Request
+    request: Request | StepRequest
     timeout_s: float
     limit_bytes: int | None
     kills: int
@@ -67,7 +68,7 @@ class Worker:
 
     def __init__(self, kills: Callable[[], int] = oom_kills) -> None:
         """`kills` gives the number of processes that the kernel has killed for lack of memory."""
-        self._process: subprocess.Popen[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._log: Any = None
         self._kills = kills
         self._listens = False
@@ -85,7 +86,7 @@ class Worker:
         """Of the process, while one runs."""
         return self._process.pid if self._process else None
 
-    def ask(self, request: Request, *, timeout_s: float, limit_bytes: int | None = None) -> Measurement:
+    def ask(self, request: Request | StepRequest, *, timeout_s: float, limit_bytes: int | None = None) -> Measurement:
         """Run one size.
 
         Args:
@@ -103,7 +104,7 @@ class Worker:
         self.go()
         return self.measure()
 
-    def begin(self, request: Request, *, timeout_s: float, limit_bytes: int | None = None) -> None:
+    def begin(self, request: Request | StepRequest, *, timeout_s: float, limit_bytes: int | None = None) -> None:
         """Hand a size to the worker, which is started if need be; see `ask`."""
         self._task = _Task(request, timeout_s, limit_bytes, self._kills())
         self._spawn()
@@ -186,7 +187,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            text=True,
+            bufsize=0,  # a line that a buffer holds back is not seen by `select`
         )
 
     def _greet(self) -> None:
@@ -198,8 +199,9 @@ class Worker:
         assert self._process is not None
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it died; whoever waits for it says of what
-            self._process.stdin.write(line + "\n")
-            self._process.stdin.flush()
+            data = f"{line}\n".encode()
+            while data:  # without a buffer a signal may cut a long line short
+                data = data[self._process.stdin.write(data) :]
 
     def _next(self, timeout_s: float) -> dict[str, Any]:
         """The worker's next document.
@@ -238,13 +240,12 @@ class Worker:
         answer, request = Answer.model_validate(document), self._the_task.request
         if answer.outcome != "ok" or answer.idle_bytes > self._fresh_idle + RETAINED_BYTES:
             self.stop(kill=True)
-        batch = min(request.spec.training.global_batch, request.n_windows)
         return Measurement(
             micro_batch=request.micro_batch,
             outcome=answer.outcome,
             peak_bytes=answer.peak_bytes,
             seconds_per_step=answer.seconds_per_step,
-            samples_per_second=batch / answer.seconds_per_step if answer.seconds_per_step else 0.0,
+            samples_per_second=request.batch / answer.seconds_per_step if answer.seconds_per_step else 0.0,
             seconds=answer.seconds if answer.outcome == "ok" else self._seconds(),
             span=answer.span,
             others_cores=answer.others_cores,

@@ -9,7 +9,7 @@ from runner.host.memory_limits import Limit
 from runner.probe import packing
 from runner.probe.batch_size import Measurement
 from runner.probe.cache import Cache
-from runner.probe.child import ProbeError, Worker
+from runner.probe.child import KILLED_TRIES, ProbeError, Worker
 from runner.probe.messages import Request
 from runner.probe.request import ProbeOptions, ProbeRequest
 from runner.probe.together import run_together
@@ -18,7 +18,6 @@ from runner.probe.trial import MIN_STEPS
 MEASURE_S = 0.3  # timed steps of one size
 PIECES = 7  # micro-batches that measuring a size takes, about: three steps of two, and evaluation
 BUDGET_SHARE, MOST_SECONDS = 0.02, 120.0  # of the training that follows, in measuring time
-KILLED_TRIES = 3
 PACKED_TIMEOUT_S, TOO_SLOW = 5.0, 3
 HOST_CORES = psutil.cpu_count() or 1  # also those that this process may not use
 

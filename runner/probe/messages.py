@@ -5,6 +5,7 @@ after the first step, then waits for the line `GO` and sends its `Answer`. So wh
 measurement begins: of several workers, all at once. An `Answer` or ``{"error": ...}`` may come at any stage.
 """
 
+from pathlib import Path
 from typing import Literal
 
 from trainables.parts import Plugin
@@ -14,31 +15,60 @@ STAGES = ("built", "warm")
 GO = "go"
 
 
-class Request(Spec):
-    """What to run.
+class _Request(Spec):
+    """One size to run.
+
+    Attributes:
+        measure_s: about how long to time steps, after the first.
+        device_share: largest share of the GPU's memory that this process may take.
+        crowded: other trials run at the same time on purpose.
+    """
+
+    micro_batch: int
+    threads: int
+    device: Literal["cpu", "cuda"]
+    measure_s: float = 0.5
+    device_share: float = 1.0
+    crowded: bool = False
+
+
+class Request(_Request):
+    """A size of a trial.
 
     Attributes:
         spec: the trial; its data are replaced by random windows of the same shape.
         n_rows, n_windows: size of the table and of the training split.
-        measure_s: about how long to time steps, after the first.
         steps: run this many whole steps instead, at the true accumulation; for checks under a real limit.
-        device_share: largest share of the GPU's memory that this process may take.
-        crowded: other trials run at the same time on purpose.
         plugins: files with parts that the trial may name; loaded first.
     """
 
     spec: TrialSpec
     n_rows: int
     n_windows: int
-    micro_batch: int
-    threads: int
-    device: Literal["cpu", "cuda"]
     activation_checkpointing: bool = False
-    measure_s: float = 0.5
     steps: int | None = None
-    device_share: float = 1.0
-    crowded: bool = False
     plugins: tuple[Plugin, ...] = ()
+
+    @property
+    def batch(self) -> int:
+        """Windows in an optimizer step."""
+        return min(self.spec.training.global_batch, self.n_windows)
+
+
+class StepRequest(_Request):
+    """A size of a step function of the user's own.
+
+    Attributes:
+        module, file, function: where it is; a module ``__main__`` is loaded from its file.
+        path: ``sys.path`` of the process that asks.
+        batch: samples in an optimizer step.
+    """
+
+    module: str
+    file: Path
+    function: str
+    path: tuple[str, ...]
+    batch: int
 
 
 class Answer(Spec):

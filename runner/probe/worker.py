@@ -16,12 +16,16 @@ from pathlib import Path
 from typing import TextIO
 
 import torch
+from pydantic import TypeAdapter
 
 from runner.host.cuda import cuda_memory
-from runner.probe.messages import GO, Answer, Request
+from runner.probe.messages import GO, Answer, Request, StepRequest
+from runner.probe.own_step import OwnStep
 from runner.probe.trial import ProbedTrial
 from trainables.parts import plugins
 from trainables.training import memory
+
+_REQUEST: TypeAdapter[Request | StepRequest] = TypeAdapter(Request | StepRequest)
 
 
 def main() -> None:
@@ -40,7 +44,7 @@ def main() -> None:
 
     for line in iter(sys.stdin.readline, ""):
         try:
-            answer = run(Request.model_validate_json(line), meter, reached)
+            answer = run(_REQUEST.validate_json(line), meter, reached)
         except Exception:
             _say(answers, {"error": traceback.format_exc(limit=-6)})
         else:
@@ -79,7 +83,9 @@ class CudaMeter:
 
 
 def run(
-    request: Request, meter: CudaMeter | None = None, reached: Callable[[str], None] = lambda stage: None
+    request: Request | StepRequest,
+    meter: CudaMeter | None = None,
+    reached: Callable[[str], None] = lambda stage: None,
 ) -> Answer:
     """Measure one size.
 
@@ -88,7 +94,6 @@ def run(
         meter: of this process; made for this size alone where none is given.
         reached: called at each stage; a measurement begins when it returns from the last one.
     """
-    plugins.load(request.plugins)
     torch.set_num_threads(request.threads)
     device = torch.device(request.device)
     meter = meter or CudaMeter()
@@ -97,7 +102,7 @@ def run(
     memory.cap_device(device, request.device_share)
     memory.reset_peak(device)
     try:
-        trial = ProbedTrial(request, device)
+        trial = _build(request, device)
         reached("built")
         trial.warm_up()
         reached("warm")
@@ -124,7 +129,14 @@ def run(
     return answer.model_copy(update={"idle_bytes": _free(device)})
 
 
-def _peak(device: torch.device, meter: CudaMeter, request: Request) -> int:
+def _build(request: Request | StepRequest, device: torch.device) -> ProbedTrial | OwnStep:
+    if isinstance(request, StepRequest):
+        return OwnStep(request, device)
+    plugins.load(request.plugins)
+    return ProbedTrial(request, device)
+
+
+def _peak(device: torch.device, meter: CudaMeter, request: Request | StepRequest) -> int:
     if device.type == "cpu":
         return memory.peak_bytes(device)
     held = torch.cuda.max_memory_reserved(device), torch.cuda.memory_reserved(device)

@@ -20,7 +20,7 @@ from runner.storage import place_of, segments
 from runner.storage.checkpoints import OVER
 from runner.storage.segments import Segment
 from trainables.checkpoints.file_store import BEST
-from trainables.checkpoints.object_store import Backoff, Storage, data_name, first_line, prediction_name
+from trainables.checkpoints.object_store import Backoff, Storage, data_name, first_line, plugin_name, prediction_name
 from trainables.data.dataset import CatalogEntry
 
 SEAL_S = 10.0  # how old a record may get that is only here
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class Mirror:
-    """Brings ledger, predictions, best weights and data to the storage. A listener of the recorder."""
+    """Brings ledger, predictions, best weights, data and plugins to the storage. A listener of the recorder."""
 
     def __init__(self, storage: Storage, paths: RunPaths, data_root: Path, recorder: Recorder) -> None:
         """Begin.
@@ -125,6 +125,8 @@ class Mirror:
         stored = self._stored if self._stored is not None else self._list(over)
         for name, entry in datasets.items():
             self._keep(self._data_root / entry.path, name, stored)
+        for plugin in sorted(self._paths.plugins.glob("*.py")):
+            self._keep(plugin, plugin_name(plugin), stored)
         for key in sorted(over - self._kept):
             self._keep_cell(key, stored)
         data = self._recorder.content()  # not the file, which something else may have changed

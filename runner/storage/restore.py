@@ -18,16 +18,18 @@ from trainables.checkpoints.object_store import Storage, data_name, first_line
 from trainables.data import catalog
 from trainables.data.dataset import CatalogEntry
 from trainables.errors import ConfigError, Problem
-from trainables.files import replace_bytes
+from trainables.files import real_folder, replace_bytes
 
 # Names from elsewhere become paths here: only these forms do.
 _MARK = re.compile(r"checkpoints/([0-9a-f]{12})/(attempt-\d+\.json)")
+_PLUGIN = re.compile(r"plugins/([0-9a-f]{16})\.([0-9a-f]{12}_[^/\0]+\.py)")
 _PREDICTION = re.compile(r"predictions/([0-9a-f]{12})\.([0-9a-f]{16})\.parquet")
 PARALLEL = 8  # objects at a time; they are small, and a request takes tens of milliseconds
 
 
 def bring(settings: SweepSettings, runs: Path, data_root: Path, console: Console) -> None:
-    """Bring what the storage of a sweep has and this machine lacks: ledger, data, predictions, marks of attempts.
+    """Bring what the storage of a sweep has and this machine lacks: ledger, data, plugins, predictions, marks of
+    attempts.
 
     Checkpoints are brought by the workers that need them. Without a storage nothing is done; where it cannot be
     reached, a run that is here goes on. Where a sweep is running here, there is nothing to bring.
@@ -68,6 +70,7 @@ def _bring(storage: Storage, sizes: dict[str, int], paths: RunPaths, data_root: 
             f"brought here from {storage}: a ledger with {len(view.cells)} cells", highlight=False, markup=False
         )
     _bring_marks(storage, sizes, view, paths)
+    _bring_plugins(storage, sizes, paths)
     _bring_predictions(storage, sizes, view, paths)
     for one in view.sweeps[-1].datasets if view.sweeps else ():
         _bring_dataset(storage, sizes, catalog.entry_of(one, str(paths.ledger)), data_root)
@@ -120,6 +123,14 @@ def _bring_marks(storage: Storage, sizes: Iterable[str], view: LedgerView, paths
             mark = paths.checkpoint(match[1]) / match[2]
             if not mark.exists():
                 replace_bytes(mark, storage.read(name))
+
+
+def _bring_plugins(storage: Storage, sizes: Iterable[str], paths: RunPaths) -> None:
+    """Copies of plugins; they are loaded only where a command names them."""
+    for name in sizes:
+        if (match := _PLUGIN.fullmatch(name)) and not paths.plugin(match[2]).exists():
+            real_folder(paths.plugins, paths.root)
+            storage.fetch(name, paths.plugin(match[2]), match[1])
 
 
 def _bring_predictions(storage: Storage, sizes: Iterable[str], view: LedgerView, paths: RunPaths) -> None:

@@ -1,13 +1,16 @@
-"""Sensor and policy in threads of this process: temperature protection without Ray, for debug mode."""
+"""Sensor and policy in threads of this process: temperature protection without Ray, for debug mode and any loop."""
 
 import threading
+from collections.abc import Callable
 
+from runner.config.settings import cuda_visible_devices
 from runner.thermal.gate import Follower, ThermalGate
 from runner.thermal.monitor import ThermalMonitor
-from runner.thermal.sensors import Sensor
+from runner.thermal.sensors import Sensor, SensorError, open_sensor
 from runner.thermal.spec import ThermalSpec
+from trainables.errors import ConfigError, Problem
 
-TRIAL = "debug"
+TRIAL = "this process"
 
 
 class LocalGovernor:
@@ -32,6 +35,29 @@ class LocalGovernor:
         self._follower = Follower(
             self.gate, lambda: self.station.published(device, TRIAL), spec.interval_s / 2, "thermal-follower"
         )
+
+    @classmethod
+    def open(cls, spec: ThermalSpec, device: str, say: Callable[[str], None]) -> "LocalGovernor | None":
+        """Open the sensor for ``cuda`` or ``cpu``; None, in so many words, where the settings allow to go without.
+
+        Raises:
+            ConfigError: no temperature can be read, and the settings require it.
+            SensorError: limits as headroom, for a device without a threshold.
+        """
+        try:
+            sensor = open_sensor(spec, device, cuda_visible_devices())
+        except SensorError as error:
+            if spec.require_sensors:
+                raise ConfigError(
+                    Problem(
+                        place="thermal.require_sensors",
+                        message=f"no temperature can be read: {error}",
+                        fix="repair the sensor, or set thermal.require_sensors: false to run without protection",
+                    )
+                ) from error
+            say(f"without temperature protection: {error}")
+            return None
+        return cls(spec, sensor, cuda_uuid() if device == "cuda" else "cpu")
 
     def close(self) -> None:
         """End the threads."""

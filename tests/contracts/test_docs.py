@@ -107,23 +107,22 @@ def test_the_commands_of_the_readme_run(copy: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_snippets_of_the_api_page_run(tmp_path: Path) -> None:
-    """All in one program: a real sweep, planned, run and read."""
+    """All in one program, a real sweep planned, run and read; and a training loop of one's own."""
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)
-    text = "\n".join(snippets)
+    own = "# train.py\n"  # begins a program of its own
+    text = "\n".join(snippet for snippet in snippets if not snippet.startswith(own))
     assert "sweep.run()" in text
     assert "trial.model()" in text
     guarded = 'if __name__ == "__main__":\n' + textwrap.indent(text, "    ")
     (tmp_path / "program.py").write_text(guarded)
+    [train] = [snippet for snippet in snippets if snippet.startswith(own)]
+    (tmp_path / "train.py").write_text(train)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("ISOTHERM_", "WANDB_"))}
-    done = subprocess.run(
-        [sys.executable, "program.py"],
-        cwd=tmp_path,
-        env=environment | {"ISOTHERM_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=540,
-    )
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    environment |= {"ISOTHERM_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    for program in ("train.py", "program.py"):
+        command = [sys.executable, program]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
+        assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     assert (tmp_path / "runs" / "first" / "report.html").is_file()

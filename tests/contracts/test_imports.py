@@ -42,6 +42,8 @@ MUST_NOT: dict[str, tuple[str, ...]] = {
     "runner.planning.data_statistics": ("ray", "torch", "runner", "trainables"),
     "runner.api": ("ray", "runner.cli"),  # what is heavy is imported by the method that needs it
     "runner.api.sweep": ("ray", "torch", "pandas", "runner.cli"),
+    "runner.api.probe": ("ray", "pandas", "runner.cli"),
+    "runner.api.thermal": ("ray", "pandas", "runner.cli"),
     "isotherm.tune": ("torch", "pandas"),
     "runner.terminal": ("ray", "torch", "runner.tune"),
     "runner.terminal.console": ("ray", "torch", "pandas", "runner"),
@@ -177,7 +179,8 @@ def test_help_loads_neither_torch_nor_ray() -> None:
 
 
 def test_the_public_package_loads_neither_torch_nor_ray() -> None:
-    loaded = loaded_after("import isotherm; isotherm.PartConfig, isotherm.architecture, isotherm.Sweep")
+    names = "PartConfig", "architecture", "Sweep", "Probe", "Governor", "thermal_gate"
+    loaded = loaded_after("import isotherm" + "".join(f"; isotherm.{name}" for name in names))
     assert "isotherm" in loaded
     assert not {"torch", "ray", "pandas", "mlflow", "wandb"} & loaded
 

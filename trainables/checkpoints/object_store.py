@@ -2,6 +2,7 @@
 
     <storage>/<run>/ledger/<start>-<end>.<hash>.jsonl         bytes start to end of the ledger, sealed
                     data/<hash>.<file>                        datasets of the grid
+                    plugins/<hash>.<file>                     copies of the plugins that the run was started with
                     predictions/<key>.<hash>.parquet          one object a finished key
                     checkpoints/<key>/attempt-0002.json       which attempts there were
                     checkpoints/<key>/<checkpoint>/state.pt   and manifest.json, which comes last and proves it whole
@@ -204,6 +205,11 @@ def short_hash(content: Path | bytes) -> str:
 def data_name(path: str, sha256: str) -> str:
     """Name of a dataset's object."""
     return f"data/{sha256[:HASH_LENGTH]}.{path}"
+
+
+def plugin_name(path: Path) -> str:
+    """Name of the object of a plugin's copy."""
+    return f"plugins/{short_hash(path)}.{path.name}"
 
 
 def prediction_name(key: str, path: Path) -> str:

@@ -7,7 +7,6 @@ from typing import Any, TypeVar, cast, get_args
 
 from pydantic import ValidationError
 
-from runner.terminal.console import Console
 from runner.thermal import policy
 from runner.thermal.liveness import DIP_S
 from runner.thermal.policy import Level, Limits, Rules, State, Strategy
@@ -162,13 +161,6 @@ def from_options(
     assert spec is not None
     rules = Rules(Limits.of(checked, None), quantum=spec.quantum_celsius, strategy=cast(Strategy, strategy))
     return run(spec, rules, seconds)
-
-
-def show(outcome: Outcome, console: Console) -> None:
-    """Print an outcome for people."""
-    for name, value in outcome.as_dict().items():
-        shown = "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-        console.print(f"{name:<22} {shown}", highlight=False, markup=False)
 
 
 def _span(text: str, problems: list[Problem]) -> tuple[float, float] | None:

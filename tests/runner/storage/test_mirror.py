@@ -50,6 +50,19 @@ def test_an_empty_machine_gets_all_that_is_known(make_driver: MakeDriver, storag
     assert second.paths.ledger.read_bytes() == first.paths.ledger.read_bytes()
 
 
+def test_plugins_go_with_the_run(make_driver: MakeDriver, storage: Storage) -> None:
+    first = make_driver("first")
+    first.paths.plugins.mkdir(parents=True)
+    copy = first.paths.plugin("0123456789ab_my_model.py")
+    copy.write_bytes(b"# of a plugin\r\n")
+    first.start()
+    assert first.settle()
+    storage.put(b"", "plugins/0123456789abcdef.my_model.py")  # no name of a copy
+    second = make_driver("second")
+    second.bring()
+    assert {path.name: path.read_bytes() for path in second.paths.plugins.iterdir()} == {copy.name: copy.read_bytes()}
+
+
 def test_two_machines_take_turns(make_driver: MakeDriver, storage: Storage) -> None:
     first, second = make_driver("first"), make_driver("second")
     first.start()
