@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trainables.models.shapes import AttentionBlocks, Blocks, Shape
     from trainables.parts import PartConfig
     from trainables.schema import DataShape
+    from trainables.tasks.registry import task
     from trainables.training.loss_registry import loss
 
 _HOMES = {
@@ -32,6 +33,7 @@ _HOMES = {
     "fit": "runner.api.fit",
     "loss": "trainables.training.loss_registry",
     "open_run": "runner.api.run",
+    "task": "trainables.tasks.registry",
 }
 
 __all__ = [
@@ -51,6 +53,7 @@ __all__ = [
     "fit",
     "loss",
     "open_run",
+    "task",
 ]
 
 

@@ -41,7 +41,7 @@ from trainables.schema import (
 )
 
 AXIS_BLOCKS: dict[str, type[Spec]] = {"data": DataSpec, "task": TaskSpec, "model": ModelSpec, "training": TrainingSpec}
-Block = TypeVar("Block", ModelSpec, LossSpec)
+Block = TypeVar("Block", ModelSpec, LossSpec, TaskSpec)
 MAX_AXES = 20
 MAX_CELLS = 10_000  # what one ledger and one driver are meant for
 
@@ -139,8 +139,8 @@ def _readable(file: ConfigFile, given: dict[str, Any]) -> SweepSettings:
         loss = {key: value for key, value in loss.items() if key not in TrainingSpec.model_fields}
     training = TrainingSpec.model_construct(loss=_valid(LossSpec, loss))
     axes = {axis: values for axis, values in _mapping(values, "grid").items() if isinstance(values, list)}
-    model = _valid(ModelSpec, _mapping(values, "model"))
-    return SweepSettings.model_construct(model=model, training=training, grid=axes)
+    model, task = _valid(ModelSpec, _mapping(values, "model")), _valid(TaskSpec, _mapping(values, "task"))
+    return SweepSettings.model_construct(model=model, task=task, training=training, grid=axes)
 
 
 def _valid(block: type[Block], values: Any) -> Block:

@@ -79,8 +79,8 @@ class TrialResult:
             where there is no such part and nothing is chosen; None where none was evaluated.
         judged_epoch: epoch whose weights all numbers are of: the last one or the best, as asked; None likewise.
         collapsed: see `metrics.is_collapsed`, on validation; None where none was evaluated.
-        train_base_rate: share of positives (regression: mean label) of the training split.
-        train_residual_variance: regression only, of the judged weights, in label units squared.
+        train_base_rate: mean label of the training split; of binary labels the share of positives.
+        train_residual_variance: of values only, of the judged weights, in label units squared.
         train_seconds: in optimizer steps alone; the basis of `samples_per_second`.
         evaluation_seconds: in forward passes for validation and test.
         peak_bytes: CUDA allocator's peak, or the process's peak resident size on a CPU.
