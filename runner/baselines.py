@@ -26,7 +26,7 @@ from trainables.files import replacing
 from trainables.schema import KEY_LENGTH
 from trainables.training import predictions as prediction_tables
 from trainables.training.metrics import Prior, Scorer, is_collapsed
-from trainables.training.result import split_columns
+from trainables.training.result import share_columns, split_columns
 
 _PREFIXES = {"validation": "val", "test": "test"}
 _SHARED_LABELS = ("horizon", "tier", "timescale", "data_fraction")
@@ -128,6 +128,7 @@ def _run_place(missing: list[Baseline], paths: RunPaths, recorder: Recorder, dat
 
 def _scored(prediction: Prediction, index: WindowIndex, prior: Prior) -> dict[str, Any]:
     columns: dict[str, Any] = {"train_base_rate": prior.mean, "train_residual_variance": prediction.residual_variance}
+    columns |= share_columns(prior)
     for split, prefix in _PREFIXES.items():
         part = index.splits[split]  # type: ignore[index]
         scorer = Scorer(part.labels_N, part.dates_N, task=index.task, prior=prior)

@@ -375,7 +375,7 @@ class ResolvedTask(TaskSpec):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if (self.outcome == "classes") != (len(self.classes) > 2):
+        if (self.outcome == "classes") != bool(self.classes) or len(self.classes) in (1, 2):
             raise ValueError("three classes or more belong to the outcome 'classes', and to no other")
         return self
 

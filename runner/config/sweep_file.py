@@ -139,7 +139,8 @@ def _readable(file: ConfigFile, given: dict[str, Any]) -> SweepSettings:
         loss = {key: value for key, value in loss.items() if key not in TrainingSpec.model_fields}
     training = TrainingSpec.model_construct(loss=_valid(LossSpec, loss))
     axes = {axis: values for axis, values in _mapping(values, "grid").items() if isinstance(values, list)}
-    model, task = _valid(ModelSpec, _mapping(values, "model")), _valid(TaskSpec, _mapping(values, "task"))
+    model, asked = _valid(ModelSpec, _mapping(values, "model")), _mapping(values, "task")
+    task = _valid(TaskSpec, {key: value for key, value in asked.items() if key not in ("context", "horizon")})
     return SweepSettings.model_construct(model=model, task=task, training=training, grid=axes)
 
 

@@ -56,7 +56,7 @@ def _name_of(target: type[Any]) -> str:
 
 def _check_labels(chosen: Task, bars: pd.DataFrame, ahead: int, n_classes: int) -> npt.NDArray[np.float64]:
     before = bars.copy()
-    labels_T, again_T = np.asarray(chosen.labels(bars)), lookahead.labels(chosen, bars)
+    again_T, labels_T = lookahead.labels(chosen, bars), np.asarray(chosen.labels(bars))
     pd.testing.assert_frame_equal(bars, before, obj="the bars, which labels must not change,")
     assert labels_T.shape == (len(bars),), f"one label a bar, ({len(bars)},), is expected, not {labels_T.shape}"
     same = np.array_equal(labels_T.astype(np.float64), again_T, equal_nan=True)

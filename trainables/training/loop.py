@@ -21,7 +21,7 @@ from trainables.training.gate import Action, StepGate
 from trainables.training.learner import Learner, Randomness, Schedule
 from trainables.training.losses import make_loss
 from trainables.training.progress import Judged, TrialProgress, Waits, selection_value
-from trainables.training.result import MetricRow, SliceReport, TrialResult, split_columns
+from trainables.training.result import MetricRow, SliceReport, TrialResult, share_columns, split_columns
 from trainables.training.scoring import TrialScorer
 
 HEARTBEAT_S = 1.0  # longest silence at the gate: a report to Tune is due about once a second
@@ -309,7 +309,7 @@ class Trainer:
             throttled_seconds=self._waits.throttled_seconds,
             samples_per_second=progress.samples / progress.train_seconds if progress.samples else None,
             peak_bytes=progress.peak_bytes,
-            columns_by_split=columns,
+            columns_by_split=columns | share_columns(self._judge.prior),
         )
 
     def _note_peak(self) -> None:

@@ -100,7 +100,7 @@ def test_a_wrong_loss_is_placed_and_explained(sweep_file: Write, loss: str, expe
 
 
 def test_a_loss_that_does_not_suit_the_task_is_refused_before_anything_runs(sweep_file: Write) -> None:
-    with pytest.raises(ConfigError, match="the loss 'focal' is for binary outcomes, the task's is value"):
+    with pytest.raises(ConfigError, match="the loss 'focal' is for binary and classes outcomes, the task's is value"):
         sweepfile.load(sweep_file(), ["training.loss=focal", "task.kind=regression"])
     with pytest.raises(ConfigError, match="no classes that could be weighted"):
         sweepfile.load(sweep_file(), ["training.class_weight=balanced", "task.kind=regression"])

@@ -60,7 +60,6 @@ def test_reaching_the_threshold_exactly_counts_at_every_price_and_a_tick_less_do
         later = [value - tick for value in reached]
         frame = pd.DataFrame(
             {
-                "asset": np.repeat([f"{number:06d}" for number in range(cents)], 2),
                 "close": [float(value) for pair in zip(closes, later, strict=True) for value in pair],
                 "high": [float(value) for pair in zip(closes, later, strict=True) for value in pair],
             }
