@@ -38,6 +38,7 @@ COLLAPSED_SPREAD = 0.01  # design: standard deviation of the probability; in reg
 MAX_BUDGET = 10**13  # ten times the largest model that was ever published; the search for its shape takes a moment
 MAX_BATCH = 2**31 - 1  # windows
 MAX_LOOKAHEAD = 10_000  # bars after a window that its label may use
+MAX_CLASSES = 1000
 MAX_THREADS = 1024  # of one trial; more make OpenMP end its process
 SELECTION = 1 / 3  # share of validation that chooses epochs where one is chosen and nothing else is said
 SPEC_FORMAT = 2  # raise it when the meaning of a field changes: old results then get new keys
@@ -362,7 +363,7 @@ class ResolvedTask(TaskSpec):
     version: int = Field(1, ge=1)
     outcome: Outcome = "binary"
     lookahead: int = Field(1, ge=1, le=MAX_LOOKAHEAD)
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = Field((), max_length=MAX_CLASSES)
 
     @model_validator(mode="before")
     @classmethod

@@ -125,10 +125,11 @@ def _focused(margin_B: Tensor, gamma: Tensor | float) -> Tensor:
 
 @loss("soft_auc")
 class SoftAuc:
-    """Cross-entropy mixed with a smooth count of wrongly ordered pairs (Yan et al. 2003, 'Optimizing Classifier
-    Performance via an Approximation to the Wilcoxon-Mann-Whitney Statistic', with a logistic loss for each pair).
+    """Cross-entropy mixed with a smooth count of wrongly ordered pairs of windows, with whole batches only.
 
-    Pairs know only differences of logits. The share of cross-entropy keeps the probabilities at their level.
+    Yan et al. 2003, 'Optimizing Classifier Performance via an Approximation to the Wilcoxon-Mann-Whitney Statistic',
+    with a logistic loss for each pair. Pairs know only differences of logits. The share of cross-entropy keeps the
+    probabilities at their level.
     """
 
     whole_batch = True
