@@ -87,12 +87,12 @@ def test_a_split_without_bars_is_refused(spec, place, message):
 
 def test_windows_lie_inside_the_split_with_context_and_label():
     position = np.arange(100)
-    ends = window_ends(position, 5, range(20, 50), context=10, horizon=3)
+    ends = window_ends(position, 5, range(20, 50), context=10, lookahead=3)
     assert (ends[0], ends[-1]) == (29, 46)  # context 20..29; label 47..49
-    assert window_ends(position, 25, range(20, 50), context=10, horizon=3)[0] == 34  # complete only from row 25
-    assert window_ends(position, 5, range(20, 200), context=10, horizon=3)[-1] == 96  # label ends with the data
-    assert len(window_ends(position, 5, range(20, 32), context=10, horizon=3)) == 0
-    assert len(window_ends(position, 95, range(0, 100), context=10, horizon=3)) == 0
+    assert window_ends(position, 25, range(20, 50), context=10, lookahead=3)[0] == 34  # complete only from row 25
+    assert window_ends(position, 5, range(20, 200), context=10, lookahead=3)[-1] == 96  # label ends with the data
+    assert len(window_ends(position, 5, range(20, 32), context=10, lookahead=3)) == 0
+    assert len(window_ends(position, 95, range(0, 100), context=10, lookahead=3)) == 0
 
 
 @pytest.mark.parametrize(
