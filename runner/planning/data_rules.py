@@ -87,8 +87,8 @@ def _rate_move(facts: Facts) -> Breach | None:
     if move <= MAX_RATE_MOVE:
         return None
     shown = " to ".join(f"{100 * share[number]:.1f} % ({name})" for name, share in shares.items())
-    of_what = facts.classes[number] if facts.classes else "positives"
-    text = f"the share of {of_what} moves from {shown}, by more than {100 * MAX_RATE_MOVE:g} points: "
+    one = f"the share of {facts.classes[number]} moves from" if facts.classes else "the share of positives moves from"
+    text = f"{one} {shown}, by more than {100 * MAX_RATE_MOVE:g} points: "
     text += "a part of any loss is the period's and not the model's"
     return Breach(move, MAX_RATE_MOVE, text, move)
 
