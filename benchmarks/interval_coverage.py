@@ -21,7 +21,7 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.special import expit
 
-from trainables.schema import TaskSpec
+from trainables.schema import ResolvedTask
 from trainables.training import batches
 from trainables.training.bootstrap import RESAMPLES, Floats, interval
 from trainables.training.metrics import Prior, Scorer
@@ -33,7 +33,7 @@ TRUTH_SERIES = 20_000  # of the same length, for the true loss, prior loss and s
 LEVEL, STRENGTH = -1.7, 1.5  # log odds of the label: a share of positives of 0.23, the quickstart's is 0.16 to 0.25
 RATE = 0.23
 KNOWN = (0.7, 0.6)  # weight of the state in what each of the two models knows; the rest is its own
-TASK = TaskSpec()
+TASK = ResolvedTask()
 PRIOR = Prior(RATE, RATE * (1 - RATE))
 
 

@@ -104,9 +104,9 @@ def request(micro_batch: int, batch: int = GLOBAL_BATCH) -> Any:
         DataShape,
         ModelSpec,
         ResolvedData,
+        ResolvedTask,
         ResolvedTraining,
         SplitSpec,
-        TaskSpec,
         TrainingSpec,
         TrialSpec,
     )
@@ -125,7 +125,7 @@ def request(micro_batch: int, batch: int = GLOBAL_BATCH) -> Any:
         fraction=1.0,
     )
     training = ResolvedTraining.model_validate(values)
-    spec = TrialSpec(data=data, task=TaskSpec(context=60), model=shape, training=training, dtype="fp32")
+    spec = TrialSpec(data=data, task=ResolvedTask(context=60), model=shape, training=training, dtype="fp32")
     return Request(spec=spec, n_rows=N_ROWS, n_windows=N_ROWS - 60, micro_batch=micro_batch, threads=1, device="cpu")
 
 

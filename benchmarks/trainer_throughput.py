@@ -34,8 +34,8 @@ from trainables.schema import (
     ExecutionRecord,
     ModelSpec,
     ResolvedData,
+    ResolvedTask,
     ResolvedTraining,
-    TaskSpec,
     TrialSpec,
     parse_budget,
 )
@@ -44,7 +44,7 @@ from trainables.training.loop import Trainer
 from trainables.training.optim import learning_rate, make_optimizer, set_learning_rate
 
 RESULTS = Path(__file__).parent / "results" / "trainer_throughput.json"
-TASK = TaskSpec(context=60)
+TASK = ResolvedTask(context=60)
 BATCH = 128
 
 

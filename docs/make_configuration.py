@@ -97,7 +97,7 @@ def parts_of(block: str) -> list[str]:
         for part in (one for one in choice.registry if one.source.shipped):
             about = (part.target.__doc__ or "").strip().splitlines()[0]
             keys = [key for key in describe.keys(part.config_type) if key.name in choice.keys(part)]
-            lines += [f"\nWith `name: {part.name}`. {about}\n", *([rows(keys)] if keys else [])]
+            lines += [f"\nWith `{choice.named_by}: {part.name}`. {about}\n", *([rows(keys)] if keys else [])]
     return lines
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trainables.models.shapes import AttentionBlocks, Blocks, Shape
     from trainables.parts import PartConfig
     from trainables.schema import DataShape
+    from trainables.tasks.registry import task
     from trainables.training.loss_registry import loss
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "loss": "trainables.training.loss_registry",
     "open_run": "runner.api.run",
     "thermal_gate": "runner.api.thermal",
+    "task": "trainables.tasks.registry",
 }
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "fit",
     "loss",
     "open_run",
+    "task",
     "thermal_gate",
 ]
 

@@ -24,8 +24,9 @@ from trainables.data import catalog
 from trainables.data.window_index import WindowIndex, index_windows
 from trainables.files import replacing
 from trainables.schema import KEY_LENGTH
+from trainables.training import predictions as prediction_tables
 from trainables.training.metrics import Prior, Scorer, is_collapsed
-from trainables.training.result import split_columns
+from trainables.training.result import share_columns, split_columns
 
 _PREFIXES = {"validation": "val", "test": "test"}
 _SHARED_LABELS = ("horizon", "tier", "timescale", "data_fraction")
@@ -109,8 +110,7 @@ def _run_place(missing: list[Baseline], paths: RunPaths, recorder: Recorder, dat
     started = time.perf_counter()
     predictions = {one.name: one for one in baselines.predict(dataset, index)}
     seconds = (time.perf_counter() - started) / len(predictions)
-    labels_N = index.splits["train"].labels_N
-    prior = Prior(float(labels_N.mean()), float(labels_N.var()))
+    prior = Prior.of(index.splits["train"].labels_N, index.task)
     for baseline in missing:
         prediction = predictions[baseline.name]
         if baseline.key not in recorder.view.cells:
@@ -128,6 +128,7 @@ def _run_place(missing: list[Baseline], paths: RunPaths, recorder: Recorder, dat
 
 def _scored(prediction: Prediction, index: WindowIndex, prior: Prior) -> dict[str, Any]:
     columns: dict[str, Any] = {"train_base_rate": prior.mean, "train_residual_variance": prediction.residual_variance}
+    columns |= share_columns(prior)
     for split, prefix in _PREFIXES.items():
         part = index.splits[split]  # type: ignore[index]
         scorer = Scorer(part.labels_N, part.dates_N, task=index.task, prior=prior)
@@ -142,19 +143,12 @@ def _scored(prediction: Prediction, index: WindowIndex, prior: Prior) -> dict[st
 
 
 def _outputs(prediction: Prediction, index: WindowIndex) -> pd.DataFrame:
-    """Columns date, asset, split, label, logit, as trials write them."""
+    """A table as trials write it."""
     return pd.concat(list(_parts(prediction, index)), ignore_index=True)
 
 
 def _parts(prediction: Prediction, index: WindowIndex) -> Iterator[pd.DataFrame]:
     for split in _PREFIXES:
         part = index.splits[split]  # type: ignore[index]
-        yield pd.DataFrame(
-            {
-                "date": part.dates_N,
-                "asset": part.assets_N,
-                "split": split,
-                "label": part.labels_N.astype("float32"),
-                "logit": prediction.outputs[split],  # type: ignore[index]
-            }
-        )
+        outputs = prediction.outputs[split]  # type: ignore[index]
+        yield prediction_tables.table(part.dates_N, part.assets_N, split, part.labels_N.astype("float32"), outputs)

@@ -4,7 +4,7 @@ Models see a window bar by bar; baselines see a summary of it, which makes them 
 mean and the standard deviation of each feature over the context, standardised on the training split. All settings are
 fixed and none is chosen on validation, so that a baseline's validation loss flatters it no more than its test loss.
 
-Array names: T rows of the dataset, N windows of a split, F features, S summary columns.
+Array names: T rows of the dataset, N windows of a split, F features, S summary columns, K classes.
 """
 
 import warnings
@@ -20,8 +20,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from trainables.data.dataset import Dataset, asset_rows
-from trainables.data.splits import SPLITS, SplitName
+from trainables.data.splits import SPLITS, SplitName, class_shares
 from trainables.data.window_index import WindowIndex
+from trainables.schema import ResolvedTask
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,9 +45,9 @@ _TREES: dict[str, Any] = {
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One baseline's outputs for each split: logits; in regression predicted means in label units.
+    """One baseline's outputs for each split: logits [N], of classes [N, K]; of values predicted means in label units.
 
-    `residual_variance` is the training split's mean squared error in regression, else None.
+    `residual_variance` is of values the training split's mean squared error, else None.
     """
 
     name: str
@@ -61,12 +62,11 @@ def predict(dataset: Dataset, index: WindowIndex) -> list[Prediction]:
         dataset: the rows.
         index: its windows, which have passed `WindowIndex.check`.
     """
-    classes = index.task.kind != "regression"
+    classes = index.task.n_classes > 0
     labels_N = index.splits["train"].labels_N
-    base = float(labels_N.mean())
-    constant = float(np.log(base / (1 - base))) if classes else base
+    constant = _constant(labels_N, index.task)
     outputs: dict[str, dict[SplitName, Floats]] = {
-        "prior": {name: np.full(len(index.splits[name]), constant) for name in SPLITS}
+        "prior": {name: np.repeat(constant[None], len(index.splits[name]), axis=0) for name in SPLITS}
     }
     summary = {name: _summary(index.data.values_TF, index, name) for name in SPLITS}
     volatility_T = _returns(dataset)
@@ -80,6 +80,15 @@ def predict(dataset: Dataset, index: WindowIndex) -> list[Prediction]:
     ):
         outputs[name] = _fitted(model, inputs, labels_N, classes=classes)
     return [Prediction(name, outputs[name], None if classes else _error(outputs[name], labels_N)) for name in NAMES]
+
+
+def _constant(labels_N: Floats, task: ResolvedTask) -> Floats:
+    """The output of who knows the training labels alone: a number, or a logit for each class."""
+    if task.outcome == "classes":
+        logit_K: Floats = np.log(np.asarray(class_shares(labels_N, task.n_classes)))
+        return logit_K
+    base = float(labels_N.mean())
+    return np.asarray(np.log(base / (1 - base)) if task.n_classes else base)
 
 
 def _linear(classes: bool) -> Callable[[], Any]:

@@ -29,7 +29,7 @@ Tier = Literal["a20", "ohlcv"]
 Timescale = Literal["daily", "2d", "3d", "5d", "weekly", "2wk", "monthly"]
 Representation = Literal["relative", "raw"]
 Scaling = Literal["zscore", "revin", "none"]
-TaskKind = Literal["threshold", "direction", "regression"]
+Outcome = Literal["binary", "classes", "value"]  # what a label is: 0 or 1, a class of three or more, a number
 Dtype = Literal["bf16", "fp32"]
 JudgedEpoch = Literal["last", "best"]
 
@@ -38,6 +38,8 @@ BUDGET_TOLERANCE = 0.02  # design: actual parameters are within 2 % of the budge
 COLLAPSED_SPREAD = 0.01  # design: standard deviation of the probability; in regression, over that of the target
 MAX_BUDGET = 10**13  # ten times the largest model that was ever published; the search for its shape takes a moment
 MAX_BATCH = 2**31 - 1  # windows
+MAX_LOOKAHEAD = 10_000  # bars after a window that its label may use
+MAX_CLASSES = 1000
 MAX_THREADS = 1024  # of one trial; more make OpenMP end its process
 SELECTION = 1 / 3  # share of validation that chooses epochs where one is chosen and nothing else is said
 SPEC_FORMAT = 2  # raise it when the meaning of a field changes: old results then get new keys
@@ -197,27 +199,23 @@ class DataSpec(Spec):
 DATASET_FIELDS = {"source", "columns", "format", "repair", "sort", "tier", "timescale"}
 
 
-class TaskSpec(Spec):
-    """What is predicted, from how much past."""
-
-    kind: TaskKind = Field("threshold", description="threshold, direction or regression (log return)")
-    threshold: float = Field(0.01, gt=0, lt=1, description="rise that counts, as a share of the close")
-    price: Literal["high", "close"] = Field("high", description="which price must reach the threshold")
-    context: int = Field(60, ge=2, le=4096, description="bars the model sees")
-    horizon: int = Field(1, ge=1, le=1000, description="bars ahead, a whole number; usually a grid axis")
-
-
 class PartBlock(Spec):
     """A block of a sweep file that names a part. Further keys are the part's own; whoever knows it validates them."""
 
     model_config = ConfigDict(extra="allow")
 
-    name: str
-
     @property
     def config(self) -> dict[str, Any]:
         """The part's own keys, as given."""
         return dict(self.model_extra or {})
+
+
+class TaskSpec(PartBlock):
+    """What is predicted, from how much past. Further keys are the task's own."""
+
+    kind: str = Field("threshold", description="task; `isotherm parts` lists them, with their keys")
+    context: int = Field(60, ge=2, le=4096, description="bars the model sees")
+    horizon: int = Field(1, ge=1, le=1000, description="bars ahead, a whole number; usually a grid axis")
 
 
 class ModelSpec(PartBlock):
@@ -382,6 +380,64 @@ class DataShape(Spec):
     n_outputs: int = Field(1, ge=1, description="1: a logit or a mean; more: a logit a class")
 
 
+# The outcome of a task where a specification does not say it: those of before tasks were parts say nothing.
+_UNSAID = {"regression": "value"}
+
+
+class ResolvedTask(TaskSpec):
+    """A task of this kind and version, with its own keys, defaults included, and what follows from them.
+
+    What a reader of a ledger needs to know is here, so that it needs no plugin. Values that say nothing new are left
+    out of the canonical form, so that the keys of trials from before tasks were parts stay.
+
+    Attributes:
+        outcome: what a label is.
+        lookahead: bars after a window's end that its label uses; default: the horizon.
+        classes: names of the classes of outcome ``classes``.
+    """
+
+    version: int = Field(1, ge=1)
+    outcome: Outcome = "binary"
+    lookahead: int = Field(1, ge=1, le=MAX_LOOKAHEAD)
+    classes: tuple[str, ...] = Field((), max_length=MAX_CLASSES)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unsaid(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        kind, horizon = values.get("kind"), values.get("horizon", 1)
+        outcome = _UNSAID.get(kind, "binary") if isinstance(kind, str) else "binary"
+        return {"outcome": outcome, "lookahead": horizon, **values}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.outcome == "classes") != bool(self.classes) or len(self.classes) in (1, 2):
+            raise ValueError("three classes or more belong to the outcome 'classes', and to no other")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _what_is_new(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        said: dict[str, Any] = handler(self)
+        unsaid = {
+            "version": self.version == 1,
+            "outcome": self.outcome == _UNSAID.get(self.kind, "binary"),
+            "lookahead": self.lookahead == self.horizon,
+            "classes": not self.classes,
+        }
+        return {name: value for name, value in said.items() if not unsaid.get(name)}
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes labels have; 0 where they are values."""
+        return {"binary": 2, "value": 0}.get(self.outcome, len(self.classes))
+
+    @property
+    def n_outputs(self) -> int:
+        """Numbers that a model gives for a window: a logit or a mean, or a logit for each class."""
+        return len(self.classes) or 1
+
+
 class ResolvedModel(Spec):
     """Everything that is needed to build a model, given the architecture of this name and version.
 
@@ -429,7 +485,7 @@ class TrialSpec(Spec):
 
     format: int = SPEC_FORMAT
     data: ResolvedData
-    task: TaskSpec
+    task: ResolvedTask
     model: ResolvedModel
     training: ResolvedTraining
     dtype: Dtype
@@ -468,5 +524,6 @@ class ExecutionRecord(Spec):
     checkpoint_interval_s: float = Field(gt=0)
     gpu_share: float = Field(1.0, gt=0, le=1, description="of a GPU's memory and time; its memory is capped to it")
     reserved_cores: int = Field(0, ge=0, description="CPU cores that the trial asks for; 0 = as many as threads")
+    smallest_micro_batch: int = Field(1, ge=1, description="the global batch, for a loss that compares its windows")
     accelerator: str = Field("", description="kind of GPU, in Ray's words, that a cluster's trial goes to; empty = any")
     measured: Measured | None = Field(None, description="by the probe; None where nothing was measured")

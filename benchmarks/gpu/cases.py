@@ -12,9 +12,9 @@ from trainables.schema import (
     ExecutionRecord,
     ModelSpec,
     ResolvedData,
+    ResolvedTask,
     ResolvedTraining,
     SplitSpec,
-    TaskSpec,
     TrainingSpec,
     TrialSpec,
     parse_budget,
@@ -44,7 +44,7 @@ def trial_spec(size: str, *, batch: int, dtype: Dtype, dropout: float | None = N
     )
     return TrialSpec(
         data=data,
-        task=TaskSpec(context=CONTEXT),
+        task=ResolvedTask(context=CONTEXT),
         model=model,
         training=ResolvedTraining.model_validate(training),
         dtype=dtype,
@@ -89,5 +89,5 @@ def trial_data(spec: TrialSpec, device: torch.device, n_train: int, n_other: int
         effective={"train": size, "validation": size, "test": size},
         label_mean=mean,
         label_variance=mean * (1 - mean),
-        classes=True,
+        label_shares=(1 - mean, mean),
     )

@@ -24,7 +24,7 @@ def checkpoint(setting: Setting) -> Iterator[Row]:
     for size in setting.sizes[-2:]:
         spec = trial_spec(size, batch=setting.batch, dtype="bf16" if setting.device == "cuda" else "fp32")
         data = trial_data(spec, device, 1000)
-        loss = make_loss(spec.training, spec.task.kind, Prior(0.5, 0.25))
+        loss = make_loss(spec.training, spec.task.outcome, Prior(0.5, 0.25))
         began = time.perf_counter()
         learner = Learner(spec, record(spec, device, 32), Schedule(spec, 1000), loss, device)
         learner.step(data.train, 0)

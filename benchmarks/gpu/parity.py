@@ -45,7 +45,7 @@ def _step(size: str, batch: int, device: torch.device, dtype: Dtype) -> tuple[St
         windows,
         torch.arange(batch, device=device),
         micro_batch=batch // 2,
-        loss=make_loss(spec.training, spec.task.kind, Prior(0.5, 0.25)),
+        loss=make_loss(spec.training, spec.task.outcome, Prior(0.5, 0.25)),
         clip=float("inf"),
         dtype=dtype,
         step=0,

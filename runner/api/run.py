@@ -75,7 +75,7 @@ class Run:
         return table if rows else table.assign(epoch=pd.Series(dtype="int64"))
 
     def predictions(self, key: str) -> pd.DataFrame:
-        """Date, asset, split, label and logit of each window that was judged, of a trial that is over.
+        """Date, asset, split, label and logit (or a logit a class) of the windows that an ended trial is judged by.
 
         Raises:
             DataError: there are none, or the file is damaged.

@@ -15,6 +15,8 @@ from trainables.errors import ConfigError, Problem, nearest
 from trainables.models.registry import ARCHITECTURES, Architecture
 from trainables.parts import Part, Registry, plugins
 from trainables.schema import DataShape, ModelSpec, PartBlock, TaskSpec, TrainingSpec
+from trainables.tasks import registry as task_registry
+from trainables.tasks.registry import TASKS
 from trainables.training import loss_registry
 from trainables.training.loss_registry import LOSSES
 
@@ -25,14 +27,15 @@ Place = Callable[[Location], str]
 
 @dataclass(frozen=True)
 class Choice:
-    """A block of a sweep file that names a part under the key `name`; the part's own keys are in the same block.
+    """A block of a sweep file that names a part under a key of its own; the part's own keys are in the same block.
 
-    `shared` are keys of a part's config that are read from elsewhere and have no meaning in the block.
+    `shared` are keys of a part's config that are not the part's own: every part of the kind may have them.
     """
 
     block: str
     registry: Registry[Any]
     shared: frozenset[str] = frozenset()
+    named_by: str = "name"
 
     @property
     def top(self) -> str:
@@ -47,7 +50,7 @@ class Choice:
     @property
     def axis(self) -> str:
         """The grid axis that varies the name."""
-        return f"{self.block}.name"
+        return f"{self.block}.{self.named_by}"
 
     def given(self, settings: SweepSettings) -> PartBlock:
         """The block, as asked."""
@@ -65,15 +68,20 @@ class Choice:
                     for index, name in enumerate(settings.grid[axis])
                     if isinstance(name, str)
                 }
-        return {(*self.block.split("."), "name"): self.given(settings).name}
+        given = self.given(settings)
+        return {(*self.block.split("."), self.named_by): getattr(given, self.named_by)}
 
     def keys(self, part: Part[Any]) -> list[str]:
         """A part's own keys in the block."""
         return [key for key in part.config_type.model_fields if key not in self.shared]
 
 
-CHOICES = (Choice("model", ARCHITECTURES), Choice("training.loss", LOSSES, loss_registry.SHARED))
-REGISTRIES: tuple[Registry[Any], ...] = (ARCHITECTURES, LOSSES)
+CHOICES = (
+    Choice("model", ARCHITECTURES),
+    Choice("task", TASKS, task_registry.SHARED, named_by="kind"),
+    Choice("training.loss", LOSSES, loss_registry.SHARED),
+)
+REGISTRIES: tuple[Registry[Any], ...] = (ARCHITECTURES, TASKS, LOSSES)
 
 
 def load_plugins(paths: Sequence[Path] = ()) -> None:
@@ -167,8 +175,9 @@ def check(model: ModelSpec, task: TaskSpec, training: TrainingSpec) -> None:
     Raises:
         ConfigError: a part's config is wrong, or does not suit the window or the task.
     """
-    Architecture.of(model, DataShape(n_features=1, context=task.context))
-    loss_registry.check(training, task.kind)
+    asked = task_registry.resolved(task)
+    Architecture.of(model, DataShape(n_features=1, context=task.context, n_outputs=asked.n_outputs))
+    loss_registry.check(training, asked.outcome)
 
 
 def _issues(choice: Choice, part: Part[Any], values: dict[str, Any]) -> list[ErrorDetails]:

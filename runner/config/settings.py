@@ -71,9 +71,10 @@ class GatesSpec(Spec):
     """
 
     effective_samples: GateLevel = Field(
-        "warn", description="validation or test below 100 effective samples, or 30 of the rarer class; never run anyway"
+        "warn",
+        description="validation or test below 100 effective samples, or 30 of the rarest class; never run anyway",
     )
-    class_balance: GateLevel = Field("warn", description="rarer class below 5 % of a split's windows")
+    class_balance: GateLevel = Field("warn", description="rarest class below 5 % of a split's windows")
     base_rate: GateLevel = Field("warn", description="share of positives moves by more than 0.10 from training")
     label_overlap: GateLevel = Field("error", description="a label that reaches into a later split")
     price_jump: GateLevel = Field("warn", description="a step of the price level as of a split that was not adjusted")

@@ -41,7 +41,7 @@ from trainables.schema import (
 )
 
 AXIS_BLOCKS: dict[str, type[Spec]] = {"data": DataSpec, "task": TaskSpec, "model": ModelSpec, "training": TrainingSpec}
-Block = TypeVar("Block", ModelSpec, LossSpec)
+Block = TypeVar("Block", ModelSpec, LossSpec, TaskSpec)
 MAX_AXES = 20
 MAX_CELLS = 10_000  # what one ledger and one driver are meant for
 
@@ -149,8 +149,9 @@ def _readable(file: ConfigFile, given: dict[str, Any]) -> SweepSettings:
         loss = {key: value for key, value in loss.items() if key not in TrainingSpec.model_fields}
     training = TrainingSpec.model_construct(loss=_valid(LossSpec, loss))
     axes = {axis: values for axis, values in _mapping(values, "grid").items() if isinstance(values, list)}
-    model = _valid(ModelSpec, _mapping(values, "model"))
-    return SweepSettings.model_construct(model=model, training=training, grid=axes)
+    model, asked = _valid(ModelSpec, _mapping(values, "model")), _mapping(values, "task")
+    task = _valid(TaskSpec, {key: value for key, value in asked.items() if key not in ("context", "horizon")})
+    return SweepSettings.model_construct(model=model, task=task, training=training, grid=axes)
 
 
 def _valid(block: type[Block], values: Any) -> Block:

@@ -3,9 +3,10 @@
 Array names: T rows of the dataset, N windows of a split, K inputs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from runner.planning.data_statistics import Floats
 from trainables.data import jumps, scaling
 from trainables.data.dataset import Dataset, asset_rows
 from trainables.data.jumps import Jump
-from trainables.data.splits import SPLITS, SplitName
+from trainables.data.splits import SPLITS, SplitName, class_shares
 from trainables.data.window_index import SplitIndex, WindowIndex
 from trainables.schema import Scaling
 
@@ -29,13 +30,13 @@ USUAL = 0.95  # share of an asset's bars whose distance from the next one counts
 class SplitFacts:
     """One split. Dates are of the windows' ends, None without a window.
 
-    `mean_label` is the share of positives, in regression the mean return.
+    `shares` are those of the classes; empty where labels are values.
     """
 
     n_windows: int
     effective: int
     effective_rarer: int | None
-    mean_label: float | None
+    shares: tuple[float, ...]
     first: date | None
     last: date | None
 
@@ -84,11 +85,11 @@ class Facts:
     """One data set and task.
 
     `overlaps` counts windows of a split whose label reaches into a later split, `gaps` has one entry an asset. `inputs`
-    is None where a split has no window.
+    is None where a split has no window. `classes` are the names of three classes or more; binary labels have none.
     """
 
     horizon: int
-    classes: bool
+    classes: tuple[str, ...]
     splits: dict[SplitName, SplitFacts]
     overlaps: int
     gaps: tuple[Gap, ...]
@@ -102,7 +103,7 @@ def examine(dataset: Dataset, index: WindowIndex, how: Scaling) -> Facts:
     complete = all(len(index.splits[name]) for name in SPLITS)
     return Facts(
         horizon=index.task.horizon,
-        classes=index.task.kind != "regression",
+        classes=index.task.classes,
         splits={name: _split(index, name) for name in index.splits},
         overlaps=_overlaps(index, dates_T),
         gaps=tuple(_gaps(dataset, index, dates_T)),
@@ -123,7 +124,7 @@ def _split(index: WindowIndex, name: SplitName) -> SplitFacts:
         n_windows=len(part),
         effective=size.total,
         effective_rarer=size.rarer_class,
-        mean_label=float(part.labels_N.mean()) if some else None,
+        shares=class_shares(part.labels_N, index.task.n_classes) if some else (),
         first=_day(part.dates_N.min()) if some else None,
         last=_day(part.dates_N.max()) if some else None,
     )
@@ -136,7 +137,7 @@ def _day(moment: np.datetime64) -> date:
 
 def _overlaps(index: WindowIndex, dates_T: npt.NDArray[np.datetime64]) -> int:
     """Counted from dates, not from the positions that the splits were made of: a check of the purge, not its echo."""
-    context, horizon = index.task.context, index.task.horizon
+    context, ahead = index.task.context, index.task.lookahead
     names = [name for name, part in index.splits.items() if len(part)]
     count = 0
     for number, name in enumerate(names[:-1]):
@@ -145,16 +146,16 @@ def _overlaps(index: WindowIndex, dates_T: npt.NDArray[np.datetime64]) -> int:
             # what chooses an epoch must share no label with what judges it; its context is known by then
             back = -1 if (name, later) == ("selection", "validation") else context - 1
             firsts.append(dates_T[index.splits[later].ends_N - back].min())
-        count += int(np.count_nonzero(dates_T[index.splits[name].ends_N + horizon] >= min(firsts)))
+        count += int(np.count_nonzero(dates_T[index.splits[name].ends_N + ahead] >= min(firsts)))
     return count
 
 
 def _gaps(dataset: Dataset, index: WindowIndex, dates_T: npt.NDArray[np.datetime64]) -> Iterator[Gap]:
-    horizon = index.task.horizon
+    ahead = index.task.lookahead
     ends_N = np.concatenate([part.ends_N for part in index.splits.values()])
     change_T = np.zeros(len(dates_T) + 1, dtype=np.int64)
     np.add.at(change_T, ends_N, 1)
-    np.add.at(change_T, ends_N + horizon, -1)
+    np.add.at(change_T, ends_N + ahead, -1)
     spanned_T = np.cumsum(change_T[:-1]) > 0  # whether a label spans the time from this row to the next
     for rows in asset_rows(dataset.frame):
         days = np.diff(dates_T[rows.start : rows.stop]).astype(np.int64)
@@ -210,10 +211,23 @@ def _auc(
     seen: dict[SplitName, Floats],
     varying_K: data_statistics.Flags,
 ) -> Floats:
-    train_N = index.splits["train"].labels_N
-    limit = 0.5 if index.task.kind != "regression" else float(np.median(train_N))
+    """Of each input for the label; of several classes for each against the rest, of values for those above the median.
+
+    The largest counts.
+    """
     found = [
-        data_statistics.single_auc(seen[name][:, varying_K], index.splits[name].labels_N[chosen[name]] > limit)
+        data_statistics.single_auc(seen[name][:, varying_K], is_one(index.splits[name].labels_N[chosen[name]]))
         for name in SPLITS[:2]
+        for is_one in _questions(index)
     ]
-    return np.maximum(*found)
+    largest_K: Floats = np.max(found, axis=0)
+    return largest_K
+
+
+def _questions(index: WindowIndex) -> list[Callable[[Floats], data_statistics.Flags]]:
+    """What can be asked of a label that is true or not."""
+    n_classes = index.task.n_classes
+    if n_classes > 2:
+        return [partial(np.equal, number) for number in range(n_classes)]
+    limit = 0.5 if n_classes else float(np.median(index.splits["train"].labels_N))
+    return [lambda labels_N: labels_N > limit]

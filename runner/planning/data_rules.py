@@ -12,7 +12,7 @@ from trainables.data import jumps
 from trainables.data.splits import MIN_EFFECTIVE, MIN_EFFECTIVE_RARER_CLASS, SPLITS
 
 MIN_RARER_SHARE = 0.05  # of a split's windows: with less, a metric hangs on a handful of days
-MAX_RATE_MOVE = 0.10  # of the share of positives from training to a later split
+MAX_RATE_MOVE = 0.10  # of the share of a class from training to a later split
 MIN_DAYS = 365  # of validation and test: less than a year sees one season and mostly one regime
 # Times the usual distance of bars. Weekends make 3 days usual for daily bars, and 12 days are longer than the holidays
 # of an exchange (Shanghai's reach 11) or a closure such as that of September 2001 (7).
@@ -59,7 +59,7 @@ def shortfall(facts: Facts) -> Breach | None:
             number, limit, what = (
                 size.effective_rarer,
                 MIN_EFFECTIVE_RARER_CLASS,
-                "effective samples of the rarer class",
+                "effective samples of the rarest class",
             )
         missing = 1 - number / limit
         if missing > (found.excess if found else 0):
@@ -68,33 +68,36 @@ def shortfall(facts: Facts) -> Breach | None:
 
 
 def _balance(facts: Facts) -> Breach | None:
-    shares = {split: share for split, share in _rates(facts).items() if min(share, 1 - share) < MIN_RARER_SHARE}
-    if not shares:
+    rarest = {split: min(shares) for split, shares in _shares(facts).items() if min(shares) < MIN_RARER_SHARE}
+    if not rarest:
         return None
-    split, share = min(shares.items(), key=lambda item: min(item[1], 1 - item[1]))
-    rarer = min(share, 1 - share)
-    text = f"the rarer class makes up {100 * rarer:.1f} % of the windows of {split}, below {100 * MIN_RARER_SHARE:g} %"
+    split, rarer = min(rarest.items(), key=lambda item: item[1])
+    text = f"the rarest class makes up {100 * rarer:.1f} % of the windows of {split}, below {100 * MIN_RARER_SHARE:g} %"
     return Breach(rarer, MIN_RARER_SHARE, text, 1 - rarer / MIN_RARER_SHARE)
 
 
 def _rate_move(facts: Facts) -> Breach | None:
-    rates = _rates(facts)
-    if len(rates) < len(SPLITS):
+    shares = _shares(facts)
+    if len(shares) < len(SPLITS):
         return None
-    moves = {split: rates[split] - rates["train"] for split in SPLITS[1:]}
-    move = max(map(abs, moves.values()))
+    moves = {
+        number: max(abs(shares[split][number] - shares["train"][number]) for split in SPLITS[1:])
+        for number in range(1 if not facts.classes else 0, len(shares["train"]))
+    }
+    number, move = max(moves.items(), key=lambda item: item[1])
     if move <= MAX_RATE_MOVE:
         return None
-    shown = " to ".join(f"{100 * rate:.1f} % ({name})" for name, rate in rates.items())
-    text = f"the share of positives moves from {shown}, by more than {100 * MAX_RATE_MOVE:g} points: "
+    shown = " to ".join(f"{100 * share[number]:.1f} % ({name})" for name, share in shares.items())
+    one = f"the share of {facts.classes[number]} moves from" if facts.classes else "the share of positives moves from"
+    text = f"{one} {shown}, by more than {100 * MAX_RATE_MOVE:g} points: "
     text += "a part of any loss is the period's and not the model's"
     return Breach(move, MAX_RATE_MOVE, text, move)
 
 
-def _rates(facts: Facts) -> dict[str, float]:
-    """Share of positives by split; empty in regression."""
-    found = {name: facts.splits[name].mean_label for name in SPLITS if facts.classes}
-    return {name: rate for name, rate in found.items() if rate is not None}
+def _shares(facts: Facts) -> dict[str, tuple[float, ...]]:
+    """Shares of the classes by split, as far as there are windows; empty where labels are values."""
+    found: dict[str, tuple[float, ...]] = {name: facts.splits[name].shares for name in SPLITS}
+    return {name: shares for name, shares in found.items() if shares}
 
 
 def _overlap(facts: Facts) -> Breach | None:
@@ -205,7 +208,7 @@ def _listed(texts: list[str]) -> str:
 _PERIODS = "choose other data.splits, or more bars"
 _COLUMNS = "look at the source's columns and dates: a value of a later bar may be in an earlier row"
 RULES = (
-    Rule("class_balance", _balance, "choose another task.threshold or a longer horizon"),
+    Rule("class_balance", _balance, "choose other thresholds of the task, or a longer horizon"),
     Rule(
         "base_rate",
         _rate_move,

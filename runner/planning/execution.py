@@ -21,6 +21,7 @@ from runner.rundir.ledger import LedgerView
 from trainables.errors import LedgerError
 from trainables.parts import plugins
 from trainables.schema import ExecutionRecord, ExecutionSpec
+from trainables.training import loss_registry
 
 # Measured on a quickstart sweep (Ray 2.60, Linux): a trial's process peaks 0.20 to 0.28 GB above the probe's: Ray, and
 # the libraries that read data and judge results.
@@ -83,6 +84,7 @@ def question(
         micro_batch=None if execution.micro_batch == "auto" else int(execution.micro_batch),
         threads=_threads(execution, device),
         gpu_share=None if execution.gpu_share == "auto" else float(execution.gpu_share),
+        whole_batch=loss_registry.needs_whole_batch(cell.spec.training),
         n_trials=n_trials,
         n_alike=n_alike,
         plugins=plugins.loaded(),

@@ -11,8 +11,9 @@ from runner.planning.data_facts import Facts, examine
 from runner.probe.request import ProbeResult
 from runner.rundir.paths import DATA
 from trainables.data import catalog
+from trainables.data.labels import check_lookahead
 from trainables.data.window_index import index_windows
-from trainables.errors import BudgetError, InfeasibleError, Problem
+from trainables.errors import BudgetError, ConfigError, InfeasibleError, Problem
 from trainables.models import budget, param_count
 from trainables.models.registry import ARCHITECTURES
 from trainables.schema import (
@@ -22,13 +23,15 @@ from trainables.schema import (
     ExecutionRecord,
     ExecutionSpec,
     ResolvedData,
+    ResolvedTask,
     ResolvedTraining,
     SizeRule,
-    TaskSpec,
     TrainingSpec,
     TrialSpec,
     parse_budget,
 )
+from trainables.tasks import registry as task_registry
+from trainables.tasks.registry import TASKS
 from trainables.training import loss_registry
 from trainables.training.loss_registry import LOSSES
 
@@ -133,13 +136,13 @@ class _Builder:
 
     def cell(self, variant: Variant) -> Cell:
         entry = self._entry(variant.data)
-        data = resolved_data(variant.data, entry)
+        data, task = resolved_data(variant.data, entry), task_registry.resolved(variant.task)
         label = str(variant.axes["budget"])
         target = parse_budget(label)
-        model = budget.shape_for(label, spec=variant.model, data=data_shape(data, variant.task))
+        model = budget.shape_for(label, spec=variant.model, data=data_shape(data, task))
         training = resolved_training(variant.training, target)
-        spec = TrialSpec(data=data, task=variant.task, model=model, training=training, dtype=self.dtype)
-        facts, infeasible = self._examined(entry, data, variant.task)
+        spec = TrialSpec(data=data, task=task, model=model, training=training, dtype=self.dtype)
+        facts, infeasible = self._examined(entry, data, task)
         return Cell(
             key=spec.key,
             name=_name(variant),
@@ -147,12 +150,16 @@ class _Builder:
             axes={axis: value for axis, value in variant.axes.items() if "." in axis},
             target=target,
             spec=spec,
-            record=execution_record(self.execution, training.global_batch, self.device),
+            record=execution_record(self.execution, training, self.device),
             counts=param_count.count(model),
             sizes=_sizes(facts),
             entry=entry,
             facts=facts,
-            parts=(ARCHITECTURES.get(model.name).record(), LOSSES.get(variant.training.loss.name).record()),
+            parts=(
+                ARCHITECTURES.get(model.name).record(),
+                LOSSES.get(variant.training.loss.name).record(),
+                TASKS.get(task.kind).record(),
+            ),
             infeasible=infeasible,
         )
 
@@ -164,15 +171,16 @@ class _Builder:
             self._datasets[entry.name] = catalog.load(entry, self.data_root)
         return self._entries[identity]
 
-    def _examined(self, entry: catalog.CatalogEntry, data: ResolvedData, task: TaskSpec) -> tuple[Facts, str]:
+    def _examined(self, entry: catalog.CatalogEntry, data: ResolvedData, task: ResolvedTask) -> tuple[Facts, str]:
         identity = (data.model_dump_json(), task.model_dump_json())
         if identity not in self._windows:
             self._windows[identity] = _examined(self._datasets[entry.name], data, task)
         return self._windows[identity]
 
 
-def _examined(dataset: catalog.Dataset, data: ResolvedData, task: TaskSpec) -> tuple[Facts, str]:
+def _examined(dataset: catalog.Dataset, data: ResolvedData, task: ResolvedTask) -> tuple[Facts, str]:
     """The windows of each split, and why they do not suffice, or an empty text."""
+    check_lookahead(dataset.frame, task)
     index = index_windows(dataset, data, task)
     facts = examine(dataset, index, data.scaling)
     try:
@@ -208,11 +216,11 @@ def resolved_data(spec: DataSpec, entry: catalog.CatalogEntry) -> ResolvedData:
     )
 
 
-def data_shape(data: ResolvedData, task: TaskSpec) -> DataShape:
+def data_shape(data: ResolvedData, task: ResolvedTask) -> DataShape:
     """What a model sees of these data."""
     n_features = len(data.features)
     stats = 2 * n_features if data.scaling == "revin" else 0
-    return DataShape(n_features=n_features, n_window_stats=stats, context=task.context)
+    return DataShape(n_features=n_features, n_window_stats=stats, context=task.context, n_outputs=task.n_outputs)
 
 
 def resolved_training(spec: TrainingSpec, target: int) -> ResolvedTraining:
@@ -231,13 +239,25 @@ def _at(value: float | SizeRule, target: int) -> float:
     return value.value(target) if isinstance(value, SizeRule) else value
 
 
-def execution_record(execution: ExecutionSpec, global_batch: int, device: Device) -> ExecutionRecord:
-    """How a new trial is executed: the micro-batch never exceeds the global batch, and their product is kept."""
+def execution_record(execution: ExecutionSpec, training: ResolvedTraining, device: Device) -> ExecutionRecord:
+    """How a new trial is executed: the micro-batch never exceeds the global batch, and their product is kept.
+
+    Raises:
+        ConfigError: a micro-batch is asked for, and the loss cannot take a global batch in pieces.
+    """
+    global_batch = training.global_batch
     asked = DEFAULT_MICRO_BATCH if execution.micro_batch == "auto" else int(execution.micro_batch)
     micro_batch = min(global_batch, asked)
+    if whole := loss_registry.needs_whole_batch(training):
+        if execution.micro_batch != "auto" and micro_batch < global_batch:
+            message = f"the loss compares the windows of a batch, so {global_batch} cannot be taken {asked} at a time"
+            fix = f"execution.micro_batch: auto, or {global_batch} and more; or choose another training.loss"
+            raise ConfigError(Problem(place="execution.micro_batch", message=message, fix=fix))
+        micro_batch = global_batch
     return ExecutionRecord(
         micro_batch=micro_batch,
         accumulation=-(-global_batch // micro_batch),
+        smallest_micro_batch=global_batch if whole else 1,
         threads=1 if execution.threads == "auto" else int(execution.threads),
         device=device.kind,
         checkpoint_interval_s=execution.checkpoint_interval_s,

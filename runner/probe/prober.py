@@ -140,6 +140,8 @@ class _Probe:
 
     def _candidates(self) -> tuple[int, ...]:
         question, options = self.question, self.options
+        if question.whole_batch:
+            return (question.batch,)
         if question.micro_batch is not None:
             return (min(question.micro_batch, question.batch),)
         return batch_size.sizes(minimum=options.minimum, maximum=options.maximum, batch=question.batch)
@@ -213,6 +215,8 @@ class _Probe:
                 f"micro-batch {first.micro_batch} needs {_need(first, self.extra)}, "
                 f"with activation checkpointing {_need(second, self.extra)}; {self._there_is()}"
             )
+            if self.question.whole_batch:
+                reason += "; the loss compares the windows of a batch, which cannot be taken in smaller pieces"
         search = Search((*plain.measured, *frugal.measured), "infeasible", None)
         return self._decision(search, reason=reason, needed=min(first.peak_bytes, second.peak_bytes) + self.extra)
 

@@ -25,6 +25,7 @@ class ProbeRequest:
         n_rows: rows of the data's table.
         n_windows: training windows.
         micro_batch, threads, gpu_share: pinned by the user; None where the probe decides.
+        whole_batch: the loss compares the windows of a global batch, which is one micro-batch then.
         n_trials: trials that could run at the same time as this one, itself included; None = not known.
         n_alike: trials that will run as decided.
         accelerator: the kind of GPU in a cluster's words; empty on one host. Not part of the measurement.
@@ -41,6 +42,7 @@ class ProbeRequest:
     micro_batch: int | None = None
     threads: int | None = None
     gpu_share: float | None = None
+    whole_batch: bool = False
     accelerator: str = ""
     n_trials: int | None = None
     n_alike: int = 1
@@ -74,7 +76,7 @@ class ProbeRequest:
         return {
             "model": self.spec.model.model_dump(mode="json"),
             "sources": [part["sha256"] for part in self.parts],
-            "task": self.spec.task.kind,
+            "task": self.spec.task.outcome,
             "loss": [training.model_dump(mode="json")["loss"], training.class_weight],
             "scaling": self.spec.data.scaling,
             "rows": self.n_rows,
@@ -174,6 +176,7 @@ class ProbeResult:
             micro_batch=self.chosen.micro_batch,
             accumulation=self.accumulation,
             threads=self.threads,
+            smallest_micro_batch=self.question.batch if self.question.whole_batch else 1,
             device=self.question.device,
             activation_checkpointing=self.activation_checkpointing,
             checkpoint_interval_s=checkpoint_interval_s,

@@ -14,7 +14,7 @@ import torch
 from runner.probe.messages import Request
 from trainables.data.scaling import WindowMoments
 from trainables.data.windows import SplitIndex, Windows
-from trainables.schema import ExecutionRecord, TrialSpec
+from trainables.schema import ExecutionRecord, ResolvedTask, TrialSpec
 from trainables.training.learner import Learner, Schedule
 from trainables.training.losses import make_loss
 from trainables.training.metrics import Prior
@@ -80,7 +80,7 @@ class ProbedTrial:
         self._schedule = Schedule(spec, request.n_windows)
         self._batch = self._schedule.batch
         self._accumulation = -(-self._batch // request.micro_batch)
-        self._loss = make_loss(spec.training, spec.task.kind, Prior(0.5, 0.25))
+        self._loss = make_loss(spec.training, spec.task.outcome, _prior(spec.task))
         record = ExecutionRecord(
             micro_batch=request.micro_batch,
             accumulation=self._accumulation,
@@ -171,6 +171,11 @@ class ProbedTrial:
         eval_step(self._learner.model, self._windows, index_B, dtype=self._request.spec.dtype)
 
 
+def _prior(task: ResolvedTask) -> Prior:
+    """Of labels as the random windows have them."""
+    return Prior(0.5, 0.25, (1 / task.n_classes,) * task.n_classes if task.n_classes else ())
+
+
 def random_windows(spec: TrialSpec, n_rows: int, n_windows: int, device: torch.device) -> Windows:
     """Windows of the trial's shapes; their values do not matter to time or memory."""
     shape = spec.model.data
@@ -180,7 +185,7 @@ def random_windows(spec: TrialSpec, n_rows: int, n_windows: int, device: torch.d
     ends_N = np.arange(n_windows) % (n_rows - shape.context + 1) + shape.context - 1
     index = SplitIndex(
         ends_N=ends_N,
-        labels_N=(random.random(len(ends_N)) < 0.5).astype(np.float64),
+        labels_N=random.integers(spec.task.n_classes or 2, size=len(ends_N)).astype(np.float64),
         dates_N=np.zeros(len(ends_N), dtype="datetime64[ns]"),
         assets_N=np.full(len(ends_N), "", dtype=np.str_),
         bars_N=ends_N,

@@ -42,9 +42,9 @@ HOW_TO_READ = (
     "validation, which then judges nothing. Trials of specification format 1 ('format = 1' below) chose their best "
     "epoch on the same validation data, and their validation losses are a little too good. The test split was touched "
     "once a trial, at the end, and chose nothing.",
-    "The prior predicts the training split's base rate for every sample (regression: training mean and variance). "
+    "The prior predicts the training split's base rates for every sample (of values, mean and variance). "
     "Skill is 1 \N{MINUS SIGN} validation loss / prior loss: 0 is no better than the prior. The loss at the baseline "
-    "rate of this split (val_own_rate_loss) is that of a forecaster who knew the share of positives in the validation "
+    "rate of this split (val_own_rate_loss) is that of a forecaster who knew the classes' shares in the validation "
     "split itself, which no forecaster does: the prior's loss above it is the period's, not the models'.",
     "Comparisons in words follow paired differences on the same windows, with blocks of dates and seeds resampled. "
     "Their 95 % intervals hold for all pairs of a comparison together, which allows for picking the best of several. "
@@ -59,6 +59,8 @@ HOW_TO_READ = (
     "that are under-trained or over-fitted is reported and decides nothing. Fits minimise the sum of Huber terms "
     "(delta 1e-3) of log losses (Hoffmann et al. 2022, approach 3); their intervals are of 100 refits. Fewer than 5 "
     "sizes never make a power law. Compute is what torch counts for forward and backward pass, times the windows seen.",
+    "With three classes or more the AUC is the mean over each class against the rest, and predictions hardly vary "
+    "where the probability of no class does.",
     "Collapsed means that the predictions hardly vary, or that the interval of the skill lies wholly below 0.",
 )
 NO_FINDINGS = "None: no trial is missing, diverged, collapsed or was still improving at its end; no check warned."

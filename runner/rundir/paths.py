@@ -98,7 +98,7 @@ class RunPaths:
         return self.root / "predictions"
 
     def prediction(self, key: str) -> Path:
-        """Predictions of one trial: date, asset, split, label, logit."""
+        """Predictions of one trial: date, asset, split, label, logit (or a logit for each class)."""
         return self.predictions / f"{key}.parquet"
 
     @property

@@ -143,4 +143,6 @@ def _pinned_again(records: list[ExecutionRecord]) -> ExecutionRecord | None:
 
 def at_the_floor(state: CellState) -> bool:
     """Whether the last attempt ran out of memory with the smallest micro-batch."""
-    return state.status == "out_of_memory" and (state.execution or {}).get("micro_batch") == 1
+    execution = state.execution or {}
+    smallest = execution.get("smallest_micro_batch", 1)
+    return state.status == "out_of_memory" and execution.get("micro_batch", smallest + 1) <= smallest

@@ -20,6 +20,7 @@ MUST_NOT: dict[str, tuple[str, ...]] = {
         *("runner", "ray", "torch", "pandas"),
         *("trainables.data", "trainables.models", "trainables.training", "trainables.baselines"),
     ),
+    "trainables.tasks": ("runner", "ray", "torch", "trainables.data", "trainables.models", "trainables.training"),
     "trainables.tune_trainable": ("runner",),
     "trainables.data": ("runner", "ray", "trainables.models", "trainables.training", "trainables.baselines"),
     "trainables.models": ("runner", "ray", "trainables.data", "trainables.training", "trainables.baselines"),

@@ -15,8 +15,8 @@ from trainables.schema import (
     ExecutionRecord,
     ModelSpec,
     ResolvedData,
+    ResolvedTask,
     ResolvedTraining,
-    TaskSpec,
     TrialSpec,
     chooses_epoch,
 )
@@ -77,7 +77,7 @@ def make_data(dataset, resolved) -> Callable[..., TrialData]:
     """The windows of a task; with those that choose an epoch apart, where the training of a spec chooses one."""
     made: dict[str, TrialData] = {}
 
-    def make(task: TaskSpec, spec: TrialSpec | None = None) -> TrialData:
+    def make(task: ResolvedTask, spec: TrialSpec | None = None) -> TrialData:
         data = spec.data if spec is not None else resolved
         name = task.model_dump_json() + data.splits.model_dump_json()
         if name not in made:
@@ -89,7 +89,7 @@ def make_data(dataset, resolved) -> Callable[..., TrialData]:
 
 @pytest.fixture(scope="session")
 def data(make_data) -> TrialData:
-    return make_data(TaskSpec(context=CONTEXT))
+    return make_data(ResolvedTask(context=CONTEXT))
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +105,7 @@ def make_spec(dataset, resolved) -> Callable[..., TrialSpec]:
         splits = resolved.splits.model_copy(update={"selection": share})
         return TrialSpec(
             data=resolved.model_copy(update={"splits": splits}),
-            task=TaskSpec(kind=kind, horizon=horizon, context=CONTEXT),
+            task=ResolvedTask(kind=kind, horizon=horizon, context=CONTEXT),
             model=model,
             training=asked,
             dtype=dtype,

@@ -7,7 +7,7 @@ import pytest
 from trainables import baselines
 from trainables.data.dataset import CatalogEntry, Dataset
 from trainables.data.window_index import WindowIndex, index_windows
-from trainables.schema import DataSpec, TaskSpec
+from trainables.schema import DataSpec, ResolvedTask
 from trainables.training.metrics import Prior, Scorer
 
 
@@ -38,7 +38,7 @@ def generated(n: int = 1500, *, clustered: bool, seed: int = 0) -> Dataset:
 
 def indexed(dataset: Dataset, kind: str = "threshold") -> WindowIndex:
     data = DataSpec(source="sp500", tier="ohlcv")
-    return index_windows(dataset, data, TaskSpec(kind=kind, context=20, horizon=1))  # type: ignore[arg-type]
+    return index_windows(dataset, data, ResolvedTask(kind=kind, context=20, horizon=1))  # type: ignore[arg-type]
 
 
 def skills(dataset: Dataset, kind: str = "threshold") -> dict[str, float]:

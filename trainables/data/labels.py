@@ -1,56 +1,64 @@
-"""Labels: the only place that may look ahead."""
+"""Labels: the only place that may look ahead, by the task's own number of bars."""
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from trainables.data.dataset import asset_rows
-from trainables.schema import TaskSpec
+from trainables.errors import ConfigError, DataError, Problem
+from trainables.schema import ResolvedTask
+from trainables.tasks import lookahead, registry
 
 Array = npt.NDArray[np.float64]
 
-# Relative difference of prices that counts as none. Prices are decimal numbers, and in binary close x (1 + threshold)
-# is off by some 1e-16: compared exactly, 6 to 16 of 100 highs of 1 % more and 32 of 100 of 5 % more would be missed. A
-# price in cents that does not reach a threshold of whole percents misses it by 1e-4, which is more than this up to a
-# price of a million.
-ROUNDING = 1e-10
+MAX_ASSETS = 4  # that are looked at, evenly spread: a task treats all alike
 
 
-def make_labels(frame: pd.DataFrame, task: TaskSpec) -> Array:
-    """What happens in the `h = task.horizon` bars after each bar t, of the same asset.
-
-    - threshold: 1 if the highest high (or close, `task.price`) of bars t+1 .. t+h reaches close_t x (1 + threshold)
-    - direction: 1 if close_{t+h} is above close_t, else 0
-    Both but for rounding errors (`ROUNDING`): a high of exactly that value reaches it.
-    - regression: ln(close_{t+h} / close_t)
+def make_labels(frame: pd.DataFrame, task: ResolvedTask) -> Array:
+    """The task's label of each bar, from bars of the same asset alone.
 
     Args:
-        frame: bars with columns close and high; a long table sorted by asset and date, or one asset's.
-        task: kind, horizon in bars, threshold and price.
+        frame: bars; a long table sorted by asset and date, or one asset's.
+        task: of a trial.
 
     Returns:
-        [T] float64; NaN where fewer than h bars follow, even if the threshold was reached before the end of the data.
+        [T] float64; NaN where the task knows none, and where fewer than `task.lookahead` bars follow.
+
+    Raises:
+        ConfigError: the task is not registered here as the trial has it, or failed on these bars.
+        DataError: labels that are none of the task's outcome.
     """
-    close_T = frame["close"].to_numpy(dtype=np.float64)
-    price_T = frame[task.price].to_numpy(dtype=np.float64)
+    chosen = registry.of_trial(task)
     labels_T = np.full(len(frame), np.nan)
     for rows in asset_rows(frame):
-        part = slice(rows.start, rows.stop)
-        labels_T[part] = _of_one_asset(close_T[part], price_T[part], task)
+        labels_T[rows.start : rows.stop] = _of_one_asset(frame.iloc[rows.start : rows.stop], task, chosen)
     return labels_T
 
 
-def _of_one_asset(close_T: Array, price_T: Array, task: TaskSpec) -> Array:
-    horizon = task.horizon
-    labels_T = np.full(len(close_T), np.nan)
-    if len(close_T) <= horizon:
-        return labels_T
-    now, later = close_T[:-horizon], close_T[horizon:]
-    if task.kind == "threshold":
-        highest = pd.Series(price_T).rolling(horizon).max().to_numpy()[horizon:]  # at t+h: the maximum of t+1 .. t+h
-        labels_T[:-horizon] = highest >= now * (1 + task.threshold) * (1 - ROUNDING)
-    elif task.kind == "direction":
-        labels_T[:-horizon] = later > now * (1 + ROUNDING)
-    else:
-        labels_T[:-horizon] = np.log(later / now)
+def _of_one_asset(bars: pd.DataFrame, task: ResolvedTask, chosen: registry.Task) -> Array:
+    labels_T = lookahead.labels(chosen, bars)
+    if wrong := lookahead.wrong_values(labels_T, len(bars), task.n_classes):
+        raise DataError(Problem(place=f"task {task.kind}", message=wrong, fix=f"correct it ({_place(chosen)})"))
+    labels_T[max(0, len(bars) - task.lookahead) :] = np.nan  # what follows is not complete
     return labels_T
+
+
+def check_lookahead(frame: pd.DataFrame, task: ResolvedTask) -> None:
+    """Return if no label uses bars beyond the task's lookahead: the purge between splits relies on it.
+
+    Seen by changing the future of at most `MAX_ASSETS` assets, at some places (`lookahead.beyond`).
+
+    Raises:
+        ConfigError: one does; named with its bar.
+    """
+    chosen = registry.of_trial(task)
+    assets = list(asset_rows(frame))
+    for number in np.unique(np.linspace(0, len(assets) - 1, MAX_ASSETS).astype(int)):
+        rows = assets[number]
+        if wrong := lookahead.beyond(chosen, frame.iloc[rows.start : rows.stop], task.lookahead):
+            fix = f"return the number of bars that its labels use from lookahead ({_place(chosen)})"
+            raise ConfigError(Problem(place=f"task {task.kind}", message=wrong, fix=fix))
+
+
+def _place(chosen: registry.Task) -> str:
+    return chosen.part.source.place

@@ -32,11 +32,11 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class EffectiveSize:
-    """Independent samples of a split: overlapping windows count once per horizon, assets do not multiply.
+    """Independent samples of a split: overlapping windows count once per span of a label, assets do not multiply.
 
     Attributes:
-        total: the sum over contiguous spans of window ends on the time axis of floor(length / horizon).
-        rarer_class: total times the share of the rarer class; None for regression.
+        total: the sum over contiguous spans of window ends on the time axis of floor(length / bars that a label spans).
+        rarer_class: total times the share of the rarest class; None where labels are values.
     """
 
     total: int
@@ -95,7 +95,7 @@ def _day(moment: np.datetime64) -> str:
     return str(moment.astype("datetime64[D]"))
 
 
-def window_ends(position_T: Ints, first: int, span: range, context: int, horizon: int) -> Ints:
+def window_ends(position_T: Ints, first: int, span: range, context: int, lookahead: int) -> Ints:
     """Rows of one asset at which a window may end: its whole context and its label's whole span lie inside the split.
 
     Args:
@@ -103,14 +103,14 @@ def window_ends(position_T: Ints, first: int, span: range, context: int, horizon
         first: first row with complete features.
         span: the split's positions.
         context: bars in a window, its end included.
-        horizon: bars after the end that the label uses.
+        lookahead: bars after the end that the label uses.
 
     Returns:
         [N] int64 rows, counted within the asset, ascending.
     """
-    ends_N = np.arange(first + context - 1, len(position_T) - horizon, dtype=np.int64)
+    ends_N = np.arange(first + context - 1, len(position_T) - lookahead, dtype=np.int64)
     begins_inside = position_T[ends_N - context + 1] >= span.start
-    label_ends_inside = position_T[ends_N + horizon] < span.stop
+    label_ends_inside = position_T[ends_N + lookahead] < span.stop
     return np.asarray(ends_N[begins_inside & label_ends_inside])
 
 
@@ -118,7 +118,7 @@ def divide(positions_N: Ints, label_ends_N: Ints, share: float) -> tuple[Flags, 
     """Which validation windows choose epochs, and which judge.
 
     The first judged window ends where `share` of the window ends on the time axis are over. Windows that choose have
-    labels that end there or before, so that no bar is in a label of both; the windows of horizon - 1 bars before the
+    labels that end there or before, so that no bar is in a label of both; the windows of lookahead - 1 bars before the
     limit are in neither. Contexts may overlap: features are known when a window ends.
 
     Args:
@@ -138,24 +138,32 @@ def divide(positions_N: Ints, label_ends_N: Ints, share: float) -> tuple[Flags, 
 
 
 def effective_size(
-    positions_N: Ints, labels_N: npt.NDArray[np.floating], horizon: int, *, classes: bool
+    positions_N: Ints, labels_N: npt.NDArray[np.floating], lookahead: int, *, n_classes: int
 ) -> EffectiveSize:
     """Independent samples among windows.
 
     Args:
         positions_N: position of each window's end on the time axis, any order; assets may repeat positions.
-        labels_N: 0 or 1 where `classes`.
-        horizon: bars a label spans.
-        classes: whether labels are classes.
+        labels_N: numbers of classes, from 0, where there are some.
+        lookahead: bars a label spans.
+        n_classes: of the labels; 0 where they are values.
     """
     distinct = np.unique(positions_N)
     breaks = np.flatnonzero(np.diff(distinct) > 1) + 1
-    total = sum(len(span) // horizon for span in np.split(distinct, breaks))
-    if not classes:
+    total = sum(len(span) // lookahead for span in np.split(distinct, breaks))
+    if not n_classes:
         return EffectiveSize(total, None)
-    positives = int(np.count_nonzero(labels_N))
-    rarer = min(positives, len(labels_N) - positives)
-    return EffectiveSize(total, total * rarer // len(labels_N) if len(labels_N) else 0)
+    rarest = int(_counts(labels_N, n_classes).min())
+    return EffectiveSize(total, total * rarest // len(labels_N) if len(labels_N) else 0)
+
+
+def class_shares(labels_N: npt.NDArray[np.floating], n_classes: int) -> tuple[float, ...]:
+    """The share of each class among labels; empty where there are no classes."""
+    return tuple((_counts(labels_N, n_classes) / len(labels_N)).tolist()) if n_classes else ()
+
+
+def _counts(labels_N: npt.NDArray[np.floating], n_classes: int) -> Ints:
+    return np.array([np.count_nonzero(labels_N == number) for number in range(n_classes)])
 
 
 def shortfalls(split: SplitName, size: EffectiveSize, n_windows: int) -> list[str]:
@@ -165,7 +173,7 @@ def shortfalls(split: SplitName, size: EffectiveSize, n_windows: int) -> list[st
         found.append(f"{where} has {size.total} effective samples ({n_windows} windows), {MIN_EFFECTIVE} are needed")
     elif size.rarer_class is not None and size.rarer_class < MIN_EFFECTIVE_RARER_CLASS:
         found.append(
-            f"{where} has {size.rarer_class} effective samples of the rarer class (of {size.total}), "
+            f"{where} has {size.rarer_class} effective samples of the rarest class (of {size.total}), "
             f"{MIN_EFFECTIVE_RARER_CLASS} are needed"
         )
     return found

@@ -14,7 +14,7 @@ from trainables.data.labels import make_labels
 from trainables.data.representation import Represented, represent
 from trainables.data.splits import SPLITS, EffectiveSize, Flags, SplitName
 from trainables.errors import DataError, InfeasibleError, Problem
-from trainables.schema import DataSpec, ResolvedData, TaskSpec
+from trainables.schema import DataSpec, ResolvedData, ResolvedTask
 
 # Shape suffixes: T rows of the dataset, N windows of a split.
 Ints = npt.NDArray[np.int64]
@@ -73,22 +73,24 @@ class WindowIndex:
     splits: dict[SplitName, SplitIndex]
     effective: dict[SplitName, EffectiveSize]
     features: tuple[str, ...]
-    task: TaskSpec
+    task: ResolvedTask
 
     def check(self) -> None:
         """Refuse data on which nothing can be decided.
 
         Raises:
-            InfeasibleError: fewer than 100 effective samples, or 30 of the rarer class, in selection, validation or
-                test; a training split without windows or with one class. Every reason, with number and limit.
+            InfeasibleError: fewer than 100 effective samples, or 30 of the rarest class, in selection, validation or
+                test; a training split without windows, or without one of the classes. Every reason, with number and
+                limit.
         """
-        horizon = self.task.horizon
+        task, horizon = self.task, self.task.horizon
         train = self.splits["train"]
         reasons = []
         if not len(train):
-            reasons.append(f"train has no window of {self.task.context} bars with a label {horizon} bars ahead")
-        elif self.task.kind != "regression" and len(np.unique(train.labels_N)) < 2:
-            reasons.append("train holds one class only")
+            reasons.append(f"train has no window of {task.context} bars with a label {task.lookahead} bars ahead")
+        elif task.n_classes > len(present := np.unique(train.labels_N)):
+            missing = ", ".join(name for number, name in enumerate(task.classes) if number not in present)
+            reasons.append(f"train holds no window of {missing}" if missing else "train holds one class only")
         for name, part in self.splits.items():
             if name != "train":
                 reasons += splits.shortfalls(name, self.effective[name], len(part))
@@ -96,7 +98,7 @@ class WindowIndex:
             raise InfeasibleError(f"horizon {horizon}: " + "; ".join(reasons))
 
 
-def index_windows(dataset: Dataset, data: DataSpec | ResolvedData, task: TaskSpec) -> WindowIndex:
+def index_windows(dataset: Dataset, data: DataSpec | ResolvedData, task: ResolvedTask) -> WindowIndex:
     """Find the windows of every split; see `splits` for the rules.
 
     Raises:
@@ -117,7 +119,8 @@ def index_windows(dataset: Dataset, data: DataSpec | ResolvedData, task: TaskSpe
         first = int(np.argmax(represented.complete_T[rows.start : rows.stop]))
         for name, span in spans.items():
             part = position_T[rows.start : rows.stop]
-            found = splits.window_ends(part, first, span, task.context, task.horizon) + rows.start
+            found = splits.window_ends(part, first, span, task.context, task.lookahead) + rows.start
+            found = found[np.isfinite(labels_T[found])]  # a task may not know every label
             ends[name].append(found)
             assets[name].append(np.full(len(found), rows.asset))
     index: dict[SplitName, SplitIndex] = {}
@@ -125,13 +128,12 @@ def index_windows(dataset: Dataset, data: DataSpec | ResolvedData, task: TaskSpe
         ends_N = np.concatenate(ends[name])
         whole = SplitIndex(ends_N, labels_T[ends_N], dates_T[ends_N], np.concatenate(assets[name]), position_T[ends_N])
         if name == "validation" and data.splits.selection:
-            label_ends_N = position_T[ends_N + task.horizon]
+            label_ends_N = position_T[ends_N + task.lookahead]
             chooses_N, judges_N = splits.divide(whole.bars_N, label_ends_N, data.splits.selection)
             index["selection"], whole = whole.where(chooses_N), whole.where(judges_N)
         index[name] = whole
-    classes = task.kind != "regression"
     effective = {
-        name: splits.effective_size(part.bars_N, part.labels_N, task.horizon, classes=classes)
+        name: splits.effective_size(part.bars_N, part.labels_N, task.lookahead, n_classes=task.n_classes)
         for name, part in index.items()
     }
     return WindowIndex(represented, index, effective, dataset.features, task)

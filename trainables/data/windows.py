@@ -13,11 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainables.data import scaling
+from trainables.data import scaling, splits
 from trainables.data.dataset import Dataset
 from trainables.data.splits import EffectiveSize, SplitName
 from trainables.data.window_index import SplitIndex, WindowIndex, index_windows
-from trainables.schema import ResolvedData, Scaling, TaskSpec
+from trainables.schema import ResolvedData, ResolvedTask, Scaling
 
 __all__ = ["Batch", "SplitIndex", "TrialData", "WindowIndex", "Windows", "build", "index_windows"]
 
@@ -123,9 +123,9 @@ class TrialData:
         n_features: F.
         n_window_stats: S: 2F with `scaling: revin`, else 0.
         effective: independent samples of each split.
-        label_mean: mean of the training labels; for classes, the share of positives.
+        label_mean: mean of the training labels; of binary ones, the share of positives.
         label_variance: variance of the training labels (population form).
-        classes: whether labels are classes (0, 1) or returns.
+        label_shares: shares of the classes among the training labels; empty where labels are values.
         selection: chooses epochs; None where the splits have no such part.
     """
 
@@ -137,16 +137,11 @@ class TrialData:
     effective: dict[SplitName, EffectiveSize]
     label_mean: float
     label_variance: float
-    classes: bool
+    label_shares: tuple[float, ...]
     selection: Windows | None = None
 
-    @property
-    def base_rate(self) -> float | None:
-        """Share of positives among the training windows; None for regression."""
-        return self.label_mean if self.classes else None
 
-
-def build(dataset: Dataset, data: ResolvedData, task: TaskSpec, device: torch.device) -> TrialData:
+def build(dataset: Dataset, data: ResolvedData, task: ResolvedTask, device: torch.device) -> TrialData:
     """Index, check, scale, and put a trial's data on its device.
 
     Raises:
@@ -167,7 +162,7 @@ def build(dataset: Dataset, data: ResolvedData, task: TaskSpec, device: torch.de
         effective=index.effective,
         label_mean=float(labels_N.mean()),
         label_variance=float(labels_N.var()),
-        classes=task.kind != "regression",
+        label_shares=splits.class_shares(labels_N, task.n_classes),
     )
 
 

@@ -6,23 +6,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainables.schema import LossSpec, TrainingSpec
+from trainables.schema import LossSpec, Outcome, TrainingSpec
 from trainables.training import loss_registry
-from trainables.training.loss_registry import LOSSES, outcome_of
+from trainables.training.loss_registry import LOSSES, outcomes_of
 from trainables.training.losses import Loss
 from trainables.training.metrics import Prior
 
 BATCH, PIECE = 24, 7
 EXTREME = 60.0  # a logit, or a standardised mean, of a model that is very sure
-PRIOR = Prior(0.25, 0.1875)
+PRIOR = Prior(0.25, 0.1875, (0.25, 0.25, 0.5))
 
 
 def check_loss(part: str | type[Any], **config: Any) -> None:
     """Return if a loss keeps its contract.
 
-    Checked: one finite number for each window, and finite gradients, also of very sure outputs; equal gradients however
-    a batch is taken in pieces, which rules out comparing windows with each other; weights that are positive; smaller
-    loss for outputs that agree with the labels; a config that survives pickle; a graph on the model's device.
+    Checked for each of its outcomes: one finite number for each window, and finite gradients, also of very sure
+    outputs; equal gradients however a batch is taken in pieces, unless it says ``whole_batch``; weights that are
+    positive; smaller loss for outputs that agree with the labels; a config that survives pickle; a graph on the model's
+    device.
 
     Args:
         part: the registered class, or its name.
@@ -37,18 +38,31 @@ def check_loss(part: str | type[Any], **config: Any) -> None:
     loss_registry.resolved(TrainingSpec(loss=LossSpec.model_validate({"name": name, **config})))
     values = found.configure(config)
     assert pickle.loads(pickle.dumps(values)) == values, "the config must survive pickle"
-    chosen = Loss(found.target(), values, PRIOR, balanced=False)
+    for outcome in outcomes_of(found.target):
+        chosen = Loss(found.target(), values, PRIOR, balanced=False, outcome=outcome)
+        outputs, y_B, agreeing = _windows(outcome)
+        _check_windows(chosen, outputs, y_B)
+        _check_windows(chosen, EXTREME * outputs.sign(), y_B)
+        _check_pieces(chosen, outputs, y_B)
+        right, wrong = (_mean(chosen, sign * agreeing, y_B) for sign in (1, -1))
+        assert right < wrong, (
+            f"outputs that agree with the labels must have the smaller loss, not {right:g} over {wrong:g}"
+        )
+        _check_devices(chosen, outputs)
+
+
+def _windows(outcome: Outcome) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs, labels, and outputs that agree with them."""
     random = torch.Generator().manual_seed(1)
-    binary = outcome_of(found.target) == "binary"
-    y_B = (torch.arange(BATCH) % 4 == 0).float() if binary else torch.randn(BATCH, generator=random)
-    outputs_B = torch.randn(BATCH, generator=random)
-    direction_B = 2 * y_B - 1 if binary else (y_B - PRIOR.mean) / PRIOR.deviation
-    _check_windows(chosen, outputs_B, y_B)
-    _check_windows(chosen, EXTREME * outputs_B.sign(), y_B)
-    _check_pieces(chosen, outputs_B, y_B)
-    right, wrong = (_mean(chosen, sign * direction_B, y_B) for sign in (1, -1))
-    assert right < wrong, f"outputs that agree with the labels must have the smaller loss, not {right:g} over {wrong:g}"
-    _check_devices(chosen)
+    y_B = torch.randn(BATCH, generator=random)
+    if outcome == "value":
+        return torch.randn(BATCH, generator=random), y_B, (y_B - PRIOR.mean) / PRIOR.deviation
+    if outcome == "binary":
+        y_B = (torch.arange(BATCH) % 4 == 0).float()
+        return torch.randn(BATCH, generator=random), y_B, 2 * y_B - 1
+    number_B = torch.arange(BATCH) % len(PRIOR.shares)
+    agreeing_BK = torch.nn.functional.one_hot(number_B, len(PRIOR.shares)).float()
+    return torch.randn(agreeing_BK.shape, generator=random), number_B.float(), agreeing_BK
 
 
 def _name_of(target: type[Any]) -> str:
@@ -58,14 +72,14 @@ def _name_of(target: type[Any]) -> str:
 
 
 def _check_windows(chosen: Loss, outputs_B: Tensor, y_B: Tensor) -> None:
-    loss_B = chosen.target.of_windows(outputs_B, y_B, chosen.config)
+    loss_B = chosen.of_windows(outputs_B, y_B)
     assert loss_B.shape == y_B.shape, f"one number a window, {tuple(y_B.shape)}, is expected, not {tuple(loss_B.shape)}"
     assert torch.isfinite(loss_B).all(), f"the loss of outputs such as {outputs_B[:3].tolist()} must be finite"
     assert torch.isfinite(_gradient(chosen, outputs_B, y_B, BATCH)).all(), (
         f"gradients of outputs such as {outputs_B[:3].tolist()} must be finite"
     )
     if hasattr(chosen.target, "weights"):
-        weight_B = chosen.target.weights(y_B, chosen.config)
+        weight_B = chosen.own_weights(y_B)
         assert weight_B.shape == y_B.shape, f"weights have shape {tuple(weight_B.shape)}, not {tuple(y_B.shape)}"
         assert bool((weight_B >= 0).all()), "weights must be at least 0"
         assert float(weight_B.sum()) > 0, "weights must not all be 0"
@@ -73,16 +87,16 @@ def _check_windows(chosen: Loss, outputs_B: Tensor, y_B: Tensor) -> None:
 
 def _check_pieces(chosen: Loss, outputs_B: Tensor, y_B: Tensor) -> None:
     whole, pieces = (_gradient(chosen, outputs_B, y_B, size) for size in (BATCH, PIECE))
-    assert torch.allclose(whole, pieces, rtol=1e-4, atol=1e-7), (
-        "the gradient must not depend on how a batch is taken in pieces: no window's loss may depend on the others"
+    assert getattr(chosen.target, "whole_batch", False) or torch.allclose(whole, pieces, rtol=1e-4, atol=1e-7), (
+        "the gradient must not depend on how a batch is taken in pieces: a loss that compares windows with each other "
+        "needs whole_batch = True"
     )
     assert bool(whole.any()), "no gradient reaches the outputs"
 
 
-def _check_devices(chosen: Loss) -> None:
-    meta_B = torch.empty(BATCH, device="meta")
+def _check_devices(chosen: Loss, outputs: Tensor) -> None:
     try:
-        value = chosen.weighted_sum(meta_B, meta_B)
+        value = chosen.weighted_sum(outputs.to("meta"), torch.empty(BATCH, device="meta"))
     except RuntimeError as error:
         raise AssertionError(f"on another device the loss fails: {error}") from error
     assert value.is_meta, f"the loss is on {value.device}, outputs and labels are not"

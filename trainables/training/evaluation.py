@@ -38,5 +38,5 @@ class EvaluationPass:
         self._pieces[name].append(eval_step(model, windows, index_B, dtype=dtype))
 
     def outputs(self) -> dict[str, npt.NDArray[np.float64]]:
-        """Outputs of each split, [N], in the order of its windows; call it when `done`."""
+        """Outputs of each split, [N] or [N, K], in the order of its windows; call it when `done`."""
         return {name: torch.cat(pieces).cpu().double().numpy() for name, pieces in self._pieces.items()}

@@ -21,7 +21,7 @@ from trainables.training.gate import Action, StepGate
 from trainables.training.learner import Learner, Randomness, Schedule
 from trainables.training.losses import make_loss
 from trainables.training.progress import Judged, TrialProgress, Waits, selection_value
-from trainables.training.result import MetricRow, SliceReport, TrialResult, split_columns
+from trainables.training.result import MetricRow, SliceReport, TrialResult, share_columns, split_columns
 from trainables.training.scoring import TrialScorer
 
 HEARTBEAT_S = 1.0  # longest silence at the gate: a report to Tune is due about once a second
@@ -63,7 +63,7 @@ class Trainer:
         self._device = data.train.labels_N.device
         assert self._device.type == record.device, "the data must be on the device that the record names"
         self._judge = TrialScorer(data, spec.task)
-        self._loss = make_loss(spec.training, spec.task.kind, self._judge.prior)
+        self._loss = make_loss(spec.training, spec.task.outcome, self._judge.prior)
         self._schedule = Schedule(spec, len(data.train))
         self._randomness = Randomness(self._device, spec.training.seed)
         self._progress = TrialProgress()
@@ -146,8 +146,8 @@ class Trainer:
     def predictions(self) -> pd.DataFrame:
         """Predictions of the judged weights, for validation and (unless diverged) test; call it when `done`.
 
-        Columns date, asset, split, label, logit (regression: the predicted mean). The selection part of validation,
-        where there is one, is a split of its own.
+        Columns date, asset, split, label, logit (of values the predicted mean; of classes a logit each). The selection
+        part of validation, where there is one, is a split of its own.
         """
         return self._judge.predictions(self._outputs)
 
@@ -230,7 +230,7 @@ class Trainer:
             names = ["test", "train"]
         elif progress.step == (progress.epoch + 1) * self._schedule.steps_per_epoch:
             names = [name for name in splits if name in ("selection", "validation")]
-            names += ["train"] if self._judge.regression else []
+            names += ["train"] if self._judge.values else []
         else:
             self._evaluation = None
             return
@@ -252,7 +252,7 @@ class Trainer:
 
     def _close_epoch(self, learner: Learner, outputs: dict[str, Floats]) -> None:
         progress, training = self._progress, self._spec.training
-        residual_variance = self._judge.residual_variance(outputs["train"]) if self._judge.regression else None
+        residual_variance = self._judge.residual_variance(outputs["train"]) if self._judge.values else None
         scores = self._judge.scores("validation", outputs["validation"], residual_variance)
         progress.epoch += 1
         numbers = split_columns("val", scores)
@@ -309,7 +309,7 @@ class Trainer:
             throttled_seconds=self._waits.throttled_seconds,
             samples_per_second=progress.samples / progress.train_seconds if progress.samples else None,
             peak_bytes=progress.peak_bytes,
-            columns_by_split=columns,
+            columns_by_split=columns | share_columns(self._judge.prior),
         )
 
     def _note_peak(self) -> None:

@@ -87,9 +87,9 @@ class Judged:
 
     Attributes:
         epoch: counted from 1.
-        outputs: float64 outputs [N] for validation and, where there is one, its selection part (regression: label
-            units).
-        residual_variance: regression only.
+        outputs: float64 outputs [N], or [N, K] of K classes, for validation and, where there is one, its selection part
+            (values: label units).
+        residual_variance: of values only.
         weights: the model's state, on the CPU.
     """
 

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from trainables.training.gate import Action
-from trainables.training.metrics import Intervals, Scores
+from trainables.training.metrics import Intervals, Prior, Scores
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,12 @@ class SliceReport:
     train_s: float
 
 
+def share_columns(prior: Prior) -> dict[str, float | None]:
+    """Shares of three classes or more in the training split; of two `train_base_rate` says them."""
+    shares = prior.shares if len(prior.shares) > 2 else ()
+    return {f"train_share_{number}": share for number, share in enumerate(shares)}
+
+
 def split_columns(prefix: str, scores: Scores, intervals: Intervals | None = None) -> dict[str, float | None]:
     """Numbers of a split by column name: ``val_loss``, ``val_auc_low``, ...
 
@@ -79,14 +85,14 @@ class TrialResult:
             where there is no such part and nothing is chosen; None where none was evaluated.
         judged_epoch: epoch whose weights all numbers are of: the last one or the best, as asked; None likewise.
         collapsed: see `metrics.is_collapsed`, on validation; None where none was evaluated.
-        train_base_rate: share of positives (regression: mean label) of the training split.
-        train_residual_variance: regression only, of the judged weights, in label units squared.
+        train_base_rate: mean label of the training split; of binary labels the share of positives.
+        train_residual_variance: of values only, of the judged weights, in label units squared.
         train_seconds: in optimizer steps alone; the basis of `samples_per_second`.
         evaluation_seconds: in forward passes for validation and test.
         peak_bytes: CUDA allocator's peak, or the process's peak resident size on a CPU.
         columns_by_split: numbers of validation (``val_loss``, ``prior_loss``, ``skill``, ...) and of test
             (``test_loss``, ``test_prior_loss``, ``test_skill``, ...), with their intervals (``..._low``, ``..._high``);
-            and ``train_skill``, with dropout off.
+            ``train_skill``, with dropout off; and ``train_share_0``, ... of three classes or more.
     """
 
     status: Literal["finished", "diverged"]

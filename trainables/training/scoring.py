@@ -1,6 +1,6 @@
 """From a model's outputs to the numbers of a trial: one place that knows task, labels and splits.
 
-Array names: N windows of a split.
+Array names: N windows of a split, K classes.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,8 @@ import pandas as pd
 
 from trainables.data.windows import TrialData, Windows
 from trainables.errors import DivergedError
-from trainables.schema import TaskSpec
+from trainables.schema import ResolvedTask
+from trainables.training import predictions
 from trainables.training.bootstrap import Floats
 from trainables.training.metrics import Prior, Scorer, Scores, is_collapsed
 from trainables.training.result import split_columns
@@ -21,12 +22,12 @@ PREFIXES = {"validation": "val", "test": "test"}
 class TrialScorer:
     """Scores outputs for the splits of one trial. A split's labels are read when it is first scored, not before."""
 
-    def __init__(self, data: TrialData, task: TaskSpec) -> None:
+    def __init__(self, data: TrialData, task: ResolvedTask) -> None:
         self.splits: dict[str, Windows] = {"train": data.train, "validation": data.validation, "test": data.test}
         if data.selection is not None:
             self.splits["selection"] = data.selection
-        self.prior = Prior(data.label_mean, data.label_variance)
-        self.regression = task.kind == "regression"
+        self.prior = Prior(data.label_mean, data.label_variance, data.label_shares)
+        self.values = task.outcome == "value"  # predictions are means, in need of a variance
         self._task = task
         self._scorers: dict[str, Scorer] = {}
 
@@ -36,14 +37,14 @@ class TrialScorer:
         return "selection" if "selection" in self.splits else "validation"
 
     def in_label_units(self, outputs_N: Floats, step: int) -> Floats:
-        """Logits as they are; in regression predicted means of the label, which the model gives standardised.
+        """Logits as they are; predicted means of values, which the model gives standardised, in the label's units.
 
         Raises:
             DivergedError: one is not finite.
         """
         if not np.isfinite(outputs_N).all():
             raise DivergedError(step, "model output")
-        return outputs_N * self.prior.deviation + self.prior.mean if self.regression else outputs_N
+        return outputs_N * self.prior.deviation + self.prior.mean if self.values else outputs_N
 
     def residual_variance(self, outputs_N: Floats) -> float:
         """Mean squared error of predicted means over the training split, in label units squared."""
@@ -79,20 +80,13 @@ class TrialScorer:
         return {"train_skill": self.scores("train", outputs_N, residual_variance).skill}
 
     def predictions(self, outputs: Mapping[str, Floats]) -> pd.DataFrame:
-        """Columns date, asset, split, label, logit (regression: predicted mean), one row a window."""
+        """One row a window (`predictions.table`)."""
         parts = [
-            pd.DataFrame(
-                {
-                    "date": self.splits[split].dates_N,
-                    "asset": self.splits[split].assets_N,
-                    "split": split,
-                    "label": self.splits[split].labels_N.cpu().numpy(),
-                    "logit": outputs_N,
-                }
-            )
+            predictions.table(part.dates_N, part.assets_N, split, part.labels_N.cpu().numpy(), outputs_N)
             for split, outputs_N in outputs.items()
+            for part in [self.splits[split]]
         ]
-        columns = ["date", "asset", "split", "label", "logit"]
+        columns = [*predictions.PLACE, *predictions.columns(self._task.n_outputs)]
         return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns)
 
     def _scorer(self, split: str) -> Scorer:

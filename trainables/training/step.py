@@ -89,7 +89,8 @@ def train_step(
 
 @torch.no_grad()
 def eval_step(model: nn.Module, windows: Windows, index_B: Tensor, *, dtype: Dtype) -> Tensor:
-    """Model outputs of the windows `index_B`: float32 logits_B (regression: standardised means), on their device.
+    """Model outputs of the windows `index_B`: float32 logits_B, logits_BK of K classes, standardised
+    means_B of values, on their device.
 
     The model is left in evaluation mode.
     """

@@ -17,6 +17,8 @@ from runner.rundir import ledger
 from runner.rundir.ledger import LedgerView
 from runner.rundir.paths import RunPaths
 from trainables.data.dataset import unused_words
+from trainables.schema import ResolvedTask
+from trainables.tasks.registry import unread
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,9 @@ def _task(task: dict[str, Any]) -> str:
     kind = clean(task.get("kind"))
     if not kind:
         return "not recorded"
-    aim = f" {clean(task.get('threshold'))} ({clean(task.get('price'))})" if kind == "threshold" else ""
+    keys = ResolvedTask.model_validate(task).config.items()
+    shown = [f"{name} {value}" for name, value in keys if name not in unread(kind)]
+    aim = f" ({clean(', '.join(shown))})" if shown else ""
     return f"{kind}{aim}, context {clean(task.get('context'))} bars"
 
 

@@ -20,8 +20,10 @@ from runner.report.analysis.trials import Trial
 from runner.rundir.ledger import LedgerView
 from runner.rundir.paths import RunPaths
 from trainables.data.splits import MIN_EFFECTIVE
-from trainables.schema import TaskSpec
+from trainables.schema import ResolvedTask
+from trainables.training import predictions as prediction_tables
 from trainables.training.bootstrap import PERCENT, BlockBootstrap, Floats, block_length
+from trainables.training.likelihood import binary_losses, class_losses, gaussian_losses
 
 PLACE = ("date", "asset")  # what names a window of a split
 LEVEL = 0.95
@@ -119,7 +121,7 @@ class _Common:
 
     def __init__(self, paths: RunPaths, view: LedgerView, entries: Sequence[Entry], split: str) -> None:
         trials = {trial.key: trial for entry in entries for trial in entry.trials}
-        tasks = [TaskSpec.model_validate(view.cells[key].cell.spec["task"]) for key in trials]
+        tasks = [ResolvedTask.model_validate(view.cells[key].cell.spec["task"]) for key in trials]
         if len({(task.kind, task.horizon) for task in tasks}) > 1:
             raise _RefusedError("they predict different things")
         self.entries = entries
@@ -132,7 +134,7 @@ class _Common:
         self._dates_N = first["date"].to_numpy().astype("datetime64[ns]")
         if any(not np.array_equal(frame["label"].to_numpy(), first["label"].to_numpy()) for frame in frames.values()):
             raise _RefusedError("they were judged by different labels")
-        effective = len(np.unique(self._dates_N)) // self._task.horizon
+        effective = len(np.unique(self._dates_N)) // self._task.lookahead
         if effective < MIN_EFFECTIVE:
             text = f"they share {len(first)} windows, {effective} effective samples, and {MIN_EFFECTIVE} are needed"
             raise _RefusedError(text)
@@ -141,17 +143,17 @@ class _Common:
         self._places = {entry.name: number for number, entry in enumerate(entries)}
 
     def _loss(self, frame: pd.DataFrame, view: LedgerView, key: str) -> Floats:
-        """Losses [N]; in regression up to a constant that all trials of a task share."""
-        outputs_N = frame["logit"].to_numpy(dtype=np.float64)
-        if self._task.kind != "regression":
-            losses_N: Floats = np.logaddexp(0, outputs_N) - outputs_N * self.labels_N
-            return losses_N
+        """Losses [N]; of values up to a constant that all trials of a task share."""
+        outputs = prediction_tables.outputs(frame)
+        if self._task.outcome == "classes":
+            return class_losses(outputs, self.labels_N)
+        if self._task.outcome == "binary":
+            return binary_losses(outputs, self.labels_N)
         ended = view.cells[key].ended
         variance = ended.result.get("train_residual_variance") if ended else None
         if not variance:
             raise _RefusedError("the residual variance of a trial is not recorded")
-        gaussian_N: Floats = 0.5 * (np.log(variance) + (outputs_N - self.labels_N) ** 2 / variance)
-        return gaussian_N
+        return gaussian_losses(outputs - self.labels_N, variance)
 
     def _ends(self, pairs: Sequence[tuple[str, str]]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
         first_P, second_P = (np.array([self._places[pair[end]] for pair in pairs]) for end in (0, 1))
@@ -190,7 +192,7 @@ class _Common:
 
     def resampled(self, pairs: Sequence[tuple[str, str]]) -> Floats:
         """Losses [R, E] under shared resamples, whose blocks are as long as the most persistent difference asks for."""
-        horizon = self._task.horizon
+        horizon = self._task.lookahead
         first_P, second_P = self._ends(pairs)
         difference_PN = self._mean_EN[first_P] - self._mean_EN[second_P]
         dates_T, code_N = np.unique(self._dates_N, return_inverse=True)
@@ -219,7 +221,7 @@ def _frames(paths: RunPaths, keys: Sequence[str], split: str) -> list[pd.DataFra
     if len(frames) < len(keys):
         missing = len(keys) - len(frames)
         raise _RefusedError(f"predictions of {missing} of {len(keys)} trials are missing or damaged")
-    if any(not np.isfinite(frame[["label", "logit"]].to_numpy(dtype=np.float64)).all() for frame in frames):
+    if any(not np.isfinite(frame.select_dtypes("number").to_numpy(dtype=np.float64)).all() for frame in frames):
         raise _RefusedError("predictions of a trial hold numbers that are not finite")
     return frames
 

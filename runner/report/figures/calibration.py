@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from scipy.special import expit, softmax
 
 from runner.report.analysis.resamples import predictions
 from runner.report.analysis.trials import Group, Trial
@@ -18,7 +19,8 @@ from runner.report.figures.drawing import COLOURS, INK, MAX_PANELS, Plot
 from runner.report.wording import plural
 from runner.rundir.ledger import LedgerView
 from runner.rundir.paths import RunPaths
-from trainables.schema import TaskSpec, parse_budget
+from trainables.schema import ResolvedTask, parse_budget
+from trainables.training import predictions as prediction_tables
 from trainables.training.bootstrap import PERCENT, Floats, block_length
 
 TITLE = "Calibration"
@@ -48,7 +50,7 @@ _Panel = tuple[int | None, Group, list[Reliability]]
 
 
 def calibration_figures(paths: RunPaths, view: LedgerView, trials: Sequence[Trial]) -> Iterator[Plot]:
-    """Reliability on validation, one panel a horizon and group; none for regression or without predictions."""
+    """Reliability on validation, one panel a horizon and group; none for values or without predictions."""
     members: dict[tuple[int | None, Group], list[Trial]] = {}
     for trial in trials:
         if trial.status == "finished" and trial.budget:
@@ -72,15 +74,27 @@ def _shown(trials: Sequence[Trial]) -> list[str]:
 
 def _of_size(paths: RunPaths, view: LedgerView, budget: str, trials: Sequence[Trial]) -> Reliability | None:
     chosen = [trial for trial in trials if trial.budget == budget]
-    task = TaskSpec.model_validate(view.cells[chosen[0].key].cell.spec["task"])
-    if task.kind == "regression":
+    task = ResolvedTask.model_validate(view.cells[chosen[0].key].cell.spec["task"])
+    if task.outcome == "value":
         return None
     frames = [frame for trial in chosen if (frame := predictions(paths, trial.key, "validation")) is not None]
     if not frames or not len(frames[0]):
         return None
     effective = chosen[0].n_val_effective or len(frames[0])
     bins = int(np.clip(effective // MIN_EFFECTIVE, MIN_BINS, MAX_BINS))
-    return reliability(pd.concat(frames), budget=budget, horizon=task.horizon, bins=bins)
+    return reliability(pd.concat(frames), budget=budget, horizon=task.lookahead, bins=bins)
+
+
+def _answers(frame: pd.DataFrame) -> pd.DataFrame:
+    """Date, probability and whether it came true: a row a window, or for three classes or more one for each of them."""
+    outputs, label_N = prediction_tables.outputs(frame), frame["label"].to_numpy(dtype=np.float64)
+    if outputs.ndim == 1:
+        return pd.DataFrame({"date": frame["date"], "probability": expit(outputs), "label": label_N})
+    rows = [
+        pd.DataFrame({"date": frame["date"], "probability": probability_N, "label": label_N == number})
+        for number, probability_N in enumerate(softmax(outputs, axis=1).T)
+    ]
+    return pd.concat(rows, ignore_index=True)
 
 
 def reliability(frame: pd.DataFrame, *, budget: str, horizon: int, bins: int) -> Reliability:
@@ -89,12 +103,13 @@ def reliability(frame: pd.DataFrame, *, budget: str, horizon: int, bins: int) ->
     The interval resamples circular blocks of dates (`trainables.training.bootstrap`).
 
     Args:
-        frame: date, label (0 or 1) and logit of each window, of one or more seeds.
+        frame: predictions of one or more seeds, with date, label and logit, or a logit for each class.
         budget: names the size that predicted.
         horizon: bars ahead, the least length of a block.
         bins: how many; fewer come out where predictions are equal.
     """
-    probability_N = 1 / (1 + np.exp(-frame["logit"].to_numpy(dtype=np.float64)))
+    frame = _answers(frame)
+    probability_N = frame["probability"].to_numpy(dtype=np.float64)
     label_N = frame["label"].to_numpy(dtype=np.float64)
     edges = np.unique(np.quantile(probability_N, np.linspace(0, 1, bins + 1)))
     bin_N = np.clip(np.searchsorted(edges, probability_N, side="right") - 1, 0, max(len(edges) - 2, 0))
@@ -144,7 +159,7 @@ def _figure(part: int, panels: Sequence[_Panel], groups: tuple[Group, ...]) -> P
         caption=(
             "Validation windows in bins of equal count by predicted probability, all seeds of a size together; on the "
             "dashed diagonal what was predicted came true as often as it was said. Of more than three sizes the "
-            "smallest, the middle and the largest are shown.",
+            "smallest, the middle and the largest are shown. Of three classes or more the probability of each counts.",
             "Bars are 95 % intervals by block bootstrap over time. Points are set a little apart so that bars can be "
             "distinguished. A curve flatter than the diagonal is over-confident; a short one hardly separates days.",
         ),

@@ -21,7 +21,7 @@ from pydantic import (
     field_validator,
 )
 
-from trainables.schema import KEY_LENGTH, TaskSpec, parse_budget
+from trainables.schema import KEY_LENGTH, ResolvedTask, parse_budget
 
 MAX_LINE_BYTES = 16 * 2**20  # of one record; that of 10,000 cells with 1,000 assets takes a tenth
 MAX_DEPTH = 24  # of nested values; a sweep's configuration has 5
@@ -143,7 +143,7 @@ class _Model(_Open):
 
 class _Asked(_Open):
     data: _Data = _Data()
-    task: TaskSpec = TaskSpec()
+    task: ResolvedTask = ResolvedTask()
     model: _Model | None = None
     training: _Training = _Training()
 
@@ -157,6 +157,7 @@ class _Execution(_Open):
     micro_batch: Size | None = None
     accumulation: Size | None = None
     threads: Size | None = None
+    smallest_micro_batch: Size = 1
     device: str = ""
     activation_checkpointing: bool = False
     gpu_share: _Number = 1.0

@@ -100,7 +100,7 @@ def test_a_wrong_loss_is_placed_and_explained(sweep_file: Write, loss: str, expe
 
 
 def test_a_loss_that_does_not_suit_the_task_is_refused_before_anything_runs(sweep_file: Write) -> None:
-    with pytest.raises(ConfigError, match="the loss 'focal' is for binary outcomes, the task's is value"):
+    with pytest.raises(ConfigError, match="the loss 'focal' is for binary and classes outcomes, the task's is value"):
         sweepfile.load(sweep_file(), ["training.loss=focal", "task.kind=regression"])
     with pytest.raises(ConfigError, match="no classes that could be weighted"):
         sweepfile.load(sweep_file(), ["training.class_weight=balanced", "task.kind=regression"])
@@ -134,8 +134,9 @@ def test_a_loss_of_ones_own_is_in_key_ledger_and_step(sweep_file: Write, plugin:
     assert [(part["kind"], part["name"], part["origin"]) for part in one.parts] == [
         ("architecture", "patchtst", "shipped"),
         ("loss", "robust", "plugin my_loss.py"),
+        ("task", "threshold", "shipped"),
     ]
-    assert make_loss(one.spec.training, "threshold", Prior(0.5, 0.25)).config.model_dump() == {"q": 0.5}
+    assert make_loss(one.spec.training, "binary", Prior(0.5, 0.25)).config.model_dump() == {"q": 0.5}
     newer = one.spec.training.model_copy(update={"loss": one.spec.training.loss.model_copy(update={"version": 2})})
     with pytest.raises(ConfigError, match="the trial's loss is 'robust' version 2; registered is version 1"):
-        make_loss(newer, "threshold", Prior(0.5, 0.25))
+        make_loss(newer, "binary", Prior(0.5, 0.25))

@@ -140,7 +140,7 @@ def test_a_leak_into_a_regression_is_found(sweep_of: SweepOf) -> None:
 
 def test_too_few_of_the_rarer_class_are_refused(sweep_of: SweepOf) -> None:
     found = findings(sweep_of(still_in_validation))
-    assert "rarer class" in found["effective samples"].message
+    assert "rarest class" in found["effective samples"].message
 
 
 def test_a_rare_class_of_a_long_series_warns(sweep_of: SweepOf) -> None:

@@ -9,13 +9,17 @@ from runner.config import sweep_file as sweepfile
 from runner.host.device import Device
 from runner.planning import grid
 from trainables.errors import BudgetError, ConfigError
-from trainables.schema import SELECTION, ExecutionSpec
+from trainables.schema import SELECTION, ExecutionSpec, ResolvedTraining, TrainingSpec
 
 Write = Callable[..., Path]
 
 
 def cells(path: Path, *overrides: str) -> tuple[grid.Cell, ...]:
     return grid.expand(sweepfile.load(path, overrides)).cells
+
+
+def training_of(global_batch: int, loss: str = "bce") -> ResolvedTraining:
+    return grid.resolved_training(TrainingSpec.model_validate({"global_batch": global_batch, "loss": loss}), 20_000)
 
 
 def test_keys_are_content(sweep_file: Write) -> None:
@@ -60,8 +64,18 @@ def test_the_micro_batch_divides_the_global_batch(
     asked: int | str, global_batch: int, micro: int, accumulation: int
 ) -> None:
     spec = ExecutionSpec.model_validate({"micro_batch": asked})
-    record = grid.execution_record(spec, global_batch, Device("cpu", "test", 2))
+    training = training_of(global_batch)
+    record = grid.execution_record(spec, training, Device("cpu", "test", 2))
     assert (record.micro_batch, record.accumulation) == (micro, accumulation)
+
+
+def test_a_loss_that_compares_windows_takes_the_global_batch_as_one(sweep_file: Write) -> None:
+    device, training = Device("cpu", "test", 2), training_of(128, "soft_auc")
+    record = grid.execution_record(ExecutionSpec(), training, device)
+    assert (record.micro_batch, record.accumulation, record.smallest_micro_batch) == (128, 1, 128)
+    with pytest.raises(ConfigError, match="128 cannot be taken 48 at a time"):
+        grid.execution_record(ExecutionSpec(micro_batch=48), training, device)
+    assert grid.execution_record(ExecutionSpec(micro_batch=256), training, device).micro_batch == 128
 
 
 def test_every_budget_that_cannot_be_met_is_named(sweep_file: Write) -> None:

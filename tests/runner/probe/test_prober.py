@@ -162,3 +162,13 @@ def test_pinned_threads_still_tell_how_many_run_at_once() -> None:
     failing = decide(Host(gain=lambda copies: copies, apart_s=99.0), dataclasses.replace(asked(), threads=2), cores=4)
     assert failing.chosen is not None
     assert failing.copies * failing.samples_per_second == pytest.approx(failing.chosen.samples_per_second)
+
+
+def test_a_loss_that_compares_windows_is_measured_with_whole_batches_only() -> None:
+    host = Host()
+    found = decide(host, asked(batch=256, micro_batch=None, whole_batch=True))
+    assert {one.micro_batch for one in found.measured} == {256}
+    record = found.record(1.0)
+    assert (record.micro_batch, record.accumulation, record.smallest_micro_batch) == (256, 1, 256)
+    refused = decide(Host(), asked(batch=256, micro_batch=None, whole_batch=True), memory_limit=1)
+    assert not refused.feasible

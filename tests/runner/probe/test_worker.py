@@ -22,7 +22,7 @@ from runner.probe.request import ProbeOptions, ProbeRequest
 from runner.probe.together import run_together
 from runner.probe.worker import CudaMeter
 from trainables.models import budget
-from trainables.schema import DataShape, ModelSpec, ResolvedData, ResolvedTraining, SplitSpec, TaskSpec, TrialSpec
+from trainables.schema import DataShape, ModelSpec, ResolvedData, ResolvedTask, ResolvedTraining, SplitSpec, TrialSpec
 
 GB = 10**9
 
@@ -43,7 +43,7 @@ def spec(width: int = 32, batch: int = 64, depth: int = 2) -> TrialSpec:
             splits=SplitSpec(),
             fraction=1.0,
         ),
-        task=TaskSpec(context=60),
+        task=ResolvedTask(context=60),
         model=budget.model_of(ModelSpec(), shape, DataShape(n_features=20, context=60)),
         training=ResolvedTraining.model_validate(training),
         dtype="fp32",

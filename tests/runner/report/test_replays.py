@@ -19,11 +19,11 @@ from runner.report.analysis.collect import collect
 from runner.report.build import build
 from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, SweepStarted
 from runner.rundir.paths import RunPaths
-from trainables.schema import TaskSpec
+from trainables.schema import ResolvedTask
 from trainables.training.metrics import Prior, Scorer, is_collapsed
 from trainables.training.result import split_columns
 
-TASK = TaskSpec(context=60)
+TASK = ResolvedTask(context=60)
 SIZES = (50_000, 200_000, 800_000, 3_200_000, 12_800_000)
 SPLITS = {"validation": ("val", "2013-01-01"), "test": ("test", "2016-01-01")}
 N = 700

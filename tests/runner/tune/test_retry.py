@@ -36,3 +36,7 @@ def test_powers_of_two_double_the_accumulation() -> None:
     halved = after_out_of_memory(record(64, 2), 128)
     assert halved is not None
     assert (halved.micro_batch, halved.accumulation, halved.measured) == (32, 4, None)
+
+
+def test_a_batch_that_is_one_piece_is_not_halved() -> None:
+    assert after_out_of_memory(record(128, 1).model_copy(update={"smallest_micro_batch": 128}), 128) is None

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from trainables.data.labels import make_labels
-from trainables.schema import TaskSpec
+from trainables.schema import ResolvedTask
+from trainables.tasks.registry import Task
 
 
 def by_hand(close, high, task, t):
@@ -17,8 +18,9 @@ def by_hand(close, high, task, t):
         return float(close[future[-1]] > close[t])
     if task.kind == "regression":
         return math.log(close[future[-1]] / close[t])
-    price = high if task.price == "high" else close
-    return float(any(price[i] >= close[t] * (1 + task.threshold) for i in future))
+    config = Task.of(task).config
+    price = high if config.price == "high" else close
+    return float(any(price[i] >= close[t] * (1 + config.threshold) for i in future))
 
 
 @pytest.mark.parametrize("horizon", [1, 2, 5, 40, 250])
@@ -32,7 +34,7 @@ def by_hand(close, high, task, t):
     ],
 )
 def test_labels_of_two_assets_equal_their_definition(make_bars, task, horizon):
-    task = TaskSpec(horizon=horizon, **task)
+    task = ResolvedTask(horizon=horizon, **task)
     one, two = make_bars(n=300, seed=1), make_bars(n=180, seed=2)
     long = pd.concat([one.reset_index().assign(asset="one"), two.reset_index().assign(asset="two")], ignore_index=True)
     expected = []
@@ -45,7 +47,7 @@ def test_labels_of_two_assets_equal_their_definition(make_bars, task, horizon):
 
 def test_reaching_the_threshold_exactly_counts():
     frame = pd.DataFrame({"close": [100.0, 100.0, 100.0], "high": [100.0, 102.0, 101.99]})
-    labels = make_labels(frame, TaskSpec(threshold=0.02))
+    labels = make_labels(frame, ResolvedTask(threshold=0.02))
     assert labels[:2].tolist() == [1.0, 0.0]
 
 
@@ -58,12 +60,11 @@ def test_reaching_the_threshold_exactly_counts_at_every_price_and_a_tick_less_do
         later = [value - tick for value in reached]
         frame = pd.DataFrame(
             {
-                "asset": np.repeat([f"{number:06d}" for number in range(cents)], 2),
                 "close": [float(value) for pair in zip(closes, later, strict=True) for value in pair],
                 "high": [float(value) for pair in zip(closes, later, strict=True) for value in pair],
             }
         )
-        labels = make_labels(frame, TaskSpec(threshold=float(threshold), price=price))
+        labels = make_labels(frame, ResolvedTask(threshold=float(threshold), price=price))
         assert (labels[::2] == expected).all()
 
 
@@ -71,22 +72,22 @@ def test_rounding_alone_is_no_rise():
     frame = pd.DataFrame({"close": [0.3, 0.1 + 0.2], "high": [1.0] * 2})
     assert frame["close"].is_monotonic_increasing
     assert frame["close"].nunique() == 2
-    assert make_labels(frame, TaskSpec(kind="direction"))[0] == 0.0
+    assert make_labels(frame, ResolvedTask(kind="direction"))[0] == 0.0
 
 
 def test_an_unfinished_label_is_missing_even_if_the_threshold_was_already_reached():
     frame = pd.DataFrame({"close": [100.0] * 4, "high": [100.0, 100.0, 100.0, 200.0]})
-    assert np.isnan(make_labels(frame, TaskSpec(horizon=2))[2])
+    assert np.isnan(make_labels(frame, ResolvedTask(horizon=2))[2])
 
 
 def test_direction_needs_a_rise():
     frame = pd.DataFrame({"close": [100.0, 100.0, 101.0], "high": [101.0] * 3})
-    assert make_labels(frame, TaskSpec(kind="direction"))[:2].tolist() == [0.0, 1.0]
+    assert make_labels(frame, ResolvedTask(kind="direction"))[:2].tolist() == [0.0, 1.0]
 
 
 def test_labels_use_nothing_after_the_horizon(make_bars):
     bars = make_bars(n=100)
-    task = TaskSpec(horizon=3)
+    task = ResolvedTask(horizon=3)
     before = make_labels(bars, task)
     bars.iloc[54:] *= 5
     after = make_labels(bars, task)

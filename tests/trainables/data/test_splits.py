@@ -87,12 +87,12 @@ def test_a_split_without_bars_is_refused(spec, place, message):
 
 def test_windows_lie_inside_the_split_with_context_and_label():
     position = np.arange(100)
-    ends = window_ends(position, 5, range(20, 50), context=10, horizon=3)
+    ends = window_ends(position, 5, range(20, 50), context=10, lookahead=3)
     assert (ends[0], ends[-1]) == (29, 46)  # context 20..29; label 47..49
-    assert window_ends(position, 25, range(20, 50), context=10, horizon=3)[0] == 34  # complete only from row 25
-    assert window_ends(position, 5, range(20, 200), context=10, horizon=3)[-1] == 96  # label ends with the data
-    assert len(window_ends(position, 5, range(20, 32), context=10, horizon=3)) == 0
-    assert len(window_ends(position, 95, range(0, 100), context=10, horizon=3)) == 0
+    assert window_ends(position, 25, range(20, 50), context=10, lookahead=3)[0] == 34  # complete only from row 25
+    assert window_ends(position, 5, range(20, 200), context=10, lookahead=3)[-1] == 96  # label ends with the data
+    assert len(window_ends(position, 5, range(20, 32), context=10, lookahead=3)) == 0
+    assert len(window_ends(position, 95, range(0, 100), context=10, lookahead=3)) == 0
 
 
 @pytest.mark.parametrize(
@@ -111,15 +111,15 @@ def test_windows_lie_inside_the_split_with_context_and_label():
 )
 def test_effective_samples_by_hand(positions, horizon, total):
     labels = np.zeros(len(positions))
-    size = effective_size(np.array(positions, dtype=np.int64), labels, horizon, classes=False)
+    size = effective_size(np.array(positions, dtype=np.int64), labels, horizon, n_classes=0)
     assert size == EffectiveSize(total, None)
 
 
 def test_the_rarer_class_counts_by_its_share():
     labels = np.array([1.0] * 24 + [0.0] * 76)
-    assert effective_size(np.arange(100), labels, 5, classes=True) == EffectiveSize(20, 4)
-    assert effective_size(np.arange(100), 1 - labels, 5, classes=True) == EffectiveSize(20, 4)
-    assert effective_size(np.arange(0), labels[:0], 5, classes=True) == EffectiveSize(0, 0)
+    assert effective_size(np.arange(100), labels, 5, n_classes=2) == EffectiveSize(20, 4)
+    assert effective_size(np.arange(100), 1 - labels, 5, n_classes=2) == EffectiveSize(20, 4)
+    assert effective_size(np.arange(0), labels[:0], 5, n_classes=2) == EffectiveSize(0, 0)
 
 
 @given(st.sets(st.integers(0, 99), max_size=20), st.integers(1, 20))
@@ -133,7 +133,7 @@ def test_effective_samples_are_how_many_windows_fit_without_overlap(missing, hor
             start = position
         if position - start + 1 == horizon:
             fitted, start = fitted + 1, position + 1
-    size = effective_size(np.array(ordered, dtype=np.int64), np.zeros(len(ordered)), horizon, classes=False)
+    size = effective_size(np.array(ordered, dtype=np.int64), np.zeros(len(ordered)), horizon, n_classes=0)
     assert size.total == fitted
 
 
@@ -143,7 +143,7 @@ def test_shortfalls_name_number_and_limit():
     [few] = shortfalls("validation", EffectiveSize(19, 3), 95)
     assert few == "validation has 19 effective samples (95 windows), 100 are needed"
     [rare] = shortfalls("validation", EffectiveSize(100, 29), 500)
-    assert rare == "validation has 29 effective samples of the rarer class (of 100), 30 are needed"
+    assert rare == "validation has 29 effective samples of the rarest class (of 100), 30 are needed"
 
 
 def test_the_part_that_chooses_and_the_part_that_judges_share_no_bar_of_a_label():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from trainables.data.splits import SPLITS
 from trainables.data.window_index import index_windows
 from trainables.errors import ConfigError, DataError, InfeasibleError
-from trainables.schema import DataSpec, ResolvedData, SplitSpec, TaskSpec
+from trainables.schema import DataSpec, ResolvedData, ResolvedTask, SplitSpec
 
 TIMESCALES = ["daily", "2d", "3d", "5d", "weekly", "2wk", "monthly"]
 
@@ -48,7 +48,7 @@ def problems(draw):
         fraction=draw(st.sampled_from([1.0, 0.5])),
         representation=draw(st.sampled_from(["relative", "raw"])),
     )
-    task = TaskSpec(
+    task = ResolvedTask(
         kind=draw(st.sampled_from(["threshold", "direction", "regression"])),
         context=draw(st.integers(2, 12)),
         horizon=draw(st.integers(1, 12)),
@@ -95,7 +95,7 @@ def test_no_window_crosses_an_asset_or_a_split_and_no_training_label_reaches_a_l
 
 def test_windows_of_one_asset_fill_the_splits(make_bars, make_dataset):
     dataset = make_dataset({"x": make_bars(n=1019)})  # 1000 bars after the warm-up of the mean volume
-    index = index_windows(dataset, data_spec(), TaskSpec(context=10, horizon=3))
+    index = index_windows(dataset, data_spec(), ResolvedTask(context=10, horizon=3))
     assert [len(index.splits[name]) for name in SPLITS] == [700 - 12, 150 - 12, 150 - 12]
     assert index.splits["train"].ends_N[[0, -1]].tolist() == [19 + 9, 19 + 700 - 1 - 3]
     assert index.splits["validation"].bars_N[0] == 700 + 9
@@ -104,7 +104,7 @@ def test_windows_of_one_asset_fill_the_splits(make_bars, make_dataset):
 
 def test_the_selection_part_is_the_first_of_validation_and_takes_horizon_less_one_windows(make_bars, make_dataset):
     dataset = make_dataset({"x": make_bars(n=1019)})
-    task = TaskSpec(context=10, horizon=3)
+    task = ResolvedTask(context=10, horizon=3)
     whole = index_windows(dataset, data_spec(), task).splits["validation"]
     index = index_windows(dataset, data_spec(splits=SplitSpec(selection=1 / 3)), task)
     chooses, judges = index.splits["selection"], index.splits["validation"]
@@ -119,7 +119,7 @@ def test_the_selection_part_is_the_first_of_validation_and_takes_horizon_less_on
 
 def test_the_embargo_separates_the_splits_further(make_bars, make_dataset):
     dataset = make_dataset({"x": make_bars(n=1019)})
-    index = index_windows(dataset, data_spec(splits=SplitSpec(embargo=20)), TaskSpec(context=10, horizon=3))
+    index = index_windows(dataset, data_spec(splits=SplitSpec(embargo=20)), ResolvedTask(context=10, horizon=3))
     assert index.splits["validation"].ends_N[0] - 9 - 19 == 720
     assert index.splits["train"].ends_N[-1] + 3 - 19 == 699
 
@@ -127,7 +127,7 @@ def test_the_embargo_separates_the_splits_further(make_bars, make_dataset):
 def test_the_axis_is_common_to_all_assets(make_bars, make_dataset):
     """An asset that starts late does not have its own 70 %: the limits are dates."""
     frames = {"old": make_bars(n=1019), "young": make_bars(n=400, start="1992-01-01", seed=3)}
-    index = index_windows(make_dataset(frames), data_spec(), TaskSpec(context=10))
+    index = index_windows(make_dataset(frames), data_spec(), ResolvedTask(context=10))
     train, validation = index.splits["train"], index.splits["validation"]
     assert set(train.assets_N) == set(validation.assets_N) == {"old", "young"}
     assert train.dates_N.max() < validation.dates_N[validation.assets_N == "young"].min()
@@ -139,7 +139,7 @@ def test_the_axis_is_common_to_all_assets(make_bars, make_dataset):
 def test_splits_by_date(make_bars, make_dataset):
     dataset = make_dataset({"x": make_bars(n=1000)})
     splits = SplitSpec(train=date(1992, 6, 30), validation=date(1993, 3, 31), test=date(1999, 1, 1))
-    index = index_windows(dataset, data_spec(splits=splits), TaskSpec(context=10))
+    index = index_windows(dataset, data_spec(splits=splits), ResolvedTask(context=10))
     assert index.splits["train"].dates_N[-1] == np.datetime64("1992-06-29")
     assert index.splits["validation"].dates_N[-1] == np.datetime64("1993-03-30")
     assert index.splits["test"].ends_N[-1] == 998
@@ -147,9 +147,9 @@ def test_splits_by_date(make_bars, make_dataset):
 
 def test_enough_samples_pass_and_too_few_are_refused_with_every_number(make_bars, make_dataset):
     dataset = make_dataset({"x": make_bars(n=1019)})
-    index_windows(dataset, data_spec(), TaskSpec(context=10, kind="direction")).check()
+    index_windows(dataset, data_spec(), ResolvedTask(context=10, kind="direction")).check()
     with pytest.raises(InfeasibleError) as caught:
-        index_windows(dataset, data_spec(), TaskSpec(context=10, horizon=3, kind="direction")).check()
+        index_windows(dataset, data_spec(), ResolvedTask(context=10, horizon=3, kind="direction")).check()
     text = str(caught.value)
     assert "horizon 3" in text
     assert "validation has 46 effective samples" in text
@@ -159,16 +159,16 @@ def test_enough_samples_pass_and_too_few_are_refused_with_every_number(make_bars
 
 def test_a_rare_class_is_refused_by_its_share(make_bars, make_dataset):
     dataset = make_dataset({"x": make_bars(n=4000)})
-    with pytest.raises(InfeasibleError, match="of the rarer class"):
-        index_windows(dataset, data_spec(), TaskSpec(context=10, threshold=0.04)).check()
+    with pytest.raises(InfeasibleError, match="of the rarest class"):
+        index_windows(dataset, data_spec(), ResolvedTask(context=10, threshold=0.04)).check()
 
 
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        (TaskSpec(context=900, kind="regression"), "train has no window of 900 bars with a label 1 bars ahead"),
-        (TaskSpec(context=10, horizon=1000, kind="regression"), "train has no window"),
-        (TaskSpec(context=10, threshold=0.9), "train holds one class only"),
+        (ResolvedTask(context=900, kind="regression"), "train has no window of 900 bars with a label 1 bars ahead"),
+        (ResolvedTask(context=10, horizon=1000, kind="regression"), "train has no window"),
+        (ResolvedTask(context=10, threshold=0.9), "train holds one class only"),
     ],
 )
 def test_a_training_split_of_no_use_is_refused(make_bars, make_dataset, task, message):
@@ -180,7 +180,7 @@ def test_a_training_split_of_no_use_is_refused(make_bars, make_dataset, task, me
 @pytest.mark.parametrize("timescale", TIMESCALES)
 def test_every_timescale_of_thirty_years(make_bars, make_dataset, timescale):
     dataset = make_dataset({"x": make_bars(n=30 * 261)}, timescale=timescale)
-    index = index_windows(dataset, data_spec(timescale=timescale), TaskSpec(kind="direction", context=4))
+    index = index_windows(dataset, data_spec(timescale=timescale), ResolvedTask(kind="direction", context=4))
     bars = {"daily": 7830, "2d": 3915, "3d": 2610, "5d": 1566, "weekly": 1566, "2wk": 783, "monthly": 360}[timescale]
     assert bars - 2 <= dataset.entry.rows <= bars + 1
     sizes = {name: size.total for name, size in index.effective.items()}
@@ -196,7 +196,7 @@ def test_every_timescale_of_thirty_years(make_bars, make_dataset, timescale):
 def test_coarse_bars_and_long_horizons_of_all_indicators(make_bars, make_dataset, timescale, years, horizon):
     dataset = make_dataset({"x": make_bars(n=years * 261, start="1880-01-01")}, "a20", timescale)
     data = data_spec("a20", timescale=timescale)
-    index = index_windows(dataset, data, TaskSpec(kind="direction", context=24, horizon=horizon))
+    index = index_windows(dataset, data, ResolvedTask(kind="direction", context=24, horizon=horizon))
     index.check()
     assert np.isfinite(index.data.values_TF[index.splits["train"].rows(24)]).all()
 
@@ -206,10 +206,10 @@ def test_a_dataset_of_other_content_is_refused(make_bars, make_dataset):
     values = data_spec().model_dump(exclude={"source", "columns", "format", "repair", "sort"})
     entry = dataset.entry
     same = ResolvedData(**values, content_sha256=entry.content_sha256, assets=entry.assets, features=entry.features)
-    index_windows(dataset, same, TaskSpec(context=10))
+    index_windows(dataset, same, ResolvedTask(context=10))
     for change in ({"content_sha256": "0" * 64}, {"assets": ("y",)}, {"timescale": "weekly"}):
         with pytest.raises(DataError, match="not the one the trial was resolved for"):
-            index_windows(dataset, same.model_copy(update=change), TaskSpec(context=10))
+            index_windows(dataset, same.model_copy(update=change), ResolvedTask(context=10))
 
 
 def test_indexing_needs_no_torch():
@@ -225,7 +225,9 @@ def test_indexing_needs_no_torch():
 
 def test_labels_and_dates_belong_to_the_window(make_bars, make_dataset):
     bars = make_bars(n=500)
-    index = index_windows(make_dataset({"x": bars}), data_spec(), TaskSpec(kind="regression", context=10, horizon=4))
+    index = index_windows(
+        make_dataset({"x": bars}), data_spec(), ResolvedTask(kind="regression", context=10, horizon=4)
+    )
     part = index.splits["validation"]
     ahead = np.log(bars["close"].shift(-4) / bars["close"])
     expected = ahead[pd.DatetimeIndex(part.dates_N)]

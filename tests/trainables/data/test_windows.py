@@ -8,7 +8,7 @@ import torch
 from trainables.data.splits import SPLITS
 from trainables.data.windows import build, index_windows
 from trainables.errors import DataError, InfeasibleError
-from trainables.schema import ResolvedData, SplitSpec, TaskSpec
+from trainables.schema import ResolvedData, ResolvedTask, SplitSpec
 
 CPU = torch.device("cpu")
 
@@ -36,7 +36,7 @@ def dataset(make_bars, make_dataset):
 
 def values_of(dataset):
     """The table a model should see, by hand: relative features, then z-scores over the rows of training windows."""
-    data, task = resolved(dataset), TaskSpec(context=30, kind="direction")
+    data, task = resolved(dataset), ResolvedTask(context=30, kind="direction")
     index = index_windows(dataset, data, task)
     rows = sorted({row for end in index.splits["train"].ends_N for row in range(end - 29, end + 1)})
     shown = index.data.values_TF
@@ -46,7 +46,7 @@ def values_of(dataset):
 @pytest.mark.parametrize("name", SPLITS)
 def test_a_batch_equals_naive_slicing(dataset, name):
     table = values_of(dataset)
-    trial = build(dataset, resolved(dataset), TaskSpec(context=30, kind="direction"), CPU)
+    trial = build(dataset, resolved(dataset), ResolvedTask(context=30, kind="direction"), CPU)
     windows = getattr(trial, name)
     index = torch.randint(0, len(windows), (64,), generator=torch.Generator().manual_seed(0))
     index[:2] = torch.tensor([0, len(windows) - 1])
@@ -67,10 +67,10 @@ def test_a_batch_equals_naive_slicing(dataset, name):
 @pytest.mark.parametrize("representation", ["relative", "raw"])
 def test_a_revin_batch_is_normalized_window_by_window(dataset, representation):
     data = resolved(dataset, scaling="revin", representation=representation)
-    trial = build(dataset, data, TaskSpec(context=30, kind="direction"), CPU)
+    trial = build(dataset, data, ResolvedTask(context=30, kind="direction"), CPU)
     assert trial.n_window_stats == 40
     batch = trial.validation.batch(torch.arange(len(trial.validation)))
-    shown = index_windows(dataset, data, TaskSpec(context=30, kind="direction")).data
+    shown = index_windows(dataset, data, ResolvedTask(context=30, kind="direction")).data
     ends = trial.validation.ends_N.numpy()
     naive = np.stack([shown.values_TF[end - 29 : end + 1] for end in ends])
     scale = np.sqrt(naive.var(axis=1) + (1e-5 * shown.unit_TF[ends]) ** 2)[:, None]
@@ -90,7 +90,7 @@ def test_revin_does_not_see_the_unit_of_price_and_volume(make_bars, make_dataset
         trial = build(
             dataset,
             resolved(dataset, scaling="revin", representation="raw"),
-            TaskSpec(context=30, kind="direction"),
+            ResolvedTask(context=30, kind="direction"),
             CPU,
         )
         batches.append(trial.test.batch(torch.arange(len(trial.test))))
@@ -100,7 +100,7 @@ def test_revin_does_not_see_the_unit_of_price_and_volume(make_bars, make_dataset
 
 def test_z_scores_come_from_training_rows_only(make_bars, make_dataset):
     bars = make_bars(n=1100)
-    task = TaskSpec(context=30, kind="direction")
+    task = ResolvedTask(context=30, kind="direction")
     before = make_dataset({"x": bars}, "a20")
     train_before = build(before, resolved(before), task, CPU)
     later = bars.copy()
@@ -118,13 +118,13 @@ def test_z_scores_come_from_training_rows_only(make_bars, make_dataset):
 
 def test_no_scaling_leaves_the_representation(dataset):
     data = resolved(dataset, scaling="none")
-    trial = build(dataset, data, TaskSpec(context=30, kind="direction"), CPU)
-    shown = index_windows(dataset, data, TaskSpec(context=30)).data.values_TF
+    trial = build(dataset, data, ResolvedTask(context=30, kind="direction"), CPU)
+    shown = index_windows(dataset, data, ResolvedTask(context=30)).data.values_TF
     np.testing.assert_array_equal(trial.train.features_TF, shown.astype(np.float32))
 
 
 def test_all_splits_share_one_table(dataset):
-    trial = build(dataset, resolved(dataset), TaskSpec(context=30, kind="direction"), CPU)
+    trial = build(dataset, resolved(dataset), ResolvedTask(context=30, kind="direction"), CPU)
     table = trial.train.features_TF
     assert trial.validation.features_TF is table
     assert trial.test.features_TF is table
@@ -132,17 +132,19 @@ def test_all_splits_share_one_table(dataset):
 
 
 def test_base_rate_and_target_moments_come_from_training_labels(dataset):
-    classes = build(dataset, resolved(dataset), TaskSpec(context=30, kind="direction"), CPU)
-    assert classes.base_rate == pytest.approx(float(classes.train.labels_N.mean()))
-    returns = build(dataset, resolved(dataset), TaskSpec(context=30, kind="regression"), CPU)
-    assert returns.base_rate is None
+    classes = build(dataset, resolved(dataset), ResolvedTask(context=30, kind="direction"), CPU)
+    positives = float(classes.train.labels_N.mean())
+    assert classes.label_mean == pytest.approx(positives)
+    assert classes.label_shares == pytest.approx((1 - positives, positives))
+    returns = build(dataset, resolved(dataset), ResolvedTask(context=30, kind="regression"), CPU)
+    assert returns.label_shares == ()
     assert returns.label_mean == pytest.approx(float(returns.train.labels_N.mean()), abs=1e-7)
     assert returns.label_variance == pytest.approx(float(returns.train.labels_N.var(correction=0)), rel=1e-4)
     assert set(returns.effective) == set(SPLITS)
 
 
 def test_the_data_fraction_shortens_training_from_its_oldest_end(dataset):
-    task = TaskSpec(context=30, kind="direction")
+    task = ResolvedTask(context=30, kind="direction")
     whole, half = (build(dataset, resolved(dataset, fraction=f), task, CPU) for f in (1.0, 0.5))
     assert len(half.train) < 0.55 * len(whole.train)
     assert half.train.dates_N.max() == whole.train.dates_N.max()
@@ -152,14 +154,14 @@ def test_the_data_fraction_shortens_training_from_its_oldest_end(dataset):
 def test_too_little_data_is_refused_before_any_tensor(make_bars, make_dataset):
     small = make_dataset({"x": make_bars(n=400)})
     with pytest.raises(InfeasibleError, match="effective samples"):
-        build(small, resolved(small), TaskSpec(context=30, horizon=5), CPU)
+        build(small, resolved(small), ResolvedTask(context=30, horizon=5), CPU)
 
 
 def test_a_feature_constant_in_training_is_refused_by_name(make_bars, make_dataset):
     bars = make_bars(n=1100)
     bars["open"] = bars["close"]  # relative to the close, such an open is 0 throughout
     dataset = make_dataset({"x": bars})
-    task = TaskSpec(context=30, kind="direction")
+    task = ResolvedTask(context=30, kind="direction")
     with pytest.raises(DataError, match="feature open: never changes"):
         build(dataset, resolved(dataset), task, CPU)
     with pytest.raises(DataError, match=r"feature level\(open\): never changes"):
@@ -176,7 +178,7 @@ def test_loading_a_trial_imports_neither_pandera_nor_ta_lib():
 
 @pytest.mark.parametrize("scaling", ["zscore", "revin"])
 def test_taken_windows_are_the_same_windows(dataset, scaling):
-    trial = build(dataset, resolved(dataset, scaling=scaling), TaskSpec(context=30, kind="direction"), CPU)
+    trial = build(dataset, resolved(dataset, scaling=scaling), ResolvedTask(context=30, kind="direction"), CPU)
     chosen = torch.tensor([5, 2, 2, 40])
     taken = trial.train.take(chosen)
     assert len(taken) == 4

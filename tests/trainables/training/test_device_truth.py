@@ -43,7 +43,7 @@ def learner(one: TrialSpec, micro_batch: int = 16, *, activation_checkpointing: 
         activation_checkpointing=activation_checkpointing,
         checkpoint_interval_s=1.0,
     )
-    loss = make_loss(one.training, one.task.kind, Prior(0.3, 0.2))
+    loss = make_loss(one.training, one.task.outcome, Prior(0.3, 0.2))
     return Learner(one, record, Schedule(one, WINDOWS), loss, CUDA)
 
 

@@ -8,7 +8,7 @@ import torch
 from trainables.data import catalog, windows
 from trainables.errors import ConfigError
 from trainables.models import budget, registry
-from trainables.schema import DataSpec, EarlyStopping, ExecutionRecord, ModelSpec, TaskSpec
+from trainables.schema import DataSpec, EarlyStopping, ExecutionRecord, ModelSpec, ResolvedTask
 from trainables.training.step import eval_step
 
 TIMES = {"train_seconds", "evaluation_seconds", "samples_per_second", "peak_bytes"}
@@ -38,7 +38,7 @@ def test_a_trial_ends_with_the_numbers_of_its_last_epoch(make_trainer, make_spec
     assert ("selection_loss" in rows[-1].values) is bool(selection)
     assert columns["val_loss_low"] < columns["val_loss"] < columns["val_loss_high"]
     assert columns["test_loss_low"] < columns["test_loss"] < columns["test_loss_high"]
-    assert columns["train_base_rate"] == data.base_rate
+    assert columns["train_base_rate"] == data.label_mean
 
 
 def test_training_learns_something(make_trainer, make_spec, finish):
@@ -330,7 +330,7 @@ def test_two_assets_with_window_stats_train_with_every_model(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 def test_bf16_on_cuda_trains_as_fp32_does(dataset, resolved, make_trainer, make_spec, finish, record):
-    on = windows.build(dataset, resolved, TaskSpec(context=20), torch.device("cuda"))
+    on = windows.build(dataset, resolved, ResolvedTask(context=20), torch.device("cuda"))
     cuda = record.model_copy(update={"device": "cuda"})
     losses = []
     for dtype in ("fp32", "bf16"):

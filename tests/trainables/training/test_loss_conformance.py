@@ -81,5 +81,5 @@ def test_a_broken_loss_is_found(register, parts, expected):
 def test_what_is_no_loss_is_not_registered(register):
     with pytest.raises(ConfigError, match="not a class with a method of_windows"):
         register(of_windows=None)
-    with pytest.raises(ConfigError, match="its outcome is 'rank', not 'binary' or 'value'"):
+    with pytest.raises(ConfigError, match="its outcome is 'rank', not 'binary', 'classes' or 'value'"):
         register(outcome="rank")

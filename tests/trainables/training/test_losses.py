@@ -14,8 +14,8 @@ PRIOR = Prior(0.25, 0.1875)
 LOGITS = st.floats(-30, 30)
 
 
-def loss_of(make_spec, kind="threshold", prior=PRIOR, **training):
-    return make_loss(make_spec(**training).training, kind, prior)
+def loss_of(make_spec, outcome="binary", prior=PRIOR, **training):
+    return make_loss(make_spec(**training).training, outcome, prior)
 
 
 def mean(loss, logits, labels):
@@ -72,7 +72,7 @@ def test_the_gradient_of_the_focal_loss_is_finite_however_sure_the_model_is(make
 
 
 def test_regression_learns_the_standardised_label(make_spec):
-    loss = loss_of(make_spec, kind="regression", prior=Prior(0.001, 0.0004))
+    loss = loss_of(make_spec, outcome="value", prior=Prior(0.001, 0.0004))
     assert mean(loss, [0.0, 1.0], [0.021, 0.001]) == pytest.approx(1.0, rel=1e-5)  # off by one deviation each
     assert mean(loss, [1.0], [0.021]) == pytest.approx(0.0, abs=1e-9)
 
@@ -80,4 +80,4 @@ def test_regression_learns_the_standardised_label(make_spec):
 @pytest.mark.parametrize("setting", [{"loss": "focal"}, {"class_weight": "balanced"}])
 def test_regression_refuses_what_only_classes_have(make_spec, setting):
     with pytest.raises(ConfigError, match=f"training.{next(iter(setting))}"):
-        loss_of(make_spec, kind="regression", **setting)
+        loss_of(make_spec, outcome="value", **setting)

@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from scipy.stats import t as student_t
 from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
-from trainables.schema import TaskSpec
+from trainables.schema import ResolvedTask
 from trainables.training.batches import BATCHES
 from trainables.training.metrics import Intervals, Prior, Scorer, Scores, is_collapsed
 
 RANDOM = np.random.default_rng(8)
 PRIOR = Prior(0.3, 0.21)
-REGRESSION = TaskSpec(kind="regression", context=20)
+REGRESSION = ResolvedTask(kind="regression", context=20)
 
 
 def days(n):
@@ -22,7 +22,7 @@ def days(n):
 
 def scorer_of(labels, *, task=None, prior=PRIOR, dates=None):
     labels = np.asarray(labels, dtype=float)
-    return Scorer(labels, days(len(labels)) if dates is None else dates, task=task or TaskSpec(), prior=prior)
+    return Scorer(labels, days(len(labels)) if dates is None else dates, task=task or ResolvedTask(), prior=prior)
 
 
 def sample(n=700, strength=1.0):

@@ -19,7 +19,7 @@ def parts(make_spec, data):
         spec = make_spec(**{"dropout": 0.0, **changes})
         torch.manual_seed(0)
         model = registry.build(spec.model)
-        loss = make_loss(spec.training, spec.task.kind, Prior(data.label_mean, data.label_variance))
+        loss = make_loss(spec.training, spec.task.outcome, Prior(data.label_mean, data.label_variance))
         return model, make_optimizer(model, spec.training), loss
 
     return make

@@ -1,0 +1,1 @@
+"""What is predicted: tasks by name, those that ship, and the checks of what a task's labels look at."""
