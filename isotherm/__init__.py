@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from runner.api.run import Run, Trial, open_run
     from runner.api.sweep import Sweep
     from runner.scaling import FitOptions
+    from trainables.data.tier_registry import AssetBars, Feature, feature_tier
     from trainables.errors import ConfigError, InputError, IsothermError
     from trainables.models.registry import architecture
     from trainables.models.shapes import AttentionBlocks, Blocks, Shape
@@ -16,10 +17,12 @@ if TYPE_CHECKING:
     from trainables.training.loss_registry import loss
 
 _HOMES = {
+    "AssetBars": "trainables.data.tier_registry",
     "AttentionBlocks": "trainables.models.shapes",
     "Blocks": "trainables.models.shapes",
     "ConfigError": "trainables.errors",
     "DataShape": "trainables.schema",
+    "Feature": "trainables.data.tier_registry",
     "FitOptions": "runner.scaling",
     "InputError": "trainables.errors",
     "IsothermError": "trainables.errors",
@@ -29,16 +32,19 @@ _HOMES = {
     "Sweep": "runner.api.sweep",
     "Trial": "runner.api.run",
     "architecture": "trainables.models.registry",
+    "feature_tier": "trainables.data.tier_registry",
     "fit": "runner.api.fit",
     "loss": "trainables.training.loss_registry",
     "open_run": "runner.api.run",
 }
 
 __all__ = [
+    "AssetBars",
     "AttentionBlocks",
     "Blocks",
     "ConfigError",
     "DataShape",
+    "Feature",
     "FitOptions",
     "InputError",
     "IsothermError",
@@ -48,6 +54,7 @@ __all__ = [
     "Sweep",
     "Trial",
     "architecture",
+    "feature_tier",
     "fit",
     "loss",
     "open_run",

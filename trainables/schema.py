@@ -24,7 +24,6 @@ from pydantic import (
     model_validator,
 )
 
-Tier = Literal["a20", "ohlcv"]
 Timescale = Literal["daily", "2d", "3d", "5d", "weekly", "2wk", "monthly"]
 Representation = Literal["relative", "raw"]
 Scaling = Literal["zscore", "revin", "none"]
@@ -128,6 +127,38 @@ def _as_tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
 
+class PartBlock(Spec):
+    """A block of a sweep file that names a part. Further keys are the part's own; whoever knows it validates them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The part's own keys, as given."""
+        return dict(self.model_extra or {})
+
+
+class NamedPart(PartBlock):
+    """A block that can be given as a name: without further keys, the name alone says the same."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_serializer(mode="wrap")
+    def _as_a_name(self, handler: SerializerFunctionWrapHandler) -> Any:
+        return handler(self) if self.model_extra else self.name
+
+
+class TierSpec(NamedPart):
+    """Which features. Further keys are the tier's own; without any, its name alone says the same."""
+
+    name: str = Field("a20", description="feature tier; `isotherm parts` lists them, with their keys")
+
+
 class DataSpec(Spec):
     """Which bars, which features, how they are presented to the model."""
 
@@ -138,7 +169,7 @@ class DataSpec(Spec):
     )
     columns: dict[str, str] = Field({}, description="your column names: {date: Day, close: Last, ...}")
     sort: bool = Field(False, description="sort unsorted bars instead of refusing them")
-    tier: Tier = Field("a20", description="feature tier: a20 (twenty indicators) or ohlcv (the bars alone)")
+    tier: TierSpec = Field(TierSpec(), description="feature tier: a name, or a block with it and the tier's own keys")
     timescale: Timescale = Field("daily", description="length of a bar; coarser bars are resampled first")
     representation: Representation = Field("relative", description="relative to the close and to volume, or raw")
     scaling: Scaling = Field("zscore", description="zscore (fitted on train), revin (per window) or none")
@@ -171,19 +202,6 @@ class TaskSpec(Spec):
     horizon: int = Field(1, ge=1, le=1000, description="bars ahead, a whole number; usually a grid axis")
 
 
-class PartBlock(Spec):
-    """A block of a sweep file that names a part. Further keys are the part's own; whoever knows it validates them."""
-
-    model_config = ConfigDict(extra="allow")
-
-    name: str
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The part's own keys, as given."""
-        return dict(self.model_extra or {})
-
-
 class ModelSpec(PartBlock):
     """Which architecture; its size comes from the budget. Further keys are the architecture's own."""
 
@@ -192,19 +210,10 @@ class ModelSpec(PartBlock):
     shapes: str = Field("configs/budgets", description="folder of hand-written shapes, one <budget>.yaml each")
 
 
-class LossSpec(PartBlock):
+class LossSpec(NamedPart):
     """Which loss. Further keys are the loss's own; without any, its name alone says the same."""
 
     name: str = Field("bce", description="loss; `isotherm parts` lists them, with their keys")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_a_name(cls, value: object) -> object:
-        return {"name": value} if isinstance(value, str) else value
-
-    @model_serializer(mode="wrap")
-    def _as_a_name(self, handler: SerializerFunctionWrapHandler) -> Any:
-        return handler(self) if self.model_extra else self.name
 
 
 class SizeRule(Spec):
@@ -323,13 +332,25 @@ class ExecutionSpec(Spec):
 # ---- what was resolved ------------------------------------------------------------------------------------------
 
 
+class ResolvedPart(Spec):
+    """A part of this name and version, with its own keys, defaults included."""
+
+    name: str
+    version: int = Field(ge=1)
+    config: dict[str, Any]
+
+
+class ResolvedTier(ResolvedPart):
+    """The feature tier of a dataset."""
+
+
 class ResolvedData(Spec):
     """The data of a trial, pinned by content."""
 
     content_sha256: str
     assets: tuple[str, ...]
     features: tuple[str, ...]
-    tier: Tier
+    tier: str | ResolvedTier = Field(description="a tier of version 1 without keys of its own is its name")
     timescale: Timescale
     representation: Representation
     scaling: Scaling
@@ -363,12 +384,8 @@ class ResolvedModel(Spec):
     n_params: int = Field(ge=1)
 
 
-class ResolvedLoss(Spec):
+class ResolvedLoss(ResolvedPart):
     """A loss of this name and version, with its own keys, defaults included."""
-
-    name: str
-    version: int = Field(ge=1)
-    config: dict[str, Any]
 
 
 class ResolvedTraining(Spec):

@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from runner.config.settings import SweepSettings, plugin_paths
 from runner.config.yaml_lines import Location
+from trainables.data.tier_registry import TIERS
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.models.registry import ARCHITECTURES, Architecture
 from trainables.parts import Part, Registry, plugins
@@ -72,8 +73,12 @@ class Choice:
         return [key for key in part.config_type.model_fields if key not in self.shared]
 
 
-CHOICES = (Choice("model", ARCHITECTURES), Choice("training.loss", LOSSES, loss_registry.SHARED))
-REGISTRIES: tuple[Registry[Any], ...] = (ARCHITECTURES, LOSSES)
+CHOICES = (
+    Choice("data.tier", TIERS),
+    Choice("model", ARCHITECTURES),
+    Choice("training.loss", LOSSES, loss_registry.SHARED),
+)
+REGISTRIES: tuple[Registry[Any], ...] = (ARCHITECTURES, TIERS, LOSSES)
 
 
 def load_plugins(paths: Sequence[Path] = ()) -> None:

@@ -35,13 +35,14 @@ from trainables.schema import (
     SizeRule,
     Spec,
     TaskSpec,
+    TierSpec,
     TrainingSpec,
     chooses_epoch,
     parse_budget,
 )
 
 AXIS_BLOCKS: dict[str, type[Spec]] = {"data": DataSpec, "task": TaskSpec, "model": ModelSpec, "training": TrainingSpec}
-Block = TypeVar("Block", ModelSpec, LossSpec)
+Block = TypeVar("Block", ModelSpec, LossSpec, TierSpec)
 MAX_AXES = 20
 MAX_CELLS = 10_000  # what one ledger and one driver are meant for
 
@@ -140,7 +141,8 @@ def _readable(file: ConfigFile, given: dict[str, Any]) -> SweepSettings:
     training = TrainingSpec.model_construct(loss=_valid(LossSpec, loss))
     axes = {axis: values for axis, values in _mapping(values, "grid").items() if isinstance(values, list)}
     model = _valid(ModelSpec, _mapping(values, "model"))
-    return SweepSettings.model_construct(model=model, training=training, grid=axes)
+    data = DataSpec.model_construct(tier=_valid(TierSpec, _mapping(values, "data").get("tier", {})))
+    return SweepSettings.model_construct(data=data, model=model, training=training, grid=axes)
 
 
 def _valid(block: type[Block], values: Any) -> Block:

@@ -10,11 +10,13 @@ from runner.host.device import Device, Site, resolve
 from runner.planning.data_facts import Facts, examine
 from runner.probe.request import ProbeResult
 from runner.rundir.paths import DATA
-from trainables.data import catalog
+from trainables.data import catalog, tier_registry
+from trainables.data.tier_registry import TIERS
 from trainables.data.window_index import index_windows
 from trainables.errors import BudgetError, InfeasibleError, Problem
 from trainables.models import budget, param_count
 from trainables.models.registry import ARCHITECTURES
+from trainables.parts import Part
 from trainables.schema import (
     DataShape,
     DataSpec,
@@ -151,7 +153,7 @@ class _Builder:
             sizes=_sizes(facts),
             entry=entry,
             facts=facts,
-            parts=(ARCHITECTURES.get(model.name).record(), LOSSES.get(variant.training.loss.name).record()),
+            parts=_parts(variant),
             infeasible=infeasible,
         )
 
@@ -198,7 +200,7 @@ def resolved_data(spec: DataSpec, entry: catalog.CatalogEntry) -> ResolvedData:
         content_sha256=entry.content_sha256,
         assets=entry.assets,
         features=entry.features,
-        tier=spec.tier,
+        tier=tier_registry.resolved(spec.tier),
         timescale=spec.timescale,
         representation=spec.representation,
         scaling=spec.scaling,
@@ -244,12 +246,21 @@ def execution_record(execution: ExecutionSpec, global_batch: int, device: Device
     )
 
 
+def _parts(variant: Variant) -> tuple[dict[str, Any], ...]:
+    chosen: tuple[Part[Any], ...] = (
+        ARCHITECTURES.get(variant.model.name),
+        LOSSES.get(variant.training.loss.name),
+        TIERS.get(variant.data.tier.name),
+    )
+    return tuple(part.record() for part in chosen)
+
+
 def _labels(variant: Variant, label: str) -> dict[str, Any]:
     return {
         "budget": label,
         "model": variant.model.name,
         "horizon": variant.task.horizon,
-        "tier": variant.data.tier,
+        "tier": variant.data.tier.name,
         "timescale": variant.data.timescale,
         "data_fraction": variant.data.fraction,
         "seed": variant.training.seed,
