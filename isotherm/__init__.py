@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from runner.api.run import Run, Trial, open_run
     from runner.api.sweep import Sweep
     from runner.scaling import FitOptions
+    from runner.thermal.reading import Channel, Reading
+    from runner.thermal.sensors.base import SensorError, SensorHost, sensor
     from trainables.data.tier_registry import AssetBars, Feature, feature_tier
     from trainables.errors import ConfigError, InputError, IsothermError
     from trainables.models.registry import architecture
@@ -20,6 +22,7 @@ _HOMES = {
     "AssetBars": "trainables.data.tier_registry",
     "AttentionBlocks": "trainables.models.shapes",
     "Blocks": "trainables.models.shapes",
+    "Channel": "runner.thermal.reading",
     "ConfigError": "trainables.errors",
     "DataShape": "trainables.schema",
     "Feature": "trainables.data.tier_registry",
@@ -27,7 +30,10 @@ _HOMES = {
     "InputError": "trainables.errors",
     "IsothermError": "trainables.errors",
     "PartConfig": "trainables.parts",
+    "Reading": "runner.thermal.reading",
     "Run": "runner.api.run",
+    "SensorError": "runner.thermal.sensors.base",
+    "SensorHost": "runner.thermal.sensors.base",
     "Shape": "trainables.models.shapes",
     "Sweep": "runner.api.sweep",
     "Trial": "runner.api.run",
@@ -36,12 +42,14 @@ _HOMES = {
     "fit": "runner.api.fit",
     "loss": "trainables.training.loss_registry",
     "open_run": "runner.api.run",
+    "sensor": "runner.thermal.sensors.base",
 }
 
 __all__ = [
     "AssetBars",
     "AttentionBlocks",
     "Blocks",
+    "Channel",
     "ConfigError",
     "DataShape",
     "Feature",
@@ -49,7 +57,10 @@ __all__ = [
     "InputError",
     "IsothermError",
     "PartConfig",
+    "Reading",
     "Run",
+    "SensorError",
+    "SensorHost",
     "Shape",
     "Sweep",
     "Trial",
@@ -58,6 +69,7 @@ __all__ = [
     "fit",
     "loss",
     "open_run",
+    "sensor",
 ]
 
 

@@ -78,7 +78,6 @@ CHOICES = (
     Choice("model", ARCHITECTURES),
     Choice("training.loss", LOSSES, loss_registry.SHARED),
 )
-REGISTRIES: tuple[Registry[Any], ...] = (ARCHITECTURES, TIERS, LOSSES)
 
 
 def load_plugins(paths: Sequence[Path] = ()) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from runner.config import axes, parts
+from runner.config import axes, listed_parts, parts
 from runner.config.axes import Layer
 from runner.config.settings import (
     PLUGINS,
@@ -119,6 +119,7 @@ def understand(file: ConfigFile, given: dict[str, Any]) -> Sweep:
     single = {axis: [comparable.setting(known, axes.setting(axis))] for axis in resolved.replaced}
     settings = settings.model_copy(update={"grid": settings.grid | single})
     problems += parts.problems(settings, lambda location: _place(file, given, location))
+    problems += listed_parts.problems(settings, lambda location: _place(file, given, location))
     if problems:
         raise ConfigError(sorted(problems, key=_by_line))
     variants: list[Variant] = []

@@ -6,7 +6,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from runner.config import describe
-from runner.config.parts import REGISTRIES
+from runner.config.listed_parts import LISTED
+from runner.config.parts import CHOICES
 from runner.terminal.console import Console
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.parts import Part
@@ -18,7 +19,7 @@ def find(name: str | None = None) -> list[Part[Any]]:
     Raises:
         ConfigError: there is none of that name.
     """
-    every = [part for registry in REGISTRIES for part in registry]
+    every = [part for where in (*CHOICES, *LISTED) for part in where.registry]
     found = [part for part in every if name in (None, part.name)]
     if name is not None and not found:
         fix = f"{nearest(name, [part.name for part in every])}; one of your own needs --plugin FILE"

@@ -155,6 +155,8 @@ TABLE = [
     one("bf16 on a CPU", "device: cpu", "device: cpu\n  dtype: bf16", "bf16 needs a CUDA device"),
     one("threads without end", "device: cpu", "device: cpu\n  threads: 100000", "execution.threads", "equal to 1024"),
     one("one and a half GPUs", "device: cpu", "device: cpu\n  gpu_share: 1.5", "less than or equal to 1"),
+    one("unknown sensor", "require_sensors: false", "sensor: nvlm", "no sensor 'nvlm' is registered"),
+    one("unknown key of a sensor", "require_sensors: false", "sensor: {name: plant, port: 3}", "has no key 'port'"),
     one("sensors wanted", "require_sensors: false", "require_sensors: true", "sensors"),
     # data
     one("no such source", "source: sp500", "source: nowhere.csv", "nowhere.csv"),
