@@ -7,11 +7,14 @@ if TYPE_CHECKING:
     from runner.api.fit import fit
     from runner.api.run import Run, Trial, open_run
     from runner.api.sweep import Sweep
+    from runner.config.trackers import tracker
+    from runner.rundir.ledger import LedgerView
+    from runner.rundir.paths import RunPaths
     from runner.scaling import FitOptions
     from runner.thermal.reading import Channel, Reading
     from runner.thermal.sensors.base import SensorError, SensorHost, sensor
     from trainables.data.tier_registry import AssetBars, Feature, feature_tier
-    from trainables.errors import ConfigError, InputError, IsothermError
+    from trainables.errors import ConfigError, InputError, IsothermError, Problem
     from trainables.models.registry import architecture
     from trainables.models.shapes import AttentionBlocks, Blocks, Shape
     from trainables.parts import PartConfig
@@ -29,9 +32,12 @@ _HOMES = {
     "FitOptions": "runner.scaling",
     "InputError": "trainables.errors",
     "IsothermError": "trainables.errors",
+    "LedgerView": "runner.rundir.ledger",
     "PartConfig": "trainables.parts",
+    "Problem": "trainables.errors",
     "Reading": "runner.thermal.reading",
     "Run": "runner.api.run",
+    "RunPaths": "runner.rundir.paths",
     "SensorError": "runner.thermal.sensors.base",
     "SensorHost": "runner.thermal.sensors.base",
     "Shape": "trainables.models.shapes",
@@ -43,6 +49,7 @@ _HOMES = {
     "loss": "trainables.training.loss_registry",
     "open_run": "runner.api.run",
     "sensor": "runner.thermal.sensors.base",
+    "tracker": "runner.config.trackers",
 }
 
 __all__ = [
@@ -56,9 +63,12 @@ __all__ = [
     "FitOptions",
     "InputError",
     "IsothermError",
+    "LedgerView",
     "PartConfig",
+    "Problem",
     "Reading",
     "Run",
+    "RunPaths",
     "SensorError",
     "SensorHost",
     "Shape",
@@ -70,6 +80,7 @@ __all__ = [
     "loss",
     "open_run",
     "sensor",
+    "tracker",
 ]
 
 

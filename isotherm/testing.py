@@ -1,8 +1,27 @@
 """Checks of parts of one's own, each one line in a test: ``check_architecture("mine")``, ``check_loss("mine")``."""
 
-from runner.thermal.conformance import check_sensor
-from trainables.data.conformance import check_tier
-from trainables.models.conformance import check_architecture
-from trainables.training.conformance import check_loss
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["check_architecture", "check_loss", "check_sensor", "check_tier"]
+if TYPE_CHECKING:
+    from runner.thermal.conformance import check_sensor
+    from runner.tracking.conformance import check_tracker
+    from trainables.data.conformance import check_tier
+    from trainables.models.conformance import check_architecture
+    from trainables.training.conformance import check_loss
+
+_HOMES = {
+    "check_architecture": "trainables.models.conformance",
+    "check_loss": "trainables.training.conformance",
+    "check_sensor": "runner.thermal.conformance",
+    "check_tier": "trainables.data.conformance",
+    "check_tracker": "runner.tracking.conformance",
+}
+
+__all__ = ["check_architecture", "check_loss", "check_sensor", "check_tier", "check_tracker"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

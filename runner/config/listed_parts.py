@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from runner.config.settings import SweepSettings
+from runner.config.trackers import TRACKERS
 from runner.config.yaml_lines import Location
 from runner.thermal.sensors.base import SENSORS
 from trainables.errors import ConfigError, Problem, nearest
@@ -31,7 +32,7 @@ class Listed:
         return [((*self.setting, index), one) for index, one in enumerate(found)]
 
 
-LISTED = (Listed(("thermal", "sensor"), SENSORS),)
+LISTED = (Listed(("thermal", "sensor"), SENSORS), Listed(("tracking", "others"), TRACKERS))
 
 
 def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Iterator[Problem]:

@@ -24,7 +24,7 @@ from runner.config.axes import Layer
 from runner.rundir.paths import wrong_name
 from runner.thermal.spec import ThermalSpec
 from trainables.errors import ConfigError, Problem
-from trainables.schema import DataSpec, ExecutionSpec, ModelSpec, Spec, TaskSpec, TrainingSpec
+from trainables.schema import DataSpec, ExecutionSpec, ModelSpec, NamedPart, Spec, TaskSpec, TrainingSpec
 
 PREFIX = "ISOTHERM_"
 PLUGINS = f"{PREFIX}PLUGINS"
@@ -114,11 +114,18 @@ class WandbSpec(Spec):
     entity: str | None = Field(None, description="W&B team or user; null = your default")
 
 
+class TrackerSpec(NamedPart):
+    """A tracker of one's own. Further keys are its own; without any, its name alone says the same."""
+
+    name: str = Field(description="tracker; `isotherm parts` lists them, with their keys")
+
+
 class TrackingSpec(Spec):
     """Trackers; null turns one off."""
 
     mlflow: MlflowSpec | None = Field(MlflowSpec(), description="null = off")
     wandb: WandbSpec | None = Field(WandbSpec(), description="null = off")
+    others: tuple[TrackerSpec, ...] = Field((), description="trackers of your own: names, or blocks with their keys")
 
 
 class _KnownDotEnv(DotEnvSettingsSource):

@@ -77,7 +77,7 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True, pl
     Args:
         path: the sweep file.
         overrides: as given to `--set`.
-        tracking: False turns both trackers off.
+        tracking: False turns all trackers off.
         plugins: Python files whose parts the sweep may name, in addition to those of ISOTHERM_PLUGINS.
 
     Raises:
@@ -86,7 +86,7 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True, pl
     parts.load_plugins(plugins)
     given = _overrides(overrides)
     if not tracking:
-        given["tracking"] = {"mlflow": None, "wandb": None}
+        given["tracking"] = {"mlflow": None, "wandb": None, "others": []}
     return understand(read(path), given)
 
 
