@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from runner.scaling import FitOptions
     from runner.thermal.reading import Channel, Reading
     from runner.thermal.sensors.base import SensorError, SensorHost, sensor
+    from trainables.data.source_registry import source
     from trainables.data.tier_registry import AssetBars, Feature, feature_tier
     from trainables.errors import ConfigError, InputError, IsothermError, Problem
     from trainables.models.registry import architecture
@@ -49,6 +50,7 @@ _HOMES = {
     "loss": "trainables.training.loss_registry",
     "open_run": "runner.api.run",
     "sensor": "runner.thermal.sensors.base",
+    "source": "trainables.data.source_registry",
     "tracker": "runner.config.trackers",
 }
 
@@ -80,6 +82,7 @@ __all__ = [
     "loss",
     "open_run",
     "sensor",
+    "source",
     "tracker",
 ]
 

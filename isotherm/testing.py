@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from runner.thermal.conformance import check_sensor
     from runner.tracking.conformance import check_tracker
     from trainables.data.conformance import check_tier
+    from trainables.data.source_conformance import check_source
     from trainables.models.conformance import check_architecture
     from trainables.training.conformance import check_loss
 
@@ -14,11 +15,12 @@ _HOMES = {
     "check_architecture": "trainables.models.conformance",
     "check_loss": "trainables.training.conformance",
     "check_sensor": "runner.thermal.conformance",
+    "check_source": "trainables.data.source_conformance",
     "check_tier": "trainables.data.conformance",
     "check_tracker": "runner.tracking.conformance",
 }
 
-__all__ = ["check_architecture", "check_loss", "check_sensor", "check_tier", "check_tracker"]
+__all__ = ["check_architecture", "check_loss", "check_sensor", "check_source", "check_tier", "check_tracker"]
 
 
 def __getattr__(name: str) -> Any:

@@ -165,7 +165,7 @@ class DataSpec(Spec):
     source: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
         ("sp500",),
         min_length=1,
-        description="sp500, nasdaq, goog, a .parquet or .csv path, yfinance:SYMBOL; or a list of these",
+        description="sp500, nasdaq, goog, a .parquet or .csv path, yfinance:SYMBOL, a source of your own; or a list",
     )
     columns: dict[str, str] = Field({}, description="your column names: {date: Day, close: Last, ...}")
     sort: bool = Field(False, description="sort unsorted bars instead of refusing them")

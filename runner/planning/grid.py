@@ -10,7 +10,7 @@ from runner.host.device import Device, Site, resolve
 from runner.planning.data_facts import Facts, examine
 from runner.probe.request import ProbeResult
 from runner.rundir.paths import DATA
-from trainables.data import catalog, tier_registry
+from trainables.data import catalog, source_registry, tier_registry
 from trainables.data.tier_registry import TIERS
 from trainables.data.window_index import index_windows
 from trainables.errors import BudgetError, InfeasibleError, Problem
@@ -251,6 +251,7 @@ def _parts(variant: Variant) -> tuple[dict[str, Any], ...]:
         ARCHITECTURES.get(variant.model.name),
         LOSSES.get(variant.training.loss.name),
         TIERS.get(variant.data.tier.name),
+        *dict.fromkeys(source_registry.of(source)[0] for source in variant.data.source),
     )
     return tuple(part.record() for part in chosen)
 

@@ -7,7 +7,6 @@ Shipped sources are files inside installed packages. They are read by path, neve
 import gzip
 import hashlib
 import importlib.util
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -15,10 +14,10 @@ import pandas as pd
 import pyarrow as pa
 
 from trainables import tables
+from trainables.data.source_registry import RawTable, of, source
 from trainables.errors import DataError, Problem
 from trainables.files import read_bytes
 
-YFINANCE = "yfinance:"
 # Real daily bars inside packages on the index: (top-level package, file inside it). `arch` carries the S&P 500 and the
 # NASDAQ composite, 1999-01-04 to 2018-12-31; `backtesting` carries GOOG, 2004-08-19 to 2013-03-01.
 SHIPPED = {
@@ -27,76 +26,151 @@ SHIPPED = {
     "goog": ("backtesting", "test/GOOG.csv"),
 }
 MAX_FILE_BYTES = 64 * 2**30
-_KNOWN = "sp500, nasdaq, goog, a path to a .parquet or .csv file, or yfinance:SYMBOL"
 
 
-@dataclass(frozen=True, eq=False)
-class RawTable:
-    """A source as read.
-
-    Attributes:
-        frame: the table with the source's own columns, in the source's order.
-        sha256: of the file's bytes; of the downloaded table for yfinance.
-    """
-
-    frame: pd.DataFrame
-    sha256: str
+def asset_name(text: str) -> str:
+    """The asset's name: a source's own, the file's stem, or the symbol."""
+    try:
+        part, argument = of(text)
+    except DataError:
+        return Path(text).stem
+    chosen = part.target()
+    return str(chosen.asset(argument)) if hasattr(chosen, "asset") else argument or part.name
 
 
-def asset_name(source: str) -> str:
-    """The asset's name: the shipped source's name, the file's stem, or the symbol."""
-    if source.startswith(YFINANCE):
-        return source.removeprefix(YFINANCE).strip()
-    return source if source in SHIPPED else Path(source).stem
-
-
-def read(source: str) -> RawTable:
+def read(text: str) -> RawTable:
     """Read one source.
 
     Raises:
         DataError: it does not exist, cannot be read, or needs an extra that is not installed.
     """
-    if source.startswith(YFINANCE):
-        return _download(source)
-    path = _locate(source)
-    data = _bytes(path, source)
+    part, argument = of(text)
     try:
-        frame = _parse(path, data, source)
-    except (ValueError, OSError, EOFError, pa.ArrowException) as exc:
-        what = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        raise _error(source, f"cannot be read as {path.suffix.lstrip('.') or 'a table'}: {what}") from exc
-    return RawTable(frame, hashlib.sha256(data).hexdigest())
-
-
-def digest(source: str) -> str | None:
-    """The sha256 that `read` would give, or None where it cannot be known without a download or the file is gone."""
-    if source.startswith(YFINANCE):
-        return None
-    try:
-        return hashlib.sha256(_bytes(_locate(source), source)).hexdigest()
+        found = part.target().read(argument)
     except DataError:
+        raise
+    except Exception as exc:  # code of somebody else: its words, with the source in question
+        message = f"the source {part.name!r} fails with {type(exc).__name__}: {exc}"
+        raise _error(text, message, f"see {part.source.place}") from exc
+    if isinstance(found, pd.DataFrame):
+        found = RawTable(found, hashlib.sha256(found.to_csv(float_format="%.12g").encode()).hexdigest())
+    if not isinstance(found, RawTable):
+        raise _error(text, f"the source {part.name!r} gives {type(found).__name__}, not a table of bars")
+    return found
+
+
+def digest(text: str) -> str | None:
+    """The sha256 that `read` would give, or None where it cannot be known without a download or the file is gone."""
+    try:
+        part, argument = of(text)
+        chosen = part.target()
+        return chosen.digest(argument) if hasattr(chosen, "digest") else None
+    except (DataError, OSError):
         return None
 
 
-def _error(source: str, message: str, fix: str = "") -> DataError:
-    return DataError(Problem(place=source, message=message, fix=fix))
+class _File:
+    """A table in a file."""
+
+    def read(self, argument: str) -> RawTable:
+        """The file's table."""
+        return _read_file(self.path(argument), argument)
+
+    def digest(self, argument: str) -> str:
+        """Of the file's bytes."""
+        return hashlib.sha256(_bytes(self.path(argument), argument)).hexdigest()
+
+    def asset(self, argument: str) -> str:
+        """The file's name, without its suffix."""
+        return Path(argument).stem
+
+    def path(self, argument: str) -> Path:
+        """Where it is."""
+        path = Path(argument).expanduser()
+        if path.is_dir():
+            raise _error(argument, "is a folder, not a file", "name the .parquet or .csv file inside it")
+        if not path.exists():
+            raise _error(argument, "there is no such file", f"relative paths start at {Path.cwd()}; check the path")
+        return path
 
 
-def _locate(source: str) -> Path:
-    if source in SHIPPED:
-        package, inside = SHIPPED[source]
+@source("csv")
+class Csv(_File):
+    """A CSV file."""
+
+    suffixes = (".csv",)
+
+
+@source("parquet")
+class Parquet(_File):
+    """A parquet file."""
+
+    suffixes = (".parquet",)
+
+
+class _Shipped(_File):
+    """Bars inside an installed package."""
+
+    name = ""
+
+    def asset(self, argument: str) -> str:
+        """The source's name."""
+        return self.name
+
+    def path(self, argument: str) -> Path:
+        """Where the package has them."""
+        if argument:
+            raise _error(f"{self.name}:{argument}", "takes nothing after its name", f"write {self.name}")
+        package, inside = SHIPPED[self.name]
         found = importlib.util.find_spec(package)
         if found is None or not found.submodule_search_locations:
-            raise _error(source, f"the package {package}, which carries these bars, is not installed", "make setup")
+            message = f"the package {package}, which carries these bars, is not installed"
+            raise _error(self.name, message, "make setup")
         return Path(found.submodule_search_locations[0]) / inside
-    path = Path(source).expanduser()
-    if path.suffix.lower() not in (".parquet", ".csv"):
-        raise _error(source, "is not a source", f"use {_KNOWN}")
-    if path.is_dir():
-        raise _error(source, "is a folder, not a file", "name the .parquet or .csv file inside it")
-    if not path.exists():
-        raise _error(source, "there is no such file", f"relative paths start at {Path.cwd()}; check the path")
-    return path
+
+
+@source("sp500")
+class Sp500(_Shipped):
+    """S&P 500, daily, 1999 to 2018."""
+
+    name = "sp500"
+
+
+@source("nasdaq")
+class Nasdaq(_Shipped):
+    """NASDAQ composite, daily, 1999 to 2018."""
+
+    name = "nasdaq"
+
+
+@source("goog")
+class Goog(_Shipped):
+    """GOOG, daily, 2004 to 2013."""
+
+    name = "goog"
+
+
+@source("yfinance")
+class Yfinance:
+    """Daily bars of a symbol, downloaded: yfinance:SYMBOL."""
+
+    def read(self, argument: str) -> pd.DataFrame:
+        """All bars up to yesterday."""
+        return _download(argument)
+
+
+def _error(place: str, message: str, fix: str = "") -> DataError:
+    return DataError(Problem(place=place, message=message, fix=fix))
+
+
+def _read_file(path: Path, place: str) -> RawTable:
+    data = _bytes(path, place)
+    try:
+        frame = _parse(path, data, place)
+    except (ValueError, OSError, EOFError, pa.ArrowException) as exc:
+        what = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        raise _error(place, f"cannot be read as {path.suffix.lstrip('.').lower() or 'a table'}: {what}") from exc
+    return RawTable(frame, hashlib.sha256(data).hexdigest())
 
 
 def _bytes(path: Path, source: str) -> bytes:
@@ -116,8 +190,8 @@ def _parse(path: Path, data: bytes, source: str) -> pd.DataFrame:
     return pd.read_csv(BytesIO(data), low_memory=False)
 
 
-def _download(source: str) -> RawTable:
-    symbol = asset_name(source)
+def _download(symbol: str) -> pd.DataFrame:
+    source = f"yfinance:{symbol}"
     if not symbol:
         raise _error(source, "names no symbol", "write, for instance, yfinance:SPY")
     try:
@@ -138,5 +212,4 @@ def _download(source: str) -> RawTable:
         frame = frame[frame.index < today]  # today's bar may still be moving
     if frame.empty:
         raise _error(source, "the download brought no bars", "check the symbol and the network")
-    text = frame.to_csv(float_format="%.12g").encode()
-    return RawTable(frame, hashlib.sha256(text).hexdigest())
+    return frame
