@@ -4,6 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from trainables.baseline_registry import baseline
+
     from runner.api.fit import fit
     from runner.api.run import Run, Trial, open_run
     from runner.api.sweep import Sweep
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from runner.scaling import FitOptions
     from runner.thermal.reading import Channel, Reading
     from runner.thermal.sensors.base import SensorError, SensorHost, sensor
+    from trainables.baselines import SplitWindows
     from trainables.data.source_registry import source
     from trainables.data.tier_registry import AssetBars, Feature, feature_tier
     from trainables.errors import ConfigError, InputError, IsothermError, Problem
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from trainables.parts import PartConfig
     from trainables.schema import DataShape
     from trainables.training.loss_registry import loss
+    from trainables.training.metric_registry import metric
 
 _HOMES = {
     "AssetBars": "trainables.data.tier_registry",
@@ -42,12 +46,15 @@ _HOMES = {
     "SensorError": "runner.thermal.sensors.base",
     "SensorHost": "runner.thermal.sensors.base",
     "Shape": "trainables.models.shapes",
+    "SplitWindows": "trainables.baselines",
     "Sweep": "runner.api.sweep",
     "Trial": "runner.api.run",
     "architecture": "trainables.models.registry",
+    "baseline": "trainables.baseline_registry",
     "feature_tier": "trainables.data.tier_registry",
     "fit": "runner.api.fit",
     "loss": "trainables.training.loss_registry",
+    "metric": "trainables.training.metric_registry",
     "open_run": "runner.api.run",
     "sensor": "runner.thermal.sensors.base",
     "source": "trainables.data.source_registry",
@@ -74,12 +81,15 @@ __all__ = [
     "SensorError",
     "SensorHost",
     "Shape",
+    "SplitWindows",
     "Sweep",
     "Trial",
     "architecture",
+    "baseline",
     "feature_tier",
     "fit",
     "loss",
+    "metric",
     "open_run",
     "sensor",
     "source",

@@ -39,6 +39,7 @@ MAX_BATCH = 2**31 - 1  # windows
 MAX_THREADS = 1024  # of one trial; more make OpenMP end its process
 SELECTION = 1 / 3  # share of validation that chooses epochs where one is chosen and nothing else is said
 SPEC_FORMAT = 2  # raise it when the meaning of a field changes: old results then get new keys
+BASELINE_NAMES = ("prior", "volatility", "linear", "boosted_trees")  # where a sweep names none
 _SUFFIX = {"k": 10**3, "m": 10**6, "b": 10**9}
 
 
@@ -208,6 +209,18 @@ class ModelSpec(PartBlock):
     name: str = Field("patchtst", description="architecture; `isotherm parts` lists them, with their keys")
     aspect: float = Field(32.0, gt=0, description="width over depth that the budget solver aims at")
     shapes: str = Field("configs/budgets", description="folder of hand-written shapes, one <budget>.yaml each")
+
+
+class BaselineSpec(NamedPart):
+    """A baseline. Further keys are its own; without any, its name alone says the same."""
+
+    name: str = Field(description="baseline; `isotherm parts` lists them, with their keys")
+
+
+class MetricSpec(NamedPart):
+    """A metric to report. Further keys are the metric's own; without any, its name alone says the same."""
+
+    name: str = Field(description="metric; `isotherm parts` lists them, with their keys")
 
 
 class LossSpec(NamedPart):

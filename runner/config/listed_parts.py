@@ -10,9 +10,11 @@ from runner.config.settings import SweepSettings
 from runner.config.trackers import TRACKERS
 from runner.config.yaml_lines import Location
 from runner.thermal.sensors.base import SENSORS
+from trainables.baseline_registry import BASELINES
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.parts import Part, Registry
 from trainables.schema import NamedPart
+from trainables.training.metric_registry import METRICS
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,12 @@ class Listed:
         return [((*self.setting, index), one) for index, one in enumerate(found)]
 
 
-LISTED = (Listed(("thermal", "sensor"), SENSORS), Listed(("tracking", "others"), TRACKERS))
+LISTED = (
+    Listed(("baselines",), BASELINES),
+    Listed(("metrics",), METRICS),
+    Listed(("thermal", "sensor"), SENSORS),
+    Listed(("tracking", "others"), TRACKERS),
+)
 
 
 def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Iterator[Problem]:

@@ -24,7 +24,18 @@ from runner.config.axes import Layer
 from runner.rundir.paths import wrong_name
 from runner.thermal.spec import ThermalSpec
 from trainables.errors import ConfigError, Problem
-from trainables.schema import DataSpec, ExecutionSpec, ModelSpec, NamedPart, Spec, TaskSpec, TrainingSpec
+from trainables.schema import (
+    BASELINE_NAMES,
+    BaselineSpec,
+    DataSpec,
+    ExecutionSpec,
+    MetricSpec,
+    ModelSpec,
+    NamedPart,
+    Spec,
+    TaskSpec,
+    TrainingSpec,
+)
 
 PREFIX = "ISOTHERM_"
 PLUGINS = f"{PREFIX}PLUGINS"
@@ -182,6 +193,13 @@ class SweepSettings(_Settings):
     model: ModelSpec = ModelSpec()
     training: TrainingSpec = TrainingSpec()
     grid: dict[str, list[Any]] = Field(description="axes: budget, horizon, seed, data_fraction, or any dotted key")
+    baselines: tuple[BaselineSpec, ...] = Field(
+        tuple(BaselineSpec(name=name) for name in BASELINE_NAMES),
+        description="fitted on the windows of each data set and task: names, or blocks with their keys",
+    )
+    metrics: tuple[MetricSpec, ...] = Field(
+        (), description="reported in addition to loss, skill, AUC, AP and Brier score: names, or blocks with their keys"
+    )
     execution: ExecutionSpec = ExecutionSpec()
     gates: GatesSpec = GatesSpec()
     probe: ProbeSpec = ProbeSpec()

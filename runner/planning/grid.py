@@ -22,6 +22,7 @@ from trainables.schema import (
     DataSpec,
     ExecutionRecord,
     ExecutionSpec,
+    MetricSpec,
     ResolvedData,
     ResolvedTraining,
     SizeRule,
@@ -32,6 +33,7 @@ from trainables.schema import (
 )
 from trainables.training import loss_registry
 from trainables.training.loss_registry import LOSSES
+from trainables.training.metric_registry import METRICS
 
 DEFAULT_MICRO_BATCH = 32  # where nothing is measured (debug mode): small enough to fit nearly anywhere
 # Weights, two moments of AdamW and the best weights so far, in fp32; two checkpoints are kept at a time.
@@ -107,7 +109,7 @@ def expand(
         InputError: data that does not verify, or a budget that cannot be met; all budgets' problems together.
     """
     device, dtype = resolve(sweep.settings.execution, site.device if site else None)
-    builder = _Builder(sweep.settings.execution, device, dtype, data_root)
+    builder = _Builder(sweep.settings.execution, device, dtype, data_root, sweep.settings.metrics)
     cells: list[Cell] = []
     problems: list[Problem] = []
     for variant in sweep.variants if variants is None else variants:
@@ -128,6 +130,7 @@ class _Builder:
     device: Device
     dtype: Any
     data_root: Path
+    metrics: tuple[MetricSpec, ...] = ()
     _entries: dict[str, catalog.CatalogEntry] = field(default_factory=dict)
     _datasets: dict[str, catalog.Dataset] = field(default_factory=dict)
     _windows: dict[tuple[str, str], tuple[Facts, str]] = field(default_factory=dict)
@@ -153,7 +156,7 @@ class _Builder:
             sizes=_sizes(facts),
             entry=entry,
             facts=facts,
-            parts=_parts(variant),
+            parts=_parts(variant, self.metrics),
             infeasible=infeasible,
         )
 
@@ -246,12 +249,13 @@ def execution_record(execution: ExecutionSpec, global_batch: int, device: Device
     )
 
 
-def _parts(variant: Variant) -> tuple[dict[str, Any], ...]:
+def _parts(variant: Variant, metrics: tuple[MetricSpec, ...]) -> tuple[dict[str, Any], ...]:
     chosen: tuple[Part[Any], ...] = (
         ARCHITECTURES.get(variant.model.name),
         LOSSES.get(variant.training.loss.name),
         TIERS.get(variant.data.tier.name),
         *dict.fromkeys(source_registry.of(source)[0] for source in variant.data.source),
+        *(METRICS.get(one.name) for one in metrics),
     )
     return tuple(part.record() for part in chosen)
 

@@ -12,8 +12,8 @@ from trainables.schema import DataSpec
 def check_source(part: str | type[Any], argument: str = "", columns: dict[str, str] | None = None) -> None:
     """Return if a data source keeps its contract; it is read twice.
 
-    Checked: bars that pass all checks of a dataset; the same bars when read again; a digest, where there is one, of what
-    was read; a name for the asset.
+    Checked: bars that pass all checks of a dataset; the same bars when read again; a digest, where there is one, of
+    what was read; a name for the asset.
 
     Args:
         part: the registered class, or its name.
