@@ -44,9 +44,7 @@ def check_baseline(part: str | type[Any], **config: Any) -> None:
         held_out_N[:] = held_out_N[::-1].copy()
         first, again, blind = (_predicted(dataset, one, spec) for one in (index, index, other))
         for split, outputs_N in first.outputs.items():
-            assert np.array_equal(outputs_N, again.outputs[split]), (
-                "fitted again, a baseline must give the same outputs"
-            )
+            assert np.array_equal(outputs_N, again.outputs[split]), "fitted again, it must give the same outputs"
             assert np.array_equal(outputs_N, blind.outputs[split]), "outputs must not depend on validation's labels"
 
 

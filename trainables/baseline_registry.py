@@ -4,8 +4,8 @@ A baseline is a class; one object of it is made for each data set and task, fitt
 every split:
 
 - ``fit(windows, config)``: the training windows, a `trainables.baselines.SplitWindows`.
-- ``predict(windows)``: one output for each window of a split: a logit, or where ``windows.classes`` is false a predicted
-  mean in label units. All settings are fixed: what is chosen on validation would flatter it.
+- ``predict(windows)``: one output for each window of a split: a logit, or where ``windows.classes`` is false a
+  predicted mean in label units. All settings are fixed: what is chosen on validation would flatter it.
 - ``Config``: its own keys in a sweep file's list ``baselines``; optional.
 """
 

@@ -81,7 +81,8 @@ class SplitWindows:
     def bars_NLF(self) -> Floats:  # noqa: N802
         """Features as presented, before scaling, of each window's bars. Built when asked for: N x L x F numbers."""
         rows_NL = self._index.splits[self._split].ends_N[:, None] + np.arange(1 - self._index.task.context, 1)
-        return self._index.data.values_TF[rows_NL]
+        bars_NLF: Floats = self._index.data.values_TF[rows_NL]
+        return bars_NLF
 
     @cached_property
     def summary_NS(self) -> Floats:  # noqa: N802

@@ -204,7 +204,9 @@ def _download(symbol: str) -> pd.DataFrame:
         ) from exc
     try:
         # Not adjusted: open, high, low and close must be of one kind; dividends are not part of an intraday range.
-        frame = yfinance.Ticker(symbol).history(period="max", interval="1d", actions=False, auto_adjust=False)
+        frame: pd.DataFrame = yfinance.Ticker(symbol).history(
+            period="max", interval="1d", actions=False, auto_adjust=False
+        )
     except Exception as exc:  # yfinance lets errors of several HTTP libraries through; all mean: no bars
         raise _error(source, f"the download failed: {exc}", "check the network, or name a file instead") from exc
     if len(frame):
