@@ -9,6 +9,7 @@ import hashlib
 import importlib.util
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -204,9 +205,7 @@ def _download(symbol: str) -> pd.DataFrame:
         ) from exc
     try:
         # Not adjusted: open, high, low and close must be of one kind; dividends are not part of an intraday range.
-        frame: pd.DataFrame = yfinance.Ticker(symbol).history(
-            period="max", interval="1d", actions=False, auto_adjust=False
-        )
+        frame: Any = yfinance.Ticker(symbol).history(period="max", interval="1d", actions=False, auto_adjust=False)
     except Exception as exc:  # yfinance lets errors of several HTTP libraries through; all mean: no bars
         raise _error(source, f"the download failed: {exc}", "check the network, or name a file instead") from exc
     if len(frame):
@@ -214,4 +213,5 @@ def _download(symbol: str) -> pd.DataFrame:
         frame = frame[frame.index < today]  # today's bar may still be moving
     if frame.empty:
         raise _error(source, "the download brought no bars", "check the symbol and the network")
-    return frame
+    bars: pd.DataFrame = frame
+    return bars
