@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,14 @@ from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded
 from runner.rundir.paths import RunPaths
 from runner.rundir.recorder import Recorder
 from trainables import baselines
+from trainables.baseline_registry import BASELINES
 from trainables.baselines import Prediction
 from trainables.data import catalog
 from trainables.data.window_index import WindowIndex, index_windows
 from trainables.files import replacing
-from trainables.schema import KEY_LENGTH
+from trainables.parts import Part
+from trainables.schema import KEY_LENGTH, BaselineSpec, MetricSpec
+from trainables.training import metric_registry
 from trainables.training import predictions as prediction_tables
 from trainables.training.metrics import Prior, Scorer, is_collapsed
 from trainables.training.result import share_columns, split_columns
@@ -36,20 +39,31 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Baseline:
-    """One baseline to be fitted; `cell` is a trial with the same data and task.
+    """One baseline to be fitted, as asked; `cell` is a trial with the same data and task.
 
     `axes` are the grid's axes of data and task, the horizon apart, with their values: its name holds them.
     """
 
-    name: str
+    asked: BaselineSpec
     cell: Cell
     axes: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The baseline's name."""
+        return self.asked.name
+
+    @property
+    def part(self) -> Part[Any]:
+        """The registered class."""
+        return BASELINES.get(self.name, "baselines")
 
     @property
     def spec(self) -> dict[str, Any]:
         """What is asked: no model shape, no training values, no seed."""
         spec = self.cell.spec.model_dump(mode="json", include={"data", "task"})
-        return {"baseline": self.name, "version": baselines.VERSION, **spec}
+        config = self.part.configure(self.part.own(self.asked.config), "baselines").model_dump(mode="json")
+        return {"baseline": self.name, "version": self.part.version, **({"config": config} if config else {}), **spec}
 
     @property
     def key(self) -> str:
@@ -68,11 +82,12 @@ class Baseline:
             labels={**labels, "model": self.name, "axes": axes},
             sizes=self.cell.sizes,
             spec=self.spec,
+            parts=(self.part.record(),),
         )
 
 
-def of(plan: Plan) -> tuple[Baseline, ...]:
-    """The baselines of a plan's grid: all of `baselines.NAMES` for each data and task that can be run honestly."""
+def of(plan: Plan, asked: Sequence[BaselineSpec] = baselines.DEFAULT) -> tuple[Baseline, ...]:
+    """The baselines of a plan's grid: all that are asked for, for each data and task that can be run honestly."""
     places: dict[str, Cell] = {}
     for cell in plan.grid.cells:
         if cell.sizes["n_train"] and (not cell.infeasible or cell.short_of_memory):
@@ -83,32 +98,40 @@ def of(plan: Plan) -> tuple[Baseline, ...]:
         axes = {name: value for name, value in cell.axes.items() if name.split(".")[0] in comparable.BLOCKS}
         if len(fractions) > 1:
             axes["data_fraction"] = cell.labels["data_fraction"]
-        found += [Baseline(name, cell, axes) for name in baselines.NAMES]
+        found += [Baseline(one, cell, axes) for one in asked]
     return tuple(found)
 
 
-def run(plan: Plan, recorder: Recorder, data_root: Path) -> None:
+def run(
+    plan: Plan,
+    recorder: Recorder,
+    data_root: Path,
+    metrics: Sequence[MetricSpec] = (),
+    asked: Sequence[BaselineSpec] = baselines.DEFAULT,
+) -> None:
     """Fit, score and record the baselines that the ledger does not hold yet.
 
     Raises:
-        DataError: a dataset's bytes have changed since the plan.
+        DataError: a dataset's bytes have changed since the plan, or a baseline fails.
         OSError: the ledger or a file of predictions cannot be written.
     """
     places: dict[int, list[Baseline]] = {}
-    for baseline in of(plan):
+    for baseline in of(plan, asked):
         known = recorder.view.cells.get(baseline.key)
         if known is None or not known.final:
             places.setdefault(id(baseline.cell), []).append(baseline)
     for missing in places.values():
-        _run_place(missing, plan.paths, recorder, data_root)
+        _run_place(missing, plan.paths, recorder, data_root, metrics)
 
 
-def _run_place(missing: list[Baseline], paths: RunPaths, recorder: Recorder, data_root: Path) -> None:
+def _run_place(
+    missing: list[Baseline], paths: RunPaths, recorder: Recorder, data_root: Path, metrics: Sequence[MetricSpec]
+) -> None:
     cell = missing[0].cell
     dataset = catalog.load(cell.entry, data_root)
     index = index_windows(dataset, cell.spec.data, cell.spec.task)
     started = time.perf_counter()
-    predictions = {one.name: one for one in baselines.predict(dataset, index)}
+    predictions = {one.name: one for one in baselines.predict(dataset, index, [one.asked for one in missing])}
     seconds = (time.perf_counter() - started) / len(predictions)
     prior = Prior.of(index.splits["train"].labels_N, index.task)
     for baseline in missing:
@@ -119,9 +142,11 @@ def _run_place(missing: list[Baseline], paths: RunPaths, recorder: Recorder, dat
         recorder.record(
             AttemptStarted(key=baseline.key, attempt=attempt, execution={"device": "cpu"}, code_version=code_version())
         )
-        result = {**_scored(prediction, index, prior), "train_seconds": seconds}
+        outputs = _outputs(prediction, index)
+        own = metric_registry.of_table(metrics, {str(name): outputs[name] for name in outputs})
+        result = {**_scored(prediction, index, prior), **own, "train_seconds": seconds}
         with replacing(paths.writable(paths.prediction(baseline.key))) as aside:
-            _outputs(prediction, index).to_parquet(aside, index=False)
+            outputs.to_parquet(aside, index=False)
         recorder.record(CellEnded(key=baseline.key, attempt=attempt, status="finished", result=result))
     log.info("baselines of %s: %.1f s", missing[0].recorded().name, time.perf_counter() - started)
 

@@ -156,7 +156,8 @@ class SweepRun:
                     record_start(self.sweep, self.plan, self.recorder)
                     self._set_damaged_temperatures_aside()
                     self._session.start(self.tracking)
-                    baselines.run(self.plan, self.recorder, self.data_root)
+                    settings = self.settings
+                    baselines.run(self.plan, self.recorder, self.data_root, settings.metrics, settings.baselines)
                     self.trials()
                     code = self.end()
                 finally:
@@ -227,6 +228,7 @@ class SweepRun:
                         make_gate=protection.make_gate(self.drain.flag, elsewhere=storage if self.cluster else None),
                         storage=storage,
                         cluster=self.cluster,
+                        metrics=self.settings.metrics,
                     )
                 )
 

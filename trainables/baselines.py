@@ -8,8 +8,9 @@ Array names: T rows of the dataset, N windows of a split, F features, S summary 
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,17 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from trainables.baseline_registry import BASELINES, baseline
 from trainables.data.dataset import Dataset, asset_rows
 from trainables.data.splits import SPLITS, SplitName, class_shares
 from trainables.data.window_index import WindowIndex
-from trainables.schema import ResolvedTask
+from trainables.errors import DataError, Problem
+from trainables.parts import PartConfig
+from trainables.schema import BASELINE_NAMES, BaselineSpec
 
 Floats = npt.NDArray[np.float64]
+DEFAULT = tuple(BaselineSpec(name=name) for name in BASELINE_NAMES)
 
-NAMES = ("prior", "volatility", "linear", "boosted_trees")
-VERSION = 1  # part of a baseline's identity: a change of what is computed below must raise it
 _STRENGTH = 0.01  # inverse of the L2 penalty: overlapping windows of noisy data are far fewer samples than they count
 _RECENT_BARS = 10
 _SMALLEST = 1e-6  # volatility whose logarithm is taken
@@ -55,56 +58,143 @@ class Prediction:
     residual_variance: float | None
 
 
-def predict(dataset: Dataset, index: WindowIndex) -> list[Prediction]:
-    """Fit all baselines of `NAMES` on the training windows and predict every split.
+class SplitWindows:
+    """The windows of one split, as a baseline sees them.
+
+    Attributes:
+        classes: labels are numbers of classes, outputs are logits; else labels are values, outputs predicted means.
+        n_outputs: numbers for each window: 1, or K for more than two classes.
+        n_classes: 0 where labels are values.
+        labels_N: float64.
+        dates_N: of each window's last bar.
+        features: names of the columns of `bars_NLF`.
+    """
+
+    def __init__(self, dataset: Dataset, index: WindowIndex, split: SplitName) -> None:
+        self._dataset, self._index, self._split = dataset, index, split
+        part = index.splits[split]
+        self.n_classes = index.task.n_classes
+        self.classes = self.n_classes > 0
+        self.n_outputs = self.n_classes if index.task.outcome == "classes" else 1
+        self.labels_N, self.dates_N, self.features = part.labels_N, part.dates_N, index.features
+
+    def __len__(self) -> int:
+        return len(self.labels_N)
+
+    @cached_property
+    def bars_NLF(self) -> Floats:  # noqa: N802
+        """Features as presented, before scaling, of each window's bars. Built when asked for: N x L x F numbers."""
+        rows_NL = self._index.splits[self._split].ends_N[:, None] + np.arange(1 - self._index.task.context, 1)
+        bars_NLF: Floats = self._index.data.values_TF[rows_NL]
+        return bars_NLF
+
+    @cached_property
+    def summary_NS(self) -> Floats:  # noqa: N802
+        """Last value, mean and standard deviation of each feature, [N, 3 F]."""
+        return _summary(self._index.data.values_TF, self._index, self._split)
+
+    @cached_property
+    def volatility_N2(self) -> Floats:  # noqa: N802
+        """Logarithm of the returns' standard deviation over the context and over its last bars."""
+        return _volatility(_returns(self._dataset), self._index, self._split)
+
+
+def predict(dataset: Dataset, index: WindowIndex, specs: Sequence[BaselineSpec] = DEFAULT) -> list[Prediction]:
+    """Fit baselines on the training windows and predict every split.
 
     Args:
         dataset: the rows.
         index: its windows, which have passed `WindowIndex.check`.
+        specs: which baselines.
+
+    Raises:
+        DataError: a baseline fails, or gives something else than finite numbers, as many as asked, for each window.
     """
-    classes = index.task.n_classes > 0
-    labels_N = index.splits["train"].labels_N
-    constant = _constant(labels_N, index.task)
-    outputs: dict[str, dict[SplitName, Floats]] = {
-        "prior": {name: np.repeat(constant[None], len(index.splits[name]), axis=0) for name in SPLITS}
-    }
-    summary = {name: _summary(index.data.values_TF, index, name) for name in SPLITS}
-    volatility_T = _returns(dataset)
-    volatility = {name: _volatility(volatility_T, index, name) for name in SPLITS}
-    linear = _linear(classes)
-    trees = (HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor)(**_TREES)
-    for name, model, inputs in (
-        ("volatility", linear(), volatility),
-        ("linear", linear(), summary),
-        ("boosted_trees", trees, summary),
-    ):
-        outputs[name] = _fitted(model, inputs, labels_N, classes=classes)
-    return [Prediction(name, outputs[name], None if classes else _error(outputs[name], labels_N)) for name in NAMES]
+    splits = {name: SplitWindows(dataset, index, name) for name in SPLITS}
+    return [_prediction(spec, splits) for spec in specs]
 
 
-def _constant(labels_N: Floats, task: ResolvedTask) -> Floats:
-    """The output of who knows the training labels alone: a number, or a logit for each class."""
-    if task.outcome == "classes":
-        logit_K: Floats = np.log(np.asarray(class_shares(labels_N, task.n_classes)))
-        return logit_K
-    base = float(labels_N.mean())
-    return np.asarray(np.log(base / (1 - base)) if task.n_classes else base)
+def _prediction(spec: BaselineSpec, splits: Mapping[SplitName, SplitWindows]) -> Prediction:
+    part, train = BASELINES.get(spec.name, "baselines"), splits["train"]
+    config = part.configure(part.own(spec.config), "baselines")
+    model = part.target()
+
+    def refusal(what: str) -> DataError:
+        message = f"the baseline {part.name!r} {what}"
+        return DataError(Problem(place=part.source.place, message=message, fix="correct it, or leave it out"))
+
+    try:
+        model.fit(train, config)
+        outputs = {name: np.asarray(model.predict(windows), dtype=np.float64) for name, windows in splits.items()}
+    except Exception as error:  # code of somebody else: its words, with its name
+        raise refusal(f"fails with {type(error).__name__}: {error}") from error
+    for name, outputs_N in outputs.items():
+        n = len(splits[name])
+        wanted = (n,) if train.n_outputs == 1 else (n, train.n_outputs)
+        if outputs_N.shape != wanted or not np.isfinite(outputs_N).all():
+            raise refusal(f"must give finite numbers of shape {wanted} for {name}, not {outputs_N.shape}")
+    return Prediction(part.name, outputs, None if train.classes else _error(outputs, train.labels_N))
 
 
-def _linear(classes: bool) -> Callable[[], Any]:
-    def make() -> Any:
+@baseline("prior")
+class BaseRate:
+    """The training split's base rate, or mean label."""
+
+    def fit(self, windows: SplitWindows, config: PartConfig) -> None:
+        """Keep one number, or a logit for each class."""
+        if windows.n_outputs > 1:
+            self._constant: Floats = np.log(np.asarray(class_shares(windows.labels_N, windows.n_classes)))
+            return
+        base = float(windows.labels_N.mean())
+        self._constant = np.asarray(np.log(base / (1 - base)) if windows.classes else base)
+
+    def predict(self, windows: SplitWindows) -> Floats:
+        """The same for every window."""
+        return np.repeat(self._constant[None], len(windows), axis=0)
+
+
+@baseline("linear")
+class Linear:
+    """Logistic (ridge) regression on the summary of each feature."""
+
+    def fit(self, windows: SplitWindows, config: PartConfig) -> None:
+        """Fit on the training windows."""
+        self._model = self.model(windows.classes)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=FutureWarning, module="sklearn")
+            self._model.fit(self.inputs(windows), windows.labels_N.astype(int) if windows.classes else windows.labels_N)
+
+    def predict(self, windows: SplitWindows) -> Floats:
+        """Logits, or predicted means."""
+        give = self._model.decision_function if windows.classes else self._model.predict
+        return np.asarray(give(self.inputs(windows)), dtype=np.float64)
+
+    def model(self, classes: bool) -> Any:
+        """The model, not yet fitted."""
         model = LogisticRegression(C=_STRENGTH, max_iter=500) if classes else Ridge(alpha=1 / _STRENGTH)
         return make_pipeline(StandardScaler(), model)
 
-    return make
+    def inputs(self, windows: SplitWindows) -> Floats:
+        """What the model sees."""
+        return windows.summary_NS
 
 
-def _fitted(model: Any, inputs: dict[SplitName, Floats], labels_N: Floats, *, classes: bool) -> dict[SplitName, Floats]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, module="sklearn")
-        model.fit(inputs["train"], labels_N.astype(int) if classes else labels_N)
-    give = model.decision_function if classes else model.predict
-    return {name: np.asarray(give(x_NS), dtype=np.float64) for name, x_NS in inputs.items()}
+@baseline("volatility")
+class Volatility(Linear):
+    """Logistic (ridge) regression on the volatility of past returns alone."""
+
+    def inputs(self, windows: SplitWindows) -> Floats:
+        """Volatility over the context and over its last bars."""
+        return windows.volatility_N2
+
+
+@baseline("boosted_trees")
+class BoostedTrees(Linear):
+    """Gradient-boosted trees on the summary of each feature."""
+
+    def model(self, classes: bool) -> Any:
+        """Few, small, slow trees."""
+        return (HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor)(**_TREES)
 
 
 def _error(outputs: dict[SplitName, Floats], labels_N: Floats) -> float:

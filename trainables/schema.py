@@ -25,7 +25,6 @@ from pydantic import (
     model_validator,
 )
 
-Tier = Literal["a20", "ohlcv"]
 Timescale = Literal["daily", "2d", "3d", "5d", "weekly", "2wk", "monthly"]
 Representation = Literal["relative", "raw"]
 Scaling = Literal["zscore", "revin", "none"]
@@ -43,6 +42,7 @@ MAX_CLASSES = 1000
 MAX_THREADS = 1024  # of one trial; more make OpenMP end its process
 SELECTION = 1 / 3  # share of validation that chooses epochs where one is chosen and nothing else is said
 SPEC_FORMAT = 2  # raise it when the meaning of a field changes: old results then get new keys
+BASELINE_NAMES = ("prior", "volatility", "linear", "boosted_trees")  # where a sweep names none
 _SUFFIX = {"k": 10**3, "m": 10**6, "b": 10**9}
 
 
@@ -160,19 +160,51 @@ class RepairSpec(Spec):
     tolerance: float = Field(0.0, ge=0, le=0.01, description="high and low may miss open and close by this share")
 
 
+class PartBlock(Spec):
+    """A block of a sweep file that names a part. Further keys are the part's own; whoever knows it validates them."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The part's own keys, as given."""
+        return dict(self.model_extra or {})
+
+
+class NamedPart(PartBlock):
+    """A block that can be given as a name: without further keys, the name alone says the same."""
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_serializer(mode="wrap")
+    def _as_a_name(self, handler: SerializerFunctionWrapHandler) -> Any:
+        return handler(self) if self.model_extra else self.name
+
+
+class TierSpec(NamedPart):
+    """Which features. Further keys are the tier's own; without any, its name alone says the same."""
+
+    name: str = Field("a20", description="feature tier; `isotherm parts` lists them, with their keys")
+
+
 class DataSpec(Spec):
     """Which bars, which features, how they are presented to the model."""
 
     source: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
         ("sp500",),
         min_length=1,
-        description="sp500, nasdaq, goog, a file of bars, FILE#SYMBOL, yfinance:SYMBOL; or a list of these",
+        description="sp500, nasdaq, goog, a file of bars, FILE#SYMBOL, yfinance:SYMBOL, one of your own; or a list",
     )
     columns: dict[str, str] = Field({}, description="your column names: {date: Day, close: Last, ...}")
     format: FileFormat = Field(AS_FOUND, description="how files are written, where detection fails")
     repair: RepairSpec = Field(RepairSpec(), description="what is done about wrong rows; nothing by default")
     sort: bool = Field(False, description="sort unsorted bars instead of refusing them")
-    tier: Tier = Field("a20", description="feature tier: a20 (twenty indicators) or ohlcv (the bars alone)")
+    tier: TierSpec = Field(TierSpec(), description="feature tier: a name, or a block with it and the tier's own keys")
     timescale: Timescale = Field("daily", description="length of a bar; coarser bars are resampled first")
     representation: Representation = Field("relative", description="relative to the close and to volume, or raw")
     scaling: Scaling = Field("zscore", description="zscore (fitted on train), revin (per window) or none")
@@ -199,17 +231,6 @@ class DataSpec(Spec):
 DATASET_FIELDS = {"source", "columns", "format", "repair", "sort", "tier", "timescale"}
 
 
-class PartBlock(Spec):
-    """A block of a sweep file that names a part. Further keys are the part's own; whoever knows it validates them."""
-
-    model_config = ConfigDict(extra="allow")
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The part's own keys, as given."""
-        return dict(self.model_extra or {})
-
-
 class TaskSpec(PartBlock):
     """What is predicted, from how much past. Further keys are the task's own."""
 
@@ -226,19 +247,22 @@ class ModelSpec(PartBlock):
     shapes: str = Field("configs/budgets", description="folder of hand-written shapes, one <budget>.yaml each")
 
 
-class LossSpec(PartBlock):
+class BaselineSpec(NamedPart):
+    """A baseline. Further keys are its own; without any, its name alone says the same."""
+
+    name: str = Field(description="baseline; `isotherm parts` lists them, with their keys")
+
+
+class MetricSpec(NamedPart):
+    """A metric to report. Further keys are the metric's own; without any, its name alone says the same."""
+
+    name: str = Field(description="metric; `isotherm parts` lists them, with their keys")
+
+
+class LossSpec(NamedPart):
     """Which loss. Further keys are the loss's own; without any, its name alone says the same."""
 
     name: str = Field("bce", description="loss; `isotherm parts` lists them, with their keys")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _of_a_name(cls, value: object) -> object:
-        return {"name": value} if isinstance(value, str) else value
-
-    @model_serializer(mode="wrap")
-    def _as_a_name(self, handler: SerializerFunctionWrapHandler) -> Any:
-        return handler(self) if self.model_extra else self.name
 
 
 class SizeRule(Spec):
@@ -357,13 +381,25 @@ class ExecutionSpec(Spec):
 # ---- what was resolved ------------------------------------------------------------------------------------------
 
 
+class ResolvedPart(Spec):
+    """A part of this name and version, with its own keys, defaults included."""
+
+    name: str
+    version: int = Field(ge=1)
+    config: dict[str, Any]
+
+
+class ResolvedTier(ResolvedPart):
+    """The feature tier of a dataset."""
+
+
 class ResolvedData(Spec):
     """The data of a trial, pinned by content."""
 
     content_sha256: str
     assets: tuple[str, ...]
     features: tuple[str, ...]
-    tier: Tier
+    tier: str | ResolvedTier = Field(description="a tier of version 1 without keys of its own is its name")
     timescale: Timescale
     representation: Representation
     scaling: Scaling
@@ -455,12 +491,8 @@ class ResolvedModel(Spec):
     n_params: int = Field(ge=1)
 
 
-class ResolvedLoss(Spec):
+class ResolvedLoss(ResolvedPart):
     """A loss of this name and version, with its own keys, defaults included."""
-
-    name: str
-    version: int = Field(ge=1)
-    config: dict[str, Any]
 
 
 class ResolvedTraining(Spec):

@@ -20,8 +20,8 @@ from trainables.checkpoints import trial_store
 from trainables.checkpoints.object_store import StoragePlace
 from trainables.data import catalog, windows
 from trainables.files import LogFile, is_storage_trouble, real_folder, replacing
-from trainables.schema import ExecutionRecord, Spec, TrialSpec
-from trainables.training import memory
+from trainables.schema import ExecutionRecord, MetricSpec, Spec, TrialSpec
+from trainables.training import memory, metric_registry
 from trainables.training.gate import Action, StepGate
 from trainables.training.loop import HEARTBEAT_S, Trainer
 from trainables.training.progress import Waits
@@ -51,6 +51,7 @@ class TrialJob(Spec):
     checkpoints: Path
     log_file: Path
     storage: StoragePlace | None = None
+    metrics: tuple[MetricSpec, ...] = ()  # no part of the trial's specification
 
     def config(self, name: str) -> dict[str, Any]:
         """The job as a Tune config: plain values for the driver's callbacks, and the whole as text for the worker."""
@@ -177,11 +178,13 @@ def _finish(job: TrialJob, store: trial_store.TrialStore, trainer: Trainer) -> R
     """
     outcome = trainer.result()
     real_folder(job.predictions.parent, job.predictions.parent.parent)
+    predictions = trainer.predictions()
     with replacing(job.predictions) as aside:
-        trainer.predictions().to_parquet(aside, index=False)
+        predictions.to_parquet(aside, index=False)
     if trainer.judged_weights is not None:
         store.keep_best(trainer.judged_weights, step=outcome.steps, spec=job.spec)
-    return trial_reports.ended(outcome.status, outcome.columns())
+    own = metric_registry.of_table(job.metrics, {str(name): predictions[name] for name in predictions})
+    return trial_reports.ended(outcome.status, outcome.columns() | own)
 
 
 def _stay_saved(report: Report, store: trial_store.TrialStore) -> Iterator[Report]:

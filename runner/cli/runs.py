@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from runner.cli.common import FAILED, Json, RunName, console, print_json
+from runner.cli.common import FAILED, Json, Plugins, RunName, console, print_json
 
 
 def status(run: RunName, as_json: Json = False) -> None:
@@ -63,15 +63,18 @@ def sync(
         str | None,
         typer.Option(metavar="URI", help="MLflow's address; default: the run's own, if you have named it before"),
     ] = None,
+    plugin: Plugins = None,
     as_json: Json = False,
 ) -> None:
-    """Deliver to MLflow and W&B what they lack of a run's ledger. A second call changes nothing.
+    """Deliver to the run's trackers what they lack of a run's ledger. A second call changes nothing.
 
     Example: `isotherm sync quickstart`
     """
+    from runner.config.parts import load_plugins
     from runner.rundir.paths import existing_run
     from runner.tracking import session
 
+    load_plugins(plugin or ())
     paths = existing_run(run)
     reports = session.sync(paths, mlflow_uri)
     if as_json:

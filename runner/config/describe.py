@@ -10,10 +10,15 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from trainables.schema import LossSpec
+from trainables.schema import NamedPart
 
 _WORDS = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
-_NAMES = {"SizeRule": "rule of the size", "date": "date", "LossSpec": "a name, or a block, see below"}
+_NAMES = {
+    "SizeRule": "rule of the size",
+    "date": "date",
+    "LossSpec": "a name, or a block, see below",
+    "TierSpec": "a name, or a block, see below",
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ def default(field: FieldInfo) -> str:
     if value is PydanticUndefined:
         return "required"
     if isinstance(value, BaseModel):
-        return value.name if isinstance(value, LossSpec) else ""
+        return value.name if isinstance(value, NamedPart) else ""
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

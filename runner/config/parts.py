@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 
 from runner.config.settings import SweepSettings, plugin_paths
 from runner.config.yaml_lines import Location
+from trainables.data.tier_registry import TIERS
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.models.registry import ARCHITECTURES, Architecture
 from trainables.parts import Part, Registry, plugins
@@ -77,11 +78,11 @@ class Choice:
 
 
 CHOICES = (
+    Choice("data.tier", TIERS),
     Choice("model", ARCHITECTURES),
     Choice("task", TASKS, task_registry.SHARED, named_by="kind"),
     Choice("training.loss", LOSSES, loss_registry.SHARED),
 )
-REGISTRIES: tuple[Registry[Any], ...] = (ARCHITECTURES, TASKS, LOSSES)
 
 
 def load_plugins(paths: Sequence[Path] = ()) -> None:

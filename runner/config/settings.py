@@ -24,7 +24,18 @@ from runner.config.axes import Layer
 from runner.rundir.paths import wrong_name
 from runner.thermal.spec import ThermalSpec
 from trainables.errors import ConfigError, Problem
-from trainables.schema import DataSpec, ExecutionSpec, ModelSpec, Spec, TaskSpec, TrainingSpec
+from trainables.schema import (
+    BASELINE_NAMES,
+    BaselineSpec,
+    DataSpec,
+    ExecutionSpec,
+    MetricSpec,
+    ModelSpec,
+    NamedPart,
+    Spec,
+    TaskSpec,
+    TrainingSpec,
+)
 
 PREFIX = "ISOTHERM_"
 PLUGINS = f"{PREFIX}PLUGINS"
@@ -116,11 +127,18 @@ class WandbSpec(Spec):
     entity: str | None = Field(None, description="W&B team or user; null = your default")
 
 
+class TrackerSpec(NamedPart):
+    """A tracker of one's own. Further keys are its own; without any, its name alone says the same."""
+
+    name: str = Field(description="tracker; `isotherm parts` lists them, with their keys")
+
+
 class TrackingSpec(Spec):
     """Trackers; null turns one off."""
 
     mlflow: MlflowSpec | None = Field(MlflowSpec(), description="null = off")
     wandb: WandbSpec | None = Field(WandbSpec(), description="null = off")
+    others: tuple[TrackerSpec, ...] = Field((), description="trackers of your own: names, or blocks with their keys")
 
 
 class _KnownDotEnv(DotEnvSettingsSource):
@@ -177,6 +195,13 @@ class SweepSettings(_Settings):
     model: ModelSpec = ModelSpec()
     training: TrainingSpec = TrainingSpec()
     grid: dict[str, list[Any]] = Field(description="axes: budget, horizon, seed, data_fraction, or any dotted key")
+    baselines: tuple[BaselineSpec, ...] = Field(
+        tuple(BaselineSpec(name=name) for name in BASELINE_NAMES),
+        description="fitted on the windows of each data set and task: names, or blocks with their keys",
+    )
+    metrics: tuple[MetricSpec, ...] = Field(
+        (), description="reported in addition to loss, skill, AUC, AP and Brier score: names, or blocks with their keys"
+    )
     execution: ExecutionSpec = ExecutionSpec()
     gates: GatesSpec = GatesSpec()
     probe: ProbeSpec = ProbeSpec()

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import SettingsError
 
-from runner.config import axes, parts
+from runner.config import axes, listed_parts, parts
 from runner.config.axes import Layer
 from runner.config.settings import (
     PLUGINS,
@@ -35,13 +35,14 @@ from trainables.schema import (
     SizeRule,
     Spec,
     TaskSpec,
+    TierSpec,
     TrainingSpec,
     chooses_epoch,
     parse_budget,
 )
 
 AXIS_BLOCKS: dict[str, type[Spec]] = {"data": DataSpec, "task": TaskSpec, "model": ModelSpec, "training": TrainingSpec}
-Block = TypeVar("Block", ModelSpec, LossSpec, TaskSpec)
+Block = TypeVar("Block", ModelSpec, LossSpec, TaskSpec, TierSpec)
 MAX_AXES = 20
 MAX_CELLS = 10_000  # what one ledger and one driver are meant for
 
@@ -76,7 +77,7 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True, pl
     Args:
         path: the sweep file.
         overrides: as given to `--set`.
-        tracking: False turns both trackers off.
+        tracking: False turns all trackers off.
         plugins: Python files whose parts the sweep may name, in addition to those of ISOTHERM_PLUGINS.
 
     Raises:
@@ -85,7 +86,7 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True, pl
     parts.load_plugins(plugins)
     given = _overrides(overrides)
     if not tracking:
-        given["tracking"] = {"mlflow": None, "wandb": None}
+        given["tracking"] = {"mlflow": None, "wandb": None, "others": []}
     return understand(read(path), given)
 
 
@@ -128,6 +129,7 @@ def understand(file: ConfigFile, given: dict[str, Any]) -> Sweep:
     single = {axis: [comparable.setting(known, axes.setting(axis))] for axis in resolved.replaced}
     settings = settings.model_copy(update={"grid": settings.grid | single})
     problems += parts.problems(settings, lambda location: _place(file, given, location))
+    problems += listed_parts.problems(settings, lambda location: _place(file, given, location))
     if problems:
         raise ConfigError(sorted(problems, key=_by_line))
     variants: list[Variant] = []
@@ -151,7 +153,8 @@ def _readable(file: ConfigFile, given: dict[str, Any]) -> SweepSettings:
     axes = {axis: values for axis, values in _mapping(values, "grid").items() if isinstance(values, list)}
     model, asked = _valid(ModelSpec, _mapping(values, "model")), _mapping(values, "task")
     task = _valid(TaskSpec, {key: value for key, value in asked.items() if key not in ("context", "horizon")})
-    return SweepSettings.model_construct(model=model, task=task, training=training, grid=axes)
+    data = DataSpec.model_construct(tier=_valid(TierSpec, _mapping(values, "data").get("tier", {})))
+    return SweepSettings.model_construct(data=data, model=model, task=task, training=training, grid=axes)
 
 
 def _valid(block: type[Block], values: Any) -> Block:

@@ -45,7 +45,7 @@ def check(place: HostContext) -> Iterator[Diagnosis]:
 
 def _open(place: HostContext) -> Sensor:
     device = "cpu" if place.execution.device == "cpu" or not place.gpu_nodes else "cuda"
-    if device == "cuda" and place.thermal.sensor in ("auto", "nvml"):
+    if device == "cuda" and place.thermal.sensor.name in ("auto", "nvml"):
         return NvmlSensor(place.nvml(), cuda_visible_devices())
     return open_sensor(place.thermal, device, cuda_visible_devices())
 

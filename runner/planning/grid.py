@@ -10,18 +10,21 @@ from runner.host.device import Device, Site, resolve
 from runner.planning.data_facts import Facts, examine
 from runner.probe.request import ProbeResult
 from runner.rundir.paths import DATA
-from trainables.data import catalog
+from trainables.data import catalog, source_registry, tier_registry
 from trainables.data.labels import check_lookahead
+from trainables.data.tier_registry import TIERS
 from trainables.data.window_index import index_windows
 from trainables.errors import BudgetError, ConfigError, InfeasibleError, Problem
 from trainables.models import budget, param_count
 from trainables.models.registry import ARCHITECTURES
+from trainables.parts import Part
 from trainables.schema import (
     DATASET_FIELDS,
     DataShape,
     DataSpec,
     ExecutionRecord,
     ExecutionSpec,
+    MetricSpec,
     ResolvedData,
     ResolvedTask,
     ResolvedTraining,
@@ -34,6 +37,7 @@ from trainables.tasks import registry as task_registry
 from trainables.tasks.registry import TASKS
 from trainables.training import loss_registry
 from trainables.training.loss_registry import LOSSES
+from trainables.training.metric_registry import METRICS
 
 DEFAULT_MICRO_BATCH = 32  # where nothing is measured (debug mode): small enough to fit nearly anywhere
 # Weights, two moments of AdamW and the best weights so far, in fp32; two checkpoints are kept at a time.
@@ -109,7 +113,7 @@ def expand(
         InputError: data that does not verify, or a budget that cannot be met; all budgets' problems together.
     """
     device, dtype = resolve(sweep.settings.execution, site.device if site else None)
-    builder = _Builder(sweep.settings.execution, device, dtype, data_root)
+    builder = _Builder(sweep.settings.execution, device, dtype, data_root, sweep.settings.metrics)
     cells: list[Cell] = []
     problems: list[Problem] = []
     for variant in sweep.variants if variants is None else variants:
@@ -130,6 +134,7 @@ class _Builder:
     device: Device
     dtype: Any
     data_root: Path
+    metrics: tuple[MetricSpec, ...] = ()
     _entries: dict[str, catalog.CatalogEntry] = field(default_factory=dict)
     _datasets: dict[str, catalog.Dataset] = field(default_factory=dict)
     _windows: dict[tuple[str, str], tuple[Facts, str]] = field(default_factory=dict)
@@ -155,11 +160,7 @@ class _Builder:
             sizes=_sizes(facts),
             entry=entry,
             facts=facts,
-            parts=(
-                ARCHITECTURES.get(model.name).record(),
-                LOSSES.get(variant.training.loss.name).record(),
-                TASKS.get(task.kind).record(),
-            ),
+            parts=_parts(variant, self.metrics),
             infeasible=infeasible,
         )
 
@@ -207,7 +208,7 @@ def resolved_data(spec: DataSpec, entry: catalog.CatalogEntry) -> ResolvedData:
         content_sha256=entry.content_sha256,
         assets=entry.assets,
         features=entry.features,
-        tier=spec.tier,
+        tier=tier_registry.resolved(spec.tier),
         timescale=spec.timescale,
         representation=spec.representation,
         scaling=spec.scaling,
@@ -265,12 +266,24 @@ def execution_record(execution: ExecutionSpec, training: ResolvedTraining, devic
     )
 
 
+def _parts(variant: Variant, metrics: tuple[MetricSpec, ...]) -> tuple[dict[str, Any], ...]:
+    chosen: tuple[Part[Any], ...] = (
+        ARCHITECTURES.get(variant.model.name),
+        LOSSES.get(variant.training.loss.name),
+        TASKS.get(variant.task.kind),
+        TIERS.get(variant.data.tier.name),
+        *dict.fromkeys(source_registry.of(source)[0] for source in variant.data.source),
+        *(METRICS.get(one.name) for one in metrics),
+    )
+    return tuple(part.record() for part in chosen)
+
+
 def _labels(variant: Variant, label: str) -> dict[str, Any]:
     return {
         "budget": label,
         "model": variant.model.name,
         "horizon": variant.task.horizon,
-        "tier": variant.data.tier,
+        "tier": variant.data.tier.name,
         "timescale": variant.data.timescale,
         "data_fraction": variant.data.fraction,
         "seed": variant.training.seed,

@@ -10,7 +10,7 @@ from runner.report.analysis.collect import Collected, Lineage
 from runner.report.analysis.contrasts import Contrast
 from runner.report.analysis.findings import TrialFinding
 from runner.report.analysis.specs import Specs
-from runner.report.analysis.trials import Group, Trial
+from runner.report.analysis.trials import Estimate, Group, Trial
 from runner.report.analysis.verdict import sentence
 from runner.report.figures.drawing import Plot
 from runner.report.figures.gantt import time_table
@@ -280,6 +280,7 @@ def _splits_table(lineage: tuple[Lineage, ...]) -> ReportTable:
 def _trial_table(trials: tuple[Trial, ...]) -> ReportTable:
     groups = tuple({trial.group for trial in trials})
     varying = any(group.differing(groups) for group in groups)
+    metrics = sorted({name for trial in trials for name, _ in trial.metrics}, key=lambda name: name.split("_", 1)[::-1])
     columns = (
         Column("key", "key"), Column("trial"), Column("budget", "number"), Column("parameters", "number"),
         *((Column("group"),) if varying else ()),
@@ -288,13 +289,14 @@ def _trial_table(trials: tuple[Trial, ...]) -> ReportTable:
         Column("validation loss (nats) [95 %]", "number"), Column("prior loss (nats)", "number"),
         Column(f"loss at the {OWN_RATE} (nats)", "number"),
         Column("skill (%) [95 %]", "number"), Column("AUC [95 %]", "number"), Column("test loss (nats)", "number"),
+        *(Column(f"{name} [95 %]", "number") for name in metrics),
         Column("marks"), Column("training time", "number"),
         Column("held or throttled", "number"), Column("samples/s", "number"), Column("peak memory (MiB)", "number"),
     )  # fmt: skip
-    return ReportTable("All trials", columns, tuple(_trial_row(trial, groups, varying) for trial in trials))
+    return ReportTable("All trials", columns, tuple(_trial_row(trial, groups, varying, metrics) for trial in trials))
 
 
-def _trial_row(trial: Trial, groups: tuple[Group, ...], varying: bool) -> tuple[str, ...]:
+def _trial_row(trial: Trial, groups: tuple[Group, ...], varying: bool, metrics: list[str]) -> tuple[str, ...]:
     judged = trial.status == "finished"
     return (
         trial.key,
@@ -312,6 +314,7 @@ def _trial_row(trial: Trial, groups: tuple[Group, ...], varying: bool) -> tuple[
         estimate(trial.skill, 1, signed=True, scale=100.0),
         estimate(trial.auc, 3),
         number(trial.test_loss, 4),
+        *(estimate(dict(trial.metrics).get(name, Estimate()), 3) for name in metrics),
         ", ".join(mark.name for mark in trial.marks) or (NONE if not judged else "none"),
         duration(trial.train_seconds),
         duration(_rested(trial)),

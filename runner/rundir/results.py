@@ -17,6 +17,8 @@ from trainables.files import replacing
 # Columns that are the ledger's own to fill; a result under such a name is not taken over.
 _OWN = frozenset({"key", "name", "kind", "status", "reason", "attempts", "data_sha256", "code_version"})
 
+METRIC = "metric:"  # `trainables.training.metric_registry.PREFIX`, without its imports
+
 # Column and dtype, in the order of the table. A later column is added at the end of its group.
 COLUMNS: dict[str, str] = {
     **dict.fromkeys(("key", "name", "kind", "status"), "string"),
@@ -51,7 +53,8 @@ COLUMNS: dict[str, str] = {
 def frame(view: LedgerView) -> pd.DataFrame:
     """Results of the current grid's started or ended cells and of their baselines.
 
-    Columns are `COLUMNS`, and further grid axes as ``axis:<name>``.
+    Columns are `COLUMNS`, further grid axes as ``axis:<name>``, and metrics of the sweep as ``metric:val_<name>`` and
+    ``metric:test_<name>``, with ``_low`` and ``_high``.
 
     Raises:
         LedgerError: a value that is none of its column's.
@@ -62,7 +65,7 @@ def frame(view: LedgerView) -> pd.DataFrame:
     extra = sorted({name for row in rows for name in row} - set(COLUMNS))
     table = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
     try:
-        return table.astype(COLUMNS)
+        return table.astype(COLUMNS | {name: "float64" for name in extra if name.startswith(METRIC)})
     except (TypeError, ValueError, OverflowError) as error:
         raise LedgerError(
             f"a result or label in the ledger does not fit its column ({first_line(error)})\n"
@@ -146,6 +149,7 @@ def _row(state: CellState, names: Iterable[str]) -> dict[str, Any]:
     }
     if ended:
         row.update({name: value for name, value in ended.result.items() if name in COLUMNS and name not in _OWN})
+        row.update({name: value for name, value in ended.result.items() if name.startswith(METRIC)})
         row["seconds_per_step"] = _seconds_per_step(ended.result)
         row["diverged"] = ended.status == "diverged"
         row["marks"] = ", ".join(mark.name for mark in marks(state))

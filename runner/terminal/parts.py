@@ -6,8 +6,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from runner.config import describe
-from runner.config.parts import REGISTRIES
+from runner.config.listed_parts import LISTED
+from runner.config.parts import CHOICES
 from runner.terminal.console import Console
+from trainables.data.source_registry import SOURCES
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.parts import Part
 
@@ -18,7 +20,8 @@ def find(name: str | None = None) -> list[Part[Any]]:
     Raises:
         ConfigError: there is none of that name.
     """
-    every = [part for registry in REGISTRIES for part in registry]
+    registries = (*(choice.registry for choice in CHOICES), SOURCES, *(listed.registry for listed in LISTED))
+    every: list[Part[Any]] = [part for registry in registries for part in registry]
     found = [part for part in every if name in (None, part.name)]
     if name is not None and not found:
         fix = f"{nearest(name, [part.name for part in every])}; one of your own needs --plugin FILE"

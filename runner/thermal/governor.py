@@ -19,6 +19,8 @@ from runner.thermal.monitor import Published, Sample, ThermalMonitor
 from runner.thermal.policy import Level
 from runner.thermal.sensors import SensorError, open_sensor
 from runner.thermal.spec import ThermalSpec
+from trainables.errors import ConfigError
+from trainables.parts import Plugin, plugins
 
 NAMESPACE = "isotherm"
 ORPHANED_S = 600.0  # a governor that no driver has asked for so long ends: its sweep is dead
@@ -37,14 +39,21 @@ def governor_name(run: str, node_id: str) -> str:
 class Governor:
     """The actor. A thread samples; calls answer from memory, so they answer even while the sensor hangs."""
 
-    def __init__(self, spec: ThermalSpec, device: str, stopped: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        spec: ThermalSpec,
+        device: str,
+        stopped: frozenset[str] = frozenset(),
+        parts: tuple[Plugin, ...] = (),
+    ) -> None:
         self._spec = spec
         self._why = ""
         self._station: ThermalMonitor | None = None
         self._asked_s = time.monotonic()
         try:
+            plugins.load(parts)
             self._station = ThermalMonitor(spec, open_sensor(spec, device, cuda_visible_devices()), stopped=stopped)
-        except SensorError as error:
+        except (SensorError, ConfigError) as error:
             self._why = str(error)
         threading.Thread(target=self._sample, name="thermal-sampler", daemon=True).start()
 
@@ -209,5 +218,5 @@ class Governors:
             lifetime="detached",
             get_if_exists=True,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-        ).remote(self._spec_of(node), self._device, stopped)
+        ).remote(self._spec_of(node), self._device, stopped, plugins.loaded())
         return _Kept(handle, time.monotonic(), stopped=stopped)

@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from trainables.schema import Spec
+from trainables.schema import NamedPart, Spec
 
 Scale = Literal["celsius", "headroom"]
 
@@ -113,12 +113,20 @@ class PlantSpec(Spec):
         return self
 
 
+class SensorSpec(NamedPart):
+    """Which sensor. Further keys are the sensor's own; without any, its name alone says the same."""
+
+    name: str = Field("auto", description="sensor; `isotherm parts` lists them, with their keys")
+
+
 class ThermalSpec(Spec):
     """Temperature protection."""
 
     require_sensors: bool = Field(True, description="refuse to start where no temperature can be read")
-    sensor: Literal["auto", "nvml", "hwmon", "replay", "plant"] = Field(
-        "auto", description="auto = nvml for trials on a GPU, hwmon for trials on the CPU; plant = simulated"
+    sensor: SensorSpec = Field(
+        SensorSpec(),
+        description="auto = nvml for trials on a GPU, hwmon for trials on the CPU; plant = simulated; replay; or one "
+        "of your own: a name, or a block with it and its own keys",
     )
     gpu: GpuLimits = GpuLimits()
     memory: MemoryLimits = MemoryLimits()
@@ -141,6 +149,6 @@ class ThermalSpec(Spec):
             raise ValueError("unknown_stop_s must be longer than unknown_hold_s")
         if self.unknown_hold_s < 2 * self.interval_s:
             raise ValueError("unknown_hold_s must be at least two sampling intervals (interval_s)")
-        if self.sensor == "replay" and self.replay is None:
+        if self.sensor.name == "replay" and self.replay is None:
             raise ValueError("sensor: replay needs the path of a CSV file in thermal.replay")
         return self

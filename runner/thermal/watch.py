@@ -21,7 +21,7 @@ class Watched:
 def open_all(spec: ThermalSpec | None) -> Watched:
     """Open every sensor of this host, or those that a sweep file names."""
     spec = spec or ThermalSpec()
-    devices = ("cuda", "cpu") if spec.sensor == "auto" else ("cpu",)
+    devices = ("cuda", "cpu") if spec.sensor.name == "auto" else ("cpu",)
     stations, missing = [], []
     for device in devices:
         try:

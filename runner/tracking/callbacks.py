@@ -11,7 +11,7 @@ and deliver that: what a tracker could not take is in the file and is delivered 
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,7 +21,7 @@ from runner.config.settings import MlflowSpec, Secrets, WandbEnvironment, WandbS
 from runner.rundir.paths import RUNS, RunPaths
 from runner.tracking.experiment_ledger import ExperimentLedger
 from runner.tracking.mlflow_tracker import MlflowTarget
-from runner.tracking.tracker import Target, TrackerQueue, TrackerReport
+from runner.tracking.tracker import OwnTarget, Target, TrackerQueue, TrackerReport
 from runner.tracking.wandb_tracker import WandbTarget
 
 log = logging.getLogger(__name__)
@@ -207,3 +207,22 @@ class WandbCallback(TrackerCallback):
         # Disabled by WANDB_MODE is offline here: what is recorded stays on this host.
         spec = WandbEnvironment().limit(self._spec) or self._spec.model_copy(update={"mode": "offline"})
         return WandbTarget(mode=spec.mode, project=spec.project, entity=spec.entity, api_key=secrets.wandb_api_key)
+
+
+class OwnCallback(TrackerCallback):
+    """Shows an experiment in a tracker of one's own, by its name as a part."""
+
+    def __init__(self, name: str, config: Mapping[str, Any], *, folder: str | Path | None = None) -> None:
+        """Set the callback up.
+
+        Args:
+            name: as it is registered.
+            config: its keys.
+            folder: see `TrackerCallback`.
+        """
+        super().__init__(folder)
+        self._name, self._config = name, dict(config)
+
+    def target(self, secrets: Secrets | None = None) -> Target:
+        """What it is made of."""
+        return OwnTarget(kind=self._name, config=self._config)

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import SecretStr
 
+from runner.config.trackers import tracker
 from runner.rundir.ledger import AnyRecord, CellState, LedgerView, MetricsRecorded
 from runner.rundir.paths import RunPaths
 from runner.tracking import fields
@@ -65,10 +66,6 @@ class MlflowTarget(Target):
             "MLFLOW_DISABLE_TELEMETRY": "true",
             **{f"MLFLOW_TRACKING_{name.upper()}": value for name, value in credentials.items() if value},
         }
-
-    def build(self, paths: RunPaths) -> Tracker:
-        """The tracker of one run."""
-        return MlflowTracker(self, paths)
 
 
 class MlflowTracker:
@@ -161,3 +158,9 @@ class MlflowTracker:
         tags = {PARENT: parent.run_id, KEY: key, ROLE: "trial", LEDGER: ledger_id(view), RUN_NAME: view.sweeps[0].run}
         self._trials[key] = self._store.create(state.cell.name, fields.began(state), tags)
         return self._trials[key]
+
+
+@tracker("mlflow", config=MlflowTarget)
+def mlflow(config: MlflowTarget, paths: RunPaths) -> Tracker:
+    """MLflow: a parent run, and a child a trial; `tracking.mlflow` has its settings."""
+    return MlflowTracker(config, paths)

@@ -6,11 +6,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from runner.config.settings import MlflowSpec, Secrets, TrackingSpec, WandbEnvironment
+from runner.config.trackers import TRACKERS
 from runner.rundir import ledger, lock
 from runner.rundir.paths import RunPaths
 from runner.terminal.console import Console
 from runner.tracking import addresses
-from runner.tracking.callbacks import MlflowCallback, TrackerCallback, WandbCallback
+from runner.tracking.callbacks import MlflowCallback, OwnCallback, TrackerCallback, WandbCallback
 from runner.tracking.tracker import TrackerReport, close_all
 from trainables.errors import ConfigError, LedgerError, Problem
 from trainables.files import read_json
@@ -24,8 +25,10 @@ def make(spec: TrackingSpec, paths: RunPaths) -> list[TrackerCallback]:
     """A callback for each tracker that is not turned off. It delivers once it is started, or Tune runs a trial.
 
     Raises:
-        ConfigError: MLflow's default store is reached through a link.
+        ConfigError: MLflow's default store is reached through a link, or a tracker is not registered here.
     """
+    for other in spec.others:
+        TRACKERS.get(other.name, "tracking.others")
     secrets = Secrets()
     if spec.mlflow is not None and spec.mlflow.uri is None:
         paths.refuse_linked_store()
@@ -35,6 +38,7 @@ def make(spec: TrackingSpec, paths: RunPaths) -> list[TrackerCallback]:
     wandb = WandbEnvironment().limit(spec.wandb)
     if wandb is not None:
         callbacks.append(WandbCallback(wandb.project, wandb.entity, wandb.mode).of_sweep(secrets, paths))
+    callbacks += [OwnCallback(other.name, other.config).of_sweep(secrets, paths) for other in spec.others]
     return callbacks
 
 
@@ -118,4 +122,4 @@ def show(reports: Sequence[TrackerReport], spec: TrackingSpec, paths: RunPaths, 
         places["mlflow"] = spec.mlflow.uri
     for report in reports:
         missing = f"; {report.pending} records have not arrived: isotherm sync {paths.root}" if report.pending else ""
-        console.print(f"{report.name:<8} {places[report.name]}{missing}", highlight=False, markup=False)
+        console.print(f"{report.name:<8} {places.get(report.name, '')}{missing}", highlight=False, markup=False)

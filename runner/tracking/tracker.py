@@ -12,20 +12,20 @@ import subprocess
 import sys
 import threading
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, SecretStr
 
 from runner.config.settings import tracker_environment
 from runner.rundir.ledger import AnyRecord, LedgerView, last_seq
 from runner.rundir.paths import RunPaths
 from trainables.errors import Problem
 from trainables.files import open_appending
+from trainables.parts import PartConfig, plugins
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +69,8 @@ class Tracker(Protocol):
         """An error of this tracker in plain words, with the fix."""
 
 
-class Target(BaseModel, ABC):
-    """Where a tracker sends records, and with which secrets."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Target(PartConfig):
+    """A tracker that is to be delivered to: its name as a part, and what it is made of; the config of what ships."""
 
     kind: str
 
@@ -94,9 +92,15 @@ class Target(BaseModel, ABC):
         """Where the tracker's process works; relative addresses start there."""
         return root.parent
 
-    @abstractmethod
-    def build(self, paths: RunPaths) -> Tracker:
-        """The tracker of one run."""
+
+class OwnTarget(Target):
+    """A tracker of one's own. Its process works in the runs' folder and has the driver's environment."""
+
+    config: dict[str, Any]
+
+    def revealed(self) -> dict[str, Any]:
+        """Its config."""
+        return self.config
 
 
 class Status(BaseModel):
@@ -230,7 +234,8 @@ class TrackerQueue:
         with process:
             with self._lock:
                 self._process = process
-                self._send(json.dumps({"root": str(root), "target": self._target.revealed()}))
+                job = {"root": str(root), "tracker": self.name, "config": self._target.revealed()}
+                self._send(json.dumps(job | {"plugins": [plugin.model_dump() for plugin in plugins.loaded()]}))
                 self._order()
             assert process.stdout is not None
             for line in process.stdout:

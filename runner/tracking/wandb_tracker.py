@@ -16,6 +16,7 @@ from urllib.request import urlopen
 
 from pydantic import SecretStr, TypeAdapter
 
+from runner.config.trackers import tracker
 from runner.rundir.ledger import FINAL, AnyRecord, AttemptStarted, CellEnded, CellState, LedgerView, MetricsRecorded
 from runner.rundir.paths import RunPaths
 from runner.tracking import fields
@@ -58,10 +59,6 @@ class WandbTarget(Target):
     def working_folder(self, root: Path) -> Path:
         """Not next to a run: W&B takes settings, a server's address among them, from ``wandb/settings`` where it is."""
         return Path(root.anchor)
-
-    def build(self, paths: RunPaths) -> Tracker:
-        """The tracker of one run."""
-        return WandbTracker(self, paths)
 
 
 @dataclass
@@ -297,3 +294,9 @@ _EXPLANATIONS = (
         f"look at the network, or set tracking.wandb.mode: offline; {_LATER}",
     ),
 )
+
+
+@tracker("wandb", config=WandbTarget)
+def wandb(config: WandbTarget, paths: RunPaths) -> Tracker:
+    """W&B: a run a trial; `tracking.wandb` has its settings."""
+    return WandbTracker(config, paths)

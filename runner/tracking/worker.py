@@ -18,27 +18,22 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, TextIO
+from typing import TextIO
 
 import psutil
-from pydantic import Discriminator, TypeAdapter
 
+from runner.config.trackers import TRACKERS
 from runner.rundir.paths import RunPaths
 from runner.tracking.delivery import Delivery
 from runner.tracking.http_limits import limit_answers
-from runner.tracking.mlflow_tracker import MlflowTarget
-from runner.tracking.tracker import RESTART_CODE, Status
-from runner.tracking.wandb_tracker import WandbTarget
+from runner.tracking.tracker import RESTART_CODE, Status, Target
+from trainables.parts import Plugin, plugins
 
 POLL_S = 0.5  # how long a record may wait for the next look at the ledger
 ORPHANED_S = 5.0  # the driver is gone: what can be delivered soon is, then this process ends
 OVERTIME_S = 1.0  # for what is under way when the time to close is over
 MAX_BYTES = 2**30  # resident, with W&B's service; a tracker takes 150 to 350 MB
 WATCH_S = 0.25
-
-_TARGET: TypeAdapter[MlflowTarget | WandbTarget] = TypeAdapter(
-    Annotated[MlflowTarget | WandbTarget, Discriminator("kind")]
-)
 
 
 class Orders:
@@ -105,8 +100,13 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     job = json.loads(sys.stdin.readline())
     orders = Orders(sys.stdin)
-    target = _TARGET.validate_python(job["target"])
-    os.environ.update(target.environment())
+    plugins.load(Plugin.model_validate(one) for one in job["plugins"])
+    part = TRACKERS.get(job["tracker"])
+    config = part.configure(job["config"])
+    secrets: tuple[str, ...] = ()
+    if isinstance(config, Target):
+        os.environ.update(config.environment())
+        secrets = config.secrets
     paths = RunPaths(Path(job["root"]))
 
     def report(status: Status) -> None:
@@ -117,7 +117,7 @@ def main() -> None:
             logging.info("the driver no longer listens")
 
     threading.Thread(target=_watch, args=(orders, report), name="watch", daemon=True).start()
-    delivery = Delivery(target.build(paths), paths.ledger, report, target.secrets)
+    delivery = Delivery(part.target(config, paths), paths.ledger, report, secrets)
     delivery.turn(orders.given)
     while not orders.given(POLL_S):
         delivery.turn(orders.given)

@@ -19,6 +19,7 @@ from runner.planning import execution as resources
 from runner.probe.request import ProbeRequest, ProbeResult
 from runner.thermal import sensors
 from runner.thermal.spec import ThermalSpec
+from trainables.parts import Plugin, plugins
 from trainables.schema import ExecutionSpec
 
 NODES_TIMEOUT_S = 900.0  # a cloud's GPU host takes minutes to start
@@ -58,8 +59,11 @@ class Node:
         return (self.device.kind, self.device.name, self.accelerator)
 
 
-def _look(execution: ExecutionSpec, thermal: ThermalSpec, marks: tuple[Path, ...]) -> dict[str, Any]:
+def _look(
+    execution: ExecutionSpec, thermal: ThermalSpec, marks: tuple[Path, ...], parts: tuple[Plugin, ...]
+) -> dict[str, Any]:
     """Runs on a node."""
+    plugins.load(parts)
     anything = execution.model_copy(update={"dtype": "auto", "device": "cpu" if execution.device == "cpu" else "auto"})
     device, _ = resolve(anything)
     deadline = time.monotonic() + SHARED_WAIT_S
@@ -81,7 +85,7 @@ def survey(execution: ExecutionSpec, thermal: ThermalSpec, shared: Sequence[Path
     """
     alive = _alive()
     with _marked(shared) as marks:
-        asked = [_on(_look, node["NodeID"]).remote(execution, thermal, marks) for node in alive]
+        asked = [_on(_look, node["NodeID"]).remote(execution, thermal, marks, plugins.loaded()) for node in alive]
         ray.wait(asked, num_returns=len(asked), timeout=LOOK_TIMEOUT_S)
         return tuple(_answer(node, reference) for node, reference in zip(alive, asked, strict=True))
 

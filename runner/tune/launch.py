@@ -33,7 +33,7 @@ from runner.tune.scratch import TUNE_PREFIX, Scratch
 from runner.tune.stall import StallWatch
 from trainables.checkpoints.object_store import StoragePlace
 from trainables.parts import plugins
-from trainables.schema import ExecutionSpec
+from trainables.schema import ExecutionSpec, MetricSpec
 from trainables.trial_life import TrialGate, TrialJob
 from trainables.tune_trainable import IsothermTrial
 
@@ -58,6 +58,7 @@ class Launch:
     make_gate: Callable[[], TrialGate]
     storage: StoragePlace | None = None
     cluster: bool = False
+    metrics: tuple[MetricSpec, ...] = ()
 
 
 def run_rounds(launch: Launch) -> None:
@@ -169,6 +170,7 @@ def _job(launch: Launch, cell: Cell) -> TrialJob:
         checkpoints=paths.checkpoint(cell.key),
         log_file=paths.trial_log(cell.key),
         storage=launch.storage,
+        metrics=launch.metrics,
     )
 
 

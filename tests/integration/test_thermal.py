@@ -146,6 +146,6 @@ def test_the_shipped_demo_is_governed_by_a_simulated_device() -> None:
 
     path = Path(__file__).resolve().parents[2] / "configs" / "sweeps" / "thermal_demo.yaml"
     thermal = sweep_file.load(path).settings.thermal
-    assert thermal.sensor == "plant"
+    assert thermal.sensor.name == "plant"
     assert thermal.plant.heat_wave is not None
     assert not sensors.check(thermal, "cpu")

@@ -9,10 +9,13 @@ from runner import baselines
 from runner.config import sweep_file
 from runner.planning import plan as planning
 from runner.planning.plan import Plan
+from runner.report import page
+from runner.report.analysis.trials import baselines_of
 from runner.rundir import ledger, results
 from runner.rundir.ledger import SweepStarted
 from runner.rundir.recorder import Recorder
 from trainables.data import catalog, windows
+from trainables.schema import MetricSpec
 
 SWEEP = """\
 name: tiny
@@ -103,3 +106,20 @@ def test_where_trials_choose_an_epoch_baselines_are_judged_on_the_same_rest_of_v
         loss = (np.logaddexp(0, judged["logit"]) - judged["logit"] * judged["label"]).mean()
         result = recorder.view.cells[baseline.key].ended.result
         assert result["val_loss"] == pytest.approx(loss)
+
+
+def test_metrics_of_a_sweep_are_in_results_and_report(plan: Plan) -> None:
+    recorder = Recorder(plan.paths)
+    started(plan, recorder)
+    baselines.run(plan, recorder, Path("data"), [MetricSpec(name="hit_rate")])
+    recorder.close()
+    view = ledger.read(plan.paths.ledger)
+    table = results.write(view, plan.paths).set_index("model")
+    for split in ("val", "test"):
+        low, value, high = (table[f"metric:{split}_hit_rate{end}"] for end in ("_low", "", "_high"))
+        assert ((low <= value) & (value <= high)).all()
+    [prior] = [trial for trial in baselines_of(view) if trial.group.model == "prior"]
+    assert dict(prior.metrics)["val_hit_rate"].value == table.loc["prior", "metric:val_hit_rate"]
+    shown = page._trial_table(baselines_of(view))
+    names = [column.name for column in shown.columns]
+    assert shown.rows[0][names.index("val_hit_rate [95 %]")].startswith("0.")

@@ -98,8 +98,11 @@ TABLE = [
     one("infinite rate", "lr: 1.0e-3", "lr: .inf", "training.lr"),
     one("rule without base", "lr: 1.0e-3", "lr: {at: 2m, exponent: 1}", "'base' is missing"),
     one("rule at no budget", "lr: 1.0e-3", "lr: {base: 1, at: big, exponent: 1}", "'big' is not a budget"),
-    one("unknown task", "kind: threshold", "kind: guess", "'threshold', 'direction' or 'regression'"),
-    one("unknown tier", "tier: a20", "tier: a99", "'a20' or 'ohlcv'"),
+    one(
+        "unknown task", "kind: threshold", "kind: guess", "no task 'guess' is registered", "did you mean 'regression'?"
+    ),
+    one("unknown tier", "tier: a20", "tier: a99", "no feature tier 'a99' is registered"),
+    one("unknown key of a tier", "tier: a20", "tier: {name: a20, window: 5}", "unknown key 'window'"),
     one("unknown model", "name: patchtst", "name: patchts", "no architecture 'patchts'", "did you mean 'patchtst'"),
     one("unknown key of the model", "patch: 10", "pach: 10", "unknown key 'pach'", "did you mean 'patch'"),
     one("bad value of a model's key", "patch: 10", "patch: ten", "model.patch", "valid integer", "bars in a patch"),
@@ -154,6 +157,8 @@ TABLE = [
     one("bf16 on a CPU", "device: cpu", "device: cpu\n  dtype: bf16", "bf16 needs a CUDA device"),
     one("threads without end", "device: cpu", "device: cpu\n  threads: 100000", "execution.threads", "equal to 1024"),
     one("one and a half GPUs", "device: cpu", "device: cpu\n  gpu_share: 1.5", "less than or equal to 1"),
+    one("unknown sensor", "require_sensors: false", "sensor: nvlm", "no sensor 'nvlm' is registered"),
+    one("unknown key of a sensor", "require_sensors: false", "sensor: {name: plant, port: 3}", "has no key 'port'"),
     one("sensors wanted", "require_sensors: false", "require_sensors: true", "sensors"),
     # data
     one("no such source", "source: sp500", "source: nowhere.csv", "nowhere.csv"),

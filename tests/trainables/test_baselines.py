@@ -7,7 +7,7 @@ import pytest
 from trainables import baselines
 from trainables.data.dataset import CatalogEntry, Dataset
 from trainables.data.window_index import WindowIndex, index_windows
-from trainables.schema import DataSpec, ResolvedTask
+from trainables.schema import BASELINE_NAMES, DataSpec, ResolvedTask
 from trainables.training.metrics import Prior, Scorer
 
 
@@ -46,7 +46,7 @@ def skills(dataset: Dataset, kind: str = "threshold") -> dict[str, float]:
     train, part = index.splits["train"].labels_N, index.splits["validation"]
     scorer = Scorer(part.labels_N, part.dates_N, task=index.task, prior=Prior(train.mean(), train.var()))
     found = baselines.predict(dataset, index)
-    assert tuple(one.name for one in found) == baselines.NAMES
+    assert tuple(one.name for one in found) == BASELINE_NAMES
     return {one.name: scorer.scores(one.outputs["validation"], one.residual_variance).skill for one in found}
 
 

@@ -14,6 +14,7 @@ from runner.config import sweep_file
 from runner.planning import plan as planning
 from runner.planning.plan import Plan
 from trainables.checkpoints.object_store import Storage, StoragePlace, data_name
+from trainables.schema import MetricSpec
 from trainables.training.gate import Action
 from trainables.trial_life import TrialJob
 from trainables.tune_trainable import IsothermTrial
@@ -156,3 +157,13 @@ def test_a_trial_whose_disk_the_driver_cannot_see_has_saved_when_the_storage_has
     until(trial, lambda answer: answer["kind"] == "saved")
     assert list(bucket.glob("one/checkpoints/*/checkpoint-*/manifest.json"))
     trial.cleanup()
+
+
+def test_metrics_of_the_sweep_are_in_the_outcome_and_not_in_the_key(make_job, tmp_path: Path) -> None:
+    job = make_job(tmp_path, 1, metrics=(MetricSpec(name="hit_rate"),))
+    outcome = until(begin(job), lambda answer: answer["kind"] == "ended")["outcome"]
+    assert 0 < outcome["metric:val_hit_rate"] < 1
+    assert (
+        outcome["metric:test_hit_rate_low"] <= outcome["metric:test_hit_rate"] <= outcome["metric:test_hit_rate_high"]
+    )
+    assert job.spec.key == make_job(tmp_path, 1).spec.key

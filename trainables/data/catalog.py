@@ -11,22 +11,16 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from trainables import tables
-from trainables.data import features, ohlcv, sources
+from trainables.data import sources, tier_registry
+from trainables.data.build import build, source_of
 from trainables.data.catalog_lock import locked
-from trainables.data.columns import NUMBERS
 from trainables.data.dataset import CatalogEntry, Dataset
-from trainables.data.fingerprint import content_sha256
 from trainables.errors import DataError, Problem
 from trainables.files import read_json, replace_bytes
 from trainables.schema import DataSpec, FileFormat, RepairSpec
@@ -68,11 +62,12 @@ class Verification:
 
 def name_of(spec: DataSpec) -> str:
     """Name of the dataset that a specification asks for: readable, and distinct for distinct specifications."""
+    tier = tier_registry.resolved(spec.tier)
     asked = {
         "sources": spec.source,
         "columns": spec.columns,
         "sort": spec.sort,
-        "tier": spec.tier,
+        "tier": tier if isinstance(tier, str) else tier.model_dump(),
         "timescale": spec.timescale,
         # Names of datasets of before have neither.
         **{name: block.model_dump() for name, block in _further(spec).items()},
@@ -82,7 +77,7 @@ def name_of(spec: DataSpec) -> str:
     readable = "+".join(assets)
     if len(readable) > _NAME_LENGTH:
         readable = f"{assets[0][:_NAME_LENGTH]}+{len(assets) - 1}"
-    return f"{readable or 'data'}-{spec.timescale}-{spec.tier}-{digest[:8]}"
+    return f"{readable or 'data'}-{spec.timescale}-{spec.tier.name}-{digest[:8]}"
 
 
 def _further(spec: DataSpec) -> dict[str, FileFormat | RepairSpec]:
@@ -163,7 +158,7 @@ def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntr
         with locked(root):
             if not rebuild and (entry := _standing(name, root)) is not None:
                 return entry
-            entry, data = _build(spec, name)
+            entry, data = build(spec, name)
             replace_bytes(root / entry.path, data)
             _write_entries(entries(root) | {name: entry}, root)
             return entry
@@ -267,53 +262,10 @@ def _refuse_changed(entry: CatalogEntry, root: Path) -> None:
         elif now != recorded:
             message = f"the source has changed since the dataset {entry.path} was built from it"
             problems.append(Problem(place=source, message=message, fix=_PREPARE))
-    if entry.features_version != features.FEATURES_VERSION:
-        message = f"built by version {entry.features_version} of the features, this is {features.FEATURES_VERSION}"
-        problems.append(Problem(place=str(root / entry.path), message=message, fix=_PREPARE))
+    part, _ = tier_registry.of_dataset(entry.tier)
+    if source_of(part) != entry.tier_sha256:
+        message = f"the source of the tier {part.name!r} was changed under version {part.version} since it was built"
+        fix = f"raise the tier's version, or restore it; {_PREPARE}"
+        problems.append(Problem(place=str(root / entry.path), message=message, fix=fix))
     if problems:
         raise DataError(problems)
-
-
-def _build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
-    bars = ohlcv.load_sources(spec)
-    tier = tuple(feature.name for feature in features.TIERS[spec.tier])
-    resampled = {asset: ohlcv.resample(daily, spec.timescale) for asset, daily in sorted(bars.frames.items())}
-    parts: list[pd.DataFrame] = []
-    problems: list[Problem] = []
-    for asset, frame in resampled.items():
-        try:
-            values = features.compute(frame, bars.frames[asset], spec.tier, asset)
-        except DataError as exc:
-            problems += exc.problems
-            continue
-        columns = frame if spec.tier == "ohlcv" else frame.join(values)
-        parts.append(columns.reset_index().assign(asset=asset))
-    if problems:
-        raise DataError(problems)
-    names = ("date", "asset", *dict.fromkeys((*NUMBERS, *tier)))
-    long = pd.concat(parts, ignore_index=True)[list(names)].astype({"date": "datetime64[ns]"})
-    table = pa.Table.from_pandas(long, preserve_index=False)
-    sink = BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    data = sink.getvalue()
-    entry = CatalogEntry(
-        name=name,
-        path=f"{name}.parquet",
-        sources=spec.source,
-        source_sha256=bars.source_sha256,
-        unused_columns=bars.unused_columns,
-        columns=spec.columns,
-        sort=spec.sort,
-        assets=tuple(resampled),
-        timescale=spec.timescale,
-        tier=spec.tier,
-        features=tier,
-        features_version=features.FEATURES_VERSION,
-        rows=len(long),
-        first_date=long["date"].min().date(),
-        last_date=long["date"].max().date(),
-        content_sha256=content_sha256(resampled, bars.frames, tier, features.FEATURES_VERSION),
-        file_sha256=hashlib.sha256(data).hexdigest(),
-        created_at=datetime.now(UTC),
-    )
-    return entry, data

@@ -4,15 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Self
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
-from trainables.schema import Spec, Tier, Timescale
+from trainables.data import features
+from trainables.data.tier_registry import Kind
+from trainables.schema import ResolvedTier, Spec, Timescale
 
 _Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+_KINDS = features.A20 | features.OHLCV
 NAMED = 12  # columns of one source in a message
 
 
@@ -32,7 +35,9 @@ class CatalogEntry(Spec):
         path: of the parquet file, relative to the data folder.
         source_sha256: by source, the hash of what was read.
         features: the columns that models see, in order.
-        features_version: of the code that computed them.
+        features_version: of the tier that computed them.
+        kinds: of the features; entries of earlier versions have none, their tiers were a20 and ohlcv.
+        tier_sha256: hash of the tier's source; empty for one that ships.
         unused_columns: by source, names of columns that nothing is read from; empty in entries of earlier versions.
         content_sha256: over canonical values, alike on every CPU (`fingerprint.content_sha256`); enters a trial's key.
         file_sha256: over the file's bytes.
@@ -46,7 +51,7 @@ class CatalogEntry(Spec):
     sort: bool
     assets: tuple[str, ...]
     timescale: Timescale
-    tier: Tier
+    tier: str | ResolvedTier
     features: tuple[str, ...]
     features_version: int
     rows: int = Field(ge=0, lt=2**53)
@@ -56,6 +61,19 @@ class CatalogEntry(Spec):
     file_sha256: _Sha256
     created_at: datetime
     unused_columns: dict[str, tuple[str, ...]] = Field({})
+    kinds: dict[str, Kind] = Field({})
+    tier_sha256: str = ""
+
+    @model_validator(mode="after")
+    def _kinds(self) -> Self:
+        if unknown := [name for name in self.features if name not in self.kinds and name not in _KINDS]:
+            raise ValueError(f"the feature {unknown[0]} has no kind")
+        return self
+
+    @property
+    def kinds_of_features(self) -> dict[str, Kind]:
+        """The kind of each feature, in order."""
+        return {name: self.kinds.get(name) or _KINDS[name] for name in self.features}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,107 +1,66 @@
-"""Feature tiers: names, kinds, and their values computed from one asset's bars. Every feature looks back only."""
+"""The feature tiers `a20` and `ohlcv`. Every feature looks back only."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainables.data.columns import NUMBERS
 from trainables.data.ohlcv import week_number
-from trainables.errors import DataError, Problem
-from trainables.schema import Tier
+from trainables.data.tier_registry import AssetBars, Feature, Kind, feature_tier
+from trainables.parts import PartConfig
 
 Array = npt.NDArray[np.float64]
 
-FEATURES_VERSION = 1  # raise it when a value of a feature changes: datasets built before are then refused
 VOLUME_BARS = 20  # the window of vwap_20, and of the mean volume that flows are compared with
 
 
-class Kind(StrEnum):
-    """What a feature's unit is; the representation of a feature follows from it."""
-
-    CLOSE = "close"  # the close itself
-    LEVEL = "level"  # a price
-    RANGE = "range"  # a difference of prices
-    VOLUME = "volume"  # shares traded
-    FLOW = "flow"  # a signed number of shares
-    CUMULATIVE = "cumulative"  # a running total of shares, counted from the first bar
-    PERCENT = "percent"  # bounded, 0 to 100
-    SHARE = "share"  # about 0 to 1
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A column of a dataset that models see."""
-
-    name: str
-    kind: Kind
-
-
-TIERS: dict[Tier, tuple[Feature, ...]] = {
-    "a20": (
-        Feature("dema_9", Kind.LEVEL),
-        Feature("dema_10", Kind.LEVEL),
-        Feature("sma_12", Kind.LEVEL),
-        Feature("dema_20", Kind.LEVEL),
-        Feature("dema_25", Kind.LEVEL),
-        Feature("sma_50", Kind.LEVEL),
-        Feature("dema_90", Kind.LEVEL),
-        Feature("sma_100", Kind.LEVEL),
-        Feature("sma_200", Kind.LEVEL),
-        Feature("rsi_daily", Kind.PERCENT),
-        Feature("rsi_weekly", Kind.PERCENT),
-        Feature("stochrsi_daily", Kind.PERCENT),
-        Feature("stochrsi_weekly", Kind.PERCENT),
-        Feature("macd_line", Kind.RANGE),
-        Feature("obv", Kind.CUMULATIVE),
-        Feature("adosc", Kind.FLOW),
-        Feature("atr_14", Kind.RANGE),
-        Feature("adx_14", Kind.PERCENT),
-        Feature("bb_percent_b", Kind.SHARE),
-        Feature("vwap_20", Kind.LEVEL),
-    ),
-    "ohlcv": (
-        Feature("open", Kind.LEVEL),
-        Feature("high", Kind.LEVEL),
-        Feature("low", Kind.LEVEL),
-        Feature("close", Kind.CLOSE),
-        Feature("volume", Kind.VOLUME),
-    ),
+A20 = {
+    "dema_9": Kind.LEVEL,
+    "dema_10": Kind.LEVEL,
+    "sma_12": Kind.LEVEL,
+    "dema_20": Kind.LEVEL,
+    "dema_25": Kind.LEVEL,
+    "sma_50": Kind.LEVEL,
+    "dema_90": Kind.LEVEL,
+    "sma_100": Kind.LEVEL,
+    "sma_200": Kind.LEVEL,
+    "rsi_daily": Kind.PERCENT,
+    "rsi_weekly": Kind.PERCENT,
+    "stochrsi_daily": Kind.PERCENT,
+    "stochrsi_weekly": Kind.PERCENT,
+    "macd_line": Kind.RANGE,
+    "obv": Kind.CUMULATIVE,
+    "adosc": Kind.FLOW,
+    "atr_14": Kind.RANGE,
+    "adx_14": Kind.PERCENT,
+    "bb_percent_b": Kind.SHARE,
+    "vwap_20": Kind.LEVEL,
+}
+OHLCV = {
+    "open": Kind.LEVEL,
+    "high": Kind.LEVEL,
+    "low": Kind.LEVEL,
+    "close": Kind.CLOSE,
+    "volume": Kind.VOLUME,
 }
 
 
-def compute(frame: pd.DataFrame, daily: pd.DataFrame, tier: Tier, place: str = "bars") -> pd.DataFrame:
-    """The raw features of one asset.
+@feature_tier("ohlcv")
+def ohlcv(bars: AssetBars, config: PartConfig) -> dict[str, Feature]:
+    """The bars alone."""
+    return {name: Feature(bars.frame[name], kind) for name, kind in OHLCV.items()}
 
-    The indicators of tier a20 are TA-Lib's. `rsi_weekly` and `stochrsi_weekly` come from the daily closes of calendar
-    weeks (the last close of each), whatever the length of a bar; a bar has the value of the last week before its own.
 
-    Args:
-        frame: bars of the timescale, indexed by date: open, high, low, close, volume.
-        daily: the bars as they came from the source, indexed by date.
-        tier: which features.
-        place: named in errors.
+@feature_tier("a20")
+def a20(bars: AssetBars, config: PartConfig) -> dict[str, Feature]:
+    """Twenty indicators, most of them TA-Lib's.
 
-    Returns:
-        One float64 column a feature, in the tier's order, indexed like `frame`; NaN while an indicator warms up.
-
-    Raises:
-        DataError: a value that is not finite where TA-Lib would read it, or in a feature after its warm-up.
+    `rsi_weekly` and `stochrsi_weekly` come from the daily closes of calendar weeks (the last close of each), whatever
+    the length of a bar; a bar has the value of the last week before its own.
     """
-    dates = pd.DatetimeIndex(frame.index)
-    if tier == "ohlcv":
-        values = {name: _numbers(frame, name) for name in NUMBERS}
-    else:
-        for bars in (frame, daily):
-            _refuse_non_finite(bars, place)
-        values = _indicators(frame) | _weekly(dates, daily)
-    names = [feature.name for feature in TIERS[tier]]
-    result = pd.DataFrame({name: values[name] for name in names}, index=dates)
-    first_complete(result.to_numpy(), dates, names, place)
-    return result
+    values = _indicators(bars) | _weekly(pd.DatetimeIndex(bars.frame.index), bars.daily)
+    return {name: Feature(values[name], kind) for name, kind in A20.items()}
 
 
 def trailing_sum(values_T: Array, bars: int) -> Array:
@@ -119,55 +78,10 @@ def trailing_sum(values_T: Array, bars: int) -> Array:
     return result_T
 
 
-def first_complete(values_TF: Array, dates: pd.DatetimeIndex, names: Sequence[str], place: str) -> int:
-    """First row in which all features are finite.
-
-    Raises:
-        DataError: a feature is never finite (too few bars for its warm-up), or not finite again after its warm-up.
-    """
-    finite_TF = np.isfinite(values_TF)
-    problems = []
-    first_F = np.argmax(finite_TF, axis=0) if len(values_TF) else np.zeros(len(names), dtype=np.int64)
-    for column, name in enumerate(names):
-        finite_T = finite_TF[:, column]
-        if not finite_T.any():
-            message = f"too few bars: {name} is still warming up after all {len(values_TF)} of them"
-            fix = "use a longer series, a finer timescale or a smaller tier"
-            problems.append(Problem(place=place, message=message, fix=fix))
-            continue
-        gaps = np.flatnonzero(~finite_T[first_F[column] :]) + first_F[column]
-        if len(gaps):
-            where = f"{place}, bar {gaps[0] + 1} ({dates[gaps[0]]:%Y-%m-%d})"
-            more = f" (and on {len(gaps) - 1} later bars)" if len(gaps) > 1 else ""
-            message = f"{name} is not finite: {values_TF[gaps[0], column]}{more}"
-            fix = "bars without any movement or volume over its whole window give no value: leave that span out"
-            problems.append(Problem(place=where, message=message, fix=fix))
-    if problems:
-        raise DataError(problems)
-    return int(first_F.max())
-
-
-def _numbers(frame: pd.DataFrame, name: str) -> Array:
-    return np.ascontiguousarray(frame[name].to_numpy(dtype=np.float64))
-
-
-def _refuse_non_finite(bars: pd.DataFrame, place: str) -> None:
-    """One NaN silently poisons TA-Lib's moving averages to the end of the series."""
-    problems = []
-    for name in NUMBERS:
-        bad = np.flatnonzero(~np.isfinite(_numbers(bars, name)))
-        if len(bad):
-            where = f"{place}, bar {bad[0] + 1} ({pd.DatetimeIndex(bars.index)[bad[0]]:%Y-%m-%d})"
-            message = f"{name} is not finite, and indicators cannot be computed from it"
-            problems.append(Problem(place=where, message=message, fix="correct the bar or leave it out"))
-    if problems:
-        raise DataError(problems)
-
-
-def _indicators(frame: pd.DataFrame) -> dict[str, Array]:
+def _indicators(bars: AssetBars) -> dict[str, Array]:
     import talib  # here: whoever only loads a dataset needs the names and kinds above, not the library
 
-    high, low, close, volume = (_numbers(frame, name) for name in ("high", "low", "close", "volume"))
+    high, low, close, volume = bars.high, bars.low, bars.close, bars.volume
     upper, _, lower = talib.BBANDS(close, timeperiod=20, nbdevup=2, nbdevdn=2, matype=talib.MA_Type.SMA)
     macd_line, _, _ = talib.MACD(close, fastperiod=12, slowperiod=26, signalperiod=9)
     values = {f"dema_{bars}": talib.DEMA(close, timeperiod=bars) for bars in (9, 10, 20, 25, 90)}
@@ -207,7 +121,7 @@ def _weekly(dates: pd.DatetimeIndex, daily: pd.DataFrame) -> dict[str, Array]:
     """Indicators of weekly closes, carried to bars: each has the value of the last week before its own."""
     week_of_day = week_number(pd.DatetimeIndex(daily.index))
     last_of_week = np.flatnonzero(np.diff(week_of_day, append=week_of_day[-1] + 1))
-    weeks, closes = week_of_day[last_of_week], _numbers(daily, "close")[last_of_week]
+    weeks, closes = week_of_day[last_of_week], daily["close"].to_numpy(dtype=np.float64)[last_of_week]
     before = np.searchsorted(weeks, week_number(dates)) - 1
     carry: Callable[[Array], Array] = lambda weekly: np.where(before >= 0, weekly[np.maximum(before, 0)], np.nan)  # noqa: E731
     return {"rsi_weekly": carry(_rsi(closes)), "stochrsi_weekly": carry(_stochrsi(closes))}

@@ -13,7 +13,7 @@ _FORMAT = "%.11e"
 
 
 def content_sha256(
-    bars: Mapping[str, pd.DataFrame], daily: Mapping[str, pd.DataFrame], features: Sequence[str], version: int
+    bars: Mapping[str, pd.DataFrame], daily: Mapping[str, pd.DataFrame], features: Sequence[str], version: str
 ) -> str:
     """Hash of what a dataset's values follow from: bars, the source's closes, the features' names and code version.
 
@@ -26,7 +26,7 @@ def content_sha256(
         bars: by asset, the bars of the dataset's timescale, indexed by date.
         daily: by asset, the bars as they came from the source; their closes are behind the weekly features.
         features: names of the feature columns.
-        version: of the features' code.
+        version: of the features' code: a tier's version, or its name, version and config.
     """
     digest = hashlib.sha256(f"features {version} {' '.join(features)}\n".encode())
     for asset in sorted(bars):

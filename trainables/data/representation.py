@@ -5,16 +5,20 @@ Relative, with c the close, v the volume and m the mean volume of the last 20 ba
     close        ln(c_t / c_{t-1})
     level        value / c - 1                       (moving averages, vwap, open, high, low)
     range        value / c                           (atr, macd)
+    square       value / c^2                         (variances)
     volume       ln(1 + v / m) - ln 2                (0 at the mean; ln 1/2 for a bar without volume, never -inf)
     flow         value / m                           (adosc)
     cumulative   (value_t - value_{t-1}) / m         (obv: its origin is arbitrary, its change is not)
     percent      value / 100 - 1/2                   (rsi, stochrsi, adx)
+    signed       value / 100                         (cci, candle patterns)
     share        value - 1/2                         (bb_percent_b)
+    number       value                               (correlations)
 
 Every value uses its own and earlier rows of its own asset only. Relative values are free of the unit of price and of
 volume: multiplying all prices, or all volumes, by a constant changes nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +26,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainables.data.dataset import asset_rows
-from trainables.data.features import TIERS, VOLUME_BARS, Feature, Kind, first_complete, trailing_sum
-from trainables.schema import Representation, Tier
+from trainables.data.features import VOLUME_BARS, trailing_sum
+from trainables.data.tier_registry import Kind
+from trainables.data.tiers import first_complete
+from trainables.schema import Representation
 
 # Shape suffixes: T rows of the dataset, F features.
 Array = npt.NDArray[np.float64]
@@ -41,7 +47,8 @@ class Represented:
         unit_TF: what a difference of this feature is measured in: 1 in the relative representation; raw: the close,
             the mean volume of the last 20 bars, or 100.
         origin_TF: what its level is measured from: 0 in the relative representation; raw: the close for prices, the
-            mean volume for volumes, the current value for running totals, the middle for bounded features.
+            mean volume for volumes, the current value for running totals, the middle for percentages and shares, else
+            0.
         complete_T: all features (and their units) of the row are finite.
     """
 
@@ -51,21 +58,20 @@ class Represented:
     complete_T: npt.NDArray[np.bool_]
 
 
-def represent(frame: pd.DataFrame, tier: Tier, representation: Representation) -> Represented:
+def represent(frame: pd.DataFrame, kinds: Mapping[str, Kind], representation: Representation) -> Represented:
     """Present a dataset's raw features.
 
     Args:
-        frame: long table sorted by asset and date with open, high, low, close, volume and the tier's raw features.
-        tier: which features.
+        frame: long table sorted by asset and date with open, high, low, close, volume and the raw features.
+        kinds: of the features that models see, in order.
         representation: relative or raw.
 
     Raises:
         DataError: a value that is not finite after its warm-up, with its row and date.
     """
-    features = TIERS[tier]
-    shape = (len(frame), len(features))
+    shape = (len(frame), len(kinds))
     result = Represented(np.empty(shape), np.empty(shape), np.empty(shape), np.zeros(len(frame), dtype=bool))
-    names = [feature.name for feature in features]
+    names = list(kinds)
     close_T, volume_T = (frame[name].to_numpy(dtype=np.float64) for name in ("close", "volume"))
     raw_TF = frame[names].to_numpy(dtype=np.float64)
     dates = pd.DatetimeIndex(frame["date"])
@@ -73,9 +79,9 @@ def represent(frame: pd.DataFrame, tier: Tier, representation: Representation) -
         part = slice(rows.start, rows.stop)
         mean_T = trailing_sum(volume_T[part], VOLUME_BARS) / VOLUME_BARS
         mean_T[mean_T == 0] = np.nan  # no volume in 20 bars: nothing to compare with
-        for column, feature in enumerate(features):
+        for column, kind in enumerate(kinds.values()):
             present = _relative if representation == "relative" else _raw
-            columns = present(feature, raw_TF[part, column], close_T[part], volume_mean_T=mean_T)
+            columns = present(kind, raw_TF[part, column], close_T[part], volume_mean_T=mean_T)
             for target_TF, column_T in zip((result.values_TF, result.unit_TF, result.origin_TF), columns, strict=True):
                 target_TF[part, column] = column_T
         usable_TF = np.where(np.isfinite(result.unit_TF[part]), result.values_TF[part], np.nan)
@@ -85,21 +91,23 @@ def represent(frame: pd.DataFrame, tier: Tier, representation: Representation) -
     return result
 
 
-def _raw(feature: Feature, value_T: Array, close_T: Array, volume_mean_T: Array) -> tuple[Array, Array, Array]:
+def _raw(kind: Kind, value_T: Array, close_T: Array, volume_mean_T: Array) -> tuple[Array, Array, Array]:
     """Value, unit and origin."""
     zero_T = np.zeros_like(value_T)
-    if feature.kind in _PRICED:
-        return value_T, close_T, zero_T if feature.kind is Kind.RANGE else close_T
-    if feature.kind in _TRADED:
+    if kind in _PRICED:
+        return value_T, close_T, zero_T if kind is Kind.RANGE else close_T
+    if kind in _TRADED:
         origins = {Kind.VOLUME: volume_mean_T, Kind.FLOW: zero_T, Kind.CUMULATIVE: value_T}
-        return value_T, volume_mean_T, origins[feature.kind]
-    scale = 100.0 if feature.kind is Kind.PERCENT else 1.0
-    return value_T, zero_T + scale, zero_T + scale / 2
+        return value_T, volume_mean_T, origins[kind]
+    if kind is Kind.SQUARE:
+        return value_T, close_T**2, zero_T
+    scale = 100.0 if kind in (Kind.PERCENT, Kind.SIGNED) else 1.0
+    return value_T, zero_T + scale, zero_T + (scale / 2 if kind in (Kind.PERCENT, Kind.SHARE) else 0.0)
 
 
-def _relative(feature: Feature, value_T: Array, close_T: Array, volume_mean_T: Array) -> tuple[Array, Array, Array]:
+def _relative(kind: Kind, value_T: Array, close_T: Array, volume_mean_T: Array) -> tuple[Array, Array, Array]:
     """Value, unit and origin; the formulas are at the top of this file."""
-    match feature.kind:
+    match kind:
         case Kind.CLOSE:
             result_T = np.log(value_T / _previous(value_T))
         case Kind.LEVEL:
@@ -116,6 +124,12 @@ def _relative(feature: Feature, value_T: Array, close_T: Array, volume_mean_T: A
             result_T = value_T / 100 - 0.5
         case Kind.SHARE:
             result_T = value_T - 0.5
+        case Kind.SQUARE:
+            result_T = value_T / close_T**2
+        case Kind.SIGNED:
+            result_T = value_T / 100
+        case Kind.NUMBER:
+            result_T = value_T
     return result_T, np.ones_like(result_T), np.zeros_like(result_T)
 
 

@@ -7,9 +7,10 @@ Shipped sources are files inside installed packages. They are read by path, neve
 import hashlib
 import importlib.util
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -17,11 +18,11 @@ import pyarrow as pa
 from trainables import tables
 from trainables.data.barfile import decode, layout, names
 from trainables.data.columns import NUMBERS
+from trainables.data.source_registry import RawTable, of, source, split_symbol
 from trainables.errors import DataError, Problem
 from trainables.files import read_bytes
 from trainables.schema import AS_FOUND, FileFormat
 
-YFINANCE = "yfinance:"
 # Real daily bars inside packages on the index: (top-level package, file inside it). `arch` carries the S&P 500 and the
 # NASDAQ composite, 1999-01-04 to 2018-12-31; `backtesting` carries GOOG, 2004-08-19 to 2013-03-01.
 SHIPPED = {
@@ -30,96 +31,171 @@ SHIPPED = {
     "goog": ("backtesting", "test/GOOG.csv"),
 }
 MAX_FILE_BYTES = 64 * 2**30
-_SUFFIXES = {".parquet", ".csv", ".txt", ".tsv", ".prn", ".gz", ".zip", ".bz2", ".xz"}
-_KNOWN = "sp500, nasdaq, goog, a file (.parquet, .csv, .txt, .tsv; .gz, .zip), FILE#SYMBOL, or yfinance:SYMBOL"
 
 
-@dataclass(frozen=True, eq=False)
-class RawTable:
-    """A source as read.
-
-    Attributes:
-        frame: the table with the source's own columns, in the source's order.
-        sha256: of the file's bytes; of the downloaded table for yfinance.
-        found: what was found out about the file's form, where it is not the plainest one.
-    """
-
-    frame: pd.DataFrame
-    sha256: str
-    found: dict[str, str] = field(default_factory=dict)
+def asset_name(text: str) -> str:
+    """The asset's name: a source's own, the file's stem, or the symbol."""
+    try:
+        part, argument = of(text)
+    except DataError:
+        return Path(text).stem
+    chosen = part.target()
+    return str(chosen.asset(argument)) if hasattr(chosen, "asset") else argument or part.name
 
 
-def asset_name(source: str) -> str:
-    """The asset's name: the shipped source's name, the file's stem, or the symbol."""
-    if source.startswith(YFINANCE):
-        return source.removeprefix(YFINANCE).strip()
-    if source in SHIPPED:
-        return source
-    path, symbol = _split(source)
-    name = symbol or path.name.partition(".")[0]
-    return name or path.stem
-
-
-def _split(source: str) -> tuple[Path, str]:
-    """Path and symbol of 'FILE#SYMBOL'; a file may have '#' in its own name."""
-    whole = Path(source).expanduser()
-    path, mark, symbol = source.rpartition("#")
-    return (whole, "") if not mark or whole.exists() else (Path(path).expanduser(), symbol.strip())
-
-
-def read(source: str, form: FileFormat = AS_FOUND) -> RawTable:
+def read(text: str, form: FileFormat = AS_FOUND) -> RawTable:
     """Read one source.
 
     Args:
-        source: as in `DataSpec.source`.
+        text: as in `DataSpec.source`.
         form: what the user says about how files are written.
 
     Raises:
         DataError: it does not exist, cannot be read, or needs an extra that is not installed.
     """
-    if source.startswith(YFINANCE):
-        return _download(source)
-    path = _locate(source)
-    data = _bytes(path, source)
+    part, argument = of(text)
     try:
-        frame, found = _parse(path, data, source, form)
+        chosen = part.target()
+        found = chosen.read_as(argument, form) if isinstance(chosen, _File) else chosen.read(argument)
+    except DataError:
+        raise
+    except Exception as exc:  # code of somebody else: its words, with the source in question
+        message = f"the source {part.name!r} fails with {type(exc).__name__}: {exc}"
+        raise _error(text, message, f"see {part.source.place}") from exc
+    if isinstance(found, pd.DataFrame):
+        found = RawTable(found, hashlib.sha256(found.to_csv(float_format="%.12g").encode()).hexdigest())
+    if not isinstance(found, RawTable):
+        raise _error(text, f"the source {part.name!r} gives {type(found).__name__}, not a table of bars")
+    return found
+
+
+def digest(text: str) -> str | None:
+    """The sha256 that `read` would give, or None where it cannot be known without a download or the file is gone."""
+    try:
+        part, argument = of(text)
+        chosen = part.target()
+        return chosen.digest(argument) if hasattr(chosen, "digest") else None
+    except (DataError, OSError):
+        return None
+
+
+class _File:
+    """A table in a file."""
+
+    def read(self, argument: str) -> RawTable:
+        """The file's table."""
+        return self.read_as(argument, AS_FOUND)
+
+    def read_as(self, argument: str, form: FileFormat) -> RawTable:
+        """The file's table, or the rows of one symbol."""
+        table = _read_file(self.path(argument), argument, form)
+        return replace(table, frame=_of_one_symbol(table.frame, self.symbol(argument), argument))
+
+    def digest(self, argument: str) -> str:
+        """Of the file's bytes."""
+        return hashlib.sha256(_bytes(self.path(argument), argument)).hexdigest()
+
+    def asset(self, argument: str) -> str:
+        """The symbol, or the file's name up to the first dot."""
+        path, symbol = split_symbol(argument)
+        return symbol or path.name.partition(".")[0] or path.stem
+
+    def symbol(self, argument: str) -> str:
+        """Which rows of the file are meant; empty for all."""
+        return split_symbol(argument)[1]
+
+    def path(self, argument: str) -> Path:
+        """Where it is."""
+        path, _ = split_symbol(argument)
+        if path.is_dir():
+            raise _error(argument, "is a folder, not a file", "name the file inside it")
+        if not path.exists():
+            raise _error(argument, "there is no such file", f"relative paths start at {Path.cwd()}; check the path")
+        return path
+
+
+@source("csv")
+class Csv(_File):
+    """Delimited text, also compressed; see `trainables.data.barfile`."""
+
+    suffixes = (".csv", ".txt", ".tsv", ".prn", ".gz", ".zip", ".bz2", ".xz")
+
+
+@source("parquet")
+class Parquet(_File):
+    """A parquet file."""
+
+    suffixes = (".parquet",)
+
+
+class _Shipped(_File):
+    """Bars inside an installed package."""
+
+    name = ""
+
+    def asset(self, argument: str) -> str:
+        """The source's name."""
+        return self.name
+
+    def symbol(self, argument: str) -> str:
+        """There is one."""
+        return ""
+
+    def path(self, argument: str) -> Path:
+        """Where the package has them."""
+        if argument:
+            raise _error(f"{self.name}:{argument}", "takes nothing after its name", f"write {self.name}")
+        package, inside = SHIPPED[self.name]
+        found = importlib.util.find_spec(package)
+        if found is None or not found.submodule_search_locations:
+            message = f"the package {package}, which carries these bars, is not installed"
+            raise _error(self.name, message, "make setup")
+        return Path(found.submodule_search_locations[0]) / inside
+
+
+@source("sp500")
+class Sp500(_Shipped):
+    """S&P 500, daily, 1999 to 2018."""
+
+    name = "sp500"
+
+
+@source("nasdaq")
+class Nasdaq(_Shipped):
+    """NASDAQ composite, daily, 1999 to 2018."""
+
+    name = "nasdaq"
+
+
+@source("goog")
+class Goog(_Shipped):
+    """GOOG, daily, 2004 to 2013."""
+
+    name = "goog"
+
+
+@source("yfinance")
+class Yfinance:
+    """Daily bars of a symbol, downloaded: yfinance:SYMBOL."""
+
+    def read(self, argument: str) -> pd.DataFrame:
+        """All bars up to yesterday."""
+        return _download(argument)
+
+
+def _error(place: str, message: str, fix: str = "") -> DataError:
+    return DataError(Problem(place=place, message=message, fix=fix))
+
+
+def _read_file(path: Path, place: str, form: FileFormat) -> RawTable:
+    data = _bytes(path, place)
+    try:
+        frame, found = _parse(path, data, place, form)
     except (ValueError, OSError, EOFError, pa.ArrowException) as exc:
         what = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         fix = "see what was understood with `isotherm data inspect`; say the rest in data.format"
-        raise _error(source, f"cannot be read as {path.suffix.lstrip('.') or 'a table'}: {what}", fix) from exc
-    symbol = "" if source in SHIPPED else _split(source)[1]
-    return RawTable(_of_one_symbol(frame, symbol, source), hashlib.sha256(data).hexdigest(), found)
-
-
-def digest(source: str) -> str | None:
-    """The sha256 that `read` would give, or None where it cannot be known without a download or the file is gone."""
-    if source.startswith(YFINANCE):
-        return None
-    try:
-        return hashlib.sha256(_bytes(_locate(source), source)).hexdigest()
-    except DataError:
-        return None
-
-
-def _error(source: str, message: str, fix: str = "") -> DataError:
-    return DataError(Problem(place=source, message=message, fix=fix))
-
-
-def _locate(source: str) -> Path:
-    if source in SHIPPED:
-        package, inside = SHIPPED[source]
-        found = importlib.util.find_spec(package)
-        if found is None or not found.submodule_search_locations:
-            raise _error(source, f"the package {package}, which carries these bars, is not installed", "make setup")
-        return Path(found.submodule_search_locations[0]) / inside
-    path, _ = _split(source)
-    if not {suffix.lower() for suffix in path.suffixes} & _SUFFIXES:
-        raise _error(source, "is not a source", f"use {_KNOWN}")
-    if path.is_dir():
-        raise _error(source, "is a folder, not a file", "name the file inside it")
-    if not path.exists():
-        raise _error(source, "there is no such file", f"relative paths start at {Path.cwd()}; check the path")
-    return path
+        raise _error(place, f"cannot be read as {path.suffix.lstrip('.').lower() or 'a table'}: {what}", fix) from exc
+    return RawTable(frame, hashlib.sha256(data).hexdigest(), found)
 
 
 def _bytes(path: Path, source: str) -> bytes:
@@ -190,8 +266,8 @@ def _of_one_symbol(frame: pd.DataFrame, symbol: str, source: str) -> pd.DataFram
     return table
 
 
-def _download(source: str) -> RawTable:
-    symbol = asset_name(source)
+def _download(symbol: str) -> pd.DataFrame:
+    source = f"yfinance:{symbol}"
     if not symbol:
         raise _error(source, "names no symbol", "write, for instance, yfinance:SPY")
     try:
@@ -204,7 +280,7 @@ def _download(source: str) -> RawTable:
         ) from exc
     try:
         # Not adjusted: open, high, low and close must be of one kind; dividends are not part of an intraday range.
-        frame = yfinance.Ticker(symbol).history(period="max", interval="1d", actions=False, auto_adjust=False)
+        frame: Any = yfinance.Ticker(symbol).history(period="max", interval="1d", actions=False, auto_adjust=False)
     except Exception as exc:  # yfinance lets errors of several HTTP libraries through; all mean: no bars
         raise _error(source, f"the download failed: {exc}", "check the network, or name a file instead") from exc
     if len(frame):
@@ -212,5 +288,5 @@ def _download(source: str) -> RawTable:
         frame = frame[frame.index < today]  # today's bar may still be moving
     if frame.empty:
         raise _error(source, "the download brought no bars", "check the symbol and the network")
-    text = frame.to_csv(float_format="%.12g").encode()
-    return RawTable(frame, hashlib.sha256(text).hexdigest())
+    bars: pd.DataFrame = frame
+    return bars

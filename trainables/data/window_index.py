@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data import splits
+from trainables.data import splits, tier_registry
 from trainables.data.dataset import Dataset, asset_rows
 from trainables.data.labels import make_labels
 from trainables.data.representation import Represented, represent
@@ -107,7 +107,7 @@ def index_windows(dataset: Dataset, data: DataSpec | ResolvedData, task: Resolve
     """
     _same_data(dataset, data)
     frame = dataset.frame
-    represented = represent(frame, data.tier, data.representation)
+    represented = represent(frame, dataset.entry.kinds_of_features, data.representation)
     dates_T = frame["date"].to_numpy().astype("datetime64[ns]")
     axis = np.unique(dates_T[represented.complete_T])
     spans = splits.limits(axis, data.splits, data.fraction)
@@ -142,7 +142,8 @@ def index_windows(dataset: Dataset, data: DataSpec | ResolvedData, task: Resolve
 def _same_data(dataset: Dataset, data: DataSpec | ResolvedData) -> None:
     """A trial's key holds the content hash; training on other data under that key would be a lie."""
     entry = dataset.entry
-    asked: tuple[object, ...] = (data.tier, data.timescale)
+    tier = data.tier if isinstance(data, ResolvedData) else tier_registry.resolved(data.tier)
+    asked: tuple[object, ...] = (tier, data.timescale)
     given: tuple[object, ...] = (entry.tier, entry.timescale)
     if isinstance(data, ResolvedData):
         asked += (data.content_sha256, data.assets, data.features)

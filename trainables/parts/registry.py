@@ -46,6 +46,10 @@ class Part(Generic[T]):
         except ValidationError as error:
             raise ConfigError(self._problem(issue, place) for issue in error.errors(include_url=False)) from error
 
+    def own(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of a block's keys that are the part's; others belong to another part of its kind."""
+        return {key: value for key, value in values.items() if key in self.config_type.model_fields}
+
     def _problem(self, issue: Any, place: str) -> Problem:
         location = ".".join(str(part) for part in (place, *issue["loc"]) if str(part))
         if issue["type"] == "extra_forbidden":
@@ -149,6 +153,20 @@ class Registry(Generic[T]):
             fix = f"{nearest(name, self._parts)}; one of your own needs --plugin FILE"
             raise ConfigError(Problem(place=place or self.kind, message=message, fix=fix))
         return self._parts[name]
+
+    def find(self, part: str | T) -> Part[T]:
+        """The part of a name, or of a registered class or function.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if isinstance(part, str):
+            return self.get(part)
+        found = [one for one in self if one.target is part]
+        if not found:
+            message = f"{getattr(part, '__name__', part)} is not registered as {self.kind}"
+            raise ConfigError(Problem(place=self.kind, message=message, fix="decorate it"))
+        return found[0]
 
     def __iter__(self) -> Iterator[Part[T]]:
         """All parts, by name."""

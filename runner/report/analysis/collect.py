@@ -190,13 +190,24 @@ def _lineage(view: LedgerView) -> tuple[Lineage, ...]:
             unused=_unused(entries.get(data.get("content_sha256"), {})),
             assets=tuple(clean(asset) for asset in data.get("assets", ())),
             n_features=len(data.get("features", ())),
-            **{name: clean(data.get(name)) for name in ("tier", "timescale", "representation", "scaling")},
+            tier=_tier(data.get("tier")),
+            **{name: clean(data.get(name)) for name in ("timescale", "representation", "scaling")},
             splits=_splits(data.get("splits", {})),
             fraction=float(data.get("fraction", 1.0)),
             sizes=tuple(sizes.items()),
         )
         for data, sizes in found.values()
     )
+
+
+def _tier(tier: Any) -> str:
+    """``name (window 20)``; a tier of version 1 without keys of its own is a name already."""
+    if not isinstance(tier, dict):
+        return clean(tier)
+    words = [f"version {tier.get('version')}"] * (tier.get("version") != 1)
+    config = tier.get("config")
+    words += [f"{key} {value}" for key, value in config.items()] if isinstance(config, dict) else []
+    return clean(f"{tier.get('name')} ({', '.join(words)})")
 
 
 def _bars(entry: dict[str, Any]) -> str:

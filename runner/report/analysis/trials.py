@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +114,7 @@ class Trial:
     flop: float | None = None
     forecast: float | None = None
     log: tuple[str, ...] = ()
+    metrics: tuple[tuple[str, Estimate], ...] = ()  # those of the sweep: val_NAME and test_NAME
 
     @property
     def ended(self) -> bool:
@@ -213,7 +214,15 @@ def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
         marks=tuple(Mark(mark.name, clean(mark.reason)) for mark in marks(state)),
         forecast=_ratio(_number(row.get("predicted_seconds_per_step")), _number(row.get("seconds_per_step"))),
         log=tuple(clean(line) for line in state.ended.log) if state.ended else (),
+        metrics=tuple(_metrics(row)),
     )
+
+
+def _metrics(row: Mapping[Any, Any]) -> Iterator[tuple[str, Estimate]]:
+    names = {str(name) for name in row if str(name).startswith(results.METRIC)}
+    for name in sorted(names):
+        if f"{name}_low" in names and not _missing(row[name]):
+            yield clean(name.removeprefix(results.METRIC)), _estimate(row, name)
 
 
 def _ratio(predicted: float | None, actual: float | None) -> float | None:

@@ -6,8 +6,9 @@ from typing import Any, Protocol, cast
 import psutil
 
 from runner.thermal.reading import Channel, Reading
-from runner.thermal.sensors.base import SensorError
+from runner.thermal.sensors.base import Sensor, SensorError, SensorHost, sensor
 from runner.thermal.spec import HwmonSpec
+from trainables.parts import PartConfig
 
 # Kernel drivers of CPU temperatures: Intel, AMD (two), ARM boards, and a generic name of small systems.
 CPU_CHIPS = ("coretemp", "k10temp", "zenpower", "cpu_thermal", "cpu-thermal", "soc_thermal")
@@ -68,3 +69,9 @@ class HwmonSensor:
 
     def _entries(self, table: _Table) -> list[Any]:
         return [entry for entry in table.get(self._chip, ()) if self._label in (None, entry.label)]
+
+
+@sensor("hwmon")
+def hwmon(config: PartConfig, host: SensorHost) -> Sensor:
+    """The CPU, through the kernel's hardware monitors; `thermal.hwmon` names one."""
+    return HwmonSensor(host.thermal.hwmon)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.thermal.reading import Channel, Part, Reading
-from runner.thermal.sensors.base import SensorError
+from runner.thermal.sensors.base import Sensor, SensorError, SensorHost, sensor
+from trainables.parts import PartConfig
 
 MILLI = 1e-3
 _REASONS = {
@@ -233,3 +234,9 @@ def _by_prefix(name: str, everything: list[str]) -> str:
     if len(matching) != 1:
         raise SensorError(f"CUDA_VISIBLE_DEVICES names {name}; {len(matching)} of {everything} match")
     return matching[0]
+
+
+@sensor("nvml")
+def nvml(config: PartConfig, host: SensorHost) -> Sensor:
+    """NVIDIA GPUs."""
+    return NvmlSensor(load_library(), host.visible)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from runner.thermal.reading import ANY_DEVICE, MISSING, Channel, Reading
-from runner.thermal.sensors.base import SensorError
+from runner.thermal.sensors.base import Sensor, SensorError, SensorHost, sensor
+from trainables.parts import PartConfig
 
 CHANNEL = Channel(device=ANY_DEVICE, part="gpu", quantum=1.0)
 
@@ -67,3 +68,10 @@ def _row(path: Path, number: int, cells: Mapping[str, str | None]) -> tuple[floa
 
 def _number(text: str | None) -> float | None:
     return float(text) if text and text.strip() else None
+
+
+@sensor("replay")
+def replay(config: PartConfig, host: SensorHost) -> Sensor:
+    """A recorded trace: the file `thermal.replay`."""
+    assert host.thermal.replay is not None, "ThermalSpec refuses this"
+    return ReplaySensor(Path(host.thermal.replay))

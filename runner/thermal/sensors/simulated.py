@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable, Mapping
 
 from runner.thermal.reading import ANY_DEVICE, Channel, Reading
+from runner.thermal.sensors.base import Sensor, SensorHost, sensor
 from runner.thermal.simulation.plant import Plant
 from runner.thermal.spec import PlantSpec
+from trainables.parts import PartConfig
 
 
 class PlantSensor:
@@ -26,3 +28,9 @@ class PlantSensor:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+@sensor("plant")
+def plant(config: PartConfig, host: SensorHost) -> Sensor:
+    """A simulated device: `thermal.plant`."""
+    return PlantSensor(host.thermal.plant)

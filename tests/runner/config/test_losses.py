@@ -135,6 +135,8 @@ def test_a_loss_of_ones_own_is_in_key_ledger_and_step(sweep_file: Write, plugin:
         ("architecture", "patchtst", "shipped"),
         ("loss", "robust", "plugin my_loss.py"),
         ("task", "threshold", "shipped"),
+        ("feature tier", "a20", "shipped"),
+        ("source", "sp500", "shipped"),
     ]
     assert make_loss(one.spec.training, "binary", Prior(0.5, 0.25)).config.model_dump() == {"q": 0.5}
     newer = one.spec.training.model_copy(update={"loss": one.spec.training.loss.model_copy(update={"version": 2})})

@@ -27,7 +27,7 @@ from trainables.schema import DataShape, ModelSpec, ResolvedData, ResolvedTask, 
 GB = 10**9
 
 
-def spec(width: int = 32, batch: int = 64, depth: int = 2) -> TrialSpec:
+def spec(width: int = 32, batch: int = 64, depth: int = 2, n_window_stats: int = 0) -> TrialSpec:
     shape = {"width": width, "depth": depth, "heads": 4, "feed_forward": 2 * width}
     training = {"epochs": 1, "global_batch": batch, "lr": 1e-3, "weight_decay": 0.01, "warmup": 0.1, "clip": 1.0}
     training |= {"loss": "bce", "focal_gamma": 2.0, "class_weight": "none", "early_stopping": None, "seed": 0}
@@ -44,7 +44,7 @@ def spec(width: int = 32, batch: int = 64, depth: int = 2) -> TrialSpec:
             fraction=1.0,
         ),
         task=ResolvedTask(context=60),
-        model=budget.model_of(ModelSpec(), shape, DataShape(n_features=20, context=60)),
+        model=budget.model_of(ModelSpec(), shape, DataShape(n_features=20, context=60, n_window_stats=n_window_stats)),
         training=ResolvedTraining.model_validate(training),
         dtype="fp32",
     )

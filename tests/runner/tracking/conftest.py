@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from runner.config.trackers import TRACKERS
 from runner.rundir.ledger import (
     AnyRecord,
     AttemptStarted,
@@ -147,7 +148,12 @@ class Bench(ABC):
 
     def delivery(self) -> Delivery:
         """A new tracker, as after a restart."""
-        return Delivery(self.target.build(self.paths), self.paths.ledger, self.statuses.append, self.target.secrets)
+        return Delivery(
+            TRACKERS.get(self.target.kind).target(self.target, self.paths),
+            self.paths.ledger,
+            self.statuses.append,
+            self.target.secrets,
+        )
 
     def deliver(self) -> None:
         """All that the ledger holds, in one go, by a new tracker."""

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainables.data import features
+from trainables.data import build, tiers
 from trainables.data.dataset import CatalogEntry, Dataset
 from trainables.data.fingerprint import content_sha256
 from trainables.data.ohlcv import resample
@@ -29,14 +29,13 @@ def _bars(
 
 def _dataset(frames: dict[str, pd.DataFrame], tier: str = "ohlcv", timescale: str = "daily") -> Dataset:
     """A dataset in memory, as `catalog` builds it, without files."""
-    names = tuple(feature.name for feature in features.TIERS[tier])
     resampled = {asset: resample(daily, timescale) for asset, daily in sorted(frames.items())}
-    parts = []
-    for asset, frame in resampled.items():
-        values = features.compute(frame, frames[asset], tier, asset)
-        parts.append((frame if tier == "ohlcv" else frame.join(values)).reset_index().assign(asset=asset))
+    computed = {asset: tiers.compute(frame, frames[asset], tier, asset) for asset, frame in resampled.items()}
+    kinds = next(iter(computed.values())).kinds
+    names = tuple(kinds)
+    parts = [build.long_rows(asset, frame, computed[asset], kinds) for asset, frame in resampled.items()]
     long = pd.concat(parts, ignore_index=True)
-    content = content_sha256(resampled, frames, names, features.FEATURES_VERSION)
+    content = content_sha256(resampled, frames, names, "1")
     entry = CatalogEntry(
         name="generated",
         path="generated.parquet",
@@ -48,7 +47,8 @@ def _dataset(frames: dict[str, pd.DataFrame], tier: str = "ohlcv", timescale: st
         timescale=timescale,
         tier=tier,
         features=names,
-        features_version=features.FEATURES_VERSION,
+        kinds=kinds,
+        features_version=1,
         rows=len(long),
         first_date=long["date"].min().date(),
         last_date=long["date"].max().date(),

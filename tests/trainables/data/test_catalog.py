@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainables.data import catalog, features, sources
+from trainables.data import catalog, features, sources, tiers
 from trainables.data.dataset import unused_words
 from trainables.errors import DataError
 from trainables.schema import DataSpec
@@ -32,7 +32,7 @@ def test_the_lineage_of_a_dataset(root, make_bars, source):
     assert catalog.entries(root) == {entry.name: entry}
     assert (entry.rows, entry.assets, entry.sources) == (400, ("spy",), (str(source),))
     assert (str(entry.first_date), str(entry.last_date)) == ("1990-01-01", "1991-07-12")
-    assert entry.features == tuple(feature.name for feature in features.TIERS["a20"])
+    assert entry.features == tuple(features.A20)
     assert len(entry.content_sha256) == len(entry.file_sha256) == len(entry.source_sha256[str(source)]) == 64
     assert (root / entry.path).is_file()
     assert entry.path == f"{catalog.name_of(spec)}.parquet"
@@ -49,7 +49,7 @@ def test_a_loaded_dataset_holds_bars_and_raw_features(root, make_bars, tmp_path)
     assert list(frame.columns) == ["date", "asset", "open", "high", "low", "close", "volume", *dataset.features]
     assert frame["asset"].unique().tolist() == ["a", "b"]  # sorted by asset, then date
     assert str(frame["date"].dtype) == "datetime64[ns]"
-    expected = features.compute(two, two, "a20")
+    expected = tiers.compute(two, two, "a20").values
     np.testing.assert_array_equal(frame.iloc[300:][list(dataset.features)], expected)
     np.testing.assert_array_equal(frame.iloc[:300]["close"], one["close"])
 
@@ -144,13 +144,6 @@ def test_a_missing_source_is_said_and_the_dataset_used(root, source, caplog):
     source.unlink()
     assert catalog.prepare(spec, root) == entry
     assert "cannot be compared with its source" in caplog.text
-
-
-def test_other_code_of_the_features_is_refused(root, source, monkeypatch):
-    catalog.prepare(DataSpec(source=str(source)), root)
-    monkeypatch.setattr(features, "FEATURES_VERSION", 2)
-    with pytest.raises(DataError, match="built by version 1 of the features, this is 2"):
-        catalog.prepare(DataSpec(source=str(source)), root)
 
 
 def test_the_content_hash_outlives_a_rewritten_source(root, source, make_bars):

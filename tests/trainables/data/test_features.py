@@ -2,8 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainables.data import features
+from trainables.data import features, tiers
 from trainables.data.ohlcv import load_sources, resample
+from trainables.data.tier_registry import TIERS
 from trainables.errors import DataError
 from trainables.schema import DataSpec
 
@@ -12,6 +13,12 @@ NAMES = [
     *("rsi_daily", "rsi_weekly", "stochrsi_daily", "stochrsi_weekly", "macd_line", "obv", "adosc"),
     *("atr_14", "adx_14", "bb_percent_b", "vwap_20"),
 ]
+
+
+def compute(*arguments):
+    return tiers.compute(*arguments).values
+
+
 TIMESCALES = ["daily", "2d", "3d", "5d", "weekly", "2wk", "monthly"]
 
 
@@ -67,12 +74,12 @@ def spx():
 
 
 def test_the_tier_has_the_twenty_names_in_their_order():
-    assert [feature.name for feature in features.TIERS["a20"]] == NAMES
+    assert list(features.A20) == NAMES
 
 
 def test_definitions_by_hand(make_bars):
     bars = make_bars(n=420)
-    values = features.compute(bars, bars, "a20")
+    values = compute(bars, bars, "a20")
     close, high, low, volume = (bars[name].to_numpy() for name in ("close", "high", "low", "volume"))
     expected = {}
     for n in (12, 50, 100, 200):
@@ -104,7 +111,7 @@ def test_definitions_by_hand(make_bars):
 
 def test_adosc_and_adx_by_hand(make_bars):
     bars = make_bars(n=420)
-    values = features.compute(bars, bars, "a20")
+    values = compute(bars, bars, "a20")
     close, high, low, volume = (bars[name].to_numpy() for name in ("close", "high", "low", "volume"))
     flow = np.cumsum(((close - low) - (high - close)) / (high - low) * volume)
     fast, slow = flow.copy(), flow.copy()  # TA-Lib starts both averages with the first value
@@ -129,9 +136,9 @@ def test_adosc_and_adx_by_hand(make_bars):
 
 
 def test_known_values_of_the_first_version(spx):
-    """Numbers of `FEATURES_VERSION` 1. If they move, datasets built before are not what this code builds: raise it."""
-    assert features.FEATURES_VERSION == 1
-    last = features.compute(spx, spx, "a20").iloc[-1].to_dict()
+    """Numbers of version 1 of the tier. If they move, datasets built before are not what this code builds: raise it."""
+    assert TIERS.get("a20").version == 1
+    last = compute(spx, spx, "a20").iloc[-1].to_dict()
     golden = {
         "dema_9": 2456.0240673697826,
         "dema_10": 2452.9113337552008,
@@ -160,7 +167,7 @@ def test_known_values_of_the_first_version(spx):
 @pytest.mark.parametrize("timescale", TIMESCALES)
 def test_weekly_features_come_from_daily_closes_of_completed_weeks(spx, timescale):
     bars = resample(spx, timescale)
-    values = features.compute(bars, spx, "a20") if len(bars) > 200 else features._weekly(bars.index, spx)
+    values = compute(bars, spx, "a20") if len(bars) > 200 else features._weekly(bars.index, spx)
     mondays_missing = [day for day in spx.index if day.weekday() == 1 and day - pd.Timedelta(days=1) not in spx.index]
     assert len(mondays_missing) > 50  # the years hold many holiday Mondays; on them a reindex by Monday goes stale
     np.testing.assert_allclose(values["rsi_weekly"], weekly(bars.index, spx, wilder_rsi), rtol=1e-9)
@@ -168,7 +175,7 @@ def test_weekly_features_come_from_daily_closes_of_completed_weeks(spx, timescal
 
 
 def test_a_week_with_a_holiday_monday_has_the_value_of_the_week_just_before(spx):
-    values = features.compute(spx, spx, "a20")["rsi_weekly"]
+    values = compute(spx, spx, "a20")["rsi_weekly"]
     # 2018-09-03 was Labor Day. Its Tuesday must carry the week that ended on Friday 2018-08-31.
     closes = spx["close"].groupby(spx.index.to_period("W-SUN")).last()
     assert values["2018-09-04"] == pytest.approx(wilder_rsi(closes[:"2018-08-31"].to_numpy())[-1])
@@ -180,14 +187,14 @@ class TestCausality:
     def test_changing_all_rows_after_t_changes_nothing_up_to_t(self, make_bars, timescale):
         daily = make_bars(n=1200 if timescale in ("daily", "2d", "3d", "5d") else 5000)
         whole = resample(daily, timescale)
-        expected = features.compute(whole, daily, "a20")
+        expected = compute(whole, daily, "a20")
         moved = set()
         for t in (len(daily) // 2, len(daily) * 3 // 4, len(daily) - 40):
             changed = daily.copy()
             other = make_bars(n=len(daily), seed=99) * [3, 3, 3, 3, 7]
             changed.iloc[t + 1 :] = other.iloc[t + 1 :]
             bars = resample(changed, timescale)
-            actual = features.compute(bars, changed, "a20")
+            actual = compute(bars, changed, "a20")
             past = whole.index <= daily.index[t]
             pd.testing.assert_frame_equal(actual[: past.sum()], expected[: past.sum()], check_exact=True)
             after = actual.iloc[past.sum() + 1 :]
@@ -197,10 +204,10 @@ class TestCausality:
     @pytest.mark.parametrize("timescale", TIMESCALES)
     def test_truncation_changes_nothing(self, make_bars, timescale):
         daily = make_bars(n=1200 if timescale in ("daily", "2d", "3d", "5d") else 5000)
-        expected = features.compute(resample(daily, timescale), daily, "a20")
+        expected = compute(resample(daily, timescale), daily, "a20")
         for n in (len(daily) - 1, len(daily) - 2, len(daily) - 3, len(daily) - 37, len(daily) - 117):
             bars = resample(daily.iloc[:n], timescale)
-            actual = features.compute(bars, daily.iloc[:n], "a20")
+            actual = compute(bars, daily.iloc[:n], "a20")
             assert len(actual)
             pd.testing.assert_frame_equal(actual, expected.iloc[: len(actual)], check_exact=True)
 
@@ -212,44 +219,44 @@ class TestRefusals:
         bars = make_bars(n=400)
         bars.iloc[310, bars.columns.get_loc(column)] = value
         with pytest.raises(DataError, match=rf"spy, bar 311 \(1991-03-11\): {column} is not finite"):
-            features.compute(bars, bars, "a20", "spy")
+            compute(bars, bars, "a20", "spy")
 
     def test_daily_closes_are_checked_too(self, make_bars):
         daily = make_bars(n=1500)
         bars = resample(daily, "5d")
         daily.iloc[700, daily.columns.get_loc("close")] = np.nan
         with pytest.raises(DataError, match="bar 701"):
-            features.compute(bars, daily, "a20")
+            compute(bars, daily, "a20")
 
     def test_twenty_bars_without_volume_have_no_vwap(self, make_bars):
         bars = make_bars(n=400)
         bars.iloc[300:321, bars.columns.get_loc("volume")] = 0
         with pytest.raises(DataError, match=r"bar 320 \(1991-03-22\): vwap_20 is not finite: nan \(and on 1 later"):
-            features.compute(bars, bars, "a20", "spy")
+            compute(bars, bars, "a20", "spy")
 
     def test_a_flat_price_has_no_bollinger_band(self, make_bars):
         bars = make_bars(n=400)
         bars.iloc[300:325, :4] = 100.0
         with pytest.raises(DataError, match="bb_percent_b is not finite"):
-            features.compute(bars, bars, "a20", "spy")
+            compute(bars, bars, "a20", "spy")
 
     def test_too_few_bars_name_the_features_that_never_warm_up(self, make_bars):
         bars = make_bars(n=199)
         with pytest.raises(DataError, match="too few bars: sma_200 is still warming up after all 199") as caught:
-            features.compute(bars, bars, "a20", "spy")
+            compute(bars, bars, "a20", "spy")
         assert len(caught.value.problems) == 1
-        features.compute(make_bars(n=200), make_bars(n=200), "a20")
+        compute(make_bars(n=200), make_bars(n=200), "a20")
 
 
 def test_warm_up_is_nan_and_everything_after_it_finite(spx):
-    values = features.compute(spx, spx, "a20")
+    values = compute(spx, spx, "a20")
     assert np.isnan(values.to_numpy()[0, NAMES.index("sma_200")])
     assert np.isfinite(values.to_numpy()[199:]).all()
 
 
 def test_the_ohlcv_tier_is_the_bars_themselves(make_bars):
     bars = make_bars(n=120)
-    pd.testing.assert_frame_equal(features.compute(bars, bars, "ohlcv"), bars, check_freq=False)
+    pd.testing.assert_frame_equal(compute(bars, bars, "ohlcv"), bars, check_freq=False)
 
 
 def test_a_trailing_sum_forgets_what_left_it():

@@ -2,15 +2,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainables.data.features import TIERS
-from trainables.data.representation import represent
+from trainables.data import representation as module
+from trainables.data.features import A20, OHLCV
 from trainables.errors import DataError
 
-TIER_NAMES = ["a20", "ohlcv"]
+TIERS = {"a20": A20, "ohlcv": OHLCV}
+TIER_NAMES = list(TIERS)
+
+
+def represent(frame, tier, representation):
+    return module.represent(frame, TIERS[tier], representation)
 
 
 def column(represented, tier, name):
-    return represented.values_TF[:, [feature.name for feature in TIERS[tier]].index(name)]
+    return represented.values_TF[:, list(TIERS[tier]).index(name)]
 
 
 def test_relative_formulas(make_bars, make_dataset):

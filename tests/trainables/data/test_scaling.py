@@ -1,9 +1,14 @@
 import numpy as np
 import pytest
 
+from trainables.data import representation as module
 from trainables.data import scaling
-from trainables.data.representation import represent
+from trainables.data.features import A20, OHLCV
 from trainables.errors import DataError
+
+
+def represent(frame, tier, representation):
+    return module.represent(frame, {"a20": A20, "ohlcv": OHLCV}[tier], representation)
 
 
 def test_z_scores():

@@ -1,0 +1,88 @@
+"""Metrics as parts: the conformance kit on what ships and on the example, intervals, and what a broken one costs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from isotherm.testing import check_metric
+from trainables.parts import plugins
+from trainables.schema import MetricSpec
+from trainables.training import batches
+from trainables.training.metric_registry import METRICS, columns, metric, of_table
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "my_metric.py"
+DATES = np.datetime64("2020-01-01", "ns") + np.arange(160) * np.timedelta64(1, "D")
+
+
+@pytest.fixture(autouse=True)
+def _forget() -> Iterator[None]:
+    known, loaded = {part.name: part for part in METRICS}, dict(plugins._loaded)
+    yield
+    METRICS._parts.clear()
+    METRICS._parts.update(known)
+    plugins._loaded.clear()
+    plugins._loaded.update(loaded)
+
+
+def specs(*asked: Any) -> list[MetricSpec]:
+    return [MetricSpec.model_validate(one) for one in asked]
+
+
+@pytest.mark.parametrize("values", [False, True])
+@pytest.mark.parametrize("name", [part.name for part in METRICS])
+def test_what_ships_keeps_the_contract(name: str, values: bool) -> None:
+    check_metric(name, values=values)
+
+
+def test_the_example_keeps_the_contract() -> None:
+    assert len(EXAMPLE.read_text().splitlines()) < 60
+    plugins.load([plugins.read(EXAMPLE)])
+    check_metric("precision", share=0.2)
+
+
+def test_a_metric_has_the_intervals_of_all_numbers() -> None:
+    random = np.random.default_rng(0)
+    outputs = random.normal(size=160)
+    labels = (outputs + random.normal(size=160) > 0).astype(float)
+    row = columns(specs("hit_rate"), "validation", labels, outputs, DATES)
+    assert row["metric:val_hit_rate"] == pytest.approx(np.mean((outputs > 0) == (labels > 0)))
+    right = ((outputs > 0) == (labels > 0)).astype(float)
+    weights = batches.leave_one_out(DATES)
+    expected = batches.interval(weights @ right / weights.sum(axis=1))
+    assert (row["metric:val_hit_rate_low"], row["metric:val_hit_rate_high"]) == pytest.approx(expected)
+
+
+def test_a_table_of_predictions_gives_validation_and_test_of_one_or_several_outputs() -> None:
+    frame = pd.DataFrame({"date": DATES, "split": ["train"] * 40 + ["validation"] * 60 + ["test"] * 60})
+    frame = frame.assign(label=np.arange(160) % 3, logit_0=0.0, logit_1=np.arange(160) % 3 == 1, logit_2=-1.0)
+    row = of_table(specs("hit_rate"), frame)
+    assert set(row) == {f"metric:{split}_hit_rate{end}" for split in ("val", "test") for end in ("", "_low", "_high")}
+    assert row["metric:val_hit_rate"] == pytest.approx(np.mean(frame["label"][40:100] < 2))
+    assert of_table([], frame) == {}
+
+
+def test_a_metric_that_fails_costs_no_trial(caplog: pytest.LogCaptureFixture) -> None:
+    metric("broken")(lambda labels, outputs, config: 1 // 0)
+    row = columns(specs("broken", "hit_rate"), "test", np.ones(160), np.ones(160), DATES)
+    assert row["metric:test_broken"] is None
+    assert row["metric:test_hit_rate"] == 1.0
+    assert "the metric 'broken' has no value for test" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda labels, outputs, config: np.nan, "one finite number"),
+        (lambda labels, outputs, config: labels[0] * outputs[0] + outputs[1], "same windows must give the same"),
+        (lambda labels, outputs, config: float(np.mean(outputs.sort() or outputs)), "must not change the outputs"),
+        (lambda labels, outputs, config: 1.0 if len(labels) == 240 else None, "no interval"),
+    ],
+)
+def test_the_kit_finds_what_is_wrong(function: Any, message: str) -> None:
+    metric("tried")(function)
+    with pytest.raises(AssertionError, match=message):
+        check_metric("tried")

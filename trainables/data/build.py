@@ -1,0 +1,100 @@
+"""Building a dataset: bars of its sources, features of its tier, proven to look back only."""
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from io import BytesIO
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from trainables.data import causality, ohlcv, tier_registry, tiers
+from trainables.data.columns import NUMBERS
+from trainables.data.dataset import CatalogEntry
+from trainables.data.fingerprint import content_sha256
+from trainables.data.tier_registry import AssetBars, Kind, Tier
+from trainables.data.tiers import Computed
+from trainables.errors import DataError, Problem
+from trainables.parts import Part
+from trainables.schema import DataSpec, ResolvedTier
+
+
+def source_of(part: Part[Tier]) -> str:
+    """Hash of a tier's source; empty for one that ships: its version says enough."""
+    return "" if part.source.shipped else part.source.sha256
+
+
+def build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
+    """Build a dataset: its entry, and the bytes of its file.
+
+    Raises:
+        DataError: sources or features are wrong, or a feature looks ahead.
+    """
+    bars = ohlcv.load_sources(spec)
+    tier = tier_registry.resolved(spec.tier)
+    part, config = tier_registry.of_dataset(tier)
+    resampled = {asset: ohlcv.resample(daily, spec.timescale) for asset, daily in sorted(bars.frames.items())}
+    computed: dict[str, Computed] = {}
+    problems: list[Problem] = []
+    for asset, frame in resampled.items():
+        try:
+            computed[asset] = tiers.compute(frame, bars.frames[asset], tier, asset)
+        except DataError as exc:
+            problems += [problem for problem in exc.problems if problem not in problems]
+    if problems:
+        raise DataError(problems)
+    kinds = next(iter(computed.values())).kinds
+    causality.prove(part, config, {asset: AssetBars(resampled[asset], bars.frames[asset]) for asset in resampled})
+    long = pd.concat(
+        [long_rows(asset, resampled[asset], computed[asset], kinds) for asset in resampled], ignore_index=True
+    )
+    table = pa.Table.from_pandas(long.astype({"date": "datetime64[ns]"}), preserve_index=False)
+    sink = BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    data = sink.getvalue()
+    entry = CatalogEntry(
+        name=name,
+        path=f"{name}.parquet",
+        sources=spec.source,
+        source_sha256=bars.source_sha256,
+        unused_columns=bars.unused_columns,
+        columns=spec.columns,
+        sort=spec.sort,
+        assets=tuple(resampled),
+        timescale=spec.timescale,
+        tier=tier,
+        features=tuple(kinds),
+        features_version=part.version,
+        kinds=kinds,
+        tier_sha256=source_of(part),
+        rows=len(long),
+        first_date=long["date"].min().date(),
+        last_date=long["date"].max().date(),
+        content_sha256=content_sha256(resampled, bars.frames, tuple(kinds), _identity(part, tier)),
+        file_sha256=hashlib.sha256(data).hexdigest(),
+        created_at=datetime.now(UTC),
+    )
+    return entry, data
+
+
+def _identity(part: Part[Tier], tier: str | ResolvedTier) -> str:
+    """What a dataset's features follow from, in addition to their names: of a tier that ships its version says it."""
+    if part.source.shipped and isinstance(tier, str):
+        return str(part.version)
+    resolved = {"name": part.name, "version": part.version, "config": {} if isinstance(tier, str) else tier.config}
+    return json.dumps(resolved, sort_keys=True)
+
+
+def long_rows(asset: str, frame: pd.DataFrame, computed: Computed, kinds: dict[str, Kind]) -> pd.DataFrame:
+    """One asset's rows of the table: bars, then the features that are no bars.
+
+    Raises:
+        DataError: the tier gives this asset other columns than the first one.
+    """
+    if computed.kinds != kinds or list(computed.kinds) != list(kinds):
+        message = f"the tier gives other columns, or other kinds, than for the first asset: {', '.join(computed.kinds)}"
+        raise DataError(Problem(place=asset, message=message, fix="give every asset the same columns, in one order"))
+    added = computed.values[[name for name in kinds if name not in NUMBERS]]
+    columns = frame.join(added).reset_index().assign(asset=asset)
+    return columns[["date", "asset", *dict.fromkeys((*NUMBERS, *kinds))]]

@@ -1,0 +1,153 @@
+"""The features of one asset: a tier's columns, computed and checked."""
+
+import re
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from trainables.data.columns import NUMBERS
+from trainables.data.tier_registry import Array, AssetBars, Feature, Kind, Tier, of_dataset
+from trainables.errors import DataError, Problem
+from trainables.parts import Part, PartConfig
+from trainables.schema import ResolvedTier
+
+_COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,59}")
+_TAKEN = ("date", "asset")
+
+
+@dataclass(frozen=True, eq=False)
+class Computed:
+    """Raw features of one asset.
+
+    Attributes:
+        values: one float64 column a feature, in the tier's order, indexed like the bars; NaN while it warms up.
+        kinds: by column.
+    """
+
+    values: pd.DataFrame
+    kinds: dict[str, Kind]
+
+
+def compute(frame: pd.DataFrame, daily: pd.DataFrame, tier: str | ResolvedTier, place: str = "bars") -> Computed:
+    """The raw features of one asset.
+
+    Args:
+        frame: bars of the timescale, indexed by date: open, high, low, close, volume.
+        daily: the bars as they came from the source, indexed by date.
+        tier: which features.
+        place: named in errors.
+
+    Raises:
+        DataError: a value that is not finite, in the bars or in a feature after its warm-up; a tier that fails or gives
+            something else than columns of one number a bar.
+        ConfigError: no such tier.
+    """
+    for bars in (frame, daily):
+        _refuse_non_finite(bars, place)
+    result = columns(*of_dataset(tier), AssetBars(frame, daily), place)
+    first_complete(result.values.to_numpy(), pd.DatetimeIndex(frame.index), list(result.kinds), place)
+    return result
+
+
+def columns(part: Part[Tier], config: PartConfig, bars: AssetBars, place: str) -> Computed:
+    """A tier's columns as it gives them, not yet looked at for gaps.
+
+    Raises:
+        DataError: the tier fails, or gives something else than columns of one number a bar.
+    """
+    try:
+        found = part.target(bars, config)
+    except DataError:
+        raise
+    except Exception as error:  # code of somebody else: its own file and line say more than a traceback of ours
+        message = f"{place}: the tier fails with {type(error).__name__}: {error}"
+        raise _refusal(part, message, _line(part, error)) from error
+    if not isinstance(found, Mapping) or not found:
+        raise _refusal(part, f"returned {type(found).__name__}, not a dictionary of columns by name")
+    values: dict[str, Array] = {}
+    kinds: dict[str, Kind] = {}
+    for name, feature in found.items():
+        if wrong := _wrong(name, feature, bars):
+            raise _refusal(part, f"column {name!r}: {wrong}")
+        values[name], kinds[name] = np.asarray(feature.values, dtype=np.float64), Kind(feature.kind)
+    return Computed(pd.DataFrame(values, index=bars.frame.index), kinds)
+
+
+def _wrong(name: object, feature: object, bars: AssetBars) -> str:
+    """What is wrong with one column, or an empty text."""
+    if not isinstance(name, str) or not _COLUMN.fullmatch(name) or name in _TAKEN:
+        return f"a name is letters, digits, '_', '-', '.', starting with a letter, and not {' or '.join(_TAKEN)}"
+    if not isinstance(feature, Feature):
+        return f"is {type(feature).__name__}, not isotherm.Feature(values, kind)"
+    if feature.kind not in list(Kind):
+        return f"{feature.kind!r} is no kind; known are {', '.join(Kind)}"
+    try:
+        values = np.asarray(feature.values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        return f"its values are not numbers ({error})"
+    if values.shape != (len(bars.frame),):
+        return f"has values of shape {values.shape}, not one for each of the {len(bars.frame)} bars"
+    if name in NUMBERS and not np.array_equal(values, bars.frame[name], equal_nan=True):
+        return "is the name of a bar's own number, and holds other values; give it another name"
+    if feature.kind == Kind.CLOSE and not np.array_equal(values, bars.frame["close"], equal_nan=True):
+        return "the kind close is for the close itself; a price is a level"
+    return ""
+
+
+def _line(part: Part[Tier], error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == part.source.place]
+    return f":{lines[-1]}" if lines else ""
+
+
+def _refusal(part: Part[Tier], message: str, line: str = "") -> DataError:
+    place = f"{part.source.place}{line}"
+    return DataError(Problem(place=place, message=f"{part.kind} {part.name!r}: {message}", fix="correct the tier"))
+
+
+def first_complete(values_TF: Array, dates: pd.DatetimeIndex, names: Sequence[str], place: str) -> int:
+    """First row in which all features are finite.
+
+    Raises:
+        DataError: a feature is never finite (too few bars for its warm-up), or not finite again after its warm-up.
+    """
+    finite_TF = np.isfinite(values_TF)
+    problems = []
+    first_F = np.argmax(finite_TF, axis=0) if len(values_TF) else np.zeros(len(names), dtype=np.int64)
+    for column, name in enumerate(names):
+        finite_T = finite_TF[:, column]
+        if not finite_T.any():
+            message = f"too few bars: {name} is still warming up after all {len(values_TF)} of them"
+            fix = "use a longer series, a finer timescale or a smaller tier"
+            problems.append(Problem(place=place, message=message, fix=fix))
+            continue
+        gaps = np.flatnonzero(~finite_T[first_F[column] :]) + first_F[column]
+        if len(gaps):
+            where = f"{place}, bar {gaps[0] + 1} ({dates[gaps[0]]:%Y-%m-%d})"
+            more = f" (and on {len(gaps) - 1} later bars)" if len(gaps) > 1 else ""
+            message = f"{name} is not finite: {values_TF[gaps[0], column]}{more}"
+            fix = "bars without any movement or volume over its whole window give no value: leave that span out"
+            problems.append(Problem(place=where, message=message, fix=fix))
+    if problems:
+        raise DataError(problems)
+    return int(first_F.max())
+
+
+def _numbers(frame: pd.DataFrame, name: str) -> Array:
+    return np.ascontiguousarray(frame[name].to_numpy(dtype=np.float64))
+
+
+def _refuse_non_finite(bars: pd.DataFrame, place: str) -> None:
+    """One NaN silently poisons TA-Lib's moving averages to the end of the series."""
+    problems = []
+    for name in NUMBERS:
+        bad = np.flatnonzero(~np.isfinite(_numbers(bars, name)))
+        if len(bad):
+            where = f"{place}, bar {bad[0] + 1} ({pd.DatetimeIndex(bars.index)[bad[0]]:%Y-%m-%d})"
+            message = f"{name} is not finite, and indicators cannot be computed from it"
+            problems.append(Problem(place=where, message=message, fix="correct the bar or leave it out"))
+    if problems:
+        raise DataError(problems)
