@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from runner.config.axes import Layer
+from runner.config.search import SearchSpec
 from runner.rundir.paths import wrong_name
 from runner.thermal.spec import ThermalSpec
 from trainables.errors import ConfigError, Problem
@@ -175,6 +176,9 @@ class SweepSettings(_Settings):
     model: ModelSpec = ModelSpec()
     training: TrainingSpec = TrainingSpec()
     grid: dict[str, list[Any]] = Field(description="axes: budget, horizon, seed, data_fraction, or any dotted key")
+    search: SearchSpec | None = Field(
+        None, description="search in each combination of the axes but seed, then confirm with every seed"
+    )
     execution: ExecutionSpec = ExecutionSpec()
     gates: GatesSpec = GatesSpec()
     probe: ProbeSpec = ProbeSpec()

@@ -5,9 +5,10 @@ from typing import Any
 
 from rich.table import Table
 
-from runner.rundir import ledger
-from runner.rundir.ledger import CellState, LedgerView
+from runner.rundir import ledger, results, studies
+from runner.rundir.ledger import FINAL, CellState, LedgerView
 from runner.rundir.paths import RunPaths
+from runner.rundir.studies import StudyState
 from runner.terminal.console import Console
 
 
@@ -18,13 +19,15 @@ def collect(paths: RunPaths) -> dict[str, Any]:
         LedgerError: the ledger is damaged or of another version.
     """
     view = ledger.read(paths.ledger)
-    cells = [_cell(key, state) for key, state in view.current.items()]
+    roles = results.roles_of(view)
+    cells = [_cell(key, state) | roles.get(key, {"study": "", "role": ""}) for key, state in view.current.items()]
     return {
         "run": paths.name,
         "state": _state(view),
         "exit_code": view.ended.exit_code if view.ended else None,
         "counts": dict(Counter(cell["status"] for cell in cells)),
         "cells": cells,
+        "studies": [_study(state) for state in studies.states(view)],
         "orphaned": [
             key for key, state in view.cells.items() if key not in view.current and state.cell.cell_kind == "model"
         ],
@@ -57,6 +60,21 @@ def _cell(key: str, state: CellState) -> dict[str, Any]:
     }
 
 
+def _study(state: StudyState) -> dict[str, Any]:
+    best, metric = state.best, state.asked["metric"]
+    return {
+        "study": state.asked["name"],
+        "trials": state.asked["trials"],
+        "suggested": len(state.trials),
+        "counts": dict(Counter(trial.status for trial in state.trials)),
+        "metric": metric,
+        "best": None if best is None or best.loss is None else studies.shown(best.loss, metric),
+        "best_number": None if best is None else best.number,
+        "best_values": None if best is None else best.values,
+        "confirming": list(state.confirmed),
+    }
+
+
 def show(status: dict[str, Any], console: Console) -> None:
     """Print a status for people."""
     counts = ", ".join(f"{count} {name}" for name, count in status["counts"].items())
@@ -68,10 +86,27 @@ def show(status: dict[str, Any], console: Console) -> None:
         table.add_column(name, justify="right")
     table.add_column("remarks")
     for cell in status["cells"]:
+        if cell["role"] == "searched" and cell["status"] in FINAL:
+            continue  # as many as there are trials of a search; the table of the studies has their sum
         table.add_row(
             *(str(cell[name]) for name in ("key", "name", "status", "attempts", "epoch", "step")),
             "-" if cell["best_val_loss"] is None else f"{cell['best_val_loss']:.4f}",
             "-" if cell["skill"] is None else f"{cell['skill']:+.4f}",
             "collapsed" if cell["collapsed"] else cell["reason"],
         )
+    console.print(table)
+    if status["studies"]:
+        show_studies(status["studies"], console)
+
+
+def show_studies(found: list[dict[str, Any]], console: Console) -> None:
+    """Print the best of each study so far."""
+    table = Table(title="studies")
+    for name in ("study", "trials", "best", "number", "values"):
+        table.add_column(name)
+    for study in found:
+        best = "-" if study["best"] is None else f"{study['best']:.4f}"
+        values = ", ".join(f"{key}={value}" for key, value in (study["best_values"] or {}).items())
+        row = (f"{study['suggested']}/{study['trials']}", best, str(study["best_number"]), values)
+        table.add_row(study["study"], *row)
     console.print(table)
