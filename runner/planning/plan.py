@@ -189,7 +189,14 @@ def build(
     view = ledger.read(paths.ledger)
     asked, settings = expand(sweep, data_root, site=site), sweep.settings
     findings = [
-        *checks.check(asked.cells, view, settings.gates, settings.thermal, site),
+        *checks.check(
+            asked.cells,
+            view,
+            settings.gates,
+            settings.thermal,
+            site,
+            searched=settings.search.space if settings.search else (),
+        ),
         *data_findings.check(asked.cells, settings.gates),
         *(checks.idle_gpus(settings.execution) if site is None else ()),
     ]

@@ -12,9 +12,8 @@ def sentences(tuning: Tuning) -> tuple[str, ...]:
     if tuning.winners:
         many = "1 study" if len(tuning.winners) == 1 else f"{len(tuning.winners)} studies"
         gaps = [winner.optimism for winner in tuning.winners if winner.optimism is not None]
-        confirmed = (
-            f" Searched losses were {number(sum(gaps) / len(gaps), 4, signed=True)} off on average." if gaps else ""
-        )
+        gap = number(sum(gaps) / len(gaps), 4, signed=True) if gaps else ""
+        confirmed = f" The search's optimism (searched loss minus confirmed mean) is {gap} on average." if gaps else ""
         found.append(
             f"The best of {tuning.comparisons} searched trials in {many}; trials in verdicts and fits are the winners, "
             f"trained again with seeds that the search did not use.{confirmed}"

@@ -44,8 +44,8 @@ class Winner:
 
     @property
     def optimism(self) -> float | None:
-        """Confirmed mean minus searched loss: how much better the search made the winner look."""
-        return None if self.confirmed is None else self.confirmed - self.searched
+        """Searched loss minus confirmed mean; below 0 where the search made the winner look better than it is."""
+        return None if self.confirmed is None else self.searched - self.confirmed
 
 
 @dataclass(frozen=True)
