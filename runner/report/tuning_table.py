@@ -20,6 +20,7 @@ def sentences(tuning: Tuning) -> tuple[str, ...]:
         )
     if tuning.untuned:
         found.append(f"Untuned: {tuning.untuned}.")
+    found += [f"Recipe, not size: {words}." for words in tuning.recipe]
     return tuple(found)
 
 

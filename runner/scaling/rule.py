@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 MIN_SIZES = 3  # two make a line without any doubt of it
 MIN_TRIALS = 5  # of one size; a parabola takes three
 NEAR = 0.6  # share of a size's trials, the best ones, that the parabola is fitted to: far off losses are no parabola
+STEP = 3.0  # to a neighbouring value, as in a ladder of rates
 DRAWS = 400
 SEED = 0
 
@@ -31,12 +32,17 @@ class Tried:
 
 @dataclass(frozen=True)
 class Optimum:
-    """The best value at one size with its 95 % interval; `at_edge` where that of the trials is at the range's edge."""
+    """The best value at one size with its 95 % interval.
+
+    Attributes:
+        rise: of the loss where the value is `STEP` times larger or smaller; None where no parabola is seen.
+    """
 
     size: float
     value: float
     low: float
     high: float
+    rise: float | None
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,7 @@ def fit(tried: Sequence[Tried]) -> Rule | None:
         exponent_low=float(exponent_low),
         exponent_high=float(exponent_high),
         optima=tuple(
-            Optimum(one.size, float(10**best), float(10**low), float(10**high))
+            Optimum(one.size, float(10**best), float(10**low), float(10**high), _rise(one))
             for one, best, low, high in zip(usable, best_S, low_S, high_S, strict=True)
         ),
     )
@@ -88,14 +94,25 @@ def _redrawn(one: Tried, rng: np.random.Generator) -> float:
     return vertex(np.log10(one.values)[chosen], np.array(one.losses)[chosen])
 
 
-def vertex(x: Floats, losses: Floats) -> float:
-    """Where the loss is smallest: of the parabola through the better trials, or of the best trial where it has none."""
+def _rise(one: Tried) -> float | None:
+    bend = _parabola(np.log10(one.values), np.array(one.losses))
+    return None if bend is None else bend[0] * float(np.log10(STEP)) ** 2
+
+
+def _parabola(x: Floats, losses: Floats) -> tuple[float, float, Floats] | None:
+    """Bend and slope at the best trial, and where the trials near it are; None where the losses have no bottom."""
     order = np.argsort(losses, kind="stable")
     near = order[: max(3, round(NEAR * len(losses)))]
-    best = float(x[order[0]])
     if len(np.unique(x[near])) < 3:
+        return None
+    bend, slope, _ = np.polyfit(x[near] - x[order[0]], losses[near], 2)
+    return None if bend <= 0 else (float(bend), float(slope), x[near])
+
+
+def vertex(x: Floats, losses: Floats) -> float:
+    """Where the loss is smallest: of the parabola through the better trials, or of the best trial where it has none."""
+    best, found = float(x[np.argmin(losses)]), _parabola(x, losses)
+    if found is None:
         return best
-    bend, slope, _ = np.polyfit(x[near] - best, losses[near], 2)
-    if bend <= 0:
-        return best
-    return float(np.clip(best - slope / (2 * bend), x[near].min(), x[near].max()))
+    bend, slope, near = found
+    return float(np.clip(best - slope / (2 * bend), near.min(), near.max()))

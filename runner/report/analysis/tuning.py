@@ -1,7 +1,7 @@
 """What a search has found: winners with their confirmation, values at the edge of their range, rules of the size."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from runner.rundir import comparable, studies
 from runner.rundir.ledger import LedgerView
 from runner.rundir.studies import StudyState, StudyTrial
-from runner.scaling.rule import MIN_SIZES, MIN_TRIALS, Rule, Tried, fit
+from runner.scaling.rule import MIN_SIZES, MIN_TRIALS, STEP, Rule, Tried, fit
 from trainables.errors import ConfigError, Problem, nearest
 
 EDGE = 0.05  # share of a range, in its own scale, within which a winner is at its edge
@@ -63,6 +63,7 @@ class Tuning:
 
     Attributes:
         untuned: why sizes are compared untuned, in words; empty where they are not.
+        recipe: where a neighbouring learning rate moves the loss more than the sizes differ, in words.
         comparisons: trials that winners were chosen among, in all studies.
     """
 
@@ -70,18 +71,38 @@ class Tuning:
     rules: tuple[KeyRule, ...] = ()
     comparisons: int = 0
     untuned: str = ""
+    recipe: tuple[str, ...] = ()
 
 
 def tuning(view: LedgerView) -> Tuning:
     """The tuning of the current grid."""
     found = studies.states(view)
     winners = tuple(winner for state in found if (winner := _winner(view, state)) is not None)
+    fitted = tuple(rules(view))
     return Tuning(
         winners=winners,
-        rules=tuple(rules(view)),
+        rules=fitted,
+        recipe=tuple(_recipes(fitted, winners)),
         comparisons=sum(len(state.trials) for state in found),
         untuned=_untuned(view, winners),
     )
+
+
+def _recipes(fitted: tuple[KeyRule, ...], winners: tuple[Winner, ...]) -> Iterator[str]:
+    """Series whose losses differ less between sizes than between neighbouring rates of one size."""
+    for one in fitted:
+        losses = [won.confirmed for won in winners if won.series == one.series and won.confirmed is not None]
+        rises = [(best.rise, best.size) for best in one.rule.optima if best.rise is not None]
+        if one.key != RATE or len(losses) < 2 or not rises:
+            continue
+        rise, size = max(rises)
+        effect = max(losses) - min(losses)
+        if rise > effect:
+            place = f"{one.series}: " if one.series else ""
+            yield (
+                f"{place}a learning rate {STEP:g} times off moves the loss of {size:,.0f} parameters by {rise:.4f}, "
+                f"all sizes lie within {effect:.4f}"
+            )
 
 
 def rules(view: LedgerView, key: str | None = None) -> list[KeyRule]:

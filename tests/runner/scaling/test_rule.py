@@ -25,6 +25,7 @@ def test_a_planted_rule_is_found_within_its_interval() -> None:
     assert rule.base == pytest.approx(3e-3 * (rule.at / 1e6) ** -0.4, rel=0.2)
     for optimum, tried in zip(rule.optima, planted(noise=0.001), strict=True):
         assert optimum.size == tried.size
+        assert optimum.rise == pytest.approx(0.03 * np.log10(3) ** 2, rel=0.1)
         assert optimum.low <= 3e-3 * (tried.size / 1e6) ** -0.4 <= optimum.high
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from runner import debug
 from runner.config.sweep_file import Sweep, load
 from runner.planning import plan as planning
 from runner.planning.grid import Builder
@@ -18,6 +19,7 @@ from runner.rundir import ledger, results, status
 from runner.rundir.ledger import AttemptStarted, CellEnded
 from runner.rundir.recorder import Recorder
 from runner.rundir.studies import states
+from runner.terminal.console import Console
 from runner.tune.search import Search
 from trainables.errors import ConfigError
 
@@ -168,6 +170,8 @@ def test_the_rule_behind_the_optima_is_measured(place) -> None:
     (found,) = measured(one.view(), "training.lr")
     assert found.rule.exponent_low <= -0.5 <= found.rule.exponent_high
     assert found.rule.exponent == pytest.approx(-0.5, abs=0.05)
+    (recipe,) = tuning(one.view()).recipe  # planted: a rate off by 3 costs 0.05 * log10(3)^2, size nothing
+    assert "moves the loss of" in recipe
     with pytest.raises(ConfigError, match="has not searched"):
         measured(one.view(), "training.clip")
     with pytest.raises(ConfigError, match="no rule"):
@@ -181,3 +185,15 @@ def test_unsearched_keys_and_ledgers_are_as_they_were(sweep_file, folder: Path) 
     again = planning.build(searched, folder / "runs", folder / "data")
     assert [cell.key for cell in plain.grid.cells] == [cell.key for cell in again.grid.cells]
     assert plain.studies == ()
+
+
+def test_debug_runs_a_suggested_trial_by_its_key(place, capsys) -> None:
+    one = place()
+    one.drive(kill_after=2)
+    key = one.view().searched_keys[0]
+    options = debug.DebugOptions(steps=1)
+    console = Console()
+    assert debug.run(one.sweep, "", options, console, one.data, key=key, runs=one.runs) == 0
+    assert key in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="has a trial"):
+        debug.run(one.sweep, "", options, console, one.data, key="0" * 12, runs=one.runs)
