@@ -71,7 +71,7 @@ class PruningScheduler(FIFOScheduler):  # type: ignore[misc]
     def __init__(self, why: Callable[[str, Mapping[int, float]], str], metric: str) -> None:
         """`why` is asked with a trial's key and its new losses by epoch, and gives a reason to end it, or nothing."""
         super().__init__()
-        self._why, self._metric = why, metric
+        self._why, self._judged_by = why, metric  # Tune takes a `_metric` for one that every report must have
         self.pruned: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -80,11 +80,11 @@ class PruningScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Ask at each report that has a new epoch."""
-        rows = [row for row in result.get("rows", ()) if row["values"].get(self._metric) is not None]
+        rows = [row for row in result.get("rows", ()) if row["values"].get(self._judged_by) is not None]
         if not rows or result.get("kind") != "progress":
             return str(TrialScheduler.CONTINUE)
         key = trial.config["job"]["key"]
-        curve = {row["epoch"]: minimised(row["values"][self._metric], self._metric) for row in rows}
+        curve = {row["epoch"]: minimised(row["values"][self._judged_by], self._judged_by) for row in rows}
         if not (reason := self._why(key, curve)):
             return str(TrialScheduler.CONTINUE)
         self.pruned[key] = reason
