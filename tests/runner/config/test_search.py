@@ -43,7 +43,7 @@ def test_a_key_of_the_space_can_be_overridden(sweep_file) -> None:
 @pytest.mark.parametrize(
     ("block", "message"),
     [
-        ("{space: {training.lrr: {low: 1, high: 2}}}", "no key 'training.lrr'. did you mean training.lr"),
+        ("{space: {training.lrr: {low: 1, high: 2}}}", "no key 'training.lrr'. did you mean 'training.lr'"),
         ("{space: {training.lr: {low: 2, high: 1}}}", "low 2 is not below high 1"),
         ("{space: {training.lr: {low: 0, high: 1, log: true}}}", "no logarithm"),
         ("{space: {training.lr: {low: -1, high: 1}}}", "greater than 0 (got -1.0)"),
