@@ -11,7 +11,10 @@ from torch.profiler import ProfilerActivity, profile
 
 from runner.config.sweep_file import Sweep, Variant
 from runner.planning.grid import Cell, expand
-from runner.rundir.paths import DATA, RUNS
+from runner.planning.studies import of_plan
+from runner.rundir import ledger
+from runner.rundir.paths import DATA, RUNS, run_paths
+from runner.search.space import applied
 from runner.terminal.console import Console
 from runner.thermal.gate import ThermalGate
 from runner.thermal.local_gate import LocalGovernor
@@ -42,8 +45,26 @@ class DebugOptions:
     profile: bool = False
 
 
-def run(sweep: Sweep, budget: str, options: DebugOptions, console: Console, data_root: Path = DATA) -> int:
+def run(
+    sweep: Sweep,
+    budget: str,
+    options: DebugOptions,
+    console: Console,
+    data_root: Path = DATA,
+    *,
+    key: str = "",
+    runs: Path = RUNS,
+) -> int:
     """Run one trial and print what it is made of, how fast it is and how it ends.
+
+    Args:
+        sweep: as understood.
+        budget: parameter budget of the trial; the other axes take their first value.
+        options: in addition to training as configured.
+        console: where it is printed.
+        data_root: folder of the datasets.
+        key: of a trial of the grid, or of the search in the run's ledger, to run in place of one at `budget`.
+        runs: folder of the run directories.
 
     Returns:
         0; 1 where the trial diverged, or a batch that was to be overfitted was not; 3 where temperature stopped it.
@@ -52,7 +73,8 @@ def run(sweep: Sweep, budget: str, options: DebugOptions, console: Console, data
         InputError: bad input.
         InfeasibleError: the cell cannot be run honestly.
     """
-    cell = expand(sweep, data_root, [_variant(sweep, budget)]).cells[0]
+    variant = _variant_of(sweep, key, data_root, runs) if key else _variant(sweep, budget)
+    cell = expand(sweep, data_root, [variant]).cells[0]
     if cell.infeasible:
         raise InfeasibleError(cell.infeasible)
     governor = LocalGovernor.open(
@@ -109,6 +131,25 @@ def _variant(sweep: Sweep, budget: str) -> Variant:
         raise ConfigError(Problem(place="--budget", message=str(error))) from None
     first = sweep.variants[0]
     return dataclasses.replace(first, axes={**first.axes, "budget": budget})
+
+
+def _variant_of(sweep: Sweep, key: str, data_root: Path, runs: Path) -> Variant:
+    """The trial with a key, be it of the grid, suggested by a study, or a winner's confirmation."""
+    cells = expand(sweep, data_root).cells
+    for cell, variant in zip(cells, sweep.variants, strict=True):
+        if cell.key == key:
+            return variant
+    view = ledger.read(run_paths(sweep.settings.name, runs).ledger)
+    for study in of_plan(sweep, cells):
+        state = study.state(view)
+        for trial in state.trials:
+            if trial.key == key:
+                return applied(study.variants[0], {**trial.values, "training.seed": study.search.seed})
+        for confirmed, variant in zip(state.confirmed, study.variants, strict=False):
+            if confirmed == key and state.best is not None:
+                return applied(variant, state.best.values)
+    message = f"neither the grid nor the search of run {sweep.settings.name!r} has a trial {key!r}"
+    raise ConfigError(Problem(place="--key", message=message, fix=f"isotherm status {sweep.settings.name} lists keys"))
 
 
 def _one_batch(spec: TrialSpec, data: TrialData, steps: int) -> tuple[TrialSpec, TrialData]:

@@ -3,16 +3,19 @@
 import logging
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 from runner import baselines, doctor
 from runner.config.sweep_file import Sweep
+from runner.host.device import Site
 from runner.planning import execution
 from runner.planning import plan as planning
+from runner.planning.grid import Builder, Cell
 from runner.planning.plan import Plan
 from runner.planning.record import record_start
+from runner.probe.request import Decides
 from runner.rundir import lock, results
 from runner.rundir.ledger import EventRecorded, SweepEnded
 from runner.rundir.paths import DATA, RUNS, RunPaths
@@ -26,6 +29,7 @@ from runner.thermal import TEMPERATURE, telemetry
 from runner.tracking import addresses
 from runner.tune import environment
 from runner.tune.ray_watch import RayWatch
+from runner.tune.search import Search
 from trainables.errors import ConfigError, Problem
 from trainables.files import LogFile, is_storage_trouble
 from trainables.parts import plugins
@@ -74,6 +78,7 @@ class SweepRun:
         self.sweep, self.settings, self.console = sweep, sweep.settings, console
         self.runs, self.data_root = runs, data_root
         self.address, self.cluster = address, address is not None
+        self._site: Site | None = None
 
     def run(self) -> int:
         """Run to the end and return the exit code.
@@ -138,7 +143,18 @@ class SweepRun:
         doctor.refuse(findings)
         doctor.show(findings, self.console)
         with cluster.ClusterProber(nodes, self.settings, self._say_probing) as prober:
-            return planning.build(self.sweep, self.runs, self.data_root, prober=prober, site=cluster.site(nodes))
+            self._site = cluster.site(nodes)
+            return planning.build(self.sweep, self.runs, self.data_root, prober=prober, site=self._site)
+
+    @contextmanager
+    def _prober(self) -> Iterator[Decides | None]:
+        """Measures shapes that a search suggests; in a cluster, where trials keep the nodes busy, nothing does."""
+        if not self.plan.studies or self.cluster:
+            yield None
+            return
+        cache = execution.cache_folder()
+        with execution.make_prober(self.settings, cache_folder=cache, say=self._say_probing) as prober:
+            yield prober
 
     def _say_probing(self, text: str) -> None:
         self.console.print(f"probing {text}")
@@ -207,16 +223,18 @@ class SweepRun:
         from runner.tune.protection import Protection
 
         grid, storage = self.plan.grid, place_of(self.settings, self.paths)
-        with self._ray() as watch:
+        with self._ray() as watch, self._prober() as prober:
             protection = Protection(
                 self.settings.thermal, grid.device.kind, self.paths, self.recorder, watch, cluster=self.cluster
             )
-            progress = LiveProgress(grid.cells, self.recorder.view, self.console, protection.line)
+            progress = LiveProgress(
+                self.plan.listed, self.recorder.view, self.console, protection.line, self.plan.planned
+            )
             self.recorder.listen(progress.on_record)
             with nullcontext() if self.drain.requested else protection, progress:
                 run_rounds(
                     Launch(
-                        cells=grid.cells,
+                        cells=self.plan.listed,
                         device=grid.device,
                         paths=self.paths,
                         data_root=self.data_root,
@@ -229,8 +247,16 @@ class SweepRun:
                         storage=storage,
                         cluster=self.cluster,
                         metrics=self.settings.metrics,
+                        search=self._search(prober, progress.add),
                     )
                 )
+
+    def _search(self, prober: Decides | None, on_cell: Callable[[Cell], None]) -> Search | None:
+        """The search that the sweep file asks for."""
+        if not self.plan.studies:
+            return None
+        builder = Builder.of(self.sweep, self.data_root, self._site)
+        return Search(self.plan.studies, builder, self.recorder, self.settings, prober, on_cell)
 
     @contextmanager
     def _ray(self) -> Iterator[RayWatch]:

@@ -24,7 +24,7 @@ app = typer.Typer(
 for command in (
     *(sweeps.plan, sweeps.sweep, sweeps.probe, sweeps.debug),
     *(runs.status, runs.report, runs.compare, runs.sync),
-    *(host.doctor, fits.fit, parts.parts),
+    *(host.doctor, fits.fit, fits.rule, parts.parts),
 ):
     app.command()(command)
 app.add_typer(data.app, name="data")

@@ -1,11 +1,11 @@
-"""The command `fit`: scaling laws for any table."""
+"""The commands `fit` and `rule`: scaling laws for any table, rules of the size from a search."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from runner.cli.common import Json, console, print_json
+from runner.cli.common import Json, RunName, console, print_json
 
 
 def fit(
@@ -32,3 +32,28 @@ def fit(
         print_json(fitted.as_dict())
     else:
         show(fitted, console())
+
+
+def rule(
+    run: RunName,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="a key that was searched, such as training.lr")],
+    as_json: Json = False,
+) -> None:
+    """Print the rule of the size that a search's optima of a key follow, as YAML to paste into a sweep file.
+
+    Example: `isotherm rule tuned training.lr`
+
+    Exit codes: 0 done; 2 the run searched no such key, or at fewer than 3 sizes with 5 trials each.
+    """
+    from runner.report.analysis import tuning
+    from runner.rundir import ledger
+    from runner.rundir.paths import existing_run
+    from runner.terminal.rule import as_dict, lines
+
+    paths = existing_run(run)
+    found = tuning.measured(ledger.read(paths.ledger), key)
+    if as_json:
+        print_json({"run": paths.name, "rules": [as_dict(one, paths.name) for one in found]})
+    else:
+        for line in lines(found, paths.name):
+            console().print(line, markup=False, highlight=False, soft_wrap=True)

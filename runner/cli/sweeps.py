@@ -22,6 +22,7 @@ from runner.cli.common import (
     say,
 )
 from runner.terminal.console import Console
+from trainables.errors import ConfigError, Problem
 
 
 def plan(
@@ -115,8 +116,9 @@ def probe(
 
 
 def debug(
-    budget: Annotated[str, typer.Option("--budget", "-b", help="parameter budget, such as 2m")],
+    budget: Annotated[str | None, typer.Option("--budget", "-b", help="parameter budget, such as 2m")] = None,
     sweep: Annotated[Path, typer.Argument(metavar="[SWEEP]", help="a sweep file")] = QUICKSTART,
+    key: Annotated[str | None, typer.Option(help="key of a trial of the grid, or of its search")] = None,
     set_: Set = None,
     plugin: Plugins = None,
     steps: Annotated[int | None, typer.Option(min=1, help="stop after this many optimizer steps")] = None,
@@ -130,14 +132,19 @@ def debug(
         bool, typer.Option("--profile", help="write a torch profiler trace and print its table")
     ] = False,
 ) -> None:
-    """Run one trial in this process: no Ray, no ledger, breakpoints work. Grid axes take their first value.
+    """Run one trial in this process: no Ray, no ledger, breakpoints work. Other grid axes take their first value.
+
+    Give a budget, or the key of any trial.
 
     Example: `isotherm debug --budget 2m --steps 20 --set task.horizon=5`
     """
     from runner import debug as debugging
 
+    if (budget is None) == (key is None):
+        message = "give one of --budget and --key"
+        raise ConfigError(Problem(place="--budget", message=message, fix="--budget 2m"))
     loaded = load(sweep, set_, tracking=False, plugins=plugin)
     options = debugging.DebugOptions(
         steps=steps, overfit_batch=overfit_batch, detect_anomaly=detect_anomaly, profile=profile
     )
-    raise typer.Exit(debugging.run(loaded, budget, options, console()))
+    raise typer.Exit(debugging.run(loaded, budget or "", options, console(), key=key or ""))

@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from runner.config.axes import Layer
+from runner.config.search import SearchSpec
 from runner.rundir.paths import wrong_name
 from runner.thermal.spec import ThermalSpec
 from trainables.errors import ConfigError, Problem
@@ -201,6 +202,9 @@ class SweepSettings(_Settings):
     )
     metrics: tuple[MetricSpec, ...] = Field(
         (), description="reported in addition to loss, skill, AUC, AP and Brier score: names, or blocks with their keys"
+    )
+    search: SearchSpec | None = Field(
+        None, description="search in each combination of the axes but seed, then confirm with every seed"
     )
     execution: ExecutionSpec = ExecutionSpec()
     gates: GatesSpec = GatesSpec()

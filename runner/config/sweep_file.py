@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from pydantic_settings import SettingsError
 
 from runner.config import axes, listed_parts, parts
 from runner.config.axes import Layer
+from runner.config.search import Around, Choices
 from runner.config.settings import (
     PLUGINS,
     PREFIX,
@@ -126,6 +127,7 @@ def understand(file: ConfigFile, given: dict[str, Any]) -> Sweep:
         problem = Problem(place="environment or .env", message="a value is nested too deeply", fix="shorten it")
         raise ConfigError([*problems, problem]) from error
     known = settings.model_dump()
+    problems += search_problems(settings, lambda location: _place(file, given, location))
     single = {axis: [comparable.setting(known, axes.setting(axis))] for axis in resolved.replaced}
     settings = settings.model_copy(update={"grid": settings.grid | single})
     problems += parts.problems(settings, lambda location: _place(file, given, location))
@@ -179,12 +181,13 @@ def _by_line(problem: Problem) -> tuple[str, int]:
 
 
 def _overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """``a.b=c`` texts as nested dictionaries; values are read as YAML, keys below ``grid.`` are axes."""
+    """``a.b=c`` texts as nested dictionaries; values are read as YAML, keys below ``grid.`` and
+    ``search.space.`` are dotted keys themselves."""
     nested: dict[str, Any] = {}
     problems: list[Problem] = []
     for text in texts:
         key, equals, value = text.partition("=")
-        parts = key.strip().split(".", 1) if key.strip().startswith("grid.") else key.strip().split(".")
+        parts = _parts(key.strip())
         if not equals or not all(parts):
             problems.append(Problem(place=f"--set {text}", message="not of the form key=value", fix="--set a.b=c"))
             continue
@@ -208,6 +211,15 @@ def _overrides(texts: Sequence[str]) -> dict[str, Any]:
     if problems:
         raise ConfigError(problems)
     return nested
+
+
+def _parts(key: str) -> list[str]:
+    """A dotted key taken apart; what follows these blocks is one name."""
+    for block in (["grid"], ["search", "space"]):
+        prefix = ".".join(block) + "."
+        if key.startswith(prefix):
+            return [*block, key.removeprefix(prefix)]
+    return key.split(".")
 
 
 def _unknown_environment() -> Iterator[Problem]:
@@ -296,15 +308,9 @@ def _variants(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) 
     seen: set[str] = set()
     for values in itertools.product(*grid.values()):
         chosen = dict(zip(grid, values, strict=True))
-        blocks = {name: getattr(settings, name).model_dump() for name in AXIS_BLOCKS}
-        for axis, value in chosen.items():
-            if axis != "budget":
-                _set(blocks, axes.setting(axis), value)
+        settled = {axes.setting(axis): value for axis, value in chosen.items() if axis != "budget"}
         try:
-            built = {name: model.model_validate(blocks[name]) for name, model in AXIS_BLOCKS.items()}
-            parts.check(built["model"], built["task"], built["training"])  # type: ignore[arg-type]
-            _check_rules(built["training"], chosen["budget"])  # type: ignore[arg-type]
-            _check_choice(built["data"], built["training"])  # type: ignore[arg-type]
+            variant = _variant(settings, chosen, settled)
         except ValidationError as error:
             found = _in_combination(file, given, chosen, str(error.errors()[0]["msg"]).removeprefix("Value error, "))
         except ConfigError as error:
@@ -312,11 +318,38 @@ def _variants(settings: SweepSettings, file: ConfigFile, given: dict[str, Any]) 
         except ValueError as error:
             found = _in_combination(file, given, chosen, str(error))
         else:
-            yield Variant(axes=chosen, **built)  # type: ignore[arg-type]
+            yield variant
             continue
         if found.message not in seen:
             seen.add(found.message)
             yield found
+
+
+def _variant(blocks_of: SweepSettings | Variant, chosen: dict[str, Any], values: Mapping[str, Any]) -> Variant:
+    """The four blocks with some values set.
+
+    Raises:
+        ValueError: a value is wrong, by itself or with the others; pydantic's `ValidationError` is one.
+        ConfigError: a part does not take it.
+    """
+    blocks = {name: getattr(blocks_of, name).model_dump() for name in AXIS_BLOCKS}
+    for dotted, value in values.items():
+        _set(blocks, dotted, value)
+    built: dict[str, Any] = {name: model.model_validate(blocks[name]) for name, model in AXIS_BLOCKS.items()}
+    parts.check(built["model"], built["task"], built["training"])
+    _check_rules(built["training"], chosen["budget"])
+    _check_choice(built["data"], built["training"])
+    return Variant(axes=chosen, **built)
+
+
+def with_values(variant: Variant, values: Mapping[str, Any]) -> Variant:
+    """A variant with other values of dotted keys; its axes stay.
+
+    Raises:
+        ValueError: see `_variant`.
+        ConfigError: likewise.
+    """
+    return _variant(variant, variant.axes, values)
 
 
 def _in_combination(file: ConfigFile, given: dict[str, Any], chosen: dict[str, Any], message: str) -> Problem:
@@ -417,6 +450,64 @@ def _value_problems(
         yield Problem(place=_place(file, given, ("grid", axis, index)), message=str(error))
     for message, fix in parts.value_problems(settings, block, rest, value):
         yield Problem(place=_place(file, given, ("grid", axis, index)), message=message, fix=fix)
+
+
+# ---- search ------------------------------------------------------------------------------------------------------
+
+
+def search_problems(settings: SweepSettings, place: Callable[[Location], str]) -> Iterator[Problem]:
+    """What is wrong with the block `search`, values in combination aside."""
+    if (search := settings.search) is None:
+        return
+    seeds = settings.grid.get("seed", [settings.training.seed])
+    if search.seed in seeds:
+        message = f"search.seed {search.seed} is a seed that confirms; the search would choose by it"
+        yield Problem(place=place(("search", "seed")), message=message, fix="give a number that grid.seed lacks")
+    if search.metric == "selection_loss" and not settings.data.splits.selection:
+        message = "metric selection_loss needs a part of validation that only chooses"
+        yield Problem(
+            place=place(("search", "metric")), message=message, fix="give data.splits.selection, such as 0.33"
+        )
+    for dotted, dimension in search.space.items():
+        where = place(("search", "space", dotted))
+        if (wrong := _space_problem(settings, dotted)) is not None:
+            yield Problem(place=where, message=wrong[0], fix=wrong[1])
+            continue
+        if isinstance(dimension, Around):
+            given = comparable.setting({block: getattr(settings, block).model_dump() for block in AXIS_BLOCKS}, dotted)
+            if not (isinstance(given, dict) and "base" in given) and not (
+                isinstance(given, int | float) and not isinstance(given, bool) and given > 0
+            ):
+                yield Problem(place=where, message=f"{dotted} has no value above 0 to search around", fix="give one")
+            continue
+        for value in dimension.choices if isinstance(dimension, Choices) else (dimension.low, dimension.high):
+            try:
+                _variant(settings, {"budget": settings.grid["budget"][0]}, {dotted: whole(value)})
+            except ValidationError as error:
+                message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+                yield Problem(place=where, message=f"{message} (got {value!r})")
+            except ConfigError as error:
+                yield Problem(place=where, message=f"{error.problems[0].message} (got {value!r})")
+            except ValueError as error:
+                yield Problem(place=where, message=f"{error} (got {value!r})")
+
+
+def _space_problem(settings: SweepSettings, dotted: str) -> tuple[str, str] | None:
+    """Why a key cannot be searched, and the fix."""
+    block, _, rest = dotted.partition(".")
+    if block not in AXIS_BLOCKS or not (_has_field(AXIS_BLOCKS[block], rest) or rest in parts.keys(settings, block)):
+        fields = [f"{one}.{key}" for one in AXIS_BLOCKS for key in (*_keys(one), *parts.keys(settings, one))]
+        return f"no key {dotted!r}", nearest(dotted, fields)
+    if dotted == "training.seed" or (block in comparable.BLOCKS and dotted not in comparable.INPUTS):
+        return f"{dotted} changes what is judged, so that losses cannot be compared", "make it an axis of grid"
+    if axes.canonical(dotted) in settings.grid:
+        return f"{dotted} is an axis of grid, too", "drop one of the two"
+    return None
+
+
+def whole(value: Any) -> Any:
+    """A number without a fraction as an integer: keys that take whole numbers only take it, and so do all others."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _set(blocks: dict[str, Any], dotted: str, value: Any) -> None:

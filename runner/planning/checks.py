@@ -5,7 +5,7 @@ are in `runner.planning`.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,9 @@ from runner.thermal import sensors
 from runner.thermal.spec import ThermalSpec
 from trainables.parts.source import SHIPPED
 from trainables.schema import ExecutionSpec
+
+RATE = "training.lr"
+MIN_RATES = 3  # fewer cannot show an optimum between two others
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,12 @@ class CheckFinding:
 
 
 def check(
-    cells: tuple[Cell, ...], view: LedgerView, spec: GatesSpec, thermal: ThermalSpec, site: Site | None = None
+    cells: tuple[Cell, ...],
+    view: LedgerView,
+    spec: GatesSpec,
+    thermal: ThermalSpec,
+    site: Site | None = None,
+    searched: Collection[str] = (),
 ) -> list[CheckFinding]:
     """All findings on a grid as asked, what its ledger already holds included; those on the data apart.
 
@@ -47,6 +55,7 @@ def check(
     return [
         *_sizes(cells),
         *_seeds(cells),
+        *_untuned(cells, searched),
         *_changed_parts(cells, view),
         *_mixed_code(cells, view, spec),
         *_thermal(cells, thermal, site),
@@ -106,6 +115,24 @@ def _seeds(cells: tuple[Cell, ...]) -> Iterator[CheckFinding]:
             message=f"{len(sizes)} sizes are compared with {plural(seeds, 'seed')} each, and so without the noise "
             "between seeds: the verdict will not say whether the loss falls, nor by which law",
             fix="name at least 2 seeds: grid.seed: [0, 1]",
+        )
+
+
+def _untuned(cells: tuple[Cell, ...], searched: Collection[str]) -> Iterator[CheckFinding]:
+    """Sizes that are compared with one learning rate each: the change with size is then the rule's, too."""
+    rates: dict[tuple[int, str, str], set[float]] = {}
+    for cell in cells:
+        place = (cell.target, cell.spec.data.model_dump_json(), cell.spec.task.model_dump_json())
+        rates.setdefault(place, set()).add(cell.spec.training.lr)
+    if len({cell.target for cell in cells}) > 1 and RATE not in searched and all(len(r) == 1 for r in rates.values()):
+        yield CheckFinding(
+            gate="tuning",
+            level="warn",
+            number=1,
+            limit=MIN_RATES,
+            message="each size has one learning rate: what the loss does with size is in part what the rate "
+            "does, and the verdict will say 'untuned'",
+            fix="search: {space: {training.lr: {around: rule, factor: 10}}}, or an axis training.lr of 3 rates",
         )
 
 

@@ -227,14 +227,19 @@ def trial_seconds(cell: Cell) -> float | None:
     return TRIAL_START_S + measured.seconds_per_step * (steps + EVALUATION_SHARE * evaluated / batch)
 
 
-def sweep_seconds(cells: tuple[Cell, ...], device: Device) -> float | None:
-    """Seconds until all these cells are done, packed as they ask for, the largest first; None if one is unknown."""
-    ordered = sorted(cells, key=lambda cell: cell.counts.total, reverse=True)
-    seconds = [trial_seconds(cell) for cell in ordered]
-    known = [one for one in seconds if one is not None]
+def sweep_seconds(cells: tuple[Cell, ...], device: Device, shares: Sequence[float] = ()) -> float | None:
+    """Seconds until all these cells are done, packed as they ask for, the largest first; None if one is unknown.
+
+    `shares` says how much of each is trained, where some end early.
+    """
+    pairs = sorted(
+        zip(cells, shares or [1.0] * len(cells), strict=True), key=lambda pair: pair[0].counts.total, reverse=True
+    )
+    seconds = [(trial_seconds(cell), part) for cell, part in pairs]
+    known = [one * part for one, part in seconds if one is not None]
     if len(known) < len(seconds):
         return None
-    return makespan(known, [_share(cell, device) for cell in ordered], float(device.count))
+    return makespan(known, [share(cell, device) for cell, _ in pairs], float(device.count))
 
 
 def at_once(cells: Sequence[Cell], device: Device) -> list[Cell]:
@@ -242,14 +247,14 @@ def at_once(cells: Sequence[Cell], device: Device) -> list[Cell]:
     taken: list[Cell] = []
     free = float(device.count)
     for cell in sorted(cells, key=lambda cell: cell.counts.total, reverse=True):
-        share = min(_share(cell, device), float(device.count))
-        if share <= free + 1e-9:
+        taken_by_it = min(share(cell, device), float(device.count))
+        if taken_by_it <= free + 1e-9:
             taken.append(cell)
-            free -= share
+            free -= taken_by_it
     return taken
 
 
-def _share(cell: Cell, device: Device) -> float:
+def share(cell: Cell, device: Device) -> float:
     """What a trial takes of the device: GPUs, or cores."""
     record = cell.record
     return record.gpu_share if device.kind == "cuda" else float(record.reserved_cores or record.threads)

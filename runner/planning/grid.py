@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from runner.config.sweep_file import Sweep, Variant
 from runner.host.device import Device, Site, resolve
@@ -112,8 +112,7 @@ def expand(
     Raises:
         InputError: data that does not verify, or a budget that cannot be met; all budgets' problems together.
     """
-    device, dtype = resolve(sweep.settings.execution, site.device if site else None)
-    builder = _Builder(sweep.settings.execution, device, dtype, data_root, sweep.settings.metrics)
+    builder = Builder.of(sweep, data_root, site)
     cells: list[Cell] = []
     problems: list[Problem] = []
     for variant in sweep.variants if variants is None else variants:
@@ -123,11 +122,11 @@ def expand(
             problems += [problem for problem in error.problems if problem not in problems]
     if problems:
         raise BudgetError(problems)
-    return Grid(cells=tuple(cells), device=device)
+    return Grid(cells=tuple(cells), device=builder.device)
 
 
 @dataclass
-class _Builder:
+class Builder:
     """Resolves variants; datasets and window counts are worked out once and shared."""
 
     execution: ExecutionSpec
@@ -139,7 +138,18 @@ class _Builder:
     _datasets: dict[str, catalog.Dataset] = field(default_factory=dict)
     _windows: dict[tuple[str, str], tuple[Facts, str]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, sweep: Sweep, data_root: Path = DATA, site: Site | None = None) -> Self:
+        """A builder of a sweep's cells, for this host or for the site where trials will run."""
+        device, dtype = resolve(sweep.settings.execution, site.device if site else None)
+        return cls(sweep.settings.execution, device, dtype, data_root, sweep.settings.metrics)
+
     def cell(self, variant: Variant) -> Cell:
+        """A variant as a trial.
+
+        Raises:
+            InputError: data that does not verify, or a budget that cannot be met.
+        """
         entry = self._entry(variant.data)
         data, task = resolved_data(variant.data, entry), task_registry.resolved(variant.task)
         label = str(variant.axes["budget"])
@@ -291,7 +301,12 @@ def _labels(variant: Variant, label: str) -> dict[str, Any]:
 
 
 def _name(variant: Variant) -> str:
-    start = [str(variant.axes["budget"]), f"h{variant.task.horizon}", f"s{variant.training.seed}"]
+    return named(variant, f"s{variant.training.seed}")
+
+
+def named(variant: Variant, *own: str) -> str:
+    """``2m-h5``, then what tells it from its neighbours, then the further axes; `own` stands for the seed."""
+    start = [str(variant.axes["budget"]), f"h{variant.task.horizon}", *own]
     further = {axis: value for axis, value in variant.axes.items() if axis not in ("budget", "horizon", "seed")}
     return "-".join([*start, *name_parts(further)])
 

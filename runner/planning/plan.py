@@ -1,7 +1,8 @@
 """The grid as it would run: what is new, done, resumable, orphaned or infeasible, and what it needs."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +17,12 @@ from runner.planning import data_checks as data_findings
 from runner.planning import shutdown as ending
 from runner.planning.grid import Cell, Grid, expand
 from runner.planning.shutdown import ShutdownEstimate
+from runner.planning.studies import Study, confirmed_by, of_plan
 from runner.probe.request import Decides
 from runner.rundir import ledger
+from runner.rundir.ledger import FINAL
 from runner.rundir.paths import DATA, RUNS, RunPaths, run_paths
+from runner.rundir.studies import StudyState
 from runner.terminal.console import Console
 from trainables.data.dataset import unused_words
 
@@ -37,6 +41,19 @@ class Plan:
     orphaned: tuple[str, ...]
     findings: tuple[checks.CheckFinding, ...]
     ending: ShutdownEstimate
+    studies: tuple[Study, ...] = ()
+    progress: Mapping[str, StudyState] = field(default_factory=dict)
+
+    @property
+    def listed(self) -> tuple[Cell, ...]:
+        """Cells that the ledger lists as the grid: with a search, those alone that cannot be run."""
+        return tuple(cell for cell in self.grid.cells if cell.infeasible) if self.studies else self.grid.cells
+
+    @property
+    def planned(self) -> tuple[Cell, ...]:
+        """One cell for each trial of a search, confirmations included; each as large as its study's."""
+        searched = (cell for study in self.studies for cell in [study.templates[0]] * study.trials)
+        return (*searched, *(cell for study in self.studies for cell in study.templates))
 
     @property
     def to_run(self) -> tuple[Cell, ...]:
@@ -53,8 +70,29 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds that the cells to run will take together, packed; None where nothing was measured."""
-        return execution.sweep_seconds(self.to_run, self.grid.device) if self.to_run else 0.0
+        """Seconds that the cells to run will take together, packed; None where nothing was measured.
+
+        Trials of a search are included, in full length.
+        """
+        return self._seconds(pruned=False)
+
+    @property
+    def pruned_seconds(self) -> float | None:
+        """The same where the pruner ends trials early; None where that is not known."""
+        return self._seconds(pruned=True)
+
+    def _seconds(self, *, pruned: bool) -> float | None:
+        cells: list[Cell] = list(self.to_run)
+        shares = [1.0] * len(cells)
+        for study in self.studies:
+            over = sum(trial.status in FINAL for trial in self.progress[study.identity].trials)
+            left = max(0, study.trials - over)
+            share = study.pruned_share() if pruned else 1.0
+            if share is None:
+                return None
+            cells += [study.templates[0]] * left
+            shares += [share] * left
+        return execution.sweep_seconds(tuple(cells), self.grid.device, shares) if cells else 0.0
 
     @property
     def errors(self) -> list[checks.CheckFinding]:
@@ -76,7 +114,19 @@ class Plan:
             "write_seconds": self.ending.write_s,
             "grace_seconds": self.ending.grace_s,
             "seconds": self.seconds,
+            **({"studies": [self._study(study) for study in self.studies]} if self.studies else {}),
+            **({"pruned_seconds": self.pruned_seconds} if self.studies else {}),
             "gates": [finding.as_dict() for finding in self.findings],
+        }
+
+    def _study(self, study: Study) -> dict[str, Any]:
+        state = self.progress[study.identity]
+        best = state.best
+        return {
+            **study.asked,
+            "done": sum(trial.status in FINAL for trial in state.trials),
+            "best": None if best is None else {"number": best.number, "key": best.key, "values": best.values},
+            "confirmed": list(state.confirmed),
         }
 
     def _cell(self, cell: Cell) -> dict[str, Any]:
@@ -139,16 +189,25 @@ def build(
     view = ledger.read(paths.ledger)
     asked, settings = expand(sweep, data_root, site=site), sweep.settings
     findings = [
-        *checks.check(asked.cells, view, settings.gates, settings.thermal, site),
+        *checks.check(
+            asked.cells,
+            view,
+            settings.gates,
+            settings.thermal,
+            site,
+            searched=settings.search.space if settings.search else (),
+        ),
         *data_findings.check(asked.cells, settings.gates),
         *(checks.idle_gpus(settings.execution) if site is None else ()),
     ]
     if any(finding.level == "error" for finding in findings):
         prober = None  # nothing will start, so that nothing need be measured
     grid = execution.assign(asked, view, settings, prober)
+    studies = of_plan(sweep, grid.cells)
+    confirmed = confirmed_by(studies, view)
     states: dict[str, State] = {}
     for cell in grid.cells:
-        known = view.cells.get(cell.key)
+        known = view.cells.get(confirmed.get(cell.key, "") if studies else cell.key)
         if cell.infeasible:
             states[cell.key] = "infeasible"
         elif known is not None and known.final and known.status != "infeasible":  # that was another host's memory
@@ -156,15 +215,18 @@ def build(
         else:
             states[cell.key] = "resumable" if known is not None and known.attempts else "new"
     to_run = [cell for cell in grid.cells if states[cell.key] in TO_RUN]
+    wanted = {*states, *confirmed.values(), *(trial.key for study in studies for trial in study.state(view).trials)}
     return Plan(
         paths=paths,
         grid=grid,
         states=states,
         ending=ending.measure(to_run, grid.device, paths.root),
         orphaned=tuple(
-            key for key, state in view.cells.items() if key not in states and state.cell.cell_kind == "model"
+            key for key, state in view.cells.items() if key not in wanted and state.cell.cell_kind == "model"
         ),
         findings=(*findings, *checks.memory(grid.cells)),
+        studies=studies,
+        progress={study.identity: study.state(view) for study in studies},
     )
 
 
@@ -207,6 +269,7 @@ def show(plan: Plan, console: Console) -> None:
     console.print(table)
     counts = {state: list(plan.states.values()).count(state) for state in ("new", "resumable", "done", "infeasible")}
     console.print(", ".join(f"{count} {state}" for state, count in counts.items() if count), highlight=False)
+    _show_studies(plan, console)
     if plan.orphaned:
         console.print(
             f"{len(plan.orphaned)} cells of the ledger are no longer in the grid (orphaned; they stay in the ledger): "
@@ -220,6 +283,22 @@ def show(plan: Plan, console: Console) -> None:
     console.print(f"disk for checkpoints and best weights: about {decimal(plan.disk_bytes)}", highlight=False)
     console.print(_ending(plan.ending), highlight=False)
     show_findings(plan, console)
+
+
+def _show_studies(plan: Plan, console: Console) -> None:
+    """Studies of a search, and what they will take with and without pruning."""
+    for study in plan.studies:
+        done = sum(trial.status in FINAL for trial in plan.progress[study.identity].trials)
+        ranges = ", ".join(f"{dotted} {axis.words()}" for dotted, axis in study.space.items())
+        seeds = ", ".join(str(variant.training.seed) for variant in study.variants)
+        console.print(
+            f"study {study.name}: {done} of {checks.plural(study.trials, 'trial')} by {study.search.sampler}, "
+            f"{ranges}; its winner is confirmed with seed {seeds}",
+            markup=False,
+            highlight=False,
+        )
+    if plan.studies and plan.studies[0].search.pruner != "none" and plan.pruned_seconds is not None:
+        console.print(f"with pruning: about {_duration(plan.pruned_seconds)}", highlight=False)
 
 
 def _disturbed(plan: Plan) -> str:

@@ -31,16 +31,17 @@ def record_start(sweep: Sweep, plan: Plan, recorder: Recorder) -> None:
     recorder.record(
         SweepStarted(
             run=paths.name,
-            keys=tuple(cell.key for cell in plan.grid.cells),
+            keys=tuple(cell.key for cell in plan.listed),
             config=config,
             code_version=code_version(),
             versions=library_versions(),
             datasets=tuple({cell.entry.name: cell.entry.model_dump(mode="json") for cell in plan.grid.cells}.values()),
             gates=tuple(finding.as_dict() for finding in plan.findings),
+            studies=tuple(study.asked for study in plan.studies),
         )
     )
-    for cell in plan.grid.cells:
-        _record_cell(recorder, cell)
+    for cell in plan.listed:
+        record_cell(recorder, cell)
 
 
 def _end_open_attempts(recorder: Recorder) -> None:
@@ -52,7 +53,8 @@ def _end_open_attempts(recorder: Recorder) -> None:
             recorder.record(CellEnded(key=key, attempt=attempt, status="interrupted", reason=reason))
 
 
-def _record_cell(recorder: Recorder, cell: Cell) -> None:
+def record_cell(recorder: Recorder, cell: Cell) -> None:
+    """Write a cell that the ledger does not have, and that it is infeasible where it is."""
     if cell.key not in recorder.view.cells:
         recorder.record(
             CellRecorded(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from runner.report import tuning_table
 from runner.report.analysis.against import comparison_sentences, differences_table
 from runner.report.analysis.collect import Collected, Lineage
 from runner.report.analysis.contrasts import Contrast
@@ -113,6 +114,7 @@ class Page:
     how_to_read: tuple[str, ...]
     differences: ReportTable
     fits: ReportTable
+    tuning: tuple[ReportTable, ...]
     time: ReportTable
     trials: ReportTable
     specs: Specs
@@ -144,6 +146,7 @@ def make(
         verdicts=_verdicts(collected),
         summary=(
             *summary(collected.trials, collected.progress.cells),
+            *tuning_table.sentences(collected.tuning),
             *map(true_minus, comparison_sentences(contrasts)),
         ),
         facts=tuple(_facts(collected)),
@@ -157,6 +160,7 @@ def make(
         how_to_read=HOW_TO_READ,
         differences=differences_table(contrasts),
         fits=fits_table(collected.fits),
+        tuning=(tuning_table.winners_table(collected.tuning), tuning_table.rules_table(collected.tuning)),
         time=time_table(collected.history),
         trials=_trial_table((*collected.trials, *collected.baselines)),
         specs=collected.specs,

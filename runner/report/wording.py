@@ -150,6 +150,7 @@ def summary(trials: tuple[Trial, ...], cells: int) -> tuple[str, ...]:
 _STATUS_WORDS = {
     "diverged": "diverged",
     "infeasible": "infeasible",
+    "pruned": "pruned",
     "failed": "failed",
     "out_of_memory": "out of memory",
     "thermal_stop": "stopped by temperature",

@@ -47,6 +47,7 @@ COLUMNS: dict[str, str] = {
     **dict.fromkeys(("data_sha256", "code_version"), "string"),
     **dict.fromkeys(("started_at", "ended_at"), "datetime64[us, UTC]"),
     "reason": "string",
+    **dict.fromkeys(("study", "role"), "string"),  # role: searched, confirmed, or empty where nothing is searched
 }
 
 
@@ -61,7 +62,12 @@ def frame(view: LedgerView) -> pd.DataFrame:
     """
     states = [*view.current.values(), *baseline_states(view)]
     names = axis_names(view)
-    rows = [_row(state, names) for state in states if state.attempts or state.ended]
+    roles = roles_of(view)
+    rows = [
+        _row(state, names) | roles.get(state.cell.key, {"study": "", "role": ""})
+        for state in states
+        if state.attempts or state.ended
+    ]
     extra = sorted({name for row in rows for name in row} - set(COLUMNS))
     table = pd.DataFrame(rows, columns=[*COLUMNS, *extra])
     try:
@@ -71,6 +77,17 @@ def frame(view: LedgerView) -> pd.DataFrame:
             f"a result or label in the ledger does not fit its column ({first_line(error)})\n"
             "    fix: restore the ledger from a copy; it is append-only and must not be edited"
         ) from error
+
+
+def roles_of(view: LedgerView) -> dict[str, dict[str, str]]:
+    """By the key of a trial of a search: the name of its study, and whether it was searched or confirms a winner."""
+    found: dict[str, dict[str, str]] = {}
+    for identity, study in view.studies.items():
+        tried = [suggestion.key for suggestion in view.suggested.get(identity, {}).values()]
+        found |= {key: {"study": study["name"], "role": "searched"} for key in tried}
+        if (winner := view.winners.get(identity)) is not None:
+            found |= {key: {"study": study["name"], "role": "confirmed"} for key in winner.keys}
+    return found
 
 
 def baseline_states(view: LedgerView) -> list[CellState]:

@@ -3,9 +3,10 @@
 from collections import Counter
 from typing import Any
 
-from runner.rundir import ledger
+from runner.rundir import ledger, results, studies
 from runner.rundir.ledger import CellState, LedgerView
 from runner.rundir.paths import RunPaths
+from runner.rundir.studies import StudyState
 
 
 def collect(paths: RunPaths) -> dict[str, Any]:
@@ -15,13 +16,15 @@ def collect(paths: RunPaths) -> dict[str, Any]:
         LedgerError: the ledger is damaged or of another version.
     """
     view = ledger.read(paths.ledger)
-    cells = [_cell(key, state) for key, state in view.current.items()]
+    roles = results.roles_of(view)
+    cells = [_cell(key, state) | roles.get(key, {"study": "", "role": ""}) for key, state in view.current.items()]
     return {
         "run": paths.name,
         "state": _state(view),
         "exit_code": view.ended.exit_code if view.ended else None,
         "counts": dict(Counter(cell["status"] for cell in cells)),
         "cells": cells,
+        "studies": [_study(state) for state in studies.states(view)],
         "orphaned": [
             key for key, state in view.cells.items() if key not in view.current and state.cell.cell_kind == "model"
         ],
@@ -51,4 +54,19 @@ def _cell(key: str, state: CellState) -> dict[str, Any]:
         "collapsed": result.get("collapsed"),
         "reason": state.ended.reason if state.ended else "",
         "last_record_at": state.last_time.isoformat() if state.last_time else None,
+    }
+
+
+def _study(state: StudyState) -> dict[str, Any]:
+    best, metric = state.best, state.asked["metric"]
+    return {
+        "study": state.asked["name"],
+        "trials": state.asked["trials"],
+        "suggested": len(state.trials),
+        "counts": dict(Counter(trial.status for trial in state.trials)),
+        "metric": metric,
+        "best": None if best is None or best.loss is None else studies.shown(best.loss, metric),
+        "best_number": None if best is None else best.number,
+        "best_values": None if best is None else best.values,
+        "confirming": list(state.confirmed),
     }

@@ -24,8 +24,14 @@ class LiveProgress:
     """A listener of the recorder that draws: a live table in a terminal, a line now and then elsewhere."""
 
     def __init__(
-        self, cells: Sequence[Cell], view: LedgerView, console: Console, temperatures: Callable[[], str] = str
+        self,
+        cells: Sequence[Cell],
+        view: LedgerView,
+        console: Console,
+        temperatures: Callable[[], str] = str,
+        planned: Sequence[Cell] = (),
     ) -> None:
+        """`planned` are trials as long as those that a search will add, one for each."""
         self._cells = {cell.key: cell for cell in cells if not cell.infeasible}
         self._view = view
         self._console = console
@@ -33,6 +39,7 @@ class LiveProgress:
         self._began = time.monotonic()
         self._last_line = 0.0
         self._work = {key: _work(cell) for key, cell in self._cells.items()}
+        self._planned, self._planned_work = len(planned), sum(_work(cell) for cell in planned)
         self._done_before = self._done_work()
         self._live = Live(console=console, refresh_per_second=2, get_renderable=self._draw, transient=True)
 
@@ -45,9 +52,15 @@ class LiveProgress:
         if self._live.is_started:
             self._live.stop()
 
+    def add(self, cell: Cell) -> None:
+        """A trial that was not known at the start, of a search."""
+        if not cell.infeasible:
+            self._cells[cell.key] = cell
+            self._work[cell.key] = _work(cell)
+
     def on_record(self, record: AnyRecord, view: LedgerView) -> None:
         """Take notice of a record."""
-        if isinstance(record, CellEnded):
+        if isinstance(record, CellEnded) and record.key in self._cells:
             self._say(_ended_line(self._cells[record.key].name, record))
         due = time.monotonic() - self._last_line >= LINE_INTERVAL_S
         if not self._live.is_started and due and not isinstance(record, AttemptStarted):
@@ -70,13 +83,16 @@ class LiveProgress:
     def _done_work(self) -> float:
         return sum(work * self._fraction(key) for key, work in self._work.items())
 
+    def _all_work(self) -> float:
+        return max(sum(self._work.values()), self._planned_work)
+
     def eta_s(self) -> float | None:
         """Seconds left at the rate so far, weighted by work; None before anything was measured."""
         gained = self._done_work() - self._done_before
         elapsed = time.monotonic() - self._began
-        if gained < MEASURED_SHARE * sum(self._work.values()):
+        if gained <= MEASURED_SHARE * self._all_work():
             return None
-        return elapsed * (sum(self._work.values()) - self._done_work()) / gained
+        return elapsed * (self._all_work() - self._done_work()) / gained
 
     def _running(self) -> list[tuple[Cell, CellState]]:
         states = [(cell, self._view.cells[key]) for key, cell in self._cells.items() if key in self._view.cells]
@@ -90,7 +106,7 @@ class LiveProgress:
         left = f"ETA {_clock(eta)}" if eta is not None else "ETA -"
         elapsed = _clock(time.monotonic() - self._began)
         going = f"{counts['running']} running, {counts['waiting']} to go"
-        return f"{done}/{len(self._cells)} done, {going}{rest}, {elapsed}, {left}"
+        return f"{done}/{max(len(self._cells), self._planned)} done, {going}{rest}, {elapsed}, {left}"
 
     # ---- drawing -------------------------------------------------------------------------------------------------
 

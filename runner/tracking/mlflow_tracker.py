@@ -39,6 +39,7 @@ MLFLOW_STATUS = {
     "finished": "FINISHED",
     "diverged": "FINISHED",
     "infeasible": "FINISHED",
+    "pruned": "FINISHED",
     "failed": "FAILED",
     "out_of_memory": "FAILED",
     "thermal_stop": KILLED,

@@ -164,8 +164,8 @@ class WandbTracker:
                 entity=self._target.entity,
                 id=trial.run_id,
                 name=state.cell.name,
-                group=view.sweeps[0].run,
-                job_type=state.cell.cell_kind,
+                group="/".join(filter(None, (view.sweeps[0].run, state.cell.labels.get("study")))),
+                job_type=state.cell.labels.get("role") or state.cell.cell_kind,
                 config=_config(state),
                 allow_val_change=True,
                 dir=self._paths.wandb.parent,  # W&B adds the folder `wandb`

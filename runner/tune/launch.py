@@ -18,6 +18,7 @@ from ray import tune
 
 from runner.host.device import Device
 from runner.host.versions import code_version
+from runner.planning import execution
 from runner.planning.grid import Cell
 from runner.rundir.ledger import CellEnded, Status
 from runner.rundir.paths import RunPaths
@@ -30,6 +31,8 @@ from runner.tune.ledger_callback import LOG_LINES, LedgerCallback
 from runner.tune.protection import StuckWatch
 from runner.tune.ray_watch import RayWatch, attend
 from runner.tune.scratch import TUNE_PREFIX, Scratch
+from runner.tune.search import Search
+from runner.tune.searcher import PruningScheduler, QueueSearcher
 from runner.tune.stall import StallWatch
 from trainables.checkpoints.object_store import StoragePlace
 from trainables.parts import plugins
@@ -59,6 +62,12 @@ class Launch:
     storage: StoragePlace | None = None
     cluster: bool = False
     metrics: tuple[MetricSpec, ...] = ()
+    search: Search | None = None
+
+    @property
+    def all_cells(self) -> tuple[Cell, ...]:
+        """The grid's, and those of its search so far."""
+        return (*self.cells, *self.search.cells.values()) if self.search else self.cells
 
 
 def run_rounds(launch: Launch) -> None:
@@ -77,17 +86,34 @@ def _rounds(launch: Launch, folder: Path) -> None:
     starts: Counter[str] = Counter()
     autopsy = memory.FailureClassifier()
     for number in itertools.count(1):
-        todo = [cell for cell in unfinished(launch) if starts[cell.key] < _starts_allowed(launch, cell)]
-        if launch.drain.requested or not todo:
+        todo = [cell for cell in unfinished(launch) if starts[cell.key] < _starts_allowed(launch, cell.key)]
+        if launch.drain.requested or (not todo and not (todo := _more(launch, starts))):
             return
-        starts.update(cell.key for cell in todo)
-        _fit(launch, todo, autopsy, folder / f"round-{number}")
-        _spare(launch, todo, starts)
+        started = _fit(launch, todo, autopsy, starts, folder / f"round-{number}")
+        _spare(launch, started, starts)
 
 
-def _starts_allowed(launch: Launch, cell: Cell) -> int:
+def _more(launch: Launch, starts: Counter[str]) -> list[Cell]:
+    """The search's next trial in a list; none where the ledger cannot be written, which ends the sweep."""
+    if launch.search is None or launch.drain.requested:
+        return []
+
+    def may_run(key: str) -> bool:
+        state = launch.recorder.view.cells[key]
+        again = state.status not in ("failed", "out_of_memory") or starts[key] < _starts_allowed(launch, key)
+        return not state.final and launch.search is not None and key in launch.search.cells and again
+
+    try:
+        cell = launch.search.next(may_run)
+    except OSError as error:
+        launch.drain.request(f"the ledger, which cannot be written: {error}")
+        return []
+    return [] if cell is None else [cell]
+
+
+def _starts_allowed(launch: Launch, key: str) -> int:
     """A trial that was stopped by temperature is left to the next sweep: its device needs a look first."""
-    return 1 if launch.recorder.view.cells[cell.key].status == "thermal_stop" else launch.execution.max_attempts
+    return 1 if launch.recorder.view.cells[key].status == "thermal_stop" else launch.execution.max_attempts
 
 
 def _spare(launch: Launch, cells: list[Cell], starts: Counter[str]) -> None:
@@ -104,18 +130,28 @@ def unfinished(launch: Launch) -> list[Cell]:
     # A cell that the ledger calls infeasible and the plan does not was refused on a smaller host.
     cells = [
         cell
-        for cell in launch.cells
+        for cell in launch.all_cells
         if not cell.infeasible and (not states[cell.key].final or states[cell.key].status == "infeasible")
     ]
     return sorted(cells, key=lambda cell: cell.counts.total, reverse=True)
 
 
-def _fit(launch: Launch, cells: list[Cell], autopsy: memory.FailureClassifier, folder: Path) -> None:
-    jobs = [_job(launch, cell).config(cell.name) for cell in cells]
+def _fit(
+    launch: Launch, cells: list[Cell], autopsy: memory.FailureClassifier, starts: Counter[str], folder: Path
+) -> list[Cell]:
+    """One round: these trials, then what the search adds to them. Counts the starts, and returns what was started."""
+    started: list[Cell] = []
+
+    def config(cell: Cell) -> dict[str, Any]:
+        starts[cell.key] += 1
+        started.append(cell)
+        return {"job": _job(launch, cell).config(cell.name)}
+
+    scheduler, ways = _ways(launch, cells, config, lambda: _more(launch, starts), started)
     trainable = tune.with_resources(_trainable(launch), _cluster_resources if launch.cluster else _resources)
     stalls = StallWatch(launch.execution.stall_timeout_s)
     callbacks = [
-        _ledger_callback(launch, autopsy, stalls),
+        _ledger_callback(launch, autopsy, stalls, scheduler),
         stalls,
         StuckWatch(launch.drain),
         DiskWatch(launch.recorder, launch.drain, launch.execution.disk_timeout_s),
@@ -123,11 +159,12 @@ def _fit(launch: Launch, cells: list[Cell], autopsy: memory.FailureClassifier, f
     ]
     tuner = tune.Tuner(
         trainable,
-        param_space={"job": tune.grid_search(jobs)},
+        param_space=None if launch.search else {"job": tune.grid_search([config(cell)["job"] for cell in cells])},
         tune_config=tune.TuneConfig(
             reuse_actors=True,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_folder,
+            **ways,
         ),
         run_config=tune.RunConfig(
             name=folder.name,
@@ -140,6 +177,7 @@ def _fit(launch: Launch, cells: list[Cell], autopsy: memory.FailureClassifier, f
         ),
     )
     tuner.fit()
+    return started
 
 
 def _trainable(launch: Launch) -> type[IsothermTrial]:
@@ -155,6 +193,37 @@ def _trainable(launch: Launch) -> type[IsothermTrial]:
             super().setup(config, make_gate=make_gate, make_guard=memory.HostGuard, plugins=loaded)
 
     return Equipped
+
+
+def _ways(
+    launch: Launch,
+    cells: list[Cell],
+    config: Callable[[Cell], dict[str, Any]],
+    more: Callable[[], list[Cell]],
+    started: list[Cell],
+) -> tuple[PruningScheduler | None, dict[str, Any]]:
+    """The scheduler and further settings of Tune, where there is a search."""
+    if launch.search is None:
+        return None, {}
+    search, view, device = launch.search, launch.recorder.view, launch.device
+    smallest = min(execution.share(template, device) for study in search.studies for template in study.templates)
+
+    def running() -> list[Cell]:
+        return [cell for cell in started if view.cells[cell.key].ended is None]
+
+    def has_room() -> bool:
+        taken = sum(min(execution.share(cell, device), device.count) for cell in running())
+        return taken + min(smallest, device.count) <= device.count + 1e-9
+
+    searcher = QueueSearcher(
+        cells,
+        config=config,
+        more=lambda: next(iter(more()), None),
+        has_room=has_room,
+        is_running=lambda: bool(running()),
+    )
+    scheduler = PruningScheduler(search.why_pruned, search.studies[0].search.metric)
+    return scheduler, {"search_alg": searcher, "scheduler": scheduler, "num_samples": -1}
 
 
 def _job(launch: Launch, cell: Cell) -> TrialJob:
@@ -176,21 +245,21 @@ def _job(launch: Launch, cell: Cell) -> TrialJob:
 
 def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
     """What a trial asks Ray for: cores, and on CUDA its share of a GPU."""
-    execution = config["job"]["execution"]
-    bundle: dict[str, float] = {"CPU": execution["reserved_cores"] or execution["threads"]}
-    if execution["device"] == "cuda":
-        bundle["GPU"] = execution["gpu_share"]
+    record = config["job"]["execution"]
+    bundle: dict[str, float] = {"CPU": record["reserved_cores"] or record["threads"]}
+    if record["device"] == "cuda":
+        bundle["GPU"] = record["gpu_share"]
     return tune.PlacementGroupFactory([bundle])
 
 
 def _cluster_resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
     """The same, and a node where the trial fits: the kind of GPU that was measured, or enough memory."""
-    execution = config["job"]["execution"]
+    record = config["job"]["execution"]
     [bundle] = _resources(config).bundles
-    if execution["accelerator"]:
-        bundle[f"accelerator_type:{execution['accelerator']}"] = ANY_OF_A_KIND
-    if execution["device"] == "cpu" and execution["measured"] is not None:
-        bundle["memory"] = execution["measured"]["peak_bytes"]
+    if record["accelerator"]:
+        bundle[f"accelerator_type:{record['accelerator']}"] = ANY_OF_A_KIND
+    if record["device"] == "cpu" and record["measured"] is not None:
+        bundle["memory"] = record["measured"]["peak_bytes"]
     return tune.PlacementGroupFactory([bundle])
 
 
@@ -202,7 +271,9 @@ def _trial_folder(trial: Any) -> str:
     return str(trial.config["job"]["key"])
 
 
-def _ledger_callback(launch: Launch, autopsy: memory.FailureClassifier, stalls: StallWatch) -> LedgerCallback:
+def _ledger_callback(
+    launch: Launch, autopsy: memory.FailureClassifier, stalls: StallWatch, scheduler: PruningScheduler | None
+) -> LedgerCallback:
     drain = launch.drain
 
     def on_running(key: str, running: bool) -> None:
@@ -224,6 +295,7 @@ def _ledger_callback(launch: Launch, autopsy: memory.FailureClassifier, stalls: 
         last_lines=lambda key: _tail(launch.paths.trial_log(key)),
         code_version=code_version(),
         device_name=launch.device.name,
+        pruned=lambda key: scheduler.pruned.get(key, "") if scheduler else "",
     )
 
 

@@ -31,7 +31,9 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         last_lines: Callable[[str], tuple[str, ...]],
         code_version: str,
         device_name: str,
+        pruned: Callable[[str], str] = lambda _: "",
     ) -> None:
+        """`pruned` says why a scheduler has just ended a trial; the other callables are described by their names."""
         self._record = record
         self._on_failure = on_failure
         self._on_running = on_running
@@ -40,6 +42,7 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         self._last_lines = last_lines
         self._code_version = code_version
         self._device_name = device_name
+        self._pruned = pruned
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles callbacks into a snapshot that is never read back."""
@@ -73,6 +76,11 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         if result.get("kind") == "ended":
             outcome = result["outcome"]
             ended = {"status": result["status"], "reason": outcome.get("reason") or "", "result": outcome}
+            self._try(CellEnded(key=job["key"], attempt=job["attempt"], **ended))
+        elif reason := self._pruned(job["key"]):
+            last = result["rows"][-1]
+            outcome = {"steps": last["step"], "epochs": last["epoch"], "reason": reason}
+            ended = {"status": "pruned", "reason": reason, "result": outcome}
             self._try(CellEnded(key=job["key"], attempt=job["attempt"], **ended))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -36,6 +36,7 @@ MUST_NOT: dict[str, tuple[str, ...]] = {
     "runner.host": ("ray", *_HIGHER, "runner.rundir", "runner.config"),
     "runner.host.device": ("ray", *_HIGHER),
     "runner.rundir": ("ray", "torch", "runner.config", *_HIGHER),
+    "runner.search": ("ray", "torch", "pandas", *_HIGHER),
     "runner.planning": ("ray", "runner.tune", "runner.report", "runner.tracking"),
     "runner.planning.data_checks": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking"),
     "runner.planning.data_rules": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking"),

@@ -12,6 +12,7 @@ from runner.report.analysis.findings import TrialFinding, find
 from runner.report.analysis.fits import NamedFit
 from runner.report.analysis.specs import Specs, specs
 from runner.report.analysis.trials import ENDED, Trial, baselines_of, clean, trials_of
+from runner.report.analysis.tuning import Tuning, tuning
 from runner.report.analysis.verdict import SeriesVerdict, named_fits, verdicts
 from runner.rundir import ledger
 from runner.rundir.ledger import LedgerView
@@ -92,6 +93,7 @@ class Collected:
     findings: tuple[TrialFinding, ...]
     gates: tuple[str, ...]
     specs: Specs
+    tuning: Tuning
     events: tuple[Event, ...]
     lineage: tuple[Lineage, ...]
     tasks: tuple[str, ...]
@@ -127,9 +129,10 @@ def collect(paths: RunPaths) -> Collected:
         fits=named_fits(judged, tuple({trial.group for trial in trials})),
         findings=find(trials),
         gates=tuple(dict.fromkeys(_gate(found) for found in latest.gates)) if latest else (),
-        specs=specs(paths, view.current, {one.key: view.cells[one.key] for one in baselines}),
+        specs=specs(paths, view.compared, {one.key: view.cells[one.key] for one in baselines}),
         events=tuple(Event(e.time, clean(e.what), clean(e.key), clean(e.message)) for e in view.events),
         lineage=_lineage(view),
+        tuning=tuning(view),
         tasks=tuple(dict.fromkeys(_task(state.cell.spec.get("task", {})) for state in view.current.values())),
         code_versions=_counted(trial.code_version for trial in trials if trial.attempts),
         devices=_counted(trial.device for trial in trials if trial.attempts),
@@ -142,7 +145,7 @@ def collect(paths: RunPaths) -> Collected:
 
 
 def _progress(view: LedgerView) -> RunProgress:
-    states = [view.cells.get(key) for key in view.current_keys]
+    states = [view.cells.get(key) for key in view.compared_keys]
     ended = sum(state is not None and state.status in ENDED for state in states)
     final = sum(state is not None and state.final for state in states)
     closed = view.ended is not None
@@ -152,8 +155,7 @@ def _progress(view: LedgerView) -> RunProgress:
         closed=closed,
         # between rounds a failed cell may be tried again, so failures count as over only once the driver has closed
         complete=bool(states) and (ended if closed else final) == len(states),
-        earlier=sum(state.cell.cell_kind == "model" for state in view.cells.values())
-        - sum(state is not None for state in states),
+        earlier=sum(state.cell.cell_kind == "model" for state in view.cells.values()) - len(view.current),
     )
 
 

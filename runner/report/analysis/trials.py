@@ -12,7 +12,7 @@ from runner.rundir.ledger import CellState, LedgerView
 from runner.rundir.marks import Mark, MarkName, marks
 
 # Ended for good, or given up: the sweep itself would not bring these any further without a new start.
-ENDED = frozenset({"finished", "diverged", "infeasible", "failed", "out_of_memory"})
+ENDED = frozenset({"finished", "diverged", "infeasible", "failed", "out_of_memory", "pruned"})
 UNFINISHED = "unfinished"  # started, and the ledger holds no end: it runs, or its driver died
 WAITING = "waiting"
 # Grid axes that have a place of their own in a trial; every further axis tells groups apart.
@@ -137,9 +137,9 @@ class Trial:
 
 
 def trials_of(view: LedgerView) -> tuple[Trial, ...]:
-    """All recorded cells of the current grid, in the grid's order."""
+    """All recorded cells that are compared, in the grid's order; what a search tried is not among them."""
     rows, names = _rows(view), results.axis_names(view)
-    return tuple(_trial(rows.get(key) or _waiting(state, names), state) for key, state in view.current.items())
+    return tuple(_trial(rows.get(key) or _waiting(state, names), state) for key, state in view.compared.items())
 
 
 def baselines_of(view: LedgerView) -> tuple[Trial, ...]:

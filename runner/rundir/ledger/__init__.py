@@ -18,6 +18,8 @@ from runner.rundir.ledger.records import (
     Status,
     SweepEnded,
     SweepStarted,
+    TrialSuggested,
+    WinnerChosen,
 )
 from runner.rundir.ledger.view import CellState, LedgerView, fold
 from runner.rundir.ledger.writer import Ledger, is_written
@@ -38,6 +40,8 @@ __all__ = [
     "Status",
     "SweepEnded",
     "SweepStarted",
+    "TrialSuggested",
+    "WinnerChosen",
     "fold",
     "is_written",
     "last_seq",

@@ -20,15 +20,18 @@ from runner.rundir.ledger.values import (
     Plain,
     Size,
     Sizes,
+    StudyRecord,
     Text,
     Time,
 )
 
 SCHEMA_VERSION = 2
 READABLE = (1, 2)  # schema 1 has no running hash
-Status = Literal["finished", "failed", "diverged", "out_of_memory", "thermal_stop", "interrupted", "infeasible"]
+Status = Literal[
+    "finished", "failed", "diverged", "out_of_memory", "thermal_stop", "interrupted", "infeasible", "pruned"
+]
 # A cell in one of these states is never run again; the others go on in the next round or the next sweep.
-FINAL: frozenset[Status] = frozenset({"finished", "diverged", "infeasible"})
+FINAL: frozenset[Status] = frozenset({"finished", "diverged", "infeasible", "pruned"})
 
 
 class Record(BaseModel):
@@ -55,6 +58,7 @@ class SweepStarted(Record):
     versions: dict[str, str]
     datasets: tuple[DatasetEntry, ...] = ()  # catalog entries of the data that the grid uses
     gates: tuple[Plain, ...] = ()  # findings: gate (the check), level, number, limit, message, fix
+    studies: tuple[StudyRecord, ...] = ()  # of a search, in the grid's order
 
 
 class CellRecorded(Record):
@@ -78,6 +82,25 @@ class CellRecorded(Record):
         if isinstance(values, dict) and isinstance(values.get("spec"), dict):
             return {**values, "spec": upgraded(values["spec"], values.get("n_params"))}
         return values
+
+
+class TrialSuggested(Record):
+    """A study of a search chose values; the trial with this key tries them. Numbers count from 0 within a study."""
+
+    kind: Literal["suggested"] = "suggested"
+    study: Key
+    number: Count
+    key: Key
+    values: Plain  # by dotted key
+
+
+class WinnerChosen(Record):
+    """The best trial of a study, and the trials that confirm it: one a seed. The last such record of a study counts."""
+
+    kind: Literal["winner"] = "winner"
+    study: Key
+    number: Count
+    keys: tuple[Key, ...]
 
 
 class AttemptStarted(Record):
@@ -135,4 +158,14 @@ class SweepEnded(Record):
     counts: dict[str, Count]
 
 
-AnyRecord = SweepStarted | CellRecorded | AttemptStarted | MetricsRecorded | CellEnded | EventRecorded | SweepEnded
+AnyRecord = (
+    SweepStarted
+    | CellRecorded
+    | TrialSuggested
+    | WinnerChosen
+    | AttemptStarted
+    | MetricsRecorded
+    | CellEnded
+    | EventRecorded
+    | SweepEnded
+)

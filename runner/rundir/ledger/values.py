@@ -172,6 +172,17 @@ class _Dataset(_Open):
     last_date: str = ""
 
 
+class _Study(_Open):
+    study: Key
+    name: str
+    budget: int
+    trials: Count
+    metric: str
+    axes: dict[str, Any]
+    space: dict[str, dict[str, Any]]
+    seeds: list[int] | tuple[int, ...]
+
+
 def _shaped(shape: type[BaseModel]) -> AfterValidator:
     """Examine a nested value; it stays as it was written."""
 
@@ -199,4 +210,5 @@ Labels = Annotated[Plain, _shaped(_Labels)]
 Asked = Annotated[Plain, _shaped(_Asked)]
 Execution = Annotated[Plain, _shaped(_Execution)]
 DatasetEntry = Annotated[Plain, _shaped(_Dataset)]
+StudyRecord = Annotated[Plain, _shaped(_Study)]
 Outcome = Annotated[Plain, AfterValidator(_numbers)]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from typing import Any, Literal
 
 from runner.rundir.ledger.records import (
@@ -16,6 +17,8 @@ from runner.rundir.ledger.records import (
     Status,
     SweepEnded,
     SweepStarted,
+    TrialSuggested,
+    WinnerChosen,
 )
 from trainables.errors import LedgerError
 
@@ -63,16 +66,40 @@ class LedgerView:
     sweeps: list[SweepStarted] = field(default_factory=list)
     ends: list[SweepEnded] = field(default_factory=list)
     events: list[EventRecorded] = field(default_factory=list)
+    suggested: dict[str, dict[int, TrialSuggested]] = field(default_factory=dict)  # by study and number
+    winners: dict[str, WinnerChosen] = field(default_factory=dict)  # by study
+
+    @property
+    def studies(self) -> dict[str, dict[str, Any]]:
+        """Studies of the search as it was last started, by identity, in the grid's order."""
+        return {study["study"]: study for study in (self.sweeps[-1].studies if self.sweeps else ())}
+
+    @property
+    def compared_keys(self) -> tuple[str, ...]:
+        """Keys that laws and headline numbers are made of: of the grid as it was last started, and the confirmed."""
+        confirmed = (self.winners[study].keys for study in self.studies if study in self.winners)
+        return tuple(dict.fromkeys([*(self.sweeps[-1].keys if self.sweeps else ()), *chain.from_iterable(confirmed)]))
+
+    @property
+    def searched_keys(self) -> tuple[str, ...]:
+        """Keys that the studies of the latest start have suggested, in the order of studies and numbers."""
+        numbered = (self.suggested.get(study, {}) for study in self.studies)
+        return tuple(dict.fromkeys(of_one[number].key for of_one in numbered for number in sorted(of_one)))
 
     @property
     def current_keys(self) -> tuple[str, ...]:
-        """Keys of the grid as it was last started, in its order."""
-        return self.sweeps[-1].keys if self.sweeps else ()
+        """Keys of the grid as it was last started, in its order; then those of its search."""
+        return tuple(dict.fromkeys([*self.compared_keys, *self.searched_keys]))
 
     @property
     def current(self) -> dict[str, CellState]:
-        """Cells of the current grid."""
+        """Cells of the current grid and of its search."""
         return {key: self.cells[key] for key in self.current_keys if key in self.cells}
+
+    @property
+    def compared(self) -> dict[str, CellState]:
+        """Cells that laws and headline numbers are made of."""
+        return {key: self.cells[key] for key in self.compared_keys if key in self.cells}
 
     @property
     def ended(self) -> SweepEnded | None:
@@ -95,6 +122,10 @@ class LedgerView:
                     self.cells[record.key].cell = record
                 else:
                     self.cells[record.key] = CellState(record)
+            case TrialSuggested():
+                self.suggested.setdefault(record.study, {})[record.number] = record
+            case WinnerChosen():
+                self.winners[record.study] = record
             case AttemptStarted() | MetricsRecorded() | CellEnded():
                 self._apply_to_cell(record)
 

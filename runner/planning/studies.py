@@ -1,0 +1,140 @@
+"""The studies of a sweep: one for each combination of the grid's axes but `seed`."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runner.config.search import SearchSpec
+from runner.config.sweep_file import Sweep, Variant
+from runner.planning.grid import Cell, named
+from runner.rundir import studies
+from runner.rundir.ledger import LedgerView
+from runner.rundir.studies import StudyState
+from runner.search import pruning, sampling
+from runner.search.space import Axis, axes_of
+from trainables.schema import KEY_LENGTH, SizeRule
+
+_NOT_ASKED = {"model": {"shapes"}}  # where a file is, and nothing of what is asked
+
+
+@dataclass(frozen=True)
+class Study:
+    """What one study asks.
+
+    Attributes:
+        identity: 12 hex digits; equal as long as data, task, budget, ranges, metric and all that is not searched are.
+        templates: the cells that would run without a search, one a seed of `grid.seed`.
+        variants: what the templates were resolved from, in the same order.
+        space: the searched keys.
+        trials: that it makes in all.
+    """
+
+    identity: str
+    name: str
+    templates: tuple[Cell, ...]
+    variants: tuple[Variant, ...]
+    space: Mapping[str, Axis]
+    trials: int
+    search: SearchSpec
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The study as the ledger has it."""
+        one = self.templates[0]
+        return {
+            "study": self.identity,
+            "name": self.name,
+            "budget": one.target,
+            "axes": {axis: value for axis, value in self.variants[0].axes.items() if axis != "seed"},
+            "space": {dotted: axis.as_dict() for dotted, axis in self.space.items()},
+            "trials": self.trials,
+            "sampler": self.search.sampler,
+            "pruner": self.search.pruner,
+            "metric": self.search.metric,
+            "seed": self.search.seed,
+            "seeds": [variant.training.seed for variant in self.variants],
+        }
+
+    def state(self, view: LedgerView) -> StudyState:
+        """How far it is."""
+        return studies.state(view, self.asked)
+
+    def pruned_share(self) -> float | None:
+        """Share of a trial's epochs that a searched one trains on average, roughly; None where that is not known."""
+        return pruning.expected_share(self.search.pruner, self.templates[0].spec.training.epochs)
+
+
+def of_plan(sweep: Sweep, cells: tuple[Cell, ...]) -> tuple[Study, ...]:
+    """The studies of a sweep with a block `search`, in the grid's order; none without. Infeasible cells have none.
+
+    Args:
+        sweep: as understood.
+        cells: its variants resolved, in the same order.
+    """
+    search = sweep.settings.search
+    if search is None:
+        return ()
+    grouped: dict[str, list[tuple[Variant, Cell]]] = {}
+    for variant, cell in zip(sweep.variants, cells, strict=True):
+        if not cell.infeasible:
+            grouped.setdefault(named(variant), []).append((variant, cell))
+    return tuple(_study(name, pairs, search) for name, pairs in grouped.items())
+
+
+def confirmed_by(asked: tuple[Study, ...], view: LedgerView) -> dict[str, str]:
+    """By the key of a template, the key of the trial that confirms the winner with its seed."""
+    found: dict[str, str] = {}
+    for study in asked:
+        state = study.state(view)
+        complete = len(state.trials) >= study.trials and len(state.confirmed) == len(study.templates)
+        if complete:
+            found |= dict(zip((cell.key for cell in study.templates), state.confirmed, strict=True))
+    return found
+
+
+def _study(name: str, pairs: list[tuple[Variant, Cell]], search: SearchSpec) -> Study:
+    variants, cells = tuple(variant for variant, _ in pairs), tuple(cell for _, cell in pairs)
+    space = axes_of(search.space, variants[0])
+    asked = search.trials
+    trials = max(1, round(asked.value(cells[0].target))) if isinstance(asked, SizeRule) else asked
+    if search.sampler == "grid":
+        trials = min(trials, sampling.grid_size(space))
+    return Study(_identity(variants[0], cells[0], space, search), name, cells, variants, space, trials, search)
+
+
+def _identity(variant: Variant, cell: Cell, space: Mapping[str, Axis], search: SearchSpec) -> str:
+    """A hash of what a study asks. Settings at their defaults are left out: it outlives new settings."""
+    blocks: dict[str, Any] = {
+        "data": cell.spec.data.model_dump(mode="json", exclude_defaults=True),
+        "task": variant.task.model_dump(mode="json", exclude_defaults=True),
+        "model": variant.model.model_dump(mode="json", exclude_defaults=True, exclude=_NOT_ASKED["model"]),
+        "training": variant.training.model_dump(mode="json", exclude_defaults=True),
+    }
+    blocks["training"]["seed"] = search.seed
+    for dotted in space:
+        _drop(blocks, dotted)
+    ranges = {dotted: axis.as_dict() for dotted, axis in space.items()}
+    asked = {"budget": cell.target, "dtype": cell.spec.dtype, "space": ranges, "metric": search.metric, **blocks}
+    text = json.dumps(asked, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+def _drop(blocks: dict[str, Any], dotted: str) -> None:
+    *parents, name = dotted.split(".")
+    target: Any = blocks
+    for part in parents:
+        target = target.get(part) if isinstance(target, dict) else None
+    if isinstance(target, dict):
+        target.pop(name, None)
+
+
+def spent_hours(view: LedgerView) -> float:
+    """Hours that the latest attempts of the searched trials took, those that have ended, added up."""
+    seconds = 0.0
+    for key in view.searched_keys:
+        known = view.cells[key]
+        if known.ended is not None and known.attempts:
+            seconds += (known.ended.time - known.attempts[-1].time).total_seconds()
+    return seconds / 3600

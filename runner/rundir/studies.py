@@ -1,0 +1,114 @@
+"""The studies of a search as the ledger has them: what was tried, what came of it, which trial is best."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runner.rundir.ledger import CellState, LedgerView, Status, TrialSuggested
+
+HIGHER_IS_BETTER = frozenset({"val_auc"})
+# A trial that ended so is as bad as one can be: values near its own are to be avoided.
+WORST: frozenset[Status] = frozenset({"diverged", "out_of_memory", "infeasible"})
+
+
+@dataclass(frozen=True)
+class StudyTrial:
+    """One trial of a study.
+
+    Attributes:
+        number: place in the study, from 0.
+        values: by dotted key.
+        status: see `CellState.status`.
+        loss: the study's metric, negated where higher is better; None without one, such as of a trial that runs.
+        curve: the same by epochs done, as far as it is recorded by epoch.
+    """
+
+    number: int
+    key: str
+    values: dict[str, Any]
+    status: str
+    loss: float | None
+    curve: dict[int, float]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it can be the winner."""
+        return self.status == "finished" and self.loss is not None
+
+
+@dataclass(frozen=True)
+class StudyState:
+    """One study: what it asks (`StudyRecord` of the ledger), its trials by number, and its winner's confirmation.
+
+    Attributes:
+        confirmed: keys of the trials that confirm the winner; empty before there is one.
+    """
+
+    asked: Mapping[str, Any]
+    trials: tuple[StudyTrial, ...]
+    confirmed: tuple[str, ...]
+
+    @property
+    def best(self) -> StudyTrial | None:
+        """The finished trial with the lowest loss, the earliest of equals; None without one."""
+        finished = [trial for trial in self.trials if trial.finished]
+        return min(finished, key=lambda trial: (trial.loss, trial.number), default=None)
+
+
+def states(view: LedgerView) -> tuple[StudyState, ...]:
+    """The studies of the latest start, in the grid's order."""
+    return tuple(state(view, asked) for asked in view.studies.values())
+
+
+def state(view: LedgerView, asked: Mapping[str, Any]) -> StudyState:
+    """One study as far as it has come."""
+    identity, metric = asked["study"], asked["metric"]
+    numbered = view.suggested.get(identity, {})
+    trials = [_trial(view, metric, numbered[number]) for number in sorted(numbered)]
+    best = StudyState(asked, tuple(trials), ()).best
+    winner = view.winners.get(identity)
+    return StudyState(asked, tuple(trials), winner.keys if winner and best and winner.number == best.number else ())
+
+
+def _trial(view: LedgerView, metric: str, asked: TrialSuggested) -> StudyTrial:
+    known = view.cells.get(asked.key)
+    if known is None:  # only in a ledger that was cut
+        return StudyTrial(asked.number, asked.key, asked.values, "waiting", None, {})
+    return StudyTrial(asked.number, asked.key, asked.values, known.status, loss(known, metric), curve(known, metric))
+
+
+def loss(known: CellState, metric: str) -> float | None:
+    """A trial's value of a study's metric, to be minimised; infinite where it ended without any use."""
+    if known.ended is None:
+        return None
+    if known.ended.status in WORST:
+        return math.inf
+    by_epoch = curve(known, metric)
+    if known.ended.status == "pruned":
+        return by_epoch[max(by_epoch)] if by_epoch else math.inf
+    if known.ended.status != "finished":
+        return None
+    if metric == "selection_loss":  # by epoch only; that of the epoch that is judged
+        return by_epoch.get(int(known.ended.result.get("judged_epoch") or 0))
+    value = known.ended.result.get(metric)
+    return None if value is None else minimised(float(value), metric)
+
+
+def curve(known: CellState, metric: str) -> dict[int, float]:
+    """A study's metric by epochs done, to be minimised."""
+    return {
+        known.epochs[step]: minimised(value, metric)
+        for step, values in sorted(known.metrics.items())
+        if (value := values.get(metric)) is not None
+    }
+
+
+def minimised(value: float, metric: str) -> float:
+    """A metric's value as a loss."""
+    return -value if metric in HIGHER_IS_BETTER else value
+
+
+def shown(loss: float, metric: str) -> float:
+    """The inverse of `minimised`."""
+    return minimised(loss, metric)

@@ -1,0 +1,118 @@
+"""The rule of the size behind measured optima: ``optimum = base * (size / at) ** exponent``, with intervals.
+
+The optimum of one size is the vertex of a parabola through the losses against the logarithm of the value, within the
+range that was tried. The rule is a straight line through the logarithms of the optima. Both are repeated on trials
+drawn again with replacement within each size (a bootstrap); intervals are the middle 95 % of what comes out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_SIZES = 3  # two make a line without any doubt of it
+MIN_TRIALS = 5  # of one size; a parabola takes three
+NEAR = 0.6  # share of a size's trials, the best ones, that the parabola is fitted to: far off losses are no parabola
+STEP = 3.0  # to a neighbouring value, as in a ladder of rates
+DRAWS = 400
+SEED = 0
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Values that were tried at one size, with their losses."""
+
+    size: float
+    values: tuple[float, ...]
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The best value at one size with its 95 % interval.
+
+    Attributes:
+        rise: of the loss where the value is `STEP` times larger or smaller; None where no parabola is seen.
+    """
+
+    size: float
+    value: float
+    low: float
+    high: float
+    rise: float | None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """``base * (size / at) ** exponent`` with 95 % intervals; `at` is the middle of the sizes, in the logarithm."""
+
+    at: float
+    base: float
+    base_low: float
+    base_high: float
+    exponent: float
+    exponent_low: float
+    exponent_high: float
+    optima: tuple[Optimum, ...]
+
+
+def fit(tried: Sequence[Tried]) -> Rule | None:
+    """The rule of several sizes; None below `MIN_SIZES` sizes of `MIN_TRIALS` trials."""
+    usable = [one for one in tried if len(one.values) >= MIN_TRIALS]
+    if len({one.size for one in usable}) < MIN_SIZES:
+        return None
+    rng = np.random.default_rng(SEED)
+    x_S = np.log10([one.size for one in usable])
+    middle = float(x_S.mean())
+    best_S = np.array([vertex(np.log10(one.values), np.array(one.losses)) for one in usable])
+    drawn_DS = np.array([[_redrawn(one, rng) for one in usable] for _ in range(DRAWS)])
+    slope, start = np.polyfit(x_S - middle, best_S, 1)
+    slopes_D, starts_D = np.polyfit(x_S - middle, drawn_DS.T, 1)
+    low_S, high_S = np.percentile(drawn_DS, [2.5, 97.5], axis=0)
+    base_low, base_high = 10 ** np.percentile(starts_D, [2.5, 97.5])
+    exponent_low, exponent_high = np.percentile(slopes_D, [2.5, 97.5])
+    return Rule(
+        at=10**middle,
+        base=float(10**start),
+        base_low=float(base_low),
+        base_high=float(base_high),
+        exponent=float(slope),
+        exponent_low=float(exponent_low),
+        exponent_high=float(exponent_high),
+        optima=tuple(
+            Optimum(one.size, float(10**best), float(10**low), float(10**high), _rise(one))
+            for one, best, low, high in zip(usable, best_S, low_S, high_S, strict=True)
+        ),
+    )
+
+
+def _redrawn(one: Tried, rng: np.random.Generator) -> float:
+    chosen = rng.integers(len(one.values), size=len(one.values))
+    return vertex(np.log10(one.values)[chosen], np.array(one.losses)[chosen])
+
+
+def _rise(one: Tried) -> float | None:
+    bend = _parabola(np.log10(one.values), np.array(one.losses))
+    return None if bend is None else bend[0] * float(np.log10(STEP)) ** 2
+
+
+def _parabola(x: Floats, losses: Floats) -> tuple[float, float, Floats] | None:
+    """Bend and slope at the best trial, and where the trials near it are; None where the losses have no bottom."""
+    order = np.argsort(losses, kind="stable")
+    near = order[: max(3, round(NEAR * len(losses)))]
+    if len(np.unique(x[near])) < 3:
+        return None
+    bend, slope, _ = np.polyfit(x[near] - x[order[0]], losses[near], 2)
+    return None if bend <= 0 else (float(bend), float(slope), x[near])
+
+
+def vertex(x: Floats, losses: Floats) -> float:
+    """Where the loss is smallest: of the parabola through the better trials, or of the best trial where it has none."""
+    best, found = float(x[np.argmin(losses)]), _parabola(x, losses)
+    if found is None:
+        return best
+    bend, slope, near = found
+    return float(np.clip(best - slope / (2 * bend), near.min(), near.max()))

@@ -1,0 +1,55 @@
+"""A real sweep with a search, killed in the middle and run again."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.workplace import SWEEP, Workplace, wait_for
+
+SEARCH = """
+search:
+  space:
+    training.lr: {low: 1.0e-4, high: 1.0e-1, log: true}
+  trials: 4
+  pruner: asha
+"""
+# One trial at a time: what a suggestion knows is then the same in every run.
+ONE = SWEEP.replace("threads: 1", "threads: 2").replace("epochs: 2", "epochs: 4")
+
+
+def suggested(records: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
+    return [(one["study"], one["number"], one["key"]) for one in records if one["kind"] == "suggested"]
+
+
+def winners(records: list[dict[str, Any]]) -> dict[str, tuple[int, list[str]]]:
+    return {one["study"]: (one["number"], one["keys"]) for one in records if one["kind"] == "winner"}
+
+
+@pytest.mark.slow
+def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    calm, killed = Workplace(tmp_path / "calm"), Workplace(tmp_path / "killed")
+    for place in (calm, killed):
+        place.folder.mkdir()
+        place.write(ONE.replace("seed: [0]", "seed: [0, 1]") + SEARCH)
+    calm.run("sweep", "sweep.yaml", "--no-tracking")
+    driver = killed.start("sweep", "sweep.yaml", "--no-tracking")
+    try:
+        wait_for(lambda: len(suggested(killed.ledger())) >= 3)
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        wait_for(lambda: not killed.workers())
+    finally:
+        killed.stop()
+    killed.run("sweep", "sweep.yaml", "--no-tracking")
+    assert sorted(suggested(killed.ledger())) == sorted(suggested(calm.ledger()))
+    assert winners(killed.ledger()) == winners(calm.ledger())
+    for place in (calm, killed):
+        table = place.results()
+        assert len(suggested(place.ledger())) == 8
+        assert (table["role"] == "confirmed").sum() == 4
+        assert set(table.loc[table["role"] == "confirmed", "status"]) == {"finished"}
+        assert set(table["status"]) <= {"finished", "pruned"}
+        assert "## Winners of the search" in (place.folder / "runs" / "small" / "report.md").read_text()

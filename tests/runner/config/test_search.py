@@ -1,0 +1,69 @@
+"""The block `search` of a sweep file: what it takes, and what is wrong with it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner.config.sweep_file import load
+from runner.search.space import axes_of
+from trainables.errors import ConfigError
+
+RULE = ("lr: 1.0e-3", "lr: {base: 1.0e-3, at: 20k, exponent: -0.5}")
+
+
+def problems(sweep_file: Callable[..., Path], block: str, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(sweep_file(append=f"search: {block}\n"), overrides, tracking=False)
+    return "\n".join(f"{one.place}: {one.message}. {one.fix}" for one in caught.value.problems)
+
+
+def test_a_space_is_worked_out_at_each_budget(sweep_file) -> None:
+    block = "{space: {training.lr: {around: rule, factor: 10}, training.global_batch: {low: 32, high: 256, log: true}}}"
+    path = sweep_file(RULE, ("budget: [20k]", "budget: [20k, 80k]"), append=f"search: {block}\n")
+    loaded = load(path, tracking=False)
+    spaces = [axes_of(loaded.settings.search.space, variant) for variant in loaded.variants]  # type: ignore[union-attr]
+    assert [(space["training.lr"].low, space["training.lr"].high) for space in spaces] == [(1e-4, 1e-2), (5e-5, 5e-3)]
+    assert not spaces[0]["training.lr"].integer
+    assert spaces[0]["training.global_batch"].integer
+
+
+def test_whole_bounds_of_a_number_with_fractions_do_not_make_it_whole(sweep_file) -> None:
+    loaded = load(sweep_file(append="search: {space: {training.weight_decay: {low: 0, high: 1}}}\n"), tracking=False)
+    axis = axes_of(loaded.settings.search.space, loaded.variants[0])["training.weight_decay"]  # type: ignore[union-attr]
+    assert not axis.integer
+
+
+def test_a_key_of_the_space_can_be_overridden(sweep_file) -> None:
+    path = sweep_file(append="search: {space: {training.lr: {low: 1.0e-4, high: 1.0e-2}}}\n")
+    loaded = load(path, ["search.space.model.dropout={choices: [0.0, 0.5]}"], tracking=False)
+    assert set(loaded.settings.search.space) == {"training.lr", "model.dropout"}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("block", "message"),
+    [
+        ("{space: {training.lrr: {low: 1, high: 2}}}", "no key 'training.lrr'. did you mean 'training.lr'"),
+        ("{space: {training.lr: {low: 2, high: 1}}}", "low 2 is not below high 1"),
+        ("{space: {training.lr: {low: 0, high: 1, log: true}}}", "no logarithm"),
+        ("{space: {training.lr: {low: -1, high: 1}}}", "greater than 0 (got -1.0)"),
+        ("{space: {model.dropout: {choices: [0.1, lots]}}}", "(got 'lots')"),
+        ("{space: {model.dropout: {choices: [0.1]}}}", "at least 2 items"),
+        ("{space: {task.horizon: {choices: [1, 5]}}}", "changes what is judged"),
+        ("{space: {training.seed: {choices: [1, 5]}}}", "changes what is judged"),
+        ("{space: {model.name: {around: rule}}}", "no value above 0 to search around"),
+        ("{space: {training.lr: {low: 1, high: 2}}, seed: 0}", "is a seed that confirms"),
+        ("{space: {training.lr: {low: 1, high: 2}}, metric: selection_loss}", "needs a part of validation"),
+        ("{space: {training.lr: {low: 1, high: 2}}, sampler: best}", "'tpe', 'random', 'qmc', 'grid' or 'gp'"),
+        ("{space: {}}", "at least 1 item"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(sweep_file, block: str, message: str) -> None:
+    found = problems(sweep_file, block)
+    assert message in found
+    assert "sweep.yaml:" in found
+
+
+def test_a_searched_key_cannot_be_an_axis(sweep_file) -> None:
+    block = "{space: {training.lr: {low: 1.0e-4, high: 1.0e-2}}}"
+    assert "is an axis of grid, too" in problems(sweep_file, block, "grid.training.lr=[0.1, 0.2]")

@@ -1,0 +1,199 @@
+"""A search is rebuilt from its ledger alone: real ledger files, real Optuna, trials played by a planted loss."""
+
+import math
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from runner import debug
+from runner.config.sweep_file import Sweep, load
+from runner.planning import plan as planning
+from runner.planning.grid import Builder
+from runner.planning.plan import Plan
+from runner.planning.record import record_start
+from runner.report.analysis.tuning import measured, tuning
+from runner.rundir import ledger, results, status
+from runner.rundir.ledger import AttemptStarted, CellEnded
+from runner.rundir.recorder import Recorder
+from runner.rundir.studies import states
+from runner.terminal.console import Console
+from runner.tune.search import Search
+from trainables.errors import ConfigError
+
+SEARCH = """
+search:
+  space:
+    training.lr: {low: 1.0e-5, high: 1.0, log: true}
+    model.dropout: {choices: [0.0, 0.1, 0.2]}
+  trials: 6
+"""
+
+
+@dataclass
+class Place:
+    """A sweep with a search, and a driver that plays its trials one by one."""
+
+    sweep: Sweep
+    runs: Path
+    data: Path
+
+    def plan(self) -> Plan:
+        return planning.build(self.sweep, self.runs, self.data)
+
+    def drive(self, *, kill_after: int | None = None, fail: Callable[[int], bool] = lambda _: False) -> int:
+        """Run to the end, or until the driver dies within a trial; returns how many trials were started."""
+        plan, started = self.plan(), 0
+        with closing(Recorder(plan.paths)) as recorder:
+            record_start(self.sweep, plan, recorder)
+            search = Search(plan.studies, Builder.of(self.sweep, self.data), recorder, self.sweep.settings)
+            todo = [cell for cell in search.cells.values() if not recorder.view.cells[cell.key].final]
+            while (cell := todo.pop(0) if todo else search.next(lambda key: False)) is not None:
+                attempt = len(recorder.view.cells[cell.key].attempts) + 1
+                recorder.record(AttemptStarted(key=cell.key, attempt=attempt, execution={}))
+                started += 1
+                if started == kill_after:
+                    return started
+                loss = planted(cell.spec.training.lr, cell.target) + 1e-4 * cell.spec.training.seed % 1
+                ended = {"status": "finished", "result": {"val_loss": loss, "test_loss": loss + 0.1}}
+                if fail(started):
+                    ended = {"status": "failed", "reason": "made to fail"}
+                recorder.record(CellEnded(key=cell.key, attempt=attempt, **ended))
+        return started
+
+    def view(self) -> ledger.LedgerView:
+        return ledger.read(self.runs / "tiny" / "ledger.jsonl")
+
+
+def planted(lr: float, size: int) -> float:
+    """A loss with its optimum at 1e-2 for 20,000 parameters, falling as N^-0.5."""
+    return 0.5 + 0.05 * math.log10(lr / (1e-2 * (size / 20_000) ** -0.5)) ** 2
+
+
+@pytest.fixture
+def place(sweep_file: Callable[..., Path], folder: Path) -> Callable[..., Place]:
+    def make(*changes: tuple[str, str], name: str = "one") -> Place:
+        path = sweep_file(("seed: [0]", "seed: [0, 1]"), ("budget: [20k]", "budget: [20k, 60k]"), append=SEARCH)
+        for old, new in changes:
+            assert old in path.read_text()
+            path.write_text(path.read_text().replace(old, new, 1))
+        return Place(load(path, tracking=False), folder / name / "runs", folder / "data")
+
+    return make
+
+
+def suggestions(view: ledger.LedgerView) -> list[tuple[str, int, str]]:
+    return [(study, one.number, one.key) for study, of_one in view.suggested.items() for one in of_one.values()]
+
+
+def test_a_search_runs_to_its_confirmed_winners(place) -> None:
+    one = place()
+    assert one.drive() == 2 * (6 + 2)
+    view = one.view()
+    seeds = {view.cells[key].cell.spec["training"]["seed"] for key in view.searched_keys}
+    assert seeds == {one.sweep.settings.search.seed}  # type: ignore[union-attr]
+    for study in states(view):
+        assert study.best is not None
+        chosen = [view.cells[key].cell for key in study.confirmed]
+        assert [cell.spec["training"]["seed"] for cell in chosen] == [0, 1]
+        assert {cell.spec["training"]["lr"] for cell in chosen} == {study.best.values["training.lr"]}
+        assert min(trial.loss for trial in study.trials) == study.best.loss  # type: ignore[type-var]
+    assert one.plan().to_run == ()
+    assert one.drive() == 0
+    roles = results.frame(view).set_index("key")["role"]
+    assert roles.value_counts().to_dict() == {"searched": 12, "confirmed": 4}
+    assert len(view.compared) == 4
+    found = tuning(view)
+    assert found.comparisons == 12
+    assert all(winner.n_confirmed == 2 and winner.optimism is not None for winner in found.winners)
+    assert [study["suggested"] for study in status.collect(one.plan().paths)["studies"]] == [6, 6]
+
+
+def test_a_driver_killed_after_every_few_trials_suggests_what_an_undisturbed_one_does(place) -> None:
+    calm, stormy = place(name="calm"), place(name="stormy")
+    calm.drive()
+    deaths = 0
+    while stormy.drive(kill_after=3) == 3:
+        deaths += 1
+    assert deaths >= 6
+    assert sorted(suggestions(stormy.view())) == sorted(suggestions(calm.view()))
+    assert stormy.view().compared_keys == calm.view().compared_keys
+    assert all(state.status == "finished" for state in stormy.view().current.values())
+
+
+def test_more_trials_go_on_from_those_there_are(place) -> None:
+    few = place()
+    few.drive()
+    before = suggestions(few.view())
+    many = place(("trials: 6", "trials: 9"))
+    assert many.drive() <= 2 * (3 + 2)
+    after = suggestions(many.view())
+    assert len(after) == 18
+    assert set(before) < set(after)
+    assert len({key for _, _, key in after}) == 18
+
+
+def test_a_failed_trial_is_no_winner_and_ends_no_study(place) -> None:
+    one = place()
+    one.drive(fail=lambda number: number % 2 == 1)
+    for study in states(one.view()):
+        assert study.best is None or study.best.status == "finished"
+    assert len(suggestions(one.view())) == 12
+
+
+def test_a_small_space_is_exhausted_without_a_trial_twice(place) -> None:
+    one = place(("training.lr: {low: 1.0e-5, high: 1.0, log: true}", "training.clip: {choices: [0.5, 1.0]}"))
+    one.drive()
+    assert len(suggestions(one.view())) == 2 * 6  # 3 dropouts, 2 clips: all of them, each once
+    more = place(
+        ("training.lr: {low: 1.0e-5, high: 1.0, log: true}", "training.clip: {choices: [0.5, 1.0]}"),
+        ("trials: 6", "trials: 8"),
+    )
+    more.drive()
+    keys = [key for _, _, key in suggestions(more.view())]
+    assert len(keys) == len(set(keys)) == 12
+
+
+def test_max_trials_ends_the_search_and_confirms_what_there_is(place) -> None:
+    one = place(("trials: 6", "trials: 6\n  max_trials: 5"))
+    assert one.drive() == 5 + 4
+
+
+def test_the_rule_behind_the_optima_is_measured(place) -> None:
+    one = place(
+        ("budget: [20k, 60k]", "budget: [20k, 60k, 200k]"),
+        ("trials: 6", "trials: 12\n  sampler: qmc"),
+    )
+    one.drive()
+    (found,) = measured(one.view(), "training.lr")
+    assert found.rule.exponent_low <= -0.5 <= found.rule.exponent_high
+    assert found.rule.exponent == pytest.approx(-0.5, abs=0.05)
+    (recipe,) = tuning(one.view()).recipe  # planted: a rate off by 3 costs 0.05 * log10(3)^2, size nothing
+    assert "moves the loss of" in recipe
+    with pytest.raises(ConfigError, match="has not searched"):
+        measured(one.view(), "training.clip")
+    with pytest.raises(ConfigError, match="no rule"):
+        measured(one.view(), "model.dropout")
+
+
+def test_unsearched_keys_and_ledgers_are_as_they_were(sweep_file, folder: Path) -> None:
+    loaded = load(sweep_file(), tracking=False)
+    plain = planning.build(loaded, folder / "runs", folder / "data")
+    searched = load(sweep_file(append=SEARCH), tracking=False)
+    again = planning.build(searched, folder / "runs", folder / "data")
+    assert [cell.key for cell in plain.grid.cells] == [cell.key for cell in again.grid.cells]
+    assert plain.studies == ()
+
+
+def test_debug_runs_a_suggested_trial_by_its_key(place, capsys) -> None:
+    one = place()
+    one.drive(kill_after=2)
+    key = one.view().searched_keys[0]
+    options = debug.DebugOptions(steps=1)
+    console = Console()
+    assert debug.run(one.sweep, "", options, console, one.data, key=key, runs=one.runs) == 0
+    assert key in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="has a trial"):
+        debug.run(one.sweep, "", options, console, one.data, key="0" * 12, runs=one.runs)
