@@ -168,6 +168,7 @@ def test_a_kill_for_lack_of_memory_halves_the_micro_batch(
     close(calm, place.results())
 
 
+@pytest.mark.slow
 def test_probe_answers_with_what_was_measured_and_refuses_what_cannot_fit(
     make_place: Callable[..., FaultyPlace], tmp_path: Path
 ) -> None:
@@ -195,6 +196,7 @@ def test_probe_answers_with_what_was_measured_and_refuses_what_cannot_fit(
     assert "█" in shown
 
 
+@pytest.mark.slow
 def test_plan_refuses_what_does_not_fit_and_measures_nothing_twice(
     make_place: Callable[..., FaultyPlace], tmp_path: Path
 ) -> None:

@@ -125,6 +125,7 @@ def test_trackers_show_the_run_and_syncing_again_changes_nothing(workplace: Work
     assert sorted((workplace.folder / "runs" / "small" / "wandb").glob("offline-run-*")) == offline
 
 
+@pytest.mark.slow
 def test_two_drivers_of_one_run_are_refused(workplace: Workplace) -> None:
     process = workplace.start("sweep", "sweep.yaml", "--no-tracking", "--set", "training.epochs=30")
     wait_for(lambda: (workplace.folder / "runs" / "small" / ".driver.json").exists())
@@ -134,6 +135,7 @@ def test_two_drivers_of_one_run_are_refused(workplace: Workplace) -> None:
     assert process.wait(timeout=30) == 3
 
 
+@pytest.mark.slow
 def test_a_diverging_cell_is_a_finding_and_not_a_failure(workplace: Workplace) -> None:
     workplace.run(
         "sweep", "sweep.yaml", "--no-tracking", "--set", "training.lr=1e30", "--set", "grid.budget=[20k]", expect=0
@@ -144,6 +146,7 @@ def test_a_diverging_cell_is_a_finding_and_not_a_failure(workplace: Workplace) -
     assert "not finite" in table["reason"].iloc[0]
 
 
+@pytest.mark.slow
 def test_an_infeasible_cell_is_recorded_and_the_rest_runs(workplace: Workplace) -> None:
     workplace.run(
         "sweep", "sweep.yaml", "--no-tracking", "--set", "grid.horizon=[1, 200]", "--set", "grid.budget=[20k]"
@@ -153,6 +156,7 @@ def test_an_infeasible_cell_is_recorded_and_the_rest_runs(workplace: Workplace) 
     assert "effective" in table.loc["20k-h200-s0", "reason"]
 
 
+@pytest.mark.slow
 def test_changed_data_is_refused_on_resume(workplace: Workplace) -> None:
     workplace.run("sweep", "sweep.yaml", "--no-tracking", "--set", "grid.budget=[20k]", "--set", "training.epochs=1")
     [parquet] = (workplace.folder / "data").glob("*.parquet")

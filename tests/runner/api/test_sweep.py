@@ -58,7 +58,7 @@ def test_the_text_kept_in_the_run_directory_gives_the_same_sweep(folder: Path) -
 
 def test_all_problems_come_together_each_with_its_keyword(folder: Path) -> None:
     found = problems(name="a/b", trainin={}, training={"lr": -1, "epoch": 2}, data={"tier": "b20"}, grid={"budget": []})
-    assert set(found) == {"name", "trainin", "training.lr", "training.epoch", "data.tier", "grid"}
+    assert set(found) == {"name", "trainin", "training.lr", "training.epoch", "data.tier.name", "grid"}
     assert "did you mean 'training'?" in found["trainin"]
     assert "epochs" in found["training.epoch"]
     assert problems(grid=GRID) == {"name": "the key 'name' is missing add it"}

@@ -33,7 +33,12 @@ class Started:
             cwd=story.paths.root,
         )
         assert self.process.stdin is not None
-        job = {"root": str(story.paths.root), "target": MlflowTarget(uri=server.url).revealed()}
+        job = {
+            "root": str(story.paths.root),
+            "tracker": "mlflow",
+            "config": MlflowTarget(uri=server.url).revealed(),
+            "plugins": [],
+        }
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
         deadline = time.monotonic() + 60
