@@ -18,7 +18,7 @@ QUICK_S, SLOW_S = 5.0, 150.0
 PATIENCE_S = 20.0  # longer than any sensor's delay
 CAUTION = 0.7  # share of the gain seen that is counted upon: surroundings change, too
 # Extremes are those of the median of so many readings: a few wrong ones must not count for good. More of them in a row
-# do. Extremes that decay would forget them, and with them the gain, without which a sensor that sticks is not found.
+# do.
 RECENT = 9
 LEAST_QUANTUM = 0.5  # degrees, for sensors without rounding
 LEAST_RISE = 5.0  # degrees between coldest and hottest before there is a gain to speak of
