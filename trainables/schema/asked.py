@@ -1,0 +1,157 @@
+"""The other blocks of a sweep file that a trial depends on."""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from trainables.schema.common import (
+    MAX_BATCH,
+    MAX_THREADS,
+    JudgedEpoch,
+    NamedPart,
+    PartBlock,
+    Spec,
+    is_number,
+    parse_budget,
+)
+
+
+class TaskSpec(PartBlock):
+    """What is predicted, from how much past. Further keys are the task's own."""
+
+    kind: str = Field("threshold", description="task; `isotherm parts` lists them, with their keys")
+    context: int = Field(60, ge=2, le=4096, description="bars the model sees")
+    horizon: int = Field(1, ge=1, le=1000, description="bars ahead, a whole number; usually a grid axis")
+
+
+class ModelSpec(PartBlock):
+    """Which architecture; its size comes from the budget. Further keys are the architecture's own."""
+
+    name: str = Field("patchtst", description="architecture; `isotherm parts` lists them, with their keys")
+    aspect: float = Field(32.0, gt=0, description="width over depth that the budget solver aims at")
+    shapes: str = Field("configs/budgets", description="folder of hand-written shapes, one <budget>.yaml each")
+
+
+class BaselineSpec(NamedPart):
+    """A baseline. Further keys are its own; without any, its name alone says the same."""
+
+    name: str = Field(description="baseline; `isotherm parts` lists them, with their keys")
+
+
+class MetricSpec(NamedPart):
+    """A metric to report. Further keys are the metric's own; without any, its name alone says the same."""
+
+    name: str = Field(description="metric; `isotherm parts` lists them, with their keys")
+
+
+class LossSpec(NamedPart):
+    """Which loss. Further keys are the loss's own; without any, its name alone says the same."""
+
+    name: str = Field("bce", description="loss; `isotherm parts` lists them, with their keys")
+
+
+class SizeRule(Spec):
+    """A value that depends on the budget: ``base * (budget / at) ** exponent``."""
+
+    base: float = Field(gt=0)
+    at: str = Field(description="the budget at which the value is `base`")
+    exponent: float
+    source: str = Field("", description="where the rule comes from")
+
+    @field_validator("at", mode="before")
+    @classmethod
+    def _budget(cls, value: object) -> str:
+        parse_budget(str(value))
+        return str(value)
+
+    def value(self, budget: int) -> float:
+        """The rule's value for a budget in parameters.
+
+        Raises:
+            ValueError: it is too large to be a number, or 0.
+        """
+        try:
+            value = float(self.base * (budget / parse_budget(self.at)) ** self.exponent)
+        except OverflowError:
+            value = math.inf
+        if not 0 < value < math.inf:
+            rule = f"{self.base:g} * (budget / {self.at})^{self.exponent:g}"
+            raise ValueError(f"the rule {rule} gives {value:g} at {budget:,} parameters")
+        return value
+
+
+class EarlyStopping(Spec):
+    """End a trial when its metric on the selection part of validation has not improved for `patience` epochs."""
+
+    metric: Literal["val_loss", "val_auc"] = Field("val_loss", description="also chooses with judged_epoch: best")
+    patience: int = Field(10, ge=1, description="epochs")
+    min_delta: float = Field(0.001, ge=0, description="smaller gains do not count")
+
+
+# One branch of a union is chosen by the value's form, so that a wrong value gives one message and not one per branch.
+_NumberOrRule = Discriminator(lambda value: "<rule>" if isinstance(value, dict | SizeRule) else "<number>")
+_NumberOrAuto = Discriminator(lambda value: "<auto>" if isinstance(value, str) and not is_number(value) else "<number>")
+_Rule = Annotated[SizeRule, Tag("<rule>")]
+_Auto = Annotated[Literal["auto"], Tag("<auto>")]
+CountOrRule = Annotated[Annotated[int, Field(ge=1, le=MAX_BATCH), Tag("<number>")] | _Rule, _NumberOrRule]
+RateOrRule = Annotated[Annotated[float, Field(gt=0), Tag("<number>")] | _Rule, _NumberOrRule]
+DecayOrRule = Annotated[Annotated[float, Field(ge=0), Tag("<number>")] | _Rule, _NumberOrRule]
+CountOrAuto = Annotated[Annotated[int, Field(ge=1, le=MAX_BATCH), Tag("<number>")] | _Auto, _NumberOrAuto]
+ThreadsOrAuto = Annotated[Annotated[int, Field(ge=1, le=MAX_THREADS), Tag("<number>")] | _Auto, _NumberOrAuto]
+ShareOrAuto = Annotated[Annotated[float, Field(gt=0, le=1), Tag("<number>")] | _Auto, _NumberOrAuto]
+
+
+class TrainingSpec(Spec):
+    """How a model is optimized, as asked: numbers or rules of the size."""
+
+    epochs: int = Field(8, ge=1, le=1_000_000, description="passes over the training windows, whole batches only")
+    judged_epoch: JudgedEpoch = Field(
+        "last", description="epoch of the weights that are judged: last, or best on the selection part of validation"
+    )
+    global_batch: CountOrRule = Field(128, description="windows per optimizer step")
+    lr: RateOrRule = Field(1e-3, description="peak learning rate, or a rule of the size")
+    weight_decay: DecayOrRule = Field(0.01, description="of weight matrices (AdamW), or a rule of the size")
+    warmup: float = Field(0.1, ge=0, lt=1, description="fraction of all steps")
+    clip: float = Field(1.0, gt=0, description="largest global gradient norm")
+    loss: LossSpec = Field(
+        LossSpec(), description="what is minimised: a name, or a block with it and the loss's own keys"
+    )
+    focal_gamma: float = Field(2.0, ge=0, description="focusing exponent (Lin et al. 2017), with loss: focal")
+    class_weight: Literal["none", "balanced"] = Field("none", description="weights of the classes in the loss")
+    early_stopping: EarlyStopping | None = Field(None, description="end a trial that no longer improves")
+    seed: int = Field(0, ge=0, lt=2**31, description="a whole number; usually a grid axis")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own_keys_first(cls, values: Any) -> Any:
+        """Bring keys of ours out of the block `loss`: `loss: {name: focal, focal_gamma: 3}` is the short form."""
+        loss = values.get("loss") if isinstance(values, dict) else None
+        ours = {key for key in loss if key in cls.model_fields} if isinstance(loss, dict) else set()
+        if not isinstance(loss, dict) or not ours:
+            return values
+        if twice := sorted(key for key in ours if values.get(key, loss[key]) != loss[key]):
+            raise ValueError(f"{twice[0]} has two values, one in training and one in training.loss; give one of them")
+        return {
+            **values,
+            **{key: loss[key] for key in ours},
+            "loss": {key: value for key, value in loss.items() if key not in ours},
+        }
+
+
+class ExecutionSpec(Spec):
+    """How trials are executed. Never part of a trial's key, the resolved dtype excepted."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA where there is one")
+    dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto = bf16 on CUDA, fp32 elsewhere")
+    micro_batch: CountOrAuto = Field("auto", description="windows in memory at once; at most the global batch")
+    threads: ThreadsOrAuto = Field("auto", description="CPU threads a trial")
+    gpu_share: ShareOrAuto = Field("auto", description="share of a GPU that a trial takes; auto = measured")
+    checkpoint_interval_s: float = Field(60.0, gt=0, description="seconds between checkpoints, at least")
+    max_attempts: int = Field(3, ge=1, description="starts of one trial in one sweep before it counts as failed")
+    stall_timeout_s: float = Field(
+        900.0, gt=0, description="a trial that does not answer for so long is ended, and started again"
+    )
+    disk_timeout_s: float = Field(
+        600.0, ge=0, description="on a full or read-only disk trials wait for so long; then the sweep ends resumably"
+    )

@@ -1,0 +1,131 @@
+"""The block `data` of a sweep file."""
+
+from datetime import date
+from typing import Annotated, Literal, Self
+from zoneinfo import available_timezones
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+
+from trainables.schema.common import NamedPart, Representation, Scaling, Spec, Timescale, is_number
+
+_FractionOrDate = Discriminator(lambda value: "<fraction>" if is_number(value) else "<date>")
+Bound = Annotated[Annotated[float, Tag("<fraction>")] | Annotated[date, Tag("<date>")], _FractionOrDate]
+
+
+class SplitSpec(Spec):
+    """Chronological splits: fractions of the time axis, or the last date of each split (inclusive).
+
+    With ``folds`` above 1 the splits walk forward: fold ``folds - 1`` is the split as given, each earlier fold ends one
+    test length sooner, and training always starts at the first bar.
+    """
+
+    train: Bound = Field(0.70, description="share of the time axis, or the split's last day")
+    validation: Bound = Field(0.15, description="likewise")
+    test: Bound = Field(0.15, description="likewise")
+    embargo: int = Field(0, ge=0, le=10**9, description="bars left out at the start of validation and of test")
+    folds: int = Field(1, ge=1, le=20, description="walk-forward folds")
+    fold: int = Field(0, ge=0, description="which fold, counted from 0")
+    selection: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="first part of validation, as a share, on which epochs are chosen and nothing is judged; "
+        "null = 1/3 where a trial of the sweep chooses one, else 0",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        parts = (self.train, self.validation, self.test)
+        if all(isinstance(part, date) for part in parts):
+            if not self.train < self.validation < self.test:  # type: ignore[operator]
+                raise ValueError("split dates must ascend: train, validation, test (the last day of each)")
+            if self.folds > 1:
+                raise ValueError("walk-forward folds need splits given as fractions")
+        elif all(isinstance(part, float) for part in parts):
+            if any(not 0 < part < 1 for part in parts):  # type: ignore[operator]
+                raise ValueError("each split fraction must lie between 0 and 1")
+            if sum(parts) > 1 + 1e-9:  # type: ignore[arg-type]
+                raise ValueError(f"split fractions add up to {sum(parts):g}, more than 1")  # type: ignore[arg-type]
+        else:
+            raise ValueError("give all three splits as fractions, or all three as dates")
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} does not exist: folds is {self.folds}, counted from 0")
+        return self
+
+
+def _as_tuple(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+class FileFormat(Spec):
+    """How a file of bars is written, where that cannot be found out from the file."""
+
+    delimiter: str | None = Field(None, min_length=1, max_length=1, description="between the columns")
+    decimal: Literal[".", ","] | None = Field(None, description="decimal sign")
+    dates: str | None = Field(None, description="a format of strptime, such as '%d/%m/%Y'")
+    timezone: str | None = Field(None, description="time stamps are converted to it, then dated; else dated as written")
+    header: tuple[str, ...] | None = Field(None, description="names of the columns of a file without a header")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        if value is not None and value not in available_timezones():
+            raise ValueError(f"{value!r} is no time zone of the IANA database, such as America/New_York")
+        return value
+
+
+AS_FOUND = FileFormat()
+
+
+class RepairSpec(Spec):
+    """What is done about rows that a source has wrong and that cannot be corrected there."""
+
+    drop_rows: tuple[Literal["unparsable", "duplicate", "finite", "positive", "negative", "high", "low"], ...] = Field(
+        (), description="rows that break these rules are left out, and counted"
+    )
+    tolerance: float = Field(0.0, ge=0, le=0.01, description="high and low may miss open and close by this share")
+
+
+class TierSpec(NamedPart):
+    """Which features. Further keys are the tier's own; without any, its name alone says the same."""
+
+    name: str = Field("a20", description="feature tier; `isotherm parts` lists them, with their keys")
+
+
+class DataSpec(Spec):
+    """Which bars, which features, how they are presented to the model."""
+
+    source: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+        ("sp500",),
+        min_length=1,
+        description="sp500, nasdaq, goog, a file of bars, FILE#SYMBOL, yfinance:SYMBOL, one of your own; or a list",
+    )
+    columns: dict[str, str] = Field({}, description="your column names: {date: Day, close: Last, ...}")
+    format: FileFormat = Field(AS_FOUND, description="how files are written, where detection fails")
+    repair: RepairSpec = Field(RepairSpec(), description="what is done about wrong rows; nothing by default")
+    sort: bool = Field(False, description="sort unsorted bars instead of refusing them")
+    tier: TierSpec = Field(TierSpec(), description="feature tier: a name, or a block with it and the tier's own keys")
+    timescale: Timescale = Field("daily", description="length of a bar; coarser bars are resampled first")
+    representation: Representation = Field("relative", description="relative to the close and to volume, or raw")
+    scaling: Scaling = Field("zscore", description="zscore (fitted on train), revin (per window) or none")
+    splits: SplitSpec = SplitSpec()
+    fraction: float = Field(1.0, gt=0, le=1, description="share of the training span that is used, the newest")
+
+    @field_validator("source")
+    @classmethod
+    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("a source is named twice")
+        return value
+
+    @field_validator("columns")
+    @classmethod
+    def _known_columns(cls, value: dict[str, str]) -> dict[str, str]:
+        known = ("date", "open", "high", "low", "close", "volume")
+        if unknown := sorted(set(value) - set(known)):
+            raise ValueError(f"{', '.join(unknown)}: no column name; known: {', '.join(known)}")
+        return value
+
+
+# What a dataset is built from; all else of `DataSpec` is about how it is used.
+DATASET_FIELDS = {"source", "columns", "format", "repair", "sort", "tier", "timescale"}
