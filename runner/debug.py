@@ -9,7 +9,8 @@ import torch
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from runner.config.sweep_file import Sweep, Variant
+from runner.config.sweep_file import Sweep
+from runner.config.variants import Variant
 from runner.planning.grid import Cell, expand
 from runner.planning.studies import of_plan
 from runner.rundir import ledger

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from runner.config.sweep_file import Sweep, Variant
+from runner.config.sweep_file import Sweep
+from runner.config.variants import Variant
 from runner.host.device import Device, Site, resolve
 from runner.planning.data_facts import Facts, examine
 from runner.probe.request import ProbeResult

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runner.config.sweep_file import Sweep, Variant
+from runner.config.sweep_file import Sweep
+from runner.config.variants import Variant
 from runner.planning import execution
 from runner.planning.grid import expand
 from runner.probe.request import ProbeResult

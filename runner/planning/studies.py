@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.config.search import SearchSpec
-from runner.config.sweep_file import Sweep, Variant
+from runner.config.sweep_file import Sweep
+from runner.config.variants import Variant
 from runner.planning.grid import Cell, named
 from runner.rundir import studies
 from runner.rundir.ledger import LedgerView

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.config.search import Around, Choices, Dimension
-from runner.config.sweep_file import Variant, whole, with_values
+from runner.config.variants import Variant, whole, with_values
 from runner.rundir import comparable
 from trainables.errors import ConfigError
 from trainables.schema import SizeRule, parse_budget

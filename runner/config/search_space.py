@@ -1,0 +1,63 @@
+"""What is wrong with the block `search` of a sweep."""
+
+from collections.abc import Callable, Iterator
+
+from pydantic import ValidationError
+
+from runner.config import axes, parts
+from runner.config.search import Around, Choices
+from runner.config.settings import SweepSettings
+from runner.config.variants import AXIS_BLOCKS, block_keys, has_field, variant_of, whole
+from runner.config.yaml_lines import Location
+from runner.rundir import comparable
+from trainables.errors import ConfigError, Problem, nearest
+
+
+def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Iterator[Problem]:
+    """What is wrong with the block `search`, values in combination aside."""
+    if (search := settings.search) is None:
+        return
+    seeds = settings.grid.get("seed", [settings.training.seed])
+    if search.seed in seeds:
+        message = f"search.seed {search.seed} is a seed that confirms; the search would choose by it"
+        yield Problem(place=place(("search", "seed")), message=message, fix="give a number that grid.seed lacks")
+    if search.metric == "selection_loss" and not settings.data.splits.selection:
+        message = "metric selection_loss needs a part of validation that only chooses"
+        yield Problem(
+            place=place(("search", "metric")), message=message, fix="give data.splits.selection, such as 0.33"
+        )
+    for dotted, dimension in search.space.items():
+        where = place(("search", "space", dotted))
+        if (wrong := _space_problem(settings, dotted)) is not None:
+            yield Problem(place=where, message=wrong[0], fix=wrong[1])
+            continue
+        if isinstance(dimension, Around):
+            given = comparable.setting({block: getattr(settings, block).model_dump() for block in AXIS_BLOCKS}, dotted)
+            if not (isinstance(given, dict) and "base" in given) and not (
+                isinstance(given, int | float) and not isinstance(given, bool) and given > 0
+            ):
+                yield Problem(place=where, message=f"{dotted} has no value above 0 to search around", fix="give one")
+            continue
+        for value in dimension.choices if isinstance(dimension, Choices) else (dimension.low, dimension.high):
+            try:
+                variant_of(settings, {"budget": settings.grid["budget"][0]}, {dotted: whole(value)})
+            except ValidationError as error:
+                message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+                yield Problem(place=where, message=f"{message} (got {value!r})")
+            except ConfigError as error:
+                yield Problem(place=where, message=f"{error.problems[0].message} (got {value!r})")
+            except ValueError as error:
+                yield Problem(place=where, message=f"{error} (got {value!r})")
+
+
+def _space_problem(settings: SweepSettings, dotted: str) -> tuple[str, str] | None:
+    """Why a key cannot be searched, and the fix."""
+    block, _, rest = dotted.partition(".")
+    if block not in AXIS_BLOCKS or not (has_field(AXIS_BLOCKS[block], rest) or rest in parts.keys(settings, block)):
+        fields = [f"{one}.{key}" for one in AXIS_BLOCKS for key in (*block_keys(one), *parts.keys(settings, one))]
+        return f"no key {dotted!r}", nearest(dotted, fields)
+    if dotted == "training.seed" or (block in comparable.BLOCKS and dotted not in comparable.INPUTS):
+        return f"{dotted} changes what is judged, so that losses cannot be compared", "make it an axis of grid"
+    if axes.canonical(dotted) in settings.grid:
+        return f"{dotted} is an axis of grid, too", "drop one of the two"
+    return None
