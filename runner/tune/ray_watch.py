@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -63,6 +64,14 @@ class RayWatch:
                 self.lost = f"the loss of {name}, suspended for {SUSPENDED_S:.0f} s"
         return self.dead()
 
+    def resume(self) -> None:
+        """Let suspended ones go on: Ray is about to be ended, and waits for their answers."""
+        for name, process in self._watched:
+            if _status(process) == psutil.STATUS_STOPPED:
+                log.warning("%s is suspended; it is resumed, so that it can end", name)
+                with suppress(psutil.Error):
+                    process.resume()
+
     def park_if_lost(self) -> None:
         """Where Ray is lost, keep this thread from calling it, and so from ending the process: never return."""
         while self.dead():
@@ -92,7 +101,9 @@ def attend(work: Callable[[], None], watch: RayWatch, drain: "Drain") -> None:
         drain.request(watch.lost)
         while thread.is_alive() and not drain.complete:
             thread.join(LOOK_S)
-    elif raised:
+        return
+    watch.resume()
+    if raised:
         raise raised[0]
 
 

@@ -111,4 +111,5 @@ def test_a_model_and_a_loss_of_ones_own_go_on_after_kill_9(place: Installed) -> 
     assert set(table["model"]) == {"tcn"}
     assert table["attempts"].max() > 1
     cells = [record for record in place.ledger() if record["kind"] == "cell" and record["cell_kind"] == "model"]
-    assert [{part["name"] for part in record["parts"]} for record in cells] == [{"tcn", "robust"}] * 2
+    assert len(cells) == 2
+    assert all({"tcn", "robust"} < {part["name"] for part in record["parts"]} for record in cells)

@@ -34,12 +34,14 @@ def folder_of_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_lost_process_of_ray_ends_the_sweep_with_the_reason(
     workplace: Workplace, calm: pd.DataFrame, folder_of_ray: Path, process: str, name: str, number: signal.Signals
 ) -> None:
-    driver = workplace.start("sweep", "sweep.yaml", *LONGER)
+    # one that is suspended is noticed after 30 s
+    longer = LONGER if number is signal.SIGKILL else (*LONGER, "--set", "training.epochs=100")
+    driver = workplace.start("sweep", "sweep.yaml", *longer)
     wait_for(workplace.has_checkpoint)
     started = Descendants.of(driver.pid)
     [victim] = [one for one in psutil.Process(driver.pid).children(recursive=True) if process in one.cmdline()[0]]
     victim.send_signal(number)
-    assert driver.wait(timeout=60) == 3, workplace.log()
+    assert driver.wait(timeout=120) == 3, workplace.log()
     log = workplace.log().replace("\n", " ")
     fate = "which died or was killed" if number is signal.SIGKILL else "suspended for 30 s"
     assert f"stopped by the loss of Ray's {name} (process {victim.pid}), {fate}" in log

@@ -108,3 +108,15 @@ def test_an_error_that_a_lost_ray_raises_is_no_error(raylet: psutil.Popen, watch
 
     attend(work, watch, drain)
     assert drain.requested
+
+
+def test_one_that_is_suspended_when_the_work_is_done_is_resumed(
+    raylet: psutil.Popen, watch: RayWatch, drain: Drain
+) -> None:
+    raylet.suspend()
+    attend(lambda: None, watch, drain)
+    deadline = time.monotonic() + 20
+    while raylet.status() == psutil.STATUS_STOPPED and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert raylet.status() != psutil.STATUS_STOPPED
+    assert not drain.requested
