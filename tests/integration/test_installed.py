@@ -103,8 +103,8 @@ def test_a_model_and_a_loss_of_ones_own_go_on_after_kill_9(place: Installed) -> 
     process.send_signal(signal.SIGKILL)
     process.wait(timeout=30)
     wait_for(lambda: not left.alive, timeout=90)
-    copies = sorted((place.folder / "runs" / "small" / "plugins").iterdir())
-    assert [copy.name.split("_", 1)[1] for copy in copies] == ["my_architecture.py", "my_loss.py"]
+    copies = (place.folder / "runs" / "small" / "plugins").iterdir()
+    assert sorted(copy.name.split("_", 1)[1] for copy in copies) == ["my_architecture.py", "my_loss.py"]
     place.run("sweep", "sweep.yaml", "--no-tracking", *parts)
     table = place.results()
     assert set(table["status"]) == {"finished"}
