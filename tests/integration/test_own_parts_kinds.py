@@ -44,4 +44,4 @@ def test_a_sweep_with_parts_of_ones_own_of_every_kind(workplace: Workplace) -> N
         "neighbours-h1",
     }
     assert len(list((run / "plugins").iterdir())) == len(KINDS)
-    assert "val_precision" in (run / "report.md").read_text()
+    assert r"val\_precision" in (run / "report.md").read_text()
