@@ -37,7 +37,7 @@ def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     calm.run("sweep", "sweep.yaml", "--no-tracking")
     driver = killed.start("sweep", "sweep.yaml", "--no-tracking")
     try:
-        wait_for(lambda: len(suggested(killed.ledger())) >= 3)
+        wait_for(lambda: len(suggested(killed.ledger())) >= 3, timeout=240)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
         wait_for(lambda: not killed.workers())
