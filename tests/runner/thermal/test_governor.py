@@ -128,7 +128,7 @@ def test_heat_on_one_node_leaves_the_others_trials_running(
 ) -> None:
     trace = tmp_path / "trace.csv"
     trace.write_text("time_s,celsius\n0,50\n4,85\n9,50\n14,95\n")
-    hot = COOL.model_copy(update={"sensor": "replay", "replay": str(trace), "min_hold_s": 1.0})
+    hot = ThermalSpec.model_validate({**COOL.model_dump(), "sensor": "replay", "replay": str(trace), "min_hold_s": 1.0})
     place = make("heat", COOL, **{nodes[1]: hot})
     assert place.pid(nodes[0]) != place.pid(nodes[1])
     seen: dict[str, list[Action]] = {node: [] for node in nodes}
@@ -200,7 +200,7 @@ def test_a_stop_outlives_its_governor(nodes: list[str], make: Callable[..., Plac
 
 
 def test_a_node_without_a_sensor_holds_unless_told_otherwise(nodes: list[str], make: Callable[..., Place]) -> None:
-    blind = COOL.model_copy(update={"sensor": "replay", "replay": "/nonexistent.csv"})
+    blind = ThermalSpec.model_validate({**COOL.model_dump(), "sensor": "replay", "replay": "/nonexistent.csv"})
     place = make("blind", COOL, **{nodes[0]: blind})
     assert "no sensor" in place.events[0]
     assert place.look(nodes[0])[0] is Action.HOLD
