@@ -103,7 +103,10 @@ def test_the_commands_of_the_readme_run(copy: Path) -> None:
     results = results[results["kind"] == "model"]
     assert list(results["status"]) == ["finished"] * 12
     assert not results["collapsed"].any()
-    assert (results.groupby("horizon")["skill"].median() > 0).all()
+    skill = results.set_index("horizon")["skill"]
+    assert (skill.loc[1] > 0.1).all()
+    assert skill.loc[5].mean() > 0.02, "little, and not of each trial"
+    assert (skill.loc[5] > -0.02).all()
 
 
 @pytest.mark.slow
