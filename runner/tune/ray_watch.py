@@ -31,11 +31,13 @@ class RayWatch:
         lost: what happened to one of them; empty while all of them work. It stays.
     """
 
-    def __init__(self, processes: Iterable[tuple[str, psutil.Process]]) -> None:
-        """`processes` with what they are called in a message."""
-        self.lost = ""
+    def __init__(self, processes: Iterable[tuple[str, psutil.Process]], *, ours: bool = True) -> None:
+        """`processes` with what they are called in a message; `ours` where this process has started and ends them."""
+        self.lost, self._ours = "", ours
         self._watched = tuple((f"Ray's {name} (process {process.pid})", process) for name, process in processes)
-        self._suspended: Counter[str] = Counter()  # looks in a row
+        self._suspended: Counter[str] = (
+            Counter()
+        )  # looks in a row: time in which the driver was suspended, too, is none
 
     @classmethod
     def of_own(cls, node: Any) -> "RayWatch":
@@ -47,7 +49,8 @@ class RayWatch:
     @classmethod
     def of_node(cls, node: Any) -> "RayWatch":
         """Watch the raylet of the cluster's node that this host is; the GCS may be on another one."""
-        return cls(("raylet", one) for one in psutil.process_iter() if _is_raylet(one, node.raylet_socket_name))
+        raylets = (one for one in psutil.process_iter() if _is_raylet(one, node.raylet_socket_name))
+        return cls((("raylet", one) for one in raylets), ours=False)
 
     def dead(self) -> str:
         """Look for one that is dead, and return `lost`."""
@@ -67,7 +70,7 @@ class RayWatch:
     def resume(self) -> None:
         """Let suspended ones go on: Ray is about to be ended, and waits for their answers."""
         for name, process in self._watched:
-            if _status(process) == psutil.STATUS_STOPPED:
+            if self._ours and _status(process) == psutil.STATUS_STOPPED:
                 log.warning("%s is suspended; it is resumed, so that it can end", name)
                 with suppress(psutil.Error):
                     process.resume()

@@ -23,7 +23,7 @@ from trainables.data.catalog_lock import locked
 from trainables.data.dataset import CatalogEntry, Dataset
 from trainables.errors import DataError, Problem
 from trainables.files import read_json, replace_bytes
-from trainables.schema import DataSpec, FileFormat, RepairSpec
+from trainables.schema import AS_FOUND, DataSpec, FileFormat, RepairSpec
 
 __all__ = [
     "CatalogEntry",
@@ -84,7 +84,7 @@ def _further(spec: DataSpec) -> dict[str, FileFormat | RepairSpec]:
     return {
         name: block
         for name, block in (("format", spec.format), ("repair", spec.repair))
-        if block not in (FileFormat(), RepairSpec())
+        if block not in (AS_FOUND, RepairSpec())
     }
 
 

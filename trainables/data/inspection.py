@@ -38,7 +38,7 @@ def inspect(source: str, spec: DataSpec) -> Inspection:
         spec: its columns, format, repair and sort are used.
     """
     try:
-        raw = sources.read(source, spec.format)
+        raw = sources.read(source, spec)
     except DataError as error:
         return Inspection({}, (), pd.DataFrame(), tuple(error.problems), ())
     bars, problems, found = to_ours(raw.frame, spec.columns, source, spec.format)

@@ -68,10 +68,10 @@ def load_sources(spec: DataSpec) -> Bars:
 
 
 def _load_one(source: str, spec: DataSpec) -> tuple[pd.DataFrame, str, tuple[str, ...]]:
-    raw = sources.read(source, spec.format)
+    raw = sources.read(source, spec)
     bars, problems, found = to_ours(raw.frame, spec.columns, source, spec.format)
-    for what, value in (raw.found | found).items():
-        logger.info("%s: %s: %s", source, what, value)
+    if raw.found | found:
+        logger.warning("%s: %s", source, "; ".join(f"{what} {value}" for what, value in (raw.found | found).items()))
     bars = repaired(in_order(bars, source, sort=spec.sort), spec.repair, source)
     problems += find_problems(bars, raw.frame, spec.columns, source)
     if problems:

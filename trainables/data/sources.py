@@ -6,9 +6,10 @@ Shipped sources are files inside installed packages. They are read by path, neve
 
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from io import StringIO
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from trainables.data.columns import NUMBERS
 from trainables.data.source_registry import RawTable, of, source, split_symbol
 from trainables.errors import DataError, Problem
 from trainables.files import read_bytes
-from trainables.schema import AS_FOUND, FileFormat
+from trainables.schema import AS_FOUND, DataSpec
 
 # Real daily bars inside packages on the index: (top-level package, file inside it). `arch` carries the S&P 500 and the
 # NASDAQ composite, 1999-01-04 to 2018-12-31; `backtesting` carries GOOG, 2004-08-19 to 2013-03-01.
@@ -43,12 +44,12 @@ def asset_name(text: str) -> str:
     return str(chosen.asset(argument)) if hasattr(chosen, "asset") else argument or part.name
 
 
-def read(text: str, form: FileFormat = AS_FOUND) -> RawTable:
+def read(text: str, spec: DataSpec | None = None) -> RawTable:
     """Read one source.
 
     Args:
         text: as in `DataSpec.source`.
-        form: what the user says about how files are written.
+        spec: its format and columns say how files are written; None finds all of it out.
 
     Raises:
         DataError: it does not exist, cannot be read, or needs an extra that is not installed.
@@ -56,7 +57,7 @@ def read(text: str, form: FileFormat = AS_FOUND) -> RawTable:
     part, argument = of(text)
     try:
         chosen = part.target()
-        found = chosen.read_as(argument, form) if isinstance(chosen, _File) else chosen.read(argument)
+        found = chosen.read_as(argument, spec or DataSpec()) if isinstance(chosen, _File) else chosen.read(argument)
     except DataError:
         raise
     except Exception as exc:  # code of somebody else: its words, with the source in question
@@ -84,11 +85,11 @@ class _File:
 
     def read(self, argument: str) -> RawTable:
         """The file's table."""
-        return self.read_as(argument, AS_FOUND)
+        return self.read_as(argument, DataSpec())
 
-    def read_as(self, argument: str, form: FileFormat) -> RawTable:
+    def read_as(self, argument: str, spec: DataSpec) -> RawTable:
         """The file's table, or the rows of one symbol."""
-        table = _read_file(self.path(argument), argument, form)
+        table = _read_file(self.path(argument), argument, spec)
         return replace(table, frame=_of_one_symbol(table.frame, self.symbol(argument), argument))
 
     def digest(self, argument: str) -> str:
@@ -187,10 +188,10 @@ def _error(place: str, message: str, fix: str = "") -> DataError:
     return DataError(Problem(place=place, message=message, fix=fix))
 
 
-def _read_file(path: Path, place: str, form: FileFormat) -> RawTable:
+def _read_file(path: Path, place: str, spec: DataSpec) -> RawTable:
     data = _bytes(path, place)
     try:
-        frame, found = _parse(path, data, place, form)
+        frame, found = _parse(path, data, place, spec)
     except (ValueError, OSError, EOFError, pa.ArrowException) as exc:
         what = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         fix = "see what was understood with `isotherm data inspect`; say the rest in data.format"
@@ -207,29 +208,29 @@ def _bytes(path: Path, source: str) -> bytes:
         raise _error(source, f"cannot be read: {exc.strerror or exc}", "check the path and its permissions") from exc
 
 
-def _parse(path: Path, data: bytes, source: str, form: FileFormat) -> tuple[pd.DataFrame, dict[str, str]]:
+def _parse(path: Path, data: bytes, source: str, spec: DataSpec) -> tuple[pd.DataFrame, dict[str, str]]:
     if path.suffix.lower() == ".parquet":
         frame = tables.read(data, source, max_bytes=tables.DATA_BYTES, fix="give a parquet file of plain columns")
         return _one_level(frame), {}
-    text, found = decode.decoded(data)
-    if form == AS_FOUND:
-        with suppress(pd.errors.ParserError, pd.errors.EmptyDataError):
-            plain = pd.read_csv(StringIO(text), low_memory=False)
-            if _is_plain(plain):
-                return plain.dropna(how="all").reset_index(drop=True), found
-    frame, more = layout.table_of(text, form)
-    return frame, found | more
+    data, packed = decode.unpacked(data)
+    if spec.format == AS_FOUND:  # most files are plain, and large ones cost several times as much as text
+        with suppress(pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
+            plain = pd.read_csv(BytesIO(data), low_memory=False)
+            if _is_plain(plain, spec.columns):
+                return plain.dropna(how="all").reset_index(drop=True), packed
+    text, encoded = decode.decoded(data)
+    frame, found = layout.table_of(text, spec.format, spec.columns.values())
+    return frame, packed | encoded | found
 
 
-def _is_plain(frame: pd.DataFrame) -> bool:
-    """Whether pandas understood a file by itself: the columns by our names or mapped ones, prices as numbers."""
-    ours = {str(name).strip().lower(): name for name in frame.columns}
-    numeric = [ours[name] for name in NUMBERS if name in ours]
+def _is_plain(frame: pd.DataFrame, mapping: Mapping[str, str]) -> bool:
+    """Whether pandas understood a file by itself: the columns by our names or mapped ones, numbers as numbers."""
+    theirs = {str(name).strip().lower(): name for name in frame.columns}
+    numbers = [theirs.get(mapping.get(name, name).strip().lower()) for name in NUMBERS]
     return (
         isinstance(frame.index, pd.RangeIndex)
         and len(frame.columns) > len(NUMBERS)
-        and len(numeric) == len(NUMBERS)
-        and all(pd.api.types.is_numeric_dtype(frame[name]) for name in numeric)
+        and all(name is not None and pd.api.types.is_numeric_dtype(frame[name]) for name in numbers)
     )
 
 

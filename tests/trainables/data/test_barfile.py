@@ -247,6 +247,25 @@ def test_one_line_of_yaml_decides_it(file: Callable[[str, bytes], str]) -> None:
     assert shifted.index[0] == BARS.index[0] - pd.Timedelta(days=1)
 
 
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_names_of_no_vendor_are_mapped(separator: str, file: Callable[[str, bytes], str]) -> None:
+    mapping = {"date": "d1", "open": "A", "high": "B", "low": "C", "close": "E", "volume": "F"}
+    header = separator.join(["D1", *list(mapping.values())[1:], "extra"])
+    body = [f"{row}{separator}7" for row in rows("%Y-%m-%d", plain, whole, separator)]
+    frame = read(file("a.csv", text(header, *body)), columns=mapping)
+    pd.testing.assert_frame_equal(frame, BARS, check_freq=False, rtol=1e-15)
+
+
+def test_what_was_found_out_is_said_when_bars_are_read(
+    file: Callable[[str, bytes], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    read(file(*SHAPES["text"]))
+    assert not caplog.messages
+    read(file(*SHAPES["german"]))
+    assert "separator semicolon; date from the column 'Datum'" in caplog.text
+    assert "decimal sign comma" in caplog.text
+
+
 def test_a_file_of_several_symbols_names_them(file: Callable[[str, bytes], str]) -> None:
     source = file("all.csv", SHAPES["one of several symbols"][1])
     with pytest.raises(DataError, match=r"holds 2 symbols in its column 'Name' \(AAL, AAPL\)"):

@@ -21,18 +21,25 @@ _OPENED: dict[str, Callable[[BytesIO], BufferedIOBase | IO[bytes]]] = {
 _BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
-def decoded(data: bytes) -> tuple[str, dict[str, str]]:
-    """The text of a file, and what was found out about it where that is not plain UTF-8.
+def unpacked(data: bytes) -> tuple[bytes, dict[str, str]]:
+    """The bytes of a file without its compression, and which one it was.
 
     Raises:
-        ValueError: it is damaged, has more than one member, unpacks to too much, or is no text.
+        ValueError: it is damaged, has more than one member, or unpacks to too much.
     """
-    found: dict[str, str] = {}
     for magic, name in _MAGIC.items():
         if data.startswith(magic):
-            data = _unpacked(data, name)
-            found["compression"] = name
-            break
+            return _unpacked(data, name), {"compression": name}
+    return data, {}
+
+
+def decoded(data: bytes) -> tuple[str, dict[str, str]]:
+    """The text of a file, and its encoding where that is not plain UTF-8.
+
+    Raises:
+        ValueError: it is no text.
+    """
+    found: dict[str, str] = {}
     encoding = next((name for bom, name in _BOMS.items() if data.startswith(bom)), "")
     if not encoding:
         encoding = "utf-16-le" if data[1:200:2].count(0) > len(data[1:200:2]) / 2 else "utf-8"

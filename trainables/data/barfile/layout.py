@@ -3,6 +3,7 @@
 import csv
 import re
 from collections import Counter
+from collections.abc import Iterable
 from io import StringIO
 
 import pandas as pd
@@ -19,12 +20,13 @@ _BARE = ("date", "open", "high", "low", "close", "volume")  # order of a file wi
 _NUMBER = re.compile(r"[-+$€£]?[\d.,]*\d(?:[eE][-+]?\d+)?")
 
 
-def table_of(text: str, form: FileFormat) -> tuple[pd.DataFrame, dict[str, str]]:
+def table_of(text: str, form: FileFormat, mapped: Iterable[str] = ()) -> tuple[pd.DataFrame, dict[str, str]]:
     """Read delimited text.
 
     Args:
         text: of the file.
         form: what the user says about it; the rest is found out.
+        mapped: names of columns that the user gives, `DataSpec.columns`: they make a line a header as known ones do.
 
     Returns:
         All cells as text, empty where nothing is given, columns by the header's names; and what was found out.
@@ -36,7 +38,7 @@ def table_of(text: str, form: FileFormat) -> tuple[pd.DataFrame, dict[str, str]]
     looked_at = [line for line in lines[:_LOOKED_AT] if line.strip()]
     separator = form.delimiter or _separator(looked_at)
     rows = [[cell.strip() for cell in row] for row in csv.reader(lines[:_LOOKED_AT], delimiter=separator)]
-    header, start, found = _header(rows, form)
+    header, start, found = _header(rows, form, frozenset(names.normalised(name) for name in mapped))
     if separator != ",":
         found["separator"] = _SEPARATORS.get(separator, separator)
     width = max([len(header), *(len(row) for row in rows[start:])])
@@ -75,14 +77,14 @@ def _separator(lines: list[str]) -> str:
     )
 
 
-def _header(rows: list[list[str]], form: FileFormat) -> tuple[list[str], int, dict[str, str]]:
+def _header(rows: list[list[str]], form: FileFormat, mapped: frozenset[str]) -> tuple[list[str], int, dict[str, str]]:
     """Names, number of the first line of data (from 0), and what was found out."""
     if form.header is not None:
         given = [cell.lower() for cell in form.header]
         start = 1 if rows and [cell.lower() for cell in rows[0]] == given else 0
         return list(form.header), start, {"header": "as given"}
     for number, row in enumerate(rows):
-        if names.n_known(row) >= _MIN_KNOWN:
+        if names.n_known(row, mapped) >= _MIN_KNOWN:
             found = {"before the header": f"{number} lines"} if number else {}
             return row, number + 1 + _levels(rows, number), found
     for number, row in enumerate(rows):

@@ -1,7 +1,7 @@
 """Names that vendors give to the columns of bars."""
 
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable, Sequence
 
 # The first name of a row that a file has is taken. English, German, French, Spanish, Italian, Portuguese and Dutch
 # exports; single letters are Polygon's; PX_... are Bloomberg's.
@@ -61,7 +61,6 @@ def first_of(columns: Iterable[Hashable], names: tuple[str, ...]) -> Hashable | 
     return next((known[name] for name in names if name in known), None)
 
 
-def n_known(cells: Iterable[str]) -> int:
-    """How many of our columns a row of cells could be the header of."""
-    cells = list(cells)
-    return sum(bool(matches(cells, ours)) for ours in KNOWN)
+def n_known(cells: Sequence[str], mapped: Collection[str]) -> int:
+    """How many of our columns a row of cells could be the header of; `mapped` are further names, normalised."""
+    return sum(bool(matches(cells, ours)) for ours in KNOWN) + sum(normalised(cell) in mapped for cell in cells)

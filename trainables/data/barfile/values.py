@@ -87,7 +87,7 @@ def _to_float(text: pd.Series, decimal: str) -> pd.Series:
     plain = plain.str.replace(r"(?i)[KMBT%]$", "", regex=True)
     valid = plain.str.fullmatch(_PLAIN).to_numpy(dtype=bool)
     values = np.full(len(text), np.nan)
-    values[valid] = plain.to_numpy(dtype="U64")[valid].astype(np.float64)  # rounded correctly, as Python's float
+    values[valid] = np.asarray(plain[valid].tolist(), dtype=np.float64)  # rounded correctly, as Python's float
     return pd.Series(values * unit.map(_UNITS).fillna(1.0).to_numpy(dtype=np.float64), index=text.index)
 
 
