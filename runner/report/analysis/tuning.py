@@ -1,7 +1,7 @@
 """What a search has found: winners with their confirmation, values at the edge of their range, rules of the size."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -111,10 +111,12 @@ def rules(view: LedgerView, key: str | None = None) -> list[KeyRule]:
     for state in studies.states(view):
         for dotted, axis in state.asked["space"].items():
             if axis.get("log") and key in (None, dotted):
-                usable = [trial for trial in state.trials if trial.finished and math.isfinite(trial.loss or math.inf)]
-                values = tuple(float(trial.values[dotted]) for trial in usable)
-                losses = tuple(float(trial.loss or 0.0) for trial in usable)
-                tried = Tried(float(state.asked["budget"]), values, losses)
+                usable = [
+                    (float(trial.values[dotted]), trial.loss)
+                    for trial in state.trials
+                    if trial.finished and trial.loss is not None and math.isfinite(trial.loss)
+                ]
+                tried = Tried(float(state.asked["budget"]), tuple(v for v, _ in usable), tuple(x for _, x in usable))
                 series.setdefault((dotted, _series(state)), []).append(tried)
     fitted = ((dotted, name, fit(tried)) for (dotted, name), tried in series.items())
     return [KeyRule(dotted, name, rule) for dotted, name, rule in fitted if rule is not None]
@@ -172,17 +174,28 @@ def _winner(view: LedgerView, state: StudyState) -> Winner | None:
 
 
 def edges(space: Mapping[str, Mapping[str, Any]], best: StudyTrial) -> list[tuple[str, float]]:
-    """Numbers of a trial that are at the edge of their range, with the edge."""
+    """Numbers of a trial that are at the edge of what was tried, with the edge. Nothing is tried below 0."""
     found = []
     for dotted, axis in space.items():
-        if "low" not in axis:
-            continue
-        scale = math.log if axis["log"] else float
-        low, high, value = scale(axis["low"]), scale(axis["high"]), scale(best.values[dotted])
-        share = (value - low) / (high - low)
-        if share <= EDGE or share >= 1 - EDGE:
-            found.append((dotted, axis["low"] if share <= EDGE else axis["high"]))
+        edge = (
+            _edge_of_choices(axis["choices"], best.values[dotted]) if "choices" in axis else _edge(axis, best, dotted)
+        )
+        if edge:
+            found.append((dotted, edge))
     return found
+
+
+def _edge(axis: Mapping[str, Any], best: StudyTrial, dotted: str) -> float | None:
+    scale = math.log if axis["log"] else float
+    low, high, value = scale(axis["low"]), scale(axis["high"]), scale(best.values[dotted])
+    share = (value - low) / (high - low)
+    return axis["low"] if share <= EDGE else axis["high"] if share >= 1 - EDGE else None
+
+
+def _edge_of_choices(choices: Sequence[Any], value: Any) -> float | None:
+    """The smallest or largest of three numbers or more; other choices have no order, and two have no middle."""
+    ordered = all(isinstance(one, int | float) and not isinstance(one, bool) for one in choices) and len(choices) > 2
+    return value if ordered and value in (min(choices), max(choices)) else None
 
 
 def _untuned(view: LedgerView, winners: tuple[Winner, ...]) -> str:
