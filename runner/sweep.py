@@ -270,6 +270,7 @@ class SweepRun:
             except SystemExit:  # Ray's own handler, in place of ours while it starts; other threads still get signals
                 self.drain.request("SIGTERM")
             self.drain.handle_signals()
+            self.drain.before_exit = environment.kill
         try:
             yield environment.watch()
         finally:

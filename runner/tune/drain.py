@@ -46,6 +46,7 @@ class Drain:
         self.saved: set[str] = set()
         self.reason = ""
         self.before_end: Callable[[], None] = lambda: None  # called in Tune's thread before it ends a round early
+        self.before_exit: Callable[[], None] = lambda: None  # called before a second signal ends this process
         self._deadline = 0.0
         self._signalled = False
         self._interruptible = False
@@ -104,6 +105,7 @@ class Drain:
         def handle(number: int, _frame: FrameType | None) -> None:
             name = signal.Signals(number).name
             if self._signalled:
+                self.before_exit()
                 os._exit(128 + number)
             self._signalled = True
             what = "saving every running trial, then stopping" if self.running else "stopping"

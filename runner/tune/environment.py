@@ -149,6 +149,16 @@ def stop() -> None:
         _scratch.close()
 
 
+def kill() -> None:
+    """End the Ray that this process started, and its workers, at once: a suspended worker would outlive the driver."""
+    import ray
+
+    node = ray._private.worker._global_node
+    for process in (*_descendants(node), *_own(node)):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def leave_lost_ray(code: int) -> None:
     """Where Ray is lost, end this process with that exit code, without Python's end: Ray's part of it would hang."""
     if _watch.lost:
