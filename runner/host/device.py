@@ -62,11 +62,35 @@ def _cpu_name() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
+def _gpus() -> Device:
+    """The visible GPUs, which trials are shared out to and one measurement is made for: all must be alike.
+
+    Raises:
+        ConfigError: they are of several kinds.
+    """
+    kinds: dict[tuple[str, int], list[int]] = {}
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        kinds.setdefault((properties.name, round(properties.total_memory / 2**30)), []).append(index)
+    if len(kinds) > 1:
+        listed = "; ".join(f"{name} with {gib} GiB: {indexes}" for (name, gib), indexes in kinds.items())
+        raise ConfigError(
+            Problem(
+                place="execution.device",
+                message=f"the visible GPUs are of several kinds ({listed}), and what is measured on one kind does not "
+                "hold on another",
+                fix="name the GPUs of one kind in CUDA_VISIBLE_DEVICES, by UUID (nvidia-smi -L)",
+            )
+        )
+    [(name, _)] = kinds
+    return Device("cuda", name, torch.cuda.device_count())
+
+
 def resolve(execution: ExecutionSpec, elsewhere: Device | None = None) -> tuple[Device, Dtype]:
     """Find the device and dtype that ``auto`` stands for, on this host or on the device that trials will run on.
 
     Raises:
-        ConfigError: CUDA or bf16 is asked for on a host that has no CUDA device.
+        ConfigError: CUDA or bf16 is asked for on a host that has no CUDA device; this host's GPUs are of several kinds.
     """
     has_cuda = torch.cuda.is_available() if elsewhere is None else elsewhere.kind == "cuda"
     if execution.device == "cuda" and not has_cuda:
@@ -88,7 +112,7 @@ def resolve(execution: ExecutionSpec, elsewhere: Device | None = None) -> tuple[
                 )
             )
         return elsewhere or Device("cpu", _cpu_name(), usable_cores()), "fp32"
-    device = elsewhere or Device("cuda", torch.cuda.get_device_name(0), torch.cuda.device_count())
+    device = elsewhere or _gpus()
     # Cards before Ampere emulate bf16, which is slower than fp32. A cluster's cards are not here to ask.
     emulated = elsewhere is None and not torch.cuda.is_bf16_supported(including_emulation=False)
     return device, "fp32" if execution.dtype == "fp32" or (execution.dtype == "auto" and emulated) else "bf16"

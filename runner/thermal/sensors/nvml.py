@@ -193,9 +193,10 @@ def _text(value: str | bytes) -> str:
 
 def _visible_uuids(library: Any, visible: str | None) -> list[str]:
     """UUIDs of the GPUs that CUDA_VISIBLE_DEVICES leaves; all where it is not set."""
-    everything = [_text(library.nvmlDeviceGetUUID(_handle(library, i))) for i in range(library.nvmlDeviceGetCount())]
+    # One that is lost or not permitted has no UUID; CUDA has no use of it either.
+    everything = [_uuid(library, index) for index in range(library.nvmlDeviceGetCount())]
     if visible is None:
-        return everything
+        return [uuid for uuid in everything if uuid]
     chosen: list[str] = []
     for name in filter(None, (part.strip() for part in visible.split(","))):
         if name.startswith("MIG-"):
@@ -219,6 +220,11 @@ def _handle(library: Any, index: int) -> Any:
 def _by_index(library: Any, index: int, everything: list[str]) -> str:
     if index >= len(everything):
         raise SensorError(f"CUDA_VISIBLE_DEVICES names GPU {index}, and NVML sees {len(everything)}")
+    if not all(everything):
+        raise SensorError(
+            f"CUDA_VISIBLE_DEVICES names GPU {index} by number, and {everything.count('')} of {len(everything)} GPUs "
+            "do not answer, so CUDA may count differently; name it by UUID (nvidia-smi -L)"
+        )
     names = {_text(library.nvmlDeviceGetName(_handle(library, one))) for one in range(len(everything))}
     if len(names) > 1:
         raise SensorError(
@@ -230,7 +236,7 @@ def _by_index(library: Any, index: int, everything: list[str]) -> str:
 
 def _by_prefix(name: str, everything: list[str]) -> str:
     """CUDA accepts an unambiguous beginning of a UUID."""
-    matching = [uuid for uuid in everything if uuid.startswith(name)]
+    matching = [uuid for uuid in everything if uuid and uuid.startswith(name)]
     if len(matching) != 1:
         raise SensorError(f"CUDA_VISIBLE_DEVICES names {name}; {len(matching)} of {everything} match")
     return matching[0]

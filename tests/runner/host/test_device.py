@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from runner.config import sweep_file as sweepfile
 from runner.host import device
 from runner.planning import plan as planning
+from trainables.errors import ConfigError
 from trainables.schema import ExecutionSpec
 
 NODES = [Path("/dev/nvidia0"), Path("/dev/nvidia1")]
@@ -43,6 +45,27 @@ def test_the_plan_says_that_gpus_are_left_out(sweep_file: Callable[..., Path], m
     assert "GPU" not in {finding.gate for finding in planning.build(pinned).findings}
 
 
+def see_gpus(patch: pytest.MonkeyPatch, *cards: tuple[str, int]) -> None:
+    """Have CUDA see these cards, each with its name and GiB."""
+    patch.setattr(torch.cuda, "is_available", lambda: True)
+    patch.setattr(torch.cuda, "device_count", lambda: len(cards))
+    patch.setattr(
+        torch.cuda,
+        "get_device_properties",
+        lambda index: SimpleNamespace(name=cards[index][0], total_memory=int(cards[index][1] * 2**30 * 0.99)),
+    )
+    patch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
+
+
+def test_gpus_of_several_kinds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that differ in memory alone, such as an A100 with 40 and one with 80 GB."""
+    see_gpus(monkeypatch, ("A100", 80), ("A100", 80))
+    assert device.resolve(ExecutionSpec())[0] == device.Device("cuda", "A100", 2)
+    see_gpus(monkeypatch, ("A100", 80), ("A100", 40), ("A100", 80))
+    with pytest.raises(ConfigError, match=r"of several kinds \(A100 with 79 GiB: \[0, 2\]; A100 with 40 GiB: \[1\]\)"):
+        device.resolve(ExecutionSpec())
+
+
 @pytest.mark.parametrize(
     ("emulated", "asked", "dtype"), [(True, "auto", "fp32"), (False, "auto", "bf16"), (True, "bf16", "bf16")]
 )
@@ -50,8 +73,7 @@ def test_bf16_is_chosen_where_the_card_has_it(
     emulated: bool, asked: str, dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Tesla V100")
+    see_gpus(monkeypatch, ("Tesla V100", 32))
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: not emulated or including_emulation
     )

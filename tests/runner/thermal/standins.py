@@ -66,7 +66,7 @@ class Nvml:
         return next(device for device in self.devices if device["uuid"] == uuid)
 
     def nvmlDeviceGetUUID(self, handle: dict[str, Any]) -> str:  # noqa: N802
-        return str(handle["uuid"])
+        return str(self._get(handle, "uuid"))
 
     def nvmlDeviceGetName(self, handle: dict[str, Any]) -> str:  # noqa: N802
         return str(handle.get("name", "GPU"))

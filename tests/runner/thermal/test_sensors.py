@@ -152,6 +152,16 @@ class TestNvml:
         one["gone"] = True
         assert not any(reading.good for reading in sensor.read(1.0).values())
 
+    def test_a_gpu_that_does_not_answer_leaves_the_others_watched(self) -> None:
+        """What would run on it is held: it is on no channel."""
+        lost, sound = dict(A100) | {"gone": True}, dict(A100) | {"uuid": "GPU-z"}
+        assert {channel.device for channel in NvmlSensor(Nvml(lost, sound)).channels} == {"GPU-z"}
+        assert {channel.device for channel in NvmlSensor(Nvml(lost, sound), "GPU-z").channels} == {"GPU-z"}
+        with pytest.raises(SensorError, match="1 of 2 GPUs do not answer"):
+            NvmlSensor(Nvml(lost, sound), "1")
+        with pytest.raises(SensorError, match="no GPU"):
+            NvmlSensor(Nvml(lost))
+
     def test_a_memory_temperature_that_goes_missing_is_no_reading(self) -> None:
         device = dict(A100)
         sensor = NvmlSensor(Nvml(device))
