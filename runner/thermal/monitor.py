@@ -5,8 +5,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
+from runner.host import clock as wall
 from runner.thermal import policy
 from runner.thermal.policy import Level, Limits, Rules
 from runner.thermal.reading import ANY_DEVICE, MISSING, Channel, Reading
@@ -165,7 +166,7 @@ class ThermalMonitor:
         self._samples.append(
             Sample(
                 seq=self._seq,
-                time=datetime.now(UTC),
+                time=wall.now(),
                 device=channel.device,
                 sensor=self.sensor.name,
                 part=channel.part,

@@ -44,6 +44,12 @@ _ON_ONE_HOST = {
     # Ray replaces 127.0.0.1 by the host's address, and then listens on all of them; this is what keeps it from that.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
+# An address that does not answer is given up after some 20 s: 10 s for a connection and 10 s for an answer, in one try
+# of 20 that Ray would make.
+_ON_A_CLUSTER = {
+    "RAY_gcs_server_port_wait_time_s": "1",
+    "RAY_py_gcs_connect_timeout_s": "10",
+}
 # What workers on other nodes must have, too: they do not inherit the driver's environment.
 _ON_EVERY_NODE = ("RAY_CHDIR_TO_TRIAL_DIR", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "MLFLOW_DISABLE_TELEMETRY")
 _scratch: Scratch | None = None  # this sweep's own folder of Ray's sessions
@@ -55,7 +61,7 @@ def prepare(*, cluster: bool = False) -> None:
 
     An existing cluster has addresses and a token of its own, which Ray finds where the user put it.
     """
-    for name, value in (_VARIABLES if cluster else _VARIABLES | _ON_ONE_HOST).items():
+    for name, value in (_VARIABLES | (_ON_A_CLUSTER if cluster else _ON_ONE_HOST)).items():
         os.environ.setdefault(name, value)
     if not cluster:
         _own_token()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # it imports Ray
 
 LOOK_S = 0.25
 SUSPENDED_S = 30.0  # long enough for a debugger's look at it
+SILENT_S = 60.0  # after the last trial has saved; a round ends in seconds
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +36,9 @@ class RayWatch:
         """`processes` with what they are called in a message; `ours` where this process has started and ends them."""
         self.lost, self._ours = "", ours
         self._watched = tuple((f"Ray's {name} (process {process.pid})", process) for name, process in processes)
-        self._suspended: Counter[str] = (
-            Counter()
-        )  # looks in a row: time in which the driver was suspended, too, is none
+        # Looks in a row: time in which the driver was suspended, too, is none.
+        self._suspended: Counter[str] = Counter()
+        self._silent = 0
 
     @classmethod
     def of_own(cls, node: Any) -> "RayWatch":
@@ -66,6 +67,12 @@ class RayWatch:
             if not self.lost and self._suspended[name] * LOOK_S >= SUSPENDED_S:
                 self.lost = f"the loss of {name}, suspended for {SUSPENDED_S:.0f} s"
         return self.dead()
+
+    def await_end(self, drained: bool) -> None:
+        """Take note that the round goes on, `drained` where all its trials have saved. Called every `LOOK_S`."""
+        self._silent = self._silent + 1 if drained else 0
+        if not self.lost and self._silent * LOOK_S >= SILENT_S:
+            self.lost = f"the loss of Ray, which did not end its trials within {SILENT_S:.0f} s"
 
     def resume(self) -> None:
         """Let suspended ones go on: Ray is about to be ended, and waits for their answers."""
@@ -99,6 +106,7 @@ def attend(work: Callable[[], None], watch: RayWatch, drain: "Drain") -> None:
     thread.start()
     while thread.is_alive() and not watch.look():
         thread.join(LOOK_S)
+        watch.await_end(drain.complete)
     if watch.look():
         log.error("%s: saving what can be saved", watch.lost)
         drain.request(watch.lost)

@@ -18,6 +18,7 @@ import psutil
 from tests.integration.workplace import Workplace, same
 from tests.s3 import CREDENTIALS, S3Server
 from tests.servers import MlflowServer, free_port
+from tests.wall_clock import DAY_S, WallClock
 
 UNTIL_LOADED_S = 60.0
 EARLY = 0.1  # share of the looks at a sweep that does not train yet that strike it
@@ -207,6 +208,28 @@ class Unreadable(Fault):
         return True
 
 
+class ClockJumps(Fault):
+    name, what = "clock", "the wall clock of all processes set a day ahead or back, and set right again"
+    lasts_s = (1.0, 5.0)
+
+    def prepare(self) -> None:
+        self.clock = WallClock(self.place.folder.parent)
+        os.environ.update(self.clock.variables)
+
+    def strike(self, driver: psutil.Process) -> bool:
+        if not self._training():
+            return False
+        self.clock.set(self.rng.choice([-DAY_S, DAY_S]))
+        return True
+
+    def heal(self) -> None:
+        self.clock.set(0)
+
+    def clean_up(self) -> None:
+        for name in self.clock.variables:
+            del os.environ[name]
+
+
 class FullDisk(Fault):
     name, what = "disk", "a file system that is full for 2 to 6 s"
     lasts_s = (2.0, 6.0)
@@ -362,7 +385,7 @@ FAULTS: dict[str, type[Fault]] = {
     fault.name: fault
     for fault in (
         *(Kill, Signal, SignalToAll, Stall, Tear, Unreadable, ChangedLedger, RemovedFlag, LostRay),
-        *(FullDisk, MlflowDies, MlflowIsCutOff, StorageDies),
+        *(ClockJumps, FullDisk, MlflowDies, MlflowIsCutOff, StorageDies),
     )
 }
 

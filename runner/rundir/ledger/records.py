@@ -1,10 +1,10 @@
 """The records of a ledger, one class a kind."""
 
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from runner.host import clock
 from runner.rundir.ledger.upgrade import upgraded
 from runner.rundir.ledger.values import (
     MAX_INTEGER,
@@ -41,7 +41,7 @@ class Record(BaseModel):
 
     v: Literal[1, 2] = 2
     seq: int = Field(-1, ge=-1, le=MAX_INTEGER)
-    time: Time = Field(default_factory=lambda: datetime.now(UTC))
+    time: Time = Field(default_factory=clock.now)
     chain: str = Field(
         default="", max_length=64, exclude=True, repr=False
     )  # the writer adds it: it is the hash of all the rest

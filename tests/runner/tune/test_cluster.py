@@ -1,6 +1,10 @@
 """A cluster as it is judged: kinds of nodes, what is refused, who gets which trial. Real Ray nodes on this host."""
 
 import dataclasses
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,9 +104,28 @@ def test_what_was_pinned_holds_where_its_kind_is(known: str, here: tuple[str, ..
     assert not resources._is_here(execution, Device("cpu", "x", 1))
 
 
-def test_addresses_that_no_sweep_is_driven_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_that_no_sweep_is_driven_from() -> None:
     with pytest.raises(ConfigError, match="Ray Client"):
         environment.join("ray://head:10001")
+
+
+def test_an_address_that_does_not_answer_is_given_up_after_one_try(tmp_path: Path) -> None:
+    """A port that takes connections and never says a word. Ray's own 20 tries would last minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        short = {"RAY_gcs_rpc_server_connect_timeout_s": "1", "RAY_py_gcs_connect_timeout_s": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", "doctor", "--fast", "--address", address],
+            cwd=tmp_path,
+            env=os.environ | short | {"PYTHONPATH": str(Path(__file__).parents[3])},
+            capture_output=True,
+            text=True,
+            timeout=45,
+        )
+    assert done.returncode == 2, done.stderr
+    assert f"--address {address}: " in done.stderr
+    assert sum("no sweep can be driven from here" in line for line in done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
 
 
 @pytest.fixture

@@ -120,3 +120,29 @@ def test_one_that_is_suspended_when_the_work_is_done_is_resumed(
         time.sleep(0.01)
     assert raylet.status() != psutil.STATUS_STOPPED
     assert not drain.requested
+
+
+def test_a_round_that_does_not_end_after_its_trials_have_saved_is_left(watch: RayWatch, drain: Drain) -> None:
+    """Ray's processes live and do not answer."""
+    looks = int(ray_watch.SILENT_S / ray_watch.LOOK_S)
+    watch.await_end(drain.complete)
+    drain.running.add("a")
+    drain.request("SIGTERM")
+    for _ in range(2 * looks):
+        watch.await_end(drain.complete)
+    assert not watch.lost, "a trial still saves"
+    drain.saved.add("a")
+    for _ in range(looks):
+        assert not watch.lost
+        watch.await_end(drain.complete)
+    assert "within 60 s" in watch.look()
+
+
+def test_the_driver_leaves_a_ray_that_does_not_answer(
+    watch: RayWatch, drain: Drain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_watch, "SILENT_S", 0.5)
+    drain.request("SIGTERM")
+    attend(lambda: threading.Event().wait() and None, watch, drain)
+    assert drain.reason == "SIGTERM"
+    assert watch.lost
