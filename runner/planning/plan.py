@@ -24,7 +24,7 @@ from runner.rundir.ledger import FINAL
 from runner.rundir.paths import DATA, RUNS, RunPaths, run_paths
 from runner.rundir.studies import StudyState
 from runner.terminal.console import Console
-from trainables.data.dataset import unused_words
+from trainables.data.dataset import further_words, unused_words
 
 State = Literal["new", "done", "resumable", "infeasible"]
 TO_RUN: tuple[State, ...] = ("new", "resumable")
@@ -324,6 +324,8 @@ def show_unused(plan: Plan, console: Console) -> None:
     for entry in {cell.entry.name: cell.entry for cell in plan.grid.cells}.values():
         for words in unused_words(entry.unused_columns):
             console.print(f"not used: {words}", markup=False, highlight=False)
+        for words in further_words(entry.left_out, entry.given):
+            console.print(words, markup=False, highlight=False)
 
 
 def _resources(cell: Cell) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 from runner.rundir.paths import DATA
 from runner.terminal.console import Console
 from trainables.data import catalog
-from trainables.data.dataset import unused_words
+from trainables.data.dataset import further_words, unused_words
 
 
 def show(entries: list[catalog.CatalogEntry], console: Console, root: Path = DATA) -> None:
@@ -18,6 +18,8 @@ def show(entries: list[catalog.CatalogEntry], console: Console, root: Path = DAT
         console.print(f"  features  {len(entry.features)}: {', '.join(entry.features)}", highlight=False)
         for words in unused_words(entry.unused_columns):
             console.print(f"  not used  {words}", markup=False, highlight=False)
+        for words in further_words(entry.left_out, entry.given):
+            console.print(f"  {words}", markup=False, highlight=False)
         console.print(f"  content   sha256 {entry.content_sha256}", highlight=False)
         console.print(f"  file      sha256 {entry.file_sha256}", highlight=False)
         for source, digest in entry.source_sha256.items():

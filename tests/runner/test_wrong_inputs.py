@@ -166,7 +166,7 @@ TABLE = [
     one("source twice", "source: sp500", "source: [sp500, sp500]", "named twice"),
     one("yfinance is not installed", "source: sp500", "source: yfinance:SPY", "isotherm[yfinance]"),
     one("unknown column of ours", "tier: a20", "columns: {closing: C}", "closing"),
-    own_csv("a column is missing", "1990-01-01,1,1,1,1\n", "volume", head="date,open,high,low,close\n"),
+    own_csv("a column is missing", "1990-01-01,1,1,1,1\n", "low", head="date,open,high,close,volume\n"),
     own_csv("too few rows", bars(5), "bars.csv", "rows"),
     own_csv("not a date", bars(900, {3: "soon,1,1,1,1,1"}), "bars.csv", "soon"),
     own_csv("negative price", bars(900, {7: "1990-01-08,-1,101,99,100,1"}), "1990-01-08"),

@@ -44,7 +44,7 @@ def build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
             problems += [problem for problem in exc.problems if problem not in problems]
     if problems:
         raise DataError(problems)
-    kinds = next(iter(computed.values())).kinds
+    kinds, left_out = common(computed)
     causality.prove(part, config, {asset: AssetBars(resampled[asset], bars.frames[asset]) for asset in resampled})
     long = pd.concat(
         [long_rows(asset, resampled[asset], computed[asset], kinds) for asset in resampled], ignore_index=True
@@ -67,6 +67,7 @@ def build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
         features=tuple(kinds),
         features_version=part.version,
         kinds=kinds,
+        left_out=left_out,
         tier_sha256=source_of(part),
         rows=len(long),
         first_date=long["date"].min().date(),
@@ -76,6 +77,25 @@ def build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
         created_at=datetime.now(UTC),
     )
     return entry, data
+
+
+def common(computed: dict[str, Computed]) -> tuple[dict[str, Kind], tuple[str, ...]]:
+    """The columns of all assets with their kinds, and those that are left out because an asset has no volume.
+
+    Raises:
+        DataError: none remains.
+    """
+    left_out = tuple(dict.fromkeys(name for one in computed.values() for name in one.left_out))
+    first = next(iter(computed.values()))
+    if not left_out:
+        return first.kinds, ()
+    for asset, one in computed.items():
+        kinds = {name: kind for name, kind in one.kinds.items() if name not in left_out}
+        if not kinds:
+            message = "there is no volume, and every feature of the tier needs it"
+            raise DataError(Problem(place=asset, message=message, fix="use another data.tier"))
+        computed[asset] = Computed(one.values[list(kinds)], kinds, left_out)
+    return next(iter(computed.values())).kinds, left_out
 
 
 def _identity(part: Part[Tier], tier: str | ResolvedTier) -> str:

@@ -23,7 +23,7 @@ from trainables.data.catalog_lock import locked
 from trainables.data.dataset import CatalogEntry, Dataset
 from trainables.errors import DataError, Problem
 from trainables.files import read_json, replace_bytes
-from trainables.schema import AS_FOUND, DataSpec, FileFormat, RepairSpec
+from trainables.schema import AS_FOUND, DataSpec, RepairSpec
 
 __all__ = [
     "CatalogEntry",
@@ -69,8 +69,7 @@ def name_of(spec: DataSpec) -> str:
         "sort": spec.sort,
         "tier": tier if isinstance(tier, str) else tier.model_dump(),
         "timescale": spec.timescale,
-        # Names of datasets of before have neither.
-        **{name: block.model_dump() for name, block in _further(spec).items()},
+        **_further(spec),
     }
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
     assets = [re.sub(r"[^a-z0-9]+", "-", sources.asset_name(source).lower()).strip("-") for source in spec.source]
@@ -80,12 +79,16 @@ def name_of(spec: DataSpec) -> str:
     return f"{readable or 'data'}-{spec.timescale}-{spec.tier.name}-{digest[:8]}"
 
 
-def _further(spec: DataSpec) -> dict[str, FileFormat | RepairSpec]:
-    return {
-        name: block
-        for name, block in (("format", spec.format), ("repair", spec.repair))
-        if block not in (AS_FOUND, RepairSpec())
-    }
+def _further(spec: DataSpec) -> dict[str, Any]:
+    """Keys that differ from their defaults: names of datasets of before have none of them."""
+    found: dict[str, Any] = {}
+    if spec.format != AS_FOUND:
+        found["format"] = spec.format.model_dump()
+    if spec.repair != RepairSpec():
+        found["repair"] = spec.repair.identity
+    if spec.adjust != "none":
+        found["adjust"] = spec.adjust
+    return found
 
 
 def entries(root: Path) -> dict[str, CatalogEntry]:

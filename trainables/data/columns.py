@@ -4,7 +4,7 @@ Row numbers count the source's data rows from 1 and stay with the rows as the in
 name them.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 
 import pandas as pd
 
@@ -14,12 +14,13 @@ from trainables.schema import AS_FOUND, FileFormat
 
 PRICES = ("open", "high", "low", "close")
 NUMBERS = (*PRICES, "volume")
+ADJUSTED = ("adj close", "adjclose", "adjusted close", "adjusted", "close adj", "adj last")
 _UNNAMED = ("", "Unnamed: 0")  # an index written to CSV without a name
 
 
-def unused(frame: pd.DataFrame, mapping: Mapping[str, str]) -> tuple[str, ...]:
-    """Names of the source's columns that none of ours is read from, in the source's order."""
-    used = {_match(frame, ours, mapping.get(ours))[0] for ours in ("date", *NUMBERS)}
+def unused(frame: pd.DataFrame, mapping: Mapping[str, str], further: Collection[Hashable] = ()) -> tuple[str, ...]:
+    """Names of the source's columns that nothing is read from, in the source's order; `further` are in use."""
+    used = {_match(frame, ours, mapping.get(ours))[0] for ours in ("date", *NUMBERS)} | set(further)
     return tuple(str(name) for name in frame.columns if name not in used)
 
 
@@ -45,6 +46,8 @@ def to_ours(
     found: dict[str, str] = {}
     for ours in ("date", *NUMBERS):
         theirs, problem = _match(table, ours, mapping.get(ours))
+        if problem and ours == "volume" and ours not in mapping and not _several(table, ours):
+            continue  # indices and currencies have none
         if problem:
             problems.append(Problem(place=source, message=problem, fix=_map_fix(ours)))
         elif theirs is not None:
@@ -116,6 +119,19 @@ def _match(table: pd.DataFrame, ours: str, mapped: str | None) -> tuple[Hashable
     if mapped is not None:
         return None, f"column {ours} is missing: there is no {mapped!r} (its columns: {has})"
     return None, f"column {ours} is missing (its columns: {has})"
+
+
+def _several(table: pd.DataFrame, ours: str) -> bool:
+    return sum(str(name).strip().lower() == ours for name in table.columns) > 1
+
+
+def adjusted(frame: pd.DataFrame, decimal: str | None) -> tuple[Hashable, pd.Series] | None:
+    """The column of adjusted closes, with its name, indexed by row number; None where there is none."""
+    column = names.first_of(frame.columns, ADJUSTED)
+    if column is None:
+        return None
+    read, _ = values.numbers({"adjusted": frame[column]}, decimal)
+    return column, read["adjusted"].set_axis(pd.RangeIndex(1, len(frame) + 1, name="row"))
 
 
 def _is_filled(column: pd.Series) -> bool:

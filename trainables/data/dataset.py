@@ -27,6 +27,15 @@ def unused_words(unused_columns: Mapping[str, Sequence[str]]) -> Iterator[str]:
         yield f"{columns} of {source}: {', '.join(map(str, names[:NAMED]))}{more}"
 
 
+def further_words(left_out: Sequence[str], given: Mapping[str, str]) -> Iterator[str]:
+    """What else a reader should know of the columns, in words: features without volume, columns as given."""
+    if left_out:
+        more = f" and {len(left_out) - NAMED} more" if len(left_out) > NAMED else ""
+        yield f"left out, they need a volume: {', '.join(left_out[:NAMED])}{more}"
+    for name, how in given.items():
+        yield f"as given: {name}, {how}"
+
+
 class CatalogEntry(Spec):
     """The lineage of one dataset file. It may come from somebody else: its path is a plain file name.
 
@@ -39,6 +48,8 @@ class CatalogEntry(Spec):
         kinds: of the features; entries of earlier versions have none, their tiers were a20 and ohlcv.
         tier_sha256: hash of the tier's source; empty for one that ships.
         unused_columns: by source, names of columns that nothing is read from; empty in entries of earlier versions.
+        left_out: features of the tier that need a volume, where an asset has none.
+        given: columns that are used as given (`data.features`, `data.context`), and how: not proven to look back only.
         content_sha256: over canonical values, alike on every CPU (`fingerprint.content_sha256`); enters a trial's key.
         file_sha256: over the file's bytes.
     """
@@ -63,6 +74,8 @@ class CatalogEntry(Spec):
     unused_columns: dict[str, tuple[str, ...]] = Field({})
     kinds: dict[str, Kind] = Field({})
     tier_sha256: str = ""
+    left_out: tuple[str, ...] = ()
+    given: dict[str, str] = Field({})
 
     @model_validator(mode="after")
     def _kinds(self) -> Self:

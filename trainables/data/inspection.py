@@ -42,6 +42,9 @@ def inspect(source: str, spec: DataSpec) -> Inspection:
     except DataError as error:
         return Inspection({}, (), pd.DataFrame(), tuple(error.problems), ())
     bars, problems, found = to_ours(raw.frame, spec.columns, source, spec.format)
+    bars, more, adjusted_by = ohlcv.adjusted(bars, raw.frame, spec, source)
+    bars, without = ohlcv.volume_or_none(bars)
+    problems, found = problems + more, found | without
     bars = repaired(ohlcv.in_order(bars, source, sort=spec.sort), spec.repair, source)
     problems += find_problems(bars, raw.frame, spec.columns, source)
     if "date" in bars.columns:
@@ -50,5 +53,5 @@ def inspect(source: str, spec: DataSpec) -> Inspection:
     if not problems and (steps := jumps.jumps(bars, sources.asset_name(source))):
         doubts.append(f"the price level steps: {jumps.words(steps)}; splits that were not adjusted, or another unit")
     bars = bars[[name for name in NUMBERS if name in bars]]
-    others = unused(raw.frame, spec.columns)
+    others = unused(raw.frame, spec.columns, adjusted_by)
     return Inspection(raw.found | found, others, bars, tuple(problems), tuple(doubts))

@@ -1,13 +1,14 @@
 """Bars: read from their sources, checked, resampled to coarser timescales."""
 
 import logging
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from trainables.data import sources
-from trainables.data.columns import NUMBERS, to_ours, unused
+from trainables.data import columns, sources
+from trainables.data.columns import NUMBERS, PRICES, to_ours, unused
 from trainables.data.validation import find_problems, repaired
 from trainables.errors import DataError, Problem
 from trainables.schema import DataSpec, Timescale
@@ -27,7 +28,7 @@ class Bars:
 
     Attributes:
         frames: by asset, float64 columns open, high, low, close (raw, not adjusted) and volume, indexed by `date`
-            (datetime64[ns], midnight, ascending, distinct).
+            (datetime64[ns], midnight, ascending, distinct). Bars without volume have NaN there, all of them.
         source_sha256: by source, the hash of what was read.
         unused_columns: by source, names of columns that nothing is read from; sources without any are left out.
     """
@@ -70,13 +71,45 @@ def load_sources(spec: DataSpec) -> Bars:
 def _load_one(source: str, spec: DataSpec) -> tuple[pd.DataFrame, str, tuple[str, ...]]:
     raw = sources.read(source, spec)
     bars, problems, found = to_ours(raw.frame, spec.columns, source, spec.format)
+    bars, more, adjusted_by = adjusted(bars, raw.frame, spec, source)
+    bars, without = volume_or_none(bars)
+    problems, found = problems + more, found | without
     if raw.found | found:
         logger.warning("%s: %s", source, "; ".join(f"{what} {value}" for what, value in (raw.found | found).items()))
     bars = repaired(in_order(bars, source, sort=spec.sort), spec.repair, source)
     problems += find_problems(bars, raw.frame, spec.columns, source)
     if problems:
         raise DataError(problems)
-    return bars.set_index("date")[list(NUMBERS)], raw.sha256, unused(raw.frame, spec.columns)
+    return bars.set_index("date")[list(NUMBERS)], raw.sha256, unused(raw.frame, spec.columns, adjusted_by)
+
+
+def volume_or_none(bars: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Bars with a volume of NaN where the source has no volume, or one that never changes; and what was found out."""
+    volume = bars.get("volume")
+    if volume is not None and volume.nunique() > 1:
+        return bars, {}
+    why = "none" if volume is None else f"none: always {volume.iloc[0]:g}" if volume.notna().any() else "none: empty"
+    return bars.assign(volume=np.nan), {"volume": f"{why}; features that need it are left out"}
+
+
+def adjusted(
+    bars: pd.DataFrame, raw: pd.DataFrame, spec: DataSpec, source: str
+) -> tuple[pd.DataFrame, list[Problem], tuple[Hashable, ...]]:
+    """Bars with prices times adjusted close over close, where `data.adjust` asks for it.
+
+    Returns:
+        The bars, what is wrong, and the names of the source's columns that were used.
+    """
+    if spec.adjust == "none" or "close" not in bars:
+        return bars, [], ()
+    found = columns.adjusted(raw, spec.format.decimal)
+    if found is None:
+        message = f"data.adjust: ratio needs a column of adjusted closes (its columns: {', '.join(map(str, raw))})"
+        return bars, [Problem(place=source, message=message, fix="name it 'Adj Close', or set data.adjust: none")], ()
+    name, closes = found
+    ratio = closes / bars["close"]
+    changed = {price: bars[price] * ratio for price in PRICES if price in bars and price != "close"}
+    return bars.assign(**changed, close=closes), [], (name,)
 
 
 def in_order(bars: pd.DataFrame, source: str, *, sort: bool) -> pd.DataFrame:
@@ -133,4 +166,6 @@ def resample(frame: pd.DataFrame, timescale: Timescale) -> pd.DataFrame:
         close=("close", "last"),
         volume=("volume", "sum"),
     )
+    if frame["volume"].isna().all():
+        joined["volume"] = np.nan
     return joined.set_index("date")

@@ -27,7 +27,7 @@ import pandas as pd
 
 from trainables.data.dataset import asset_rows
 from trainables.data.features import VOLUME_BARS, trailing_sum
-from trainables.data.tier_registry import Kind
+from trainables.data.tier_registry import TRADED, Kind
 from trainables.data.tiers import first_complete
 from trainables.schema import Representation
 
@@ -35,7 +35,6 @@ from trainables.schema import Representation
 Array = npt.NDArray[np.float64]
 
 _PRICED = (Kind.CLOSE, Kind.LEVEL, Kind.RANGE)
-_TRADED = (Kind.VOLUME, Kind.FLOW, Kind.CUMULATIVE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +95,7 @@ def _raw(kind: Kind, value_T: Array, close_T: Array, volume_mean_T: Array) -> tu
     zero_T = np.zeros_like(value_T)
     if kind in _PRICED:
         return value_T, close_T, zero_T if kind is Kind.RANGE else close_T
-    if kind in _TRADED:
+    if kind in TRADED:
         origins = {Kind.VOLUME: volume_mean_T, Kind.FLOW: zero_T, Kind.CUMULATIVE: value_T}
         return value_T, volume_mean_T, origins[kind]
     if kind is Kind.SQUARE:

@@ -38,6 +38,9 @@ class Kind(StrEnum):
     NUMBER = "number"  # without a unit, about -1 to 1
 
 
+TRADED = (Kind.VOLUME, Kind.FLOW, Kind.CUMULATIVE)  # presented relative to the mean volume
+
+
 @dataclass(frozen=True, eq=False)
 class Feature:
     """A column of a dataset that models see.

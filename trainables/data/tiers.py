@@ -8,14 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from trainables.data.columns import NUMBERS
-from trainables.data.tier_registry import Array, AssetBars, Feature, Kind, Tier, of_dataset
+from trainables.data.columns import NUMBERS, PRICES
+from trainables.data.tier_registry import TRADED, Array, AssetBars, Feature, Kind, Tier, of_dataset
 from trainables.errors import DataError, Problem
 from trainables.parts import Part, PartConfig
 from trainables.schema import ResolvedTier
 
 _COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,59}")
 _TAKEN = ("date", "asset")
+_STEPS = (0.6180339887, 0.4142135623)  # irrational: volumes that never repeat
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +26,12 @@ class Computed:
     Attributes:
         values: one float64 column a feature, in the tier's order, indexed like the bars; NaN while it warms up.
         kinds: by column.
+        left_out: columns that need a volume, where the bars have none.
     """
 
     values: pd.DataFrame
     kinds: dict[str, Kind]
+    left_out: tuple[str, ...] = ()
 
 
 def compute(frame: pd.DataFrame, daily: pd.DataFrame, tier: str | ResolvedTier, place: str = "bars") -> Computed:
@@ -55,9 +58,31 @@ def compute(frame: pd.DataFrame, daily: pd.DataFrame, tier: str | ResolvedTier, 
 def columns(part: Part[Tier], config: PartConfig, bars: AssetBars, place: str) -> Computed:
     """A tier's columns as it gives them, not yet looked at for gaps.
 
+    Of bars without volume, columns that need it are left out. They are found by computing the tier with two volumes
+    that are made up: what differs needs one.
+
     Raises:
         DataError: the tier fails, or gives something else than columns of one number a bar.
     """
+    if not bars.frame["volume"].isna().all():
+        return _columns(part, config, bars, place)
+    one, other = (_columns(part, config, _made_up(bars, step), place) for step in _STEPS)
+    kept = {
+        name: kind
+        for name, kind in one.kinds.items()
+        if kind not in TRADED and one.values[name].equals(other.values.get(name))
+    }
+    return Computed(one.values[list(kept)], kept, tuple(name for name in one.kinds if name not in kept))
+
+
+def _made_up(bars: AssetBars, step: float) -> AssetBars:
+    def volume(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(volume=1e6 * (1 + np.arange(1, len(frame) + 1) * step % 1))
+
+    return AssetBars(volume(bars.frame), volume(bars.daily))
+
+
+def _columns(part: Part[Tier], config: PartConfig, bars: AssetBars, place: str) -> Computed:
     try:
         found = part.target(bars, config)
     except DataError:
@@ -143,7 +168,7 @@ def _numbers(frame: pd.DataFrame, name: str) -> Array:
 def _refuse_non_finite(bars: pd.DataFrame, place: str) -> None:
     """One NaN silently poisons TA-Lib's moving averages to the end of the series."""
     problems = []
-    for name in NUMBERS:
+    for name in NUMBERS if bars["volume"].notna().any() else PRICES:
         bad = np.flatnonzero(~np.isfinite(_numbers(bars, name)))
         if len(bad):
             where = f"{place}, bar {bad[0] + 1} ({pd.DatetimeIndex(bars.index)[bad[0]]:%Y-%m-%d})"

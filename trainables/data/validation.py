@@ -31,13 +31,14 @@ class _Rule:
 
 
 _REPAIR = "correct the row in the source, or leave such rows out: data.repair: {drop_rows: [{rule}]}"
+_UNFILLED = _REPAIR + "; opens of zero: data.repair: {fill_open: true}"
 _ROUNDED = _REPAIR + "; where it is rounding: data.repair: {tolerance: 1.0e-5}"
 _RULES = {
     "unparsable": _Rule("the date cannot be understood: {value}", "write dates as YYYY-MM-DD"),
     "duplicate": _Rule("the date occurs twice", "keep one bar a day; intraday bars are not supported"),
     "unsorted": _Rule("the date is earlier than the one before it", "sort the source by date, or set data.sort: true"),
     "finite": _Rule("{column} is not a finite number: {value}", _REPAIR),
-    "positive": _Rule("{column} is not positive: {value}", _REPAIR),
+    "positive": _Rule("{column} is not positive: {value}", _UNFILLED),
     "negative": _Rule("volume is negative: {value}", _REPAIR),
     "high": _Rule("high {high:.10g} is below one of {others}", _ROUNDED),
     "low": _Rule("low {low:.10g} is above one of {others}", _ROUNDED),
@@ -83,13 +84,19 @@ def find_problems(bars: pd.DataFrame, raw: pd.DataFrame, mapping: Mapping[str, s
 
 
 def repaired(bars: pd.DataFrame, repair: RepairSpec, source: str) -> pd.DataFrame:
-    """Bars without the rows that the user wants left out, and with high and low within the tolerance; each is logged.
+    """Bars as `data.repair` wants them: opens filled, high and low within the tolerance, rows left out; it is logged.
 
     Args:
         bars: our columns, indexed by row number.
         repair: `DataSpec.repair`.
         source: the place named in the log.
     """
+    if repair.fill_open and set(PRICES) <= set(bars.columns):
+        absent = ~(bars["open"] > 0)
+        before = bars["close"].shift().fillna(bars["close"]).clip(bars["low"], bars["high"])
+        bars = bars.assign(open=bars["open"].where(~absent, before))
+        if absent.any():
+            logger.warning("%s: open filled by data.repair.fill_open, rows in all %d", source, absent.sum())
     if repair.tolerance and set(PRICES) <= set(bars.columns):
         ends = bars[["open", "close"]]
         for name, limit in (("high", ends.max(axis=1)), ("low", ends.min(axis=1))):
@@ -160,7 +167,7 @@ def _schema(bars: pd.DataFrame) -> "DataFrameSchema":
             check("unsorted", lambda dates: ~(dates.diff() < pd.Timedelta(0))),
         ],
         **{name: [finite, check("positive", lambda price: price > 0), varies] for name in PRICES},
-        "volume": [finite, check("negative", lambda volume: volume >= 0), varies],
+        "volume": [finite, check("negative", lambda volume: volume >= 0)],
     }
     # A comparison with NaN is False, so that NaN is reported once, as not finite.
     whole = []
@@ -168,5 +175,10 @@ def _schema(bars: pd.DataFrame) -> "DataFrameSchema":
         whole.append(check("high", lambda bar: ~(bar["high"] < bar[at_most_high].max(axis=1))))
     if at_least_low := [name for name in _COMPARED["low"] if name in bars.columns and "low" in bars.columns]:
         whole.append(check("low", lambda bar: ~(bar["low"] > bar[at_least_low].min(axis=1))))
-    present = {name: Column(None, checks) for name, checks in columns.items() if name in bars.columns}
+    traded = "volume" in bars.columns and not bars["volume"].isna().all()
+    present = {
+        name: Column(None, checks)
+        for name, checks in columns.items()
+        if name in bars.columns and (traded or name != "volume")
+    }
     return DataFrameSchema(present, checks=whole)

@@ -1,7 +1,7 @@
 """The block `data` of a sweep file."""
 
 from datetime import date
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
@@ -84,6 +84,14 @@ class RepairSpec(Spec):
         (), description="rows that break these rules are left out, and counted"
     )
     tolerance: float = Field(0.0, ge=0, le=0.01, description="high and low may miss open and close by this share")
+    fill_open: bool = Field(
+        False, description="an open of zero or nothing becomes the close before, within the bar's low and high"
+    )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What a dataset's name says of it; without keys of later versions that are not used."""
+        return self.model_dump(exclude=set() if self.fill_open else {"fill_open"})
 
 
 class TierSpec(NamedPart):
@@ -103,6 +111,9 @@ class DataSpec(Spec):
     columns: dict[str, str] = Field({}, description="your column names: {date: Day, close: Last, ...}")
     format: FileFormat = Field(AS_FOUND, description="how files are written, where detection fails")
     repair: RepairSpec = Field(RepairSpec(), description="what is done about wrong rows; nothing by default")
+    adjust: Literal["none", "ratio"] = Field(
+        "none", description="ratio: open, high, low and close times adjusted close over close"
+    )
     sort: bool = Field(False, description="sort unsorted bars instead of refusing them")
     tier: TierSpec = Field(TierSpec(), description="feature tier: a name, or a block with it and the tier's own keys")
     timescale: Timescale = Field("daily", description="length of a bar; coarser bars are resampled first")
@@ -128,4 +139,4 @@ class DataSpec(Spec):
 
 
 # What a dataset is built from; all else of `DataSpec` is about how it is used.
-DATASET_FIELDS = {"source", "columns", "format", "repair", "sort", "tier", "timescale"}
+DATASET_FIELDS = {"source", "columns", "format", "repair", "adjust", "sort", "tier", "timescale"}

@@ -17,7 +17,7 @@ from runner.report.analysis.verdict import SeriesVerdict, named_fits, verdicts
 from runner.rundir import ledger
 from runner.rundir.ledger import LedgerView
 from runner.rundir.paths import RunPaths
-from trainables.data.dataset import unused_words
+from trainables.data.dataset import further_words, unused_words
 from trainables.schema import ResolvedTask
 from trainables.tasks.registry import unread
 
@@ -225,7 +225,9 @@ def _sources(entry: dict[str, Any]) -> tuple[str, ...]:
 
 def _unused(entry: dict[str, Any]) -> tuple[str, ...]:
     known: dict[str, list[str]] = entry.get("unused_columns", {})
-    return tuple(clean(words) for words in unused_words({source: tuple(names) for source, names in known.items()}))
+    further = further_words(entry.get("left_out", ()), entry.get("given", {}))
+    unused = unused_words({source: tuple(names) for source, names in known.items()})
+    return tuple(clean(words) for words in (*unused, *further))
 
 
 def _splits(splits: dict[str, Any]) -> str:

@@ -38,8 +38,7 @@ def test_missing_and_ambiguous_columns_are_all_named():
     messages = [problem.message for problem in problems]
     assert any("high is missing: there is no 'Top'" in text for text in messages)
     assert any("more than one column could be close: CLOSE, cLose" in text for text in messages)
-    assert any("volume is missing (its columns: Date, OPEN" in text for text in messages)
-    assert len(problems) == 3
+    assert len(problems) == 2  # bars without volume are no problem
 
 
 @pytest.mark.parametrize("name", ["", "Unnamed: 0"])

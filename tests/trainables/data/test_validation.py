@@ -95,7 +95,7 @@ def test_no_rows_at_all(table):
     assert [problem.message for problem in problems_of(table.head(0))] == ["too few rows: 0, at least 100 are needed"]
 
 
-@pytest.mark.parametrize("column", ["close", "volume"])
+@pytest.mark.parametrize("column", ["close"])
 def test_a_column_that_never_changes(table, column):
     table[["open", "high", "low", "close"]] += [0, 1e3, 0, 0]
     table["low"] = np.linspace(1, 2, len(table))
@@ -111,7 +111,7 @@ def test_everything_wrong_is_reported_together(table):
     table["date"] = table["date"].dt.strftime("%Y-%m-%d")
     put(table, 9, date="?")
     put(table, 11, date="1980-01-01")
-    text = "\n".join(map(str, problems_of(table.rename(columns={"volume": "turnover"}), {"close": "close"})))
+    text = "\n".join(map(str, problems_of(table.rename(columns={"volume": "turnover"}), {"volume": "Vol"})))
     for part in ("column volume is missing", "row 3 ", "row 4 ", "row 7 ", "row 9", "row 11 "):
         assert part in text
     text = "\n".join(map(str, problems_of(table)))
