@@ -100,9 +100,7 @@ class PlainLoop:
         order_N = torch.randperm(len(y_N))
         losses = []
         for index_B in order_N[: self.steps * BATCH].split(BATCH):
-            rate = learning_rate(
-                self.step, total_steps=training.epochs * self.steps, warmup=training.warmup, peak=training.lr
-            )
+            rate = learning_rate(self.step, total_steps=training.epochs * self.steps, training=training)
             set_learning_rate(optimizer, rate)
             optimizer.zero_grad()
             loss = F.binary_cross_entropy_with_logits(model(x_NLF[index_B]), y_N[index_B])

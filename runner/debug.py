@@ -157,7 +157,7 @@ def _one_batch(spec: TrialSpec, data: TrialData, steps: int) -> tuple[TrialSpec,
     """The trial on its first global batch alone, for one epoch of `steps` steps, without regularisation."""
     batch = min(spec.training.global_batch, len(data.train))
     same = data.train.take(torch.arange(batch, device=data.train.labels_N.device).repeat(steps))
-    training = spec.training.model_copy(update={"epochs": 1, "global_batch": batch, "weight_decay": 0.0})
+    training = spec.training.model_copy(update={"epochs": 1, "steps": None, "global_batch": batch, "weight_decay": 0.0})
     config = spec.model.config
     model = spec.model.model_copy(update={"config": {**config, "dropout": 0.0} if "dropout" in config else config})
     return spec.model_copy(update={"training": training, "model": model}), dataclasses.replace(data, train=same)

@@ -12,7 +12,12 @@ from typing import Any
 from trainables.errors import Problem
 
 # Axes with a short name, and the setting that each stands for. Both spellings mean the same everywhere.
-ALIASES = {"horizon": "task.horizon", "seed": "training.seed", "data_fraction": "data.fraction"}
+ALIASES = {
+    "horizon": "task.horizon",
+    "seed": "training.seed",
+    "data_fraction": "data.fraction",
+    "compute": "training.length.flops",
+}
 _SHORT = {setting: alias for alias, setting in ALIASES.items()}
 
 

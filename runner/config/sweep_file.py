@@ -1,6 +1,6 @@
 """From a sweep file and command-line overrides to settings, with every problem reported together and in its place."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ from runner.config.settings import (
     merged_values,
 )
 from runner.config.variants import Variant, variants, with_selection
-from runner.config.yaml_lines import MAX_DEPTH, ConfigFile, parse, read, read_value
+from runner.config.yaml_lines import MAX_DEPTH, ConfigFile, Location, parse, read, read_value
 from runner.rundir import comparable
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.schema import (
@@ -90,6 +90,7 @@ def understand(file: ConfigFile, given: dict[str, Any]) -> Sweep:
         resolved = axes.resolve(sources)
         problems += resolved.problems
         values = merged(sources)
+        problems += _two_lengths(values, resolved.grid, lambda location: place_of(file, given, location))
         if isinstance(values.get("grid"), dict):
             values["grid"] = resolved.grid
         settings = SweepSettings(**values)
@@ -133,6 +134,20 @@ def _readable(file: ConfigFile, given: dict[str, Any]) -> SweepSettings:
     task = _valid(TaskSpec, {key: value for key, value in asked.items() if key not in ("context", "horizon")})
     data = DataSpec.model_construct(tier=_valid(TierSpec, _mapping(values, "data").get("tier", {})))
     return SweepSettings.model_construct(data=data, model=model, task=task, training=training, grid=axes)
+
+
+def _two_lengths(values: dict[str, Any], grid: dict[str, Any], place: Callable[[Location], str]) -> Iterator[Problem]:
+    """Epochs that would have no effect, as a length is given, too."""
+    asked = _mapping(values, "training")
+    lengths = [] if asked.get("length") is None else ["training.length"]
+    lengths += [f"grid.{axis}" for axis in grid if axes.setting(axis).startswith("training.length")]
+    for location, given in (
+        (("training", "epochs"), "epochs" in asked),
+        (("grid", "training.epochs"), "training.epochs" in grid),
+    ):
+        if lengths and given:
+            message = f"{'.'.join(location)} and {lengths[0]} both say how long a trial trains"
+            yield Problem(place=place(location), message=message, fix="give one of the two")
 
 
 def _valid(block: type[Block], values: Any) -> Block:

@@ -15,6 +15,7 @@ from runner.config.yaml_lines import ConfigFile
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.schema import (
     MAX_BATCH,
+    MAX_EPOCHS,
     SELECTION,
     DataSpec,
     ModelSpec,
@@ -108,8 +109,11 @@ def _in_combination(file: ConfigFile, given: dict[str, Any], chosen: dict[str, A
 
 
 def _check_rules(training: TrainingSpec, budget: Any) -> None:
-    for rule in (training.lr, training.weight_decay, training.global_batch):
-        if isinstance(rule, SizeRule) and rule.value(parse_budget(budget)) > MAX_BATCH:
+    measure, length = ("epochs", training.epochs) if training.length is None else training.length.given
+    most = {"epochs": MAX_EPOCHS, "steps": MAX_BATCH, "samples": math.inf, "flops": math.inf}[measure]
+    rules = [(rule, MAX_BATCH) for rule in (training.lr, training.weight_decay, training.global_batch)]
+    for rule, limit in [*rules, (length, most)]:
+        if isinstance(rule, SizeRule) and rule.value(parse_budget(budget)) > limit:
             raise ValueError(f"a rule of the size gives {rule.value(parse_budget(budget)):g} at budget {budget}")
 
 
@@ -210,6 +214,8 @@ def whole(value: Any) -> Any:
 def _set(blocks: dict[str, Any], dotted: str, value: Any) -> None:
     *parents, name = dotted.split(".")
     target = blocks
+    if parents == ["training", "length"]:  # another measure replaces the one that is given
+        blocks["training"]["length"] = {}
     for part in parents:
         if isinstance(target[part], str):  # the short form of a block that names a part
             target[part] = {"name": target[part]}

@@ -137,7 +137,9 @@ def _is_final(cell: Cell, view: LedgerView) -> bool:
 
 def _shape(cell: Cell) -> tuple[Any, ...]:
     """Cells of one shape are answered by one measurement, or nearly the same."""
-    return cell.spec.model.model_dump_json(), cell.spec.training.global_batch, cell.spec.training.epochs
+    training = cell.spec.training
+    steps = training.total_steps(cell.sizes["n_train"] or 1)
+    return cell.spec.model.model_dump_json(), training.global_batch, steps
 
 
 def _decided(cell: Cell, decision: ProbeResult, execution: ExecutionSpec) -> Cell:
@@ -163,7 +165,7 @@ def _kind(cell: Cell) -> Kind:
     decision = cell.decision
     assert decision is not None
     one = decision.question
-    windows = one.spec.training.epochs * (one.n_windows // one.batch) * one.batch
+    windows = one.spec.training.total_steps(one.n_windows) * one.batch
     return Kind(1, windows, dict(decision.totals), decision.reserved_cores)
 
 
@@ -221,7 +223,7 @@ def trial_seconds(cell: Cell) -> float | None:
         return None
     training = cell.spec.training
     batch = min(training.global_batch, n_train)
-    steps = training.epochs * (n_train // batch)
+    steps = training.total_steps(n_train)
     validation = (cell.sizes["n_selection"] or 0) + (cell.sizes["n_val"] or 0)
     evaluated = training.epochs * validation + (cell.sizes["n_test"] or 0) + n_train
     return TRIAL_START_S + measured.seconds_per_step * (steps + EVALUATION_SHARE * evaluated / batch)

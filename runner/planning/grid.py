@@ -1,13 +1,15 @@
 """From a sweep as understood to the cells of its grid: every trial fully resolved, with its key."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from runner.config import axes
 from runner.config.sweep_file import Sweep
 from runner.config.variants import Variant
 from runner.host.device import Device, Site, resolve
+from runner.planning import length
 from runner.planning.data_facts import Facts, examine
 from runner.probe.request import ProbeResult
 from runner.rundir.paths import DATA
@@ -17,6 +19,7 @@ from trainables.data.tier_registry import TIERS
 from trainables.data.window_index import index_windows
 from trainables.errors import BudgetError, ConfigError, InfeasibleError, Problem
 from trainables.models import budget, param_count
+from trainables.models.flops import training_flop_per_window
 from trainables.models.registry import ARCHITECTURES
 from trainables.parts import Part
 from trainables.schema import (
@@ -27,9 +30,9 @@ from trainables.schema import (
     ExecutionSpec,
     MetricSpec,
     ResolvedData,
+    ResolvedModel,
     ResolvedTask,
     ResolvedTraining,
-    SizeRule,
     TrainingSpec,
     TrialSpec,
     parse_budget,
@@ -43,6 +46,7 @@ from trainables.training.metric_registry import METRICS
 DEFAULT_MICRO_BATCH = 32  # where nothing is measured (debug mode): small enough to fit nearly anywhere
 # Weights, two moments of AdamW and the best weights so far, in fp32; two checkpoints are kept at a time.
 WEIGHT_BYTES = 4
+_LABELLED = ("budget", "horizon", "seed", "data_fraction")  # axes with a label of their own
 CHECKPOINT_BYTES_PER_PARAMETER = 4 * WEIGHT_BYTES
 
 
@@ -138,6 +142,7 @@ class Builder:
     _entries: dict[str, catalog.CatalogEntry] = field(default_factory=dict)
     _datasets: dict[str, catalog.Dataset] = field(default_factory=dict)
     _windows: dict[tuple[str, str], tuple[Facts, str]] = field(default_factory=dict)
+    _counted: dict[str, float | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, sweep: Sweep, data_root: Path = DATA, site: Site | None = None) -> Self:
@@ -156,14 +161,15 @@ class Builder:
         label = str(variant.axes["budget"])
         target = parse_budget(label)
         model = budget.shape_for(label, spec=variant.model, data=data_shape(data, task))
-        training = resolved_training(variant.training, target)
-        spec = TrialSpec(data=data, task=task, model=model, training=training, dtype=self.dtype)
         facts, infeasible = self._examined(entry, data, task)
+        n_train = _sizes(facts)["n_train"] or 1  # of an infeasible cell any number will do
+        training, too_short = resolved_training(variant.training, target, n_train, lambda: self._flop(model))
+        spec = TrialSpec(data=data, task=task, model=model, training=training, dtype=self.dtype)
         return Cell(
             key=spec.key,
             name=_name(variant),
             labels=_labels(variant, label),
-            axes={axis: value for axis, value in variant.axes.items() if "." in axis},
+            axes={axes.setting(axis): value for axis, value in variant.axes.items() if axis not in _LABELLED},
             target=target,
             spec=spec,
             record=execution_record(self.execution, training, self.device),
@@ -172,8 +178,14 @@ class Builder:
             entry=entry,
             facts=facts,
             parts=_parts(variant, self.metrics),
-            infeasible=infeasible,
+            infeasible=infeasible or too_short,
         )
+
+    def _flop(self, model: ResolvedModel) -> float | None:
+        identity = model.model_dump_json()
+        if identity not in self._counted:
+            self._counted[identity] = training_flop_per_window(model)
+        return self._counted[identity]
 
     def _entry(self, spec: DataSpec) -> catalog.CatalogEntry:
         identity = spec.model_dump_json(include=DATASET_FIELDS)
@@ -235,20 +247,28 @@ def data_shape(data: ResolvedData, task: ResolvedTask) -> DataShape:
     return DataShape(n_features=n_features, n_window_stats=stats, context=task.context, n_outputs=task.n_outputs)
 
 
-def resolved_training(spec: TrainingSpec, target: int) -> ResolvedTraining:
-    """Evaluate the rules of the size at a budget of `target` parameters."""
-    values = spec.model_dump(exclude={"lr", "weight_decay", "global_batch", "loss"})
-    return ResolvedTraining(
-        **values,
+def resolved_training(
+    spec: TrainingSpec, target: int, n_train: int, flop_per_window: Callable[[], float | None]
+) -> tuple[ResolvedTraining, str]:
+    """Evaluate the rules of the size at a budget of `target` parameters, and the length over `n_train` windows.
+
+    Returns:
+        The block, and why its length cannot be had, or an empty text.
+    """
+    ruled = {"epochs", "length", "lr", "weight_decay", "global_batch", "loss", "cooldown"}
+    global_batch = max(1, round(length.at(spec.global_batch, target)))
+    long = length.of(spec, target, global_batch=global_batch, n_train=n_train, flop_per_window=flop_per_window)
+    training = ResolvedTraining(
+        **spec.model_dump(exclude=ruled),
+        epochs=long.epochs,
+        steps=long.steps,
+        cooldown=spec.cooldown if spec.schedule == "wsd" else None,
         loss=loss_registry.resolved(spec),
-        lr=_at(spec.lr, target),
-        weight_decay=_at(spec.weight_decay, target),
-        global_batch=max(1, round(_at(spec.global_batch, target))),
+        lr=length.at(spec.lr, target),
+        weight_decay=length.at(spec.weight_decay, target),
+        global_batch=global_batch,
     )
-
-
-def _at(value: float | SizeRule, target: int) -> float:
-    return value.value(target) if isinstance(value, SizeRule) else value
+    return training, long.infeasible
 
 
 def execution_record(execution: ExecutionSpec, training: ResolvedTraining, device: Device) -> ExecutionRecord:

@@ -50,7 +50,7 @@ class ProbeRequest:
     @property
     def steps(self) -> int:
         """Optimizer steps of all trials that will run as decided."""
-        return self.n_alike * self.spec.training.epochs * (self.n_windows // self.batch)
+        return self.n_alike * self.spec.training.total_steps(self.n_windows)
 
     plugins: tuple[Plugin, ...] = ()
     parts: tuple[dict[str, Any], ...] = ()

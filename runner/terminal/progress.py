@@ -123,8 +123,7 @@ class LiveProgress:
 
 
 def _total_steps(cell: Cell) -> int:
-    training = cell.spec.training
-    return training.epochs * max(1, (cell.sizes["n_train"] or 0) // training.global_batch)
+    return cell.spec.training.total_steps(cell.sizes["n_train"] or 1)
 
 
 def _work(cell: Cell) -> float:

@@ -291,7 +291,7 @@ class ClusterProber:
 def _seconds(kind: _Kind, decision: ProbeResult) -> float:
     """What a trial adds to the time after which this kind of node is done."""
     question = decision.question
-    steps = question.spec.training.epochs * max(1, question.n_windows // question.batch)
+    steps = question.spec.training.total_steps(question.n_windows)
     on_gpu = question.device == "cuda"
     share = decision.gpu_share if on_gpu else float(decision.reserved_cores or decision.threads)
     return steps * decision.seconds_per_step * share / kind.count

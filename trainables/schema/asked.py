@@ -1,16 +1,18 @@
 """The other blocks of a sweep file that a trial depends on."""
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from trainables.schema.common import (
     MAX_BATCH,
+    MAX_EPOCHS,
     MAX_THREADS,
     JudgedEpoch,
     NamedPart,
     PartBlock,
+    ScheduleName,
     Spec,
     is_number,
     parse_budget,
@@ -96,23 +98,56 @@ _Rule = Annotated[SizeRule, Tag("<rule>")]
 _Auto = Annotated[Literal["auto"], Tag("<auto>")]
 CountOrRule = Annotated[Annotated[int, Field(ge=1, le=MAX_BATCH), Tag("<number>")] | _Rule, _NumberOrRule]
 RateOrRule = Annotated[Annotated[float, Field(gt=0), Tag("<number>")] | _Rule, _NumberOrRule]
+EpochsOrRule = Annotated[Annotated[int, Field(ge=1, le=MAX_EPOCHS), Tag("<number>")] | _Rule, _NumberOrRule]
 DecayOrRule = Annotated[Annotated[float, Field(ge=0), Tag("<number>")] | _Rule, _NumberOrRule]
 CountOrAuto = Annotated[Annotated[int, Field(ge=1, le=MAX_BATCH), Tag("<number>")] | _Auto, _NumberOrAuto]
 ThreadsOrAuto = Annotated[Annotated[int, Field(ge=1, le=MAX_THREADS), Tag("<number>")] | _Auto, _NumberOrAuto]
 ShareOrAuto = Annotated[Annotated[float, Field(gt=0, le=1), Tag("<number>")] | _Auto, _NumberOrAuto]
 
 
+class LengthSpec(Spec):
+    """How long a trial trains, in one of these measures; a number, or a rule of the size."""
+
+    epochs: EpochsOrRule | None = Field(None, description="passes over the training windows, whole batches only")
+    steps: CountOrRule | None = Field(None, description="optimizer steps")
+    samples: RateOrRule | None = Field(None, description="windows trained on, repetitions included")
+    flops: RateOrRule | None = Field(
+        None, description="floating-point operations of all forward and backward passes in training"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(given) != 1:
+            names = ", ".join(type(self).model_fields)
+            raise ValueError(f"a length has exactly one of {names}; {' and '.join(given) or 'none'} given")
+        return self
+
+    @property
+    def given(self) -> tuple[str, float | SizeRule]:
+        """The measure, and how much of it."""
+        return next((name, value) for name in type(self).model_fields if (value := getattr(self, name)) is not None)
+
+
 class TrainingSpec(Spec):
     """How a model is optimized, as asked: numbers or rules of the size."""
 
-    epochs: int = Field(8, ge=1, le=1_000_000, description="passes over the training windows, whole batches only")
+    epochs: EpochsOrRule = Field(
+        8, description="passes over the training windows, whole batches only, or a rule of the size"
+    )
+    length: LengthSpec | None = Field(None, description="in place of epochs: {steps: 2000}, samples, flops or epochs")
     judged_epoch: JudgedEpoch = Field(
         "last", description="epoch of the weights that are judged: last, or best on the selection part of validation"
     )
     global_batch: CountOrRule = Field(128, description="windows per optimizer step")
     lr: RateOrRule = Field(1e-3, description="peak learning rate, or a rule of the size")
     weight_decay: DecayOrRule = Field(0.01, description="of weight matrices (AdamW), or a rule of the size")
+    schedule: ScheduleName = Field(
+        "cosine",
+        description="of the rate after warm-up: cosine to zero; constant; wsd = constant, then to zero in `cooldown`",
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of all steps")
+    cooldown: float = Field(0.2, gt=0, le=1, description="fraction of all steps, the last ones, with schedule: wsd")
     clip: float = Field(1.0, gt=0, description="largest global gradient norm")
     loss: LossSpec = Field(
         LossSpec(), description="what is minimised: a name, or a block with it and the loss's own keys"

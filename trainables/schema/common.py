@@ -10,12 +10,14 @@ Scaling = Literal["zscore", "revin", "none"]
 Outcome = Literal["binary", "classes", "value"]  # what a label is: 0 or 1, a class of three or more, a number
 Dtype = Literal["bf16", "fp32"]
 JudgedEpoch = Literal["last", "best"]
+ScheduleName = Literal["cosine", "wsd", "constant"]
 
 KEY_LENGTH = 12
 BUDGET_TOLERANCE = 0.02  # design: actual parameters are within 2 % of the budget
 COLLAPSED_SPREAD = 0.01  # design: standard deviation of the probability; in regression, over that of the target
 MAX_BUDGET = 10**13  # ten times the largest model that was ever published; the search for its shape takes a moment
 MAX_BATCH = 2**31 - 1  # windows
+MAX_EPOCHS = 1_000_000
 MAX_LOOKAHEAD = 10_000  # bars after a window that its label may use
 MAX_CLASSES = 1000
 MAX_THREADS = 1024  # of one trial; more make OpenMP end its process

@@ -18,6 +18,7 @@ from trainables.schema.common import (
     Outcome,
     Representation,
     Scaling,
+    ScheduleName,
     Spec,
     Timescale,
 )
@@ -143,14 +144,27 @@ class ResolvedLoss(ResolvedPart):
     """A loss of this name and version, with its own keys, defaults included."""
 
 
+# Of training: values that mean what was always done are left out of the canonical form, so that keys stay.
+_ALWAYS = {"steps": None, "schedule": "cosine", "cooldown": None}
+
+
 class ResolvedTraining(Spec):
-    """How a model is optimized, in numbers."""
+    """How a model is optimized, in numbers.
+
+    Attributes:
+        epochs: passes over the training windows; the last one is cut short where `steps` says so.
+        steps: optimizer steps; None = those of whole epochs.
+        cooldown: fraction of all steps in which the rate falls to zero; of schedule ``wsd`` alone.
+    """
 
     epochs: int
+    steps: int | None = None
     judged_epoch: JudgedEpoch = "last"
     global_batch: int
     lr: float
     weight_decay: float
+    schedule: ScheduleName = "cosine"
+    cooldown: float | None = None
     warmup: float
     clip: float
     loss: str | ResolvedLoss = Field(description="a loss of version 1 without keys of its own is its name")
@@ -158,6 +172,19 @@ class ResolvedTraining(Spec):
     class_weight: Literal["none", "balanced"]
     early_stopping: EarlyStopping | None
     seed: int
+
+    @model_serializer(mode="wrap")
+    def _what_is_new(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        said: dict[str, Any] = handler(self)
+        return {name: value for name, value in said.items() if name not in _ALWAYS or value != _ALWAYS[name]}
+
+    def steps_per_epoch(self, n_windows: int) -> int:
+        """Steps of one pass over so many windows, of which there is at least one; the rest is dropped."""
+        return n_windows // min(self.global_batch, n_windows)
+
+    def total_steps(self, n_windows: int) -> int:
+        """Steps of the whole trial; early stopping may end it before."""
+        return self.steps or self.epochs * self.steps_per_epoch(n_windows)
 
 
 class TrialSpec(Spec):

@@ -74,8 +74,9 @@ class Schedule:
         self._seed = training.seed
         # The rest of an epoch that does not fill a batch is dropped; a split below one batch makes one smaller step.
         self.batch = min(training.global_batch, n_windows)
-        self.steps_per_epoch = n_windows // self.batch
-        self.total_steps = training.epochs * self.steps_per_epoch
+        self.steps_per_epoch = training.steps_per_epoch(n_windows)
+        self.total_steps = training.total_steps(n_windows)
+        self._training = training
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
 
     def index(self, step: int, device: torch.device) -> Tensor:
@@ -85,6 +86,14 @@ class Schedule:
             order_N = np.random.default_rng((self._seed, epoch)).permutation(self._n_windows)
             self._order = (epoch, torch.from_numpy(order_N).to(device))
         return self._order[1][position * self.batch : (position + 1) * self.batch]
+
+    def end_of(self, epoch: int) -> int:
+        """Steps done when so many epochs are; the last epoch may be cut short."""
+        return min(epoch * self.steps_per_epoch, self.total_steps)
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step counted from 0."""
+        return learning_rate(step, total_steps=self.total_steps, training=self._training)
 
     def forget(self) -> None:
         """Free the epoch's order on the device."""
@@ -118,8 +127,7 @@ class Learner:
             DivergedError: not finite; nothing was changed.
         """
         training, schedule = self._spec.training, self._schedule
-        rate = learning_rate(step, total_steps=schedule.total_steps, warmup=training.warmup, peak=training.lr)
-        set_learning_rate(self.optimizer, rate)
+        set_learning_rate(self.optimizer, schedule.rate(step))
         return train_step(
             self.model,
             self.optimizer,
@@ -131,11 +139,6 @@ class Learner:
             dtype=self._spec.dtype,
             step=step,
         ).loss
-
-    @property
-    def rate(self) -> float:
-        """Learning rate of the latest step."""
-        return float(self.optimizer.param_groups[0]["lr"])
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the model's state on the CPU."""

@@ -222,13 +222,13 @@ class Trainer:
         self._plan_evaluation(learner)
 
     def _plan_evaluation(self, learner: Learner) -> None:
-        """Validation is due after the last step of an epoch; test after the last, with training for the gap to it."""
+        """Validation is due after an epoch and after the last step; then test, with training for the gap to it."""
         progress, splits = self._progress, self._judge.splits
         if progress.stopped or progress.epoch == self._spec.training.epochs:
             assert self._judged is not None
             learner.model.load_state_dict(self._judged.weights)
             names = ["test", "train"]
-        elif progress.step == (progress.epoch + 1) * self._schedule.steps_per_epoch:
+        elif progress.step == self._schedule.end_of(progress.epoch + 1):
             names = [name for name in splits if name in ("selection", "validation")]
             names += ["train"] if self._judge.values else []
         else:
@@ -256,14 +256,17 @@ class Trainer:
         scores = self._judge.scores("validation", outputs["validation"], residual_variance)
         progress.epoch += 1
         numbers = split_columns("val", scores)
-        train_loss = progress.epoch_loss / self._schedule.steps_per_epoch
+        schedule = self._schedule
+        train_loss = progress.epoch_loss / (schedule.end_of(progress.epoch) - schedule.end_of(progress.epoch - 1))
         values = {name: value for name in ROW_COLUMNS if (value := numbers[name]) is not None}
         chooser = self._judge.chooser
         if chooser != "validation":
             scores = self._judge.scores(chooser, outputs[chooser], residual_variance)
             values["selection_loss"] = scores.loss
             values |= {"selection_auc": scores.auc} if scores.auc is not None else {}
-        row = MetricRow(progress.step, progress.epoch, {"train_loss": train_loss, "lr": learner.rate, **values})
+        row = MetricRow(
+            progress.step, progress.epoch, {"train_loss": train_loss, "lr": schedule.rate(progress.step - 1), **values}
+        )
         progress.rows.append(row)
         self._pending.append(row)
         progress.epoch_loss = 0.0

@@ -27,16 +27,26 @@ def make_optimizer(model: nn.Module, training: ResolvedTraining) -> AdamW:
     return AdamW([group for group in groups if group["params"]], lr=training.lr, betas=BETAS, eps=EPSILON, fused=True)
 
 
-def learning_rate(step: int, *, total_steps: int, warmup: float, peak: float) -> float:
-    """Learning rate of a step counted from 0: linear warm-up over the fraction `warmup` of all steps, cosine to zero.
+def learning_rate(step: int, *, total_steps: int, training: ResolvedTraining) -> float:
+    """Learning rate of a step counted from 0: linear warm-up over a fraction of all steps, then the schedule.
 
-    A pure function of the step (Loshchilov and Hutter 2017, eq. 5, without restarts): there is nothing to restore on
-    resume. Warm-up starts above zero and the last step is not quite at zero, so that no step is wasted.
+    ``cosine`` falls to zero over the rest (Loshchilov and Hutter 2017, eq. 5, without restarts), ``constant`` stays,
+    ``wsd`` stays and falls to zero in the last steps (Hu et al. 2024, "MiniCPM"), as 1 - sqrt(share of them), which
+    Hägele et al. 2024 (arXiv 2405.18392, section 3) found better than a straight line; they use a fifth of all steps.
+
+    A pure function of the step: there is nothing to restore on resume. Warm-up starts above zero and the last step is
+    not quite at zero, so that no step is wasted.
     """
-    warmup_steps = round(warmup * total_steps)
+    peak, warmup_steps = training.lr, round(training.warmup * total_steps)
     if step < warmup_steps:
         return peak * (step + 1) / warmup_steps
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))
+    if training.schedule == "cosine":
+        return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup_steps) / (total_steps - warmup_steps)))
+    if training.schedule == "constant" or training.cooldown is None:
+        return peak
+    falling = max(1, round(training.cooldown * total_steps))
+    done = max(0, step - max(warmup_steps, total_steps - falling))
+    return peak * (1 - math.sqrt(done / min(falling, total_steps - warmup_steps)))
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:

@@ -46,7 +46,7 @@ def plugin() -> Iterator[Path]:
 
 def training_of(path: Path, *overrides: str, plugin: Path | None = None) -> list[ResolvedTraining]:
     sweep = sweepfile.load(path, overrides, plugins=[plugin] if plugin else [])
-    return [grid.resolved_training(variant.training, 20_000) for variant in sweep.variants]
+    return [grid.resolved_training(variant.training, 20_000, 1000, lambda: None)[0] for variant in sweep.variants]
 
 
 def test_keys_of_the_shipped_configs_are_those_of_before(folder: Path) -> None:

@@ -19,7 +19,8 @@ def cells(path: Path, *overrides: str) -> tuple[grid.Cell, ...]:
 
 
 def training_of(global_batch: int, loss: str = "bce") -> ResolvedTraining:
-    return grid.resolved_training(TrainingSpec.model_validate({"global_batch": global_batch, "loss": loss}), 20_000)
+    asked = TrainingSpec.model_validate({"global_batch": global_batch, "loss": loss})
+    return grid.resolved_training(asked, 20_000, 1000, lambda: None)[0]
 
 
 def test_keys_are_content(sweep_file: Write) -> None:

@@ -41,6 +41,21 @@ def test_a_trial_ends_with_the_numbers_of_its_last_epoch(make_trainer, make_spec
     assert columns["train_base_rate"] == data.label_mean
 
 
+@pytest.mark.parametrize(("steps", "evaluated"), [(3, [3]), (16, [7, 14, 16]), (14, [7, 14])])
+def test_a_trial_of_so_many_steps_is_evaluated_after_each_epoch_and_at_its_end(
+    make_trainer, make_spec, finish, data, steps, evaluated
+):
+    assert len(data.train) // 128 == 7
+    spec = make_spec(epochs=len(evaluated), steps=steps, schedule="constant", warmup=0.0)
+    trainer = make_trainer(spec=spec)
+    rows = finish(trainer)
+    assert [row.step for row in rows] == evaluated
+    assert [row.epoch for row in rows] == list(range(1, len(evaluated) + 1))
+    result = trainer.result()
+    assert (result.steps, trainer.total_steps, result.judged_epoch) == (steps, steps, len(evaluated))
+    assert all(0.3 < row.values["train_loss"] < 1 and row.values["lr"] == spec.training.lr for row in rows)
+
+
 def test_training_learns_something(make_trainer, make_spec, finish):
     trainer = make_trainer(spec=make_spec(epochs=8))
     rows = finish(trainer)

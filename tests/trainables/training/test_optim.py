@@ -8,17 +8,26 @@ from hypothesis import strategies as st
 from torch import nn
 
 from trainables.models import registry
+from trainables.schema import ResolvedTraining, TrainingSpec
 from trainables.training.optim import learning_rate, make_optimizer, set_learning_rate
 
 
-def rates(total_steps, warmup, peak=1.0):
-    return [learning_rate(step, total_steps=total_steps, warmup=warmup, peak=peak) for step in range(total_steps)]
+def rates(total_steps, warmup, peak=1.0, **schedule):
+    asked = TrainingSpec().model_dump() | {"global_batch": 1, "lr": peak, "weight_decay": 0.0, "warmup": warmup}
+    fields = {name: value for name, value in (asked | schedule).items() if name in ResolvedTraining.model_fields}
+    training = ResolvedTraining(**fields)
+    return [learning_rate(step, total_steps=total_steps, training=training) for step in range(total_steps)]
 
 
 @settings(deadline=None)
-@given(total_steps=st.integers(1, 300), warmup=st.floats(0, 0.99))
-def test_the_rate_is_positive_rises_to_its_peak_and_then_falls(total_steps, warmup):
-    found = rates(total_steps, warmup)
+@given(
+    total_steps=st.integers(1, 300),
+    warmup=st.floats(0, 0.99),
+    schedule=st.sampled_from(["cosine", "wsd", "constant"]),
+    cooldown=st.floats(0.01, 1),
+)
+def test_the_rate_is_positive_rises_to_its_peak_and_then_falls(total_steps, warmup, schedule, cooldown):
+    found = rates(total_steps, warmup, schedule=schedule, cooldown=cooldown)
     top = max(0, round(warmup * total_steps) - 1)
     assert all(0 < rate <= 1.0 + 1e-12 for rate in found)
     assert found[top] == pytest.approx(1.0)
@@ -32,6 +41,14 @@ def test_warm_up_is_linear_and_the_rest_is_half_a_cosine():
     assert found[10] == 2.0
     assert found[55] == pytest.approx(1.0)
     assert found[99] == pytest.approx(1 + math.cos(math.pi * 89 / 90))
+
+
+def test_wsd_is_constant_and_falls_in_its_last_part_alone():
+    constant, wsd = (rates(100, 0.1, schedule=name, cooldown=0.2) for name in ("constant", "wsd"))
+    assert constant[10:] == [1.0] * 90
+    assert wsd[:81] == constant[:81]
+    assert wsd[80:] == pytest.approx([1 - math.sqrt(done / 20) for done in range(20)])
+    assert rates(100, 0.1, schedule="wsd", cooldown=1.0)[10] == 1.0, "warm-up comes first"
 
 
 def test_all_groups_get_the_rate(make_spec):

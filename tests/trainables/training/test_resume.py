@@ -26,6 +26,7 @@ VARIANTS = {
     "stopped at the best": {"epochs": 8, "judged_epoch": "best", "early_stopping": EarlyStopping(patience=2)},
     "focal": {"loss": "focal", "class_weight": "balanced"},
     "regression": {"kind": "regression"},
+    "cut short": {"epochs": 2, "steps": 13, "schedule": "wsd", "cooldown": 0.3},
 }
 
 
