@@ -78,6 +78,9 @@ class SearchSpec(Spec):
     trials: CountOrRule = Field(20, description="trials of one study, or a rule of the size")
     sampler: Sampler = Field("tpe", description="how the next values are chosen")
     pruner: PrunerName = Field("none", description="whether trials end early that are behind others at an epoch")
+    transfer: bool = Field(
+        False, description="sizes above the two smallest start at what smaller ones predict, with a quarter of trials"
+    )
     metric: SearchMetric = Field("val_loss", description="what the best trial of a study is best in")
     seed: int = Field(
         SEARCH_SEED, ge=0, lt=2**31, description="of the suggestions and of searched trials; none of grid.seed"

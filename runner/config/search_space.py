@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from pydantic import ValidationError
 
 from runner.config import axes, parts
-from runner.config.search import Around, Choices
+from runner.config.search import Around, Choices, Range, SearchSpec
 from runner.config.settings import SweepSettings
 from runner.config.variants import AXIS_BLOCKS, block_keys, has_field, variant_of, whole
 from runner.config.yaml_lines import Location
@@ -26,6 +26,7 @@ def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Itera
         yield Problem(
             place=place(("search", "metric")), message=message, fix="give data.splits.selection, such as 0.33"
         )
+    yield from _transfer_problems(settings, search, place)
     for dotted, dimension in search.space.items():
         where = place(("search", "space", dotted))
         if (wrong := _space_problem(settings, dotted)) is not None:
@@ -48,6 +49,24 @@ def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Itera
                 yield Problem(place=where, message=f"{error.problems[0].message} (got {value!r})")
             except ValueError as error:
                 yield Problem(place=where, message=f"{error} (got {value!r})")
+
+
+def _transfer_problems(
+    settings: SweepSettings, search: SearchSpec, place: Callable[[Location], str]
+) -> Iterator[Problem]:
+    if not search.transfer:
+        return
+    where = place(("search", "transfer"))
+    if len(settings.grid["budget"]) < 3:
+        yield Problem(
+            place=where, message="the two smallest sizes predict larger ones", fix="give grid.budget 3 or more"
+        )
+    if not any(isinstance(one, Around) or (isinstance(one, Range) and one.log) for one in search.space.values()):
+        message = "nothing to transfer: rules of the size are those of logarithmic ranges"
+        yield Problem(place=where, message=message, fix="give a range of search.space log: true, or {around: rule}")
+    if search.sampler == "grid":
+        message = "sampler grid has no place to start at"
+        yield Problem(place=where, message=message, fix="drop search.transfer, or take sampler tpe")
 
 
 def _space_problem(settings: SweepSettings, dotted: str) -> tuple[str, str] | None:

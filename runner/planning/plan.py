@@ -23,6 +23,7 @@ from runner.rundir import ledger
 from runner.rundir.ledger import FINAL
 from runner.rundir.paths import DATA, RUNS, RunPaths, run_paths
 from runner.rundir.studies import StudyState
+from runner.search.transfer import narrowed
 from runner.terminal.console import Console
 from trainables.data.dataset import further_words, unused_words
 
@@ -127,6 +128,7 @@ class Plan:
             "done": sum(trial.status in FINAL for trial in state.trials),
             "best": None if best is None else {"number": best.number, "key": best.key, "values": best.values},
             "confirmed": list(state.confirmed),
+            **({"predicted": state.predicted.values, "source": state.predicted.source} if state.predicted else {}),
         }
 
     def _cell(self, cell: Cell) -> dict[str, Any]:
@@ -293,12 +295,21 @@ def _show_studies(plan: Plan, console: Console) -> None:
         seeds = ", ".join(str(variant.training.seed) for variant in study.variants)
         console.print(
             f"study {study.name}: {done} of {checks.plural(study.trials, 'trial')} by {study.search.sampler}, "
-            f"{ranges}; its winner is confirmed with seed {seeds}",
+            f"{ranges}; {_transferred(study, plan.progress[study.identity])}its winner is confirmed with seed {seeds}",
             markup=False,
             highlight=False,
         )
     if plan.studies and plan.studies[0].search.pruner != "none" and plan.pruned_seconds is not None:
         console.print(f"with pruning: about {_duration(plan.pruned_seconds)}", highlight=False)
+
+
+def _transferred(study: Study, state: StudyState) -> str:
+    if not study.transfers:
+        return ""
+    if state.predicted is None:
+        return "starts when smaller sizes are done, where they predict, and searches less than these ranges; "
+    ranges = ", ".join(f"{dotted} {axis.words()}" for dotted, axis in narrowed(study.space, state).items())
+    return f"by {state.predicted.source} it searches {ranges}; "
 
 
 def _disturbed(plan: Plan) -> str:

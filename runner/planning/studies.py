@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.config.search import SearchSpec
@@ -13,10 +13,11 @@ from runner.planning.grid import Cell, named
 from runner.rundir import studies
 from runner.rundir.ledger import LedgerView
 from runner.rundir.studies import StudyState
-from runner.search import pruning, sampling
+from runner.search import pruning, sampling, transfer
 from runner.search.space import Axis, axes_of
 from trainables.schema import KEY_LENGTH, SizeRule
 
+_APART = ("budget", "seed")
 _NOT_ASKED = {"model": {"shapes"}}  # where a file is, and nothing of what is asked
 
 
@@ -30,6 +31,7 @@ class Study:
         variants: what the templates were resolved from, in the same order.
         space: the searched keys.
         trials: that it makes in all.
+        transfers: whether it waits for the studies of smaller sizes, and starts at what they predict.
     """
 
     identity: str
@@ -39,6 +41,17 @@ class Study:
     space: Mapping[str, Axis]
     trials: int
     search: SearchSpec
+    transfers: bool = False
+
+    @property
+    def size(self) -> int:
+        """Its budget in parameters."""
+        return self.templates[0].target
+
+    @property
+    def series(self) -> tuple[tuple[str, str], ...]:
+        """What it has in common with the studies that differ from it in size alone."""
+        return tuple((axis, repr(value)) for axis, value in self.variants[0].axes.items() if axis not in _APART)
 
     @property
     def asked(self) -> dict[str, Any]:
@@ -56,6 +69,7 @@ class Study:
             "metric": self.search.metric,
             "seed": self.search.seed,
             "seeds": [variant.training.seed for variant in self.variants],
+            **({"transfer": True} if self.transfers else {}),
         }
 
     def state(self, view: LedgerView) -> StudyState:
@@ -81,7 +95,21 @@ def of_plan(sweep: Sweep, cells: tuple[Cell, ...]) -> tuple[Study, ...]:
     for variant, cell in zip(sweep.variants, cells, strict=True):
         if not cell.infeasible:
             grouped.setdefault(named(variant), []).append((variant, cell))
-    return tuple(_study(name, pairs, search) for name, pairs in grouped.items())
+    found = tuple(_study(name, pairs, search) for name, pairs in grouped.items())
+    return tuple(_transferred(study, found) for study in found) if search.transfer else found
+
+
+def _transferred(study: Study, found: tuple[Study, ...]) -> Study:
+    if len(smaller(study, found)) < transfer.FULL_SIZES:
+        return study
+    return replace(study, trials=transfer.trials(study.trials), transfers=True)
+
+
+def smaller(study: Study, among: tuple[Study, ...]) -> list[Study]:
+    """Studies of smaller sizes in a study's series, from small to large."""
+    return sorted(
+        (one for one in among if one.series == study.series and one.size < study.size), key=lambda one: one.size
+    )
 
 
 def confirmed_by(asked: tuple[Study, ...], view: LedgerView) -> dict[str, str]:

@@ -18,6 +18,8 @@ def sentences(tuning: Tuning) -> tuple[str, ...]:
             f"The best of {tuning.comparisons} searched trials in {many}; trials in verdicts and fits are the winners, "
             f"trained again with seeds that the search did not use.{confirmed}"
         )
+    if tuning.transferred:
+        found.append(f"Searched near what smaller sizes predict: {'; '.join(tuning.transferred)}.")
     if tuning.untuned:
         found.append(f"Untuned: {tuning.untuned}.")
     found += [f"Recipe, not size: {words}." for words in tuning.recipe]

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from runner.rundir.ledger import CellState, LedgerView, Status, TrialSuggested
+from runner.rundir.ledger import CellState, LedgerView, Status, StudyPredicted, TrialSuggested
 
 HIGHER_IS_BETTER = frozenset({"val_auc"})
 # A trial that ended so is as bad as one can be: values near its own are to be avoided.
@@ -43,17 +43,46 @@ class StudyState:
 
     Attributes:
         confirmed: keys of the trials that confirm the winner; empty before there is one.
+        predicted: what smaller sizes say of it, where that was asked for and is known.
     """
 
     asked: Mapping[str, Any]
     trials: tuple[StudyTrial, ...]
-    confirmed: tuple[str, ...]
+    confirmed: tuple[str, ...] = ()
+    predicted: StudyPredicted | None = None
+
+    @property
+    def series(self) -> str:
+        """Its axes but the budget, in words: studies of a series differ in size alone."""
+        axes = {axis: value for axis, value in self.asked["axes"].items() if axis != "budget"}
+        return ", ".join(f"{axis} {value}" for axis, value in axes.items())
+
+    @property
+    def space(self) -> Mapping[str, Mapping[str, Any]]:
+        """The ranges that it searches: those of the sweep file, as far as a prediction has not narrowed them."""
+        return {**self.asked["space"], **(self.predicted.space if self.predicted else {})}
 
     @property
     def best(self) -> StudyTrial | None:
         """The finished trial with the lowest loss, the earliest of equals; None without one."""
         finished = [trial for trial in self.trials if trial.finished]
         return min(finished, key=lambda trial: (trial.loss, trial.number), default=None)
+
+    @property
+    def chosen(self) -> tuple[int | None, Mapping[str, Any]] | None:
+        """Number and values of what is confirmed: the best trial, or without one what was predicted; None: neither."""
+        if (best := self.best) is not None:
+            return best.number, best.values
+        return (None, self.predicted.values) if self.predicted and self.predicted.values else None
+
+    def tried(self, dotted: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Values of a number that finished trials had, and their losses."""
+        pairs = [
+            (float(trial.values[dotted]), trial.loss)
+            for trial in self.trials
+            if trial.finished and trial.loss is not None and math.isfinite(trial.loss) and dotted in trial.values
+        ]
+        return tuple(value for value, _ in pairs), tuple(loss for _, loss in pairs)
 
 
 def states(view: LedgerView) -> tuple[StudyState, ...]:
@@ -66,9 +95,9 @@ def state(view: LedgerView, asked: Mapping[str, Any]) -> StudyState:
     identity, metric = asked["study"], asked["metric"]
     numbered = view.suggested.get(identity, {})
     trials = [_trial(view, metric, numbered[number]) for number in sorted(numbered)]
-    best = StudyState(asked, tuple(trials), ()).best
-    winner = view.winners.get(identity)
-    return StudyState(asked, tuple(trials), winner.keys if winner and best and winner.number == best.number else ())
+    found = StudyState(asked, tuple(trials), predicted=view.predicted.get(identity))
+    winner, chosen = view.winners.get(identity), found.chosen
+    return replace(found, confirmed=winner.keys) if winner and chosen and winner.number == chosen[0] else found
 
 
 def _trial(view: LedgerView, metric: str, asked: TrialSuggested) -> StudyTrial:

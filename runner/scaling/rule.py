@@ -17,6 +17,7 @@ NEAR = 0.6  # share of a size's trials, the best ones, that the parabola is fitt
 STEP = 3.0  # to a neighbouring value, as in a ladder of rates
 DRAWS = 400
 SEED = 0
+PREDICTS = 3  # trials of one size at least, where its optimum helps to predict that of a larger one
 
 Floats = NDArray[np.float64]
 
@@ -59,16 +60,39 @@ class Rule:
     optima: tuple[Optimum, ...]
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What smaller sizes say of the optimum at a larger one, with a 95 % interval and the exponent of the size."""
+
+    value: float
+    low: float
+    high: float
+    exponent: float
+    sizes: tuple[float, ...]
+
+
+def predict(tried: Sequence[Tried], size: float) -> Prediction | None:
+    """The rule of several sizes at another one; None below 2 sizes of `PREDICTS` trials."""
+    usable = [one for one in tried if len(one.values) >= PREDICTS]
+    if len({one.size for one in usable}) < 2:
+        return None
+    x_S = np.log10([one.size for one in usable])
+    best_S, drawn_DS = _optima(usable)
+    there = np.log10(size)
+    slope, start = np.polyfit(x_S - there, best_S, 1)
+    low, high = 10 ** np.percentile(np.polyfit(x_S - there, drawn_DS.T, 1)[1], [2.5, 97.5])
+    sizes = tuple(one.size for one in usable)
+    return Prediction(float(10**start), float(low), float(high), float(slope), sizes)
+
+
 def fit(tried: Sequence[Tried]) -> Rule | None:
     """The rule of several sizes; None below `MIN_SIZES` sizes of `MIN_TRIALS` trials."""
     usable = [one for one in tried if len(one.values) >= MIN_TRIALS]
     if len({one.size for one in usable}) < MIN_SIZES:
         return None
-    rng = np.random.default_rng(SEED)
     x_S = np.log10([one.size for one in usable])
     middle = float(x_S.mean())
-    best_S = np.array([vertex(np.log10(one.values), np.array(one.losses)) for one in usable])
-    drawn_DS = np.array([[_redrawn(one, rng) for one in usable] for _ in range(DRAWS)])
+    best_S, drawn_DS = _optima(usable)
     slope, start = np.polyfit(x_S - middle, best_S, 1)
     slopes_D, starts_D = np.polyfit(x_S - middle, drawn_DS.T, 1)
     low_S, high_S = np.percentile(drawn_DS, [2.5, 97.5], axis=0)
@@ -87,6 +111,13 @@ def fit(tried: Sequence[Tried]) -> Rule | None:
             for one, best, low, high in zip(usable, best_S, low_S, high_S, strict=True)
         ),
     )
+
+
+def _optima(usable: Sequence[Tried]) -> tuple[Floats, Floats]:
+    """Logarithms of the optima, shape (S,), and of those of drawn trials, shape (D, S)."""
+    rng = np.random.default_rng(SEED)
+    best_S = np.array([vertex(np.log10(one.values), np.array(one.losses)) for one in usable])
+    return best_S, np.array([[_redrawn(one, rng) for one in usable] for _ in range(DRAWS)])
 
 
 def _redrawn(one: Tried, rng: np.random.Generator) -> float:

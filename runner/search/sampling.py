@@ -87,6 +87,8 @@ def _modelled(space: Mapping[str, Axis], history: Sequence[StudyTrial], sampler:
     worst = max(losses, default=0.0)
     known = []
     for trial in history:
+        if not all(space[dotted].holds(value) for dotted, value in trial.values.items()):
+            continue  # tried before the range became narrower
         if trial.status == "pruned" and trial.curve and sampler in PRUNED_IN_ORDER:
             outcome: dict[str, Any] = {"state": TrialState.PRUNED, "intermediate_values": trial.curve}
         elif trial.loss is None and not losses:

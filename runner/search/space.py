@@ -34,8 +34,15 @@ class Axis:
         if self.choices:
             return self.choices[min(int(unit * len(self.choices)), len(self.choices) - 1)]
         span = self.high / self.low if self.log else self.high - self.low
-        value = self.low * span**unit if self.log else self.low + unit * span
-        return round(value) if self.integer else self.clean(value)
+        return self.at_value(self.low * span**unit if self.log else self.low + unit * span)
+
+    def at_value(self, value: float) -> float:
+        """The value of the axis nearest to a number."""
+        return round(min(max(value, self.low), self.high)) if self.integer else self.clean(value)
+
+    def holds(self, value: Any) -> bool:
+        """Whether a value is one of the axis."""
+        return value in self.choices if self.choices else self.low <= value <= self.high
 
     def clean(self, value: float) -> float:
         """A number within the bounds, of six digits: files, ledger and report then have one and the same."""

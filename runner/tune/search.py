@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,12 @@ from runner.planning import execution
 from runner.planning.grid import Builder, Cell, Grid
 from runner.planning.record import record_cell
 from runner.planning.studies import Study, spent_hours
+from runner.planning.studies import smaller as studies_smaller
 from runner.probe.request import Decides
 from runner.rundir.ledger import TrialSuggested, WinnerChosen
 from runner.rundir.recorder import Recorder
 from runner.rundir.studies import StudyState
-from runner.search import pruning, sampling, space
+from runner.search import pruning, sampling, space, transfer
 from runner.search.sampling import Values
 from trainables.errors import BudgetError, ConfigError
 
@@ -46,7 +47,7 @@ class Search:
     on_cell: Callable[[Cell], None] = lambda _: None
     cells: dict[str, Cell] = field(default_factory=dict)
     _exhausted: set[str] = field(default_factory=set)
-    _winners: dict[str, int] = field(default_factory=dict)  # numbers by study, as far as confirmed in this sweep
+    _winners: dict[str, int | None] = field(default_factory=dict)  # numbers by study, as far as confirmed in this sweep
     _confirmations: list[Cell] = field(default_factory=list)  # recorded, and not handed out
 
     def __post_init__(self) -> None:
@@ -55,8 +56,8 @@ class Search:
             state = study.state(self.recorder.view)
             for trial in state.trials:
                 self._remember(trial.key, self._searched(study, trial.number, trial.values))
-            if state.confirmed and (best := state.best) is not None:
-                for key, cell in zip(state.confirmed, self._confirming(study, best.values), strict=False):
+            if state.confirmed and state.chosen is not None:
+                for key, cell in zip(state.confirmed, self._confirming(study, state.chosen[1]), strict=False):
                     self._remember(key, cell)
 
     def _remember(self, key: str, cell: Cell | None) -> None:
@@ -78,14 +79,32 @@ class Search:
         view = self.recorder.view
         states = {study.identity: study.state(view) for study in self.studies}
         limited = self._limited()
-        for study in self.studies:
+
+        def settled(study: Study) -> bool:
             state = states[study.identity]
-            open_ended = not limited and self._wants_more(study, state)
-            if not open_ended and not any(may_run(trial.key) for trial in state.trials):
-                self._confirm(study, state)
+            more = not limited and self._wants_more(study, state)
+            return not more and not any(may_run(trial.key) for trial in state.trials)
+
+        for study in sorted(self.studies, key=lambda study: study.size):
+            smaller = studies_smaller(study, self.studies)
+            if self._waits(study, states[study.identity]) and all(map(settled, smaller)):
+                self.recorder.record(
+                    transfer.predicted(
+                        study.identity, study.space, study.size, [states[one.identity] for one in smaller]
+                    )
+                )
+                states[study.identity] = study.state(view)
+        for study in filter(settled, self.studies):
+            self._confirm(study, states[study.identity])
         if self._confirmations:
             return self._confirmations.pop(0)
-        open_ = [study for study in self.studies if not limited and self._wants_more(study, states[study.identity])]
+        open_ = [
+            study
+            for study in self.studies
+            if not limited
+            and self._wants_more(study, states[study.identity])
+            and not self._waits(study, states[study.identity])
+        ]
         # The study that is least far goes on, of equals the largest: a suggestion then knows of most trials before it.
         open_.sort(key=lambda study: (len(states[study.identity].trials) / study.trials, -study.templates[0].target))
         for study in open_:
@@ -103,15 +122,20 @@ class Search:
     def _wants_more(self, study: Study, state: StudyState) -> bool:
         return len(state.trials) < study.trials and study.identity not in self._exhausted
 
+    def _waits(self, study: Study, state: StudyState) -> bool:
+        """Whether a study waits for those of smaller sizes."""
+        return study.transfers and state.predicted is None
+
     # ---- suggestions ---------------------------------------------------------------------------------------------
 
     def _suggested(self, study: Study, state: StudyState) -> Cell | None:
         """The study's next trial; None where only trials that there are come up any more."""
         number = max((trial.number for trial in state.trials), default=-1) + 1
         known = {trial.key for trial in state.trials}
+        searched = transfer.narrowed(study.space, state)
         for again in range(MOST_REPEATS):
             values = sampling.suggest(
-                study.space,
+                searched,
                 state.trials,
                 number=number,
                 sampler=study.search.sampler,
@@ -119,6 +143,8 @@ class Search:
                 study=study.identity,
                 again=again,
             )
+            if state.predicted and not known and not again:
+                values |= state.predicted.values
             cell = self._searched(study, number, values)
             if cell is not None and cell.key not in known:
                 self._write(cell)
@@ -136,7 +162,7 @@ class Search:
         name = f"{study.name}-t{number:03d}"
         return cell and dataclasses.replace(cell, name=name, labels=_labelled(cell, study, "searched"))
 
-    def _cell(self, study: Study, values: Values, template: Cell) -> Cell | None:
+    def _cell(self, study: Study, values: Mapping[str, Any], template: Cell) -> Cell | None:
         try:
             cell = self.builder.cell(space.applied(study.variants[0], values))
         except (BudgetError, ConfigError, ValueError):
@@ -164,10 +190,12 @@ class Search:
 
     def _confirm(self, study: Study, state: StudyState) -> None:
         """Write the trials that confirm a study's winner to the ledger, and line up those that it does not have."""
-        best = state.best
-        if best is None or self._winners.get(study.identity) == best.number:
+        if state.chosen is None:
             return
-        cells = self._confirming(study, best.values)
+        number, values = state.chosen
+        if self._winners.get(study.identity, -1) == number:
+            return
+        cells = self._confirming(study, values)
         keys = tuple(cell.key for cell in cells)
         for cell in cells:
             if cell.key not in self.cells:
@@ -175,10 +203,10 @@ class Search:
                 if not self.recorder.view.cells[cell.key].final:
                     self._confirmations.append(cell)
         if state.confirmed != keys:
-            self.recorder.record(WinnerChosen(study=study.identity, number=best.number, keys=keys))
-        self._winners[study.identity] = best.number
+            self.recorder.record(WinnerChosen(study=study.identity, number=number, keys=keys))
+        self._winners[study.identity] = number
 
-    def _confirming(self, study: Study, values: Values) -> list[Cell]:
+    def _confirming(self, study: Study, values: Mapping[str, Any]) -> list[Cell]:
         found = []
         for template in study.templates:
             cell = self._cell(study, {**values, "training.seed": template.spec.training.seed}, template)

@@ -65,12 +65,14 @@ class Tuning:
         untuned: why sizes are compared untuned, in words; empty where they are not.
         recipe: where a neighbouring learning rate moves the loss more than the sizes differ, in words.
         comparisons: trials that winners were chosen among, in all studies.
+        transferred: studies that searched less, where smaller sizes predict, in words.
     """
 
     winners: tuple[Winner, ...] = ()
     rules: tuple[KeyRule, ...] = ()
     comparisons: int = 0
     untuned: str = ""
+    transferred: tuple[str, ...] = ()
     recipe: tuple[str, ...] = ()
 
 
@@ -85,6 +87,9 @@ def tuning(view: LedgerView) -> Tuning:
         recipe=tuple(_recipes(fitted, winners)),
         comparisons=sum(len(state.trials) for state in found),
         untuned=_untuned(view, winners),
+        transferred=tuple(
+            f"{state.asked['name']}: {state.predicted.source}" for state in found if state.predicted is not None
+        ),
     )
 
 
@@ -111,13 +116,8 @@ def rules(view: LedgerView, key: str | None = None) -> list[KeyRule]:
     for state in studies.states(view):
         for dotted, axis in state.asked["space"].items():
             if axis.get("log") and key in (None, dotted):
-                usable = [
-                    (float(trial.values[dotted]), trial.loss)
-                    for trial in state.trials
-                    if trial.finished and trial.loss is not None and math.isfinite(trial.loss)
-                ]
-                tried = Tried(float(state.asked["budget"]), tuple(v for v, _ in usable), tuple(x for _, x in usable))
-                series.setdefault((dotted, _series(state)), []).append(tried)
+                tried = Tried(float(state.asked["budget"]), *state.tried(dotted))
+                series.setdefault((dotted, state.series), []).append(tried)
     fitted = ((dotted, name, fit(tried)) for (dotted, name), tried in series.items())
     return [KeyRule(dotted, name, rule) for dotted, name, rule in fitted if rule is not None]
 
@@ -140,11 +140,6 @@ def measured(view: LedgerView, key: str) -> list[KeyRule]:
     return found
 
 
-def _series(state: StudyState) -> str:
-    axes = {axis: value for axis, value in state.asked["axes"].items() if axis != "budget"}
-    return ", ".join(f"{axis} {value}" for axis, value in axes.items())
-
-
 def _winner(view: LedgerView, state: StudyState) -> Winner | None:
     best, metric = state.best, state.asked["metric"]
     if best is None or best.loss is None:
@@ -159,7 +154,7 @@ def _winner(view: LedgerView, state: StudyState) -> Winner | None:
     return Winner(
         study=state.asked["name"],
         budget=state.asked["budget"],
-        series=_series(state),
+        series=state.series,
         counts=counts,
         number=best.number,
         key=best.key,
@@ -169,7 +164,7 @@ def _winner(view: LedgerView, state: StudyState) -> Winner | None:
         confirmed=fmean(losses) if losses else None,
         n_confirmed=len(losses),
         test=fmean(tested) if tested else None,
-        edges=tuple(edges(state.asked["space"], best)),
+        edges=tuple(edges(state.space, best)),
     )
 
 

@@ -94,12 +94,29 @@ class TrialSuggested(Record):
     values: Plain  # by dotted key
 
 
+class StudyPredicted(Record):
+    """What smaller sizes say of a study, once a study.
+
+    `values` are its most promising values by dotted key, `space` the narrower ranges that it searches, `source` how
+    they were found. Both are empty where nothing could be predicted.
+    """
+
+    kind: Literal["predicted"] = "predicted"
+    study: Key
+    values: Plain
+    space: Plain = Field(default_factory=dict)
+    source: Text = ""
+
+
 class WinnerChosen(Record):
-    """The best trial of a study, and the trials that confirm it: one a seed. The last such record of a study counts."""
+    """The best trial of a study, and the trials that confirm it: one a seed. The last such record of a study counts.
+
+    `number` is None where the values that are confirmed were predicted and not tried.
+    """
 
     kind: Literal["winner"] = "winner"
     study: Key
-    number: Count
+    number: Count | None = None
     keys: tuple[Key, ...]
 
 
@@ -162,6 +179,7 @@ AnyRecord = (
     SweepStarted
     | CellRecorded
     | TrialSuggested
+    | StudyPredicted
     | WinnerChosen
     | AttemptStarted
     | MetricsRecorded

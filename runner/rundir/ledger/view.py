@@ -15,6 +15,7 @@ from runner.rundir.ledger.records import (
     EventRecorded,
     MetricsRecorded,
     Status,
+    StudyPredicted,
     SweepEnded,
     SweepStarted,
     TrialSuggested,
@@ -67,6 +68,7 @@ class LedgerView:
     ends: list[SweepEnded] = field(default_factory=list)
     events: list[EventRecorded] = field(default_factory=list)
     suggested: dict[str, dict[int, TrialSuggested]] = field(default_factory=dict)  # by study and number
+    predicted: dict[str, StudyPredicted] = field(default_factory=dict)  # by study
     winners: dict[str, WinnerChosen] = field(default_factory=dict)  # by study
 
     @property
@@ -124,6 +126,8 @@ class LedgerView:
                     self.cells[record.key] = CellState(record)
             case TrialSuggested():
                 self.suggested.setdefault(record.study, {})[record.number] = record
+            case StudyPredicted():
+                self.predicted[record.study] = record
             case WinnerChosen():
                 self.winners[record.study] = record
             case AttemptStarted() | MetricsRecorded() | CellEnded():

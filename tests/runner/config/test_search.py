@@ -55,6 +55,9 @@ def test_a_key_of_the_space_can_be_overridden(sweep_file) -> None:
         ("{space: {training.lr: {low: 1, high: 2}}, seed: 0}", "is a seed that confirms"),
         ("{space: {training.lr: {low: 1, high: 2}}, metric: selection_loss}", "needs a part of validation"),
         ("{space: {training.lr: {low: 1, high: 2}}, sampler: best}", "'tpe', 'random', 'qmc', 'grid' or 'gp'"),
+        ("{space: {training.lr: {low: 1, high: 2}}, transfer: true}", "give grid.budget 3 or more"),
+        ("{space: {training.lr: {low: 1, high: 2}}, transfer: true}", "give a range of search.space log: true"),
+        ("{space: {training.lr: {low: 1, high: 2}}, transfer: true, sampler: grid}", "no place to start at"),
         ("{space: {}}", "at least 1 item"),
     ],
 )

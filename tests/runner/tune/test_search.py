@@ -15,6 +15,7 @@ from runner.planning.grid import Builder
 from runner.planning.plan import Plan
 from runner.planning.record import record_start
 from runner.report.analysis.tuning import measured, tuning
+from runner.report.tuning_table import sentences
 from runner.rundir import ledger, results, status
 from runner.rundir.ledger import AttemptStarted, CellEnded
 from runner.rundir.recorder import Recorder
@@ -197,3 +198,51 @@ def test_debug_runs_a_suggested_trial_by_its_key(place, capsys) -> None:
     assert key in capsys.readouterr().out
     with pytest.raises(ConfigError, match="has a trial"):
         debug.run(one.sweep, "", options, console, one.data, key="0" * 12, runs=one.runs)
+
+
+TRANSFER = (
+    ("budget: [20k, 60k]", "budget: [20k, 60k, 200k, 600k]"),
+    ("trials: 6", "trials: 16\n  sampler: qmc\n  transfer: true"),
+)
+
+
+def test_larger_sizes_start_at_what_smaller_ones_predict_also_after_a_kill(place) -> None:
+    calm, stormy = place(*TRANSFER, name="calm"), place(*TRANSFER, name="stormy")
+    assert calm.drive() == 2 * 16 + 2 * 5 + 4 * 2
+    while stormy.drive(kill_after=9) == 9:
+        pass
+    assert sorted(suggestions(stormy.view())) == sorted(suggestions(calm.view()))
+    assert stormy.view().compared_keys == calm.view().compared_keys
+    view = calm.view()
+    smallest, small, large, largest = states(view)
+    assert smallest.predicted is small.predicted is None
+    for study, size in ((large, 200_000), (largest, 600_000)):
+        optimum = 1e-2 * (size / 20_000) ** -0.5
+        assert study.predicted is not None
+        assert study.predicted.values["training.lr"] == pytest.approx(optimum, rel=0.15)
+        assert study.trials[0].values == study.predicted.values
+        low, high = (study.space["training.lr"][end] for end in ("low", "high"))
+        assert low < optimum < high < 12 * low
+        assert all(low <= trial.values["training.lr"] <= high for trial in study.trials)
+    order = [study for study, _, _ in suggestions_in_order(view)]
+    assert order[-5:] == [largest.asked["study"]] * 5
+    shown = calm.plan().as_dict()["studies"]
+    assert [study["trials"] for study in shown] == [16, 16, 5, 5]
+    assert "as N^-0.5" in shown[-1]["source"]
+    assert "as N^-0.5" in sentences(tuning(view))[1]
+
+
+def suggestions_in_order(view: ledger.LedgerView) -> list[tuple[str, int, str]]:
+    """Suggestions as they were made."""
+    found = sorted((one for of_one in view.suggested.values() for one in of_one.values()), key=lambda one: one.seq)
+    return [(one.study, one.number, one.key) for one in found]
+
+
+def test_a_limit_confirms_what_smaller_sizes_predict(place) -> None:
+    one = place(TRANSFER[0], ("trials: 6", "trials: 8\n  sampler: qmc\n  transfer: true\n  max_trials: 16"))
+    assert one.drive() == 16 + 4 * 2
+    *_, largest = states(one.view())
+    assert largest.trials == ()
+    (lr,) = {one.view().cells[key].cell.spec["training"]["lr"] for key in largest.confirmed}
+    assert lr == largest.predicted.values["training.lr"]  # type: ignore[union-attr]
+    assert one.drive() == 0
