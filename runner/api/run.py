@@ -13,12 +13,15 @@ from runner.report.analysis.resamples import read_predictions
 from runner.report.analysis.verdict import SeriesVerdict, verdicts
 from runner.rundir import ledger, results
 from runner.rundir.ledger import CellState, LedgerView
-from runner.rundir.paths import RunPaths, existing_run
+from runner.rundir.paths import DATA, RunPaths, existing_run
+from runner.serving.choice import chosen
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.schema import TrialSpec
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from runner.serving.evaluate import Evaluation
 
 
 def open_run(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> "Run":
@@ -103,6 +106,14 @@ class Run:
             raise ConfigError(Problem(place=f"run {self.name!r}", message=message, fix="give the key of a trial"))
         return Trial(self.paths, state)
 
+    def best(self) -> "Trial":
+        """The finished trial with the lowest validation loss, collapsed ones left out.
+
+        Raises:
+            ConfigError: none has finished; or trials are of several data sets or tasks, whose best ones are named.
+        """
+        return Trial(self.paths, chosen(self._view(), self.name, None))
+
     def _view(self) -> LedgerView:
         return ledger.read(self.paths.ledger)
 
@@ -128,11 +139,9 @@ class Trial:
         Raises:
             ConfigError: the ledger's specification is none that this version reads.
         """
-        try:
-            return TrialSpec.model_validate(self.state.cell.spec)
-        except ValueError as error:
-            message = f"the specification of {self.state.cell.key} cannot be read: {error}"
-            raise ConfigError(Problem(place=str(self.paths.ledger), message=message)) from error
+        from runner.serving.weights import spec_of
+
+        return spec_of(self.paths, self.state)
 
     def model(self) -> "nn.Module":
         """The model with the weights that were judged, on the CPU and in eval mode.
@@ -143,6 +152,48 @@ class Trial:
             ConfigError: its architecture is not registered here in this version: name its file with `plugins`.
             CheckpointError: no weights are kept, or they are damaged or of another model.
         """
-        from runner.api.model import load
+        from runner.serving.weights import load
 
         return load(self.spec, self.paths.checkpoint(self.state.cell.key), self.state.cell.key)
+
+    def predict(self, data: str | Path | Sequence[str | Path], *, data_root: Path = DATA) -> pd.DataFrame:
+        """Predictions for new bars: date of a window's last bar, asset, logit and probability (or predicted value).
+
+        Example: ``run.best().predict("new.csv")``
+
+        Args:
+            data: a file of bars, FILE#SYMBOL, a name as in ``data.source``, or several of these.
+            data_root: the folder of the data that the trial was trained on, from which its scaling is taken.
+
+        Raises:
+            DataError: the bars cannot be read or are of another meaning; or the trial's own data are missing.
+            ConfigError, CheckpointError: as of `model`.
+        """
+        from runner.serving.predictor import open_predictor
+
+        predictor = open_predictor(self.paths, ledger.read(self.paths.ledger), self.state, data_root)
+        return predictor.predict(_sources(data))
+
+    def evaluate(self, data: str | Path | Sequence[str | Path], *, data_root: Path = DATA) -> "Evaluation":
+        """Loss, skill, AUC and the sweep's metrics on new bars later than the training, with intervals and drift.
+
+        Args and errors are those of `predict`.
+        """
+        from runner.serving.evaluate import of_run
+
+        return of_run(self.paths, ledger.read(self.paths.ledger), self.state, _sources(data), data_root)
+
+    def export(self, folder: str | Path, *, data_root: Path = DATA) -> Path:
+        """Write a folder that torch alone can load: a `torch.export` program, scaling, features, model card, example.
+
+        Raises:
+            ConfigError: the folder is not empty, or the model is no program for `torch.export`; and as of `model`.
+            CheckpointError: as of `model`.
+        """
+        from runner.serving.export import of_run
+
+        return of_run(self.paths, ledger.read(self.paths.ledger), self.state, Path(folder), data_root)
+
+
+def _sources(data: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    return (str(data),) if isinstance(data, str | Path) else tuple(map(str, data))

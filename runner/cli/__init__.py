@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from runner.cli import data, fits, host, parts, runs, sweeps, thermal
+from runner.cli import data, fits, host, models, parts, runs, sweeps, thermal
 from runner.cli.common import BAD_INPUT, INTERNAL_ERROR
 from runner.cli.output import make_lasting
 from runner.terminal.console import visible
@@ -24,6 +24,7 @@ app = typer.Typer(
 for command in (
     *(sweeps.plan, sweeps.sweep, sweeps.probe, sweeps.debug),
     *(runs.status, runs.report, runs.compare, runs.sync),
+    *(models.predict, models.evaluate, models.export),
     *(host.doctor, fits.fit, fits.rule, parts.parts),
 ):
     app.command()(command)

@@ -33,7 +33,7 @@ class SeriesEmbedding(nn.Module):
         """Tokens of shape (B, F, D)."""
         tokens_BFD = self.project(x_BLF.transpose(1, 2))
         if self.stats is not None and stats_BS is not None:
-            own_BFs = stats_BS.reshape(len(x_BLF), -1, x_BLF.shape[-1]).transpose(1, 2)
+            own_BFs = stats_BS.reshape(x_BLF.shape[0], -1, x_BLF.shape[-1]).transpose(1, 2)
             tokens_BFD = tokens_BFD + self.stats(own_BFs)
         dropped_BFD: Tensor = self.dropout(tokens_BFD)
         return dropped_BFD

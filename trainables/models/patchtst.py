@@ -77,7 +77,7 @@ class PatchEmbedding(nn.Module):
         tokens_NPD = self.project(patches) + self.position_PD
         if self.stats is not None and stats_BS is not None:
             if not self.mixed:
-                stats_BS = stats_BS.reshape(len(x_BLF), -1, n_features).transpose(1, 2).flatten(0, 1)
+                stats_BS = stats_BS.reshape(x_BLF.shape[0], -1, n_features).transpose(1, 2).flatten(0, 1)
             tokens_NPD = tokens_NPD + self.stats(stats_BS).unsqueeze(1)
         dropped_NPD: Tensor = self.dropout(tokens_NPD)
         return dropped_NPD

@@ -5,10 +5,25 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from runner.rundir.ledger import CellState
+from runner.rundir.paths import RunPaths
 from trainables.checkpoints.file_store import load_best
-from trainables.errors import CheckpointError
+from trainables.errors import CheckpointError, ConfigError, Problem
 from trainables.models.registry import build
 from trainables.schema import TrialSpec
+
+
+def spec_of(paths: RunPaths, state: CellState) -> TrialSpec:
+    """Everything that defines a trial's result.
+
+    Raises:
+        ConfigError: the ledger's specification is none that this version reads.
+    """
+    try:
+        return TrialSpec.model_validate(state.cell.spec)
+    except ValueError as error:
+        message = f"the specification of {state.cell.key} cannot be read: {error}"
+        raise ConfigError(Problem(place=str(paths.ledger), message=message)) from error
 
 
 def load(spec: TrialSpec, folder: Path, key: str) -> nn.Module:

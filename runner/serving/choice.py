@@ -1,0 +1,61 @@
+"""Which trial of a run is used, where none is named."""
+
+from runner.rundir import comparable, marks
+from runner.rundir.ledger import CellState, LedgerView
+from trainables.errors import ConfigError, Problem, nearest
+
+
+def chosen(view: LedgerView, run: str, key: str | None) -> CellState:
+    """The finished trial with a key; without one, the best on validation.
+
+    Raises:
+        ConfigError: no such trial, it has not finished, or the trials of the run answer several questions.
+    """
+    if key is None:
+        found = best_of_each(view)
+        if len(found) == 1:
+            return found[0]
+        place = f"run {run!r}"
+        if not found:
+            message = "no trial has finished with a loss that counts"
+            raise ConfigError(Problem(place=place, message=message, fix="wait for one, or name a trial: --key KEY"))
+        listed = "; ".join(f"{state.cell.key} ({state.cell.name})" for state in found)
+        message = f"has trials of {len(found)} data sets or tasks, each with a best one: {listed}"
+        raise ConfigError(Problem(place=place, message=message, fix="name one of them: --key KEY"))
+    if key not in view.cells:
+        message, fix = f"no trial has the key {key!r}", nearest(key, view.cells)
+        raise ConfigError(Problem(place=f"run {run!r}", message=message, fix=fix))
+    state = view.cells[key]
+    if state.cell.cell_kind != "model":
+        message = f"{key} is the baseline {state.cell.name!r}, which has no model"
+        raise ConfigError(Problem(place=f"run {run!r}", message=message, fix="give the key of a trial"))
+    if state.status != "finished":
+        message = f"{key} is {state.status.replace('_', ' ')}: weights are kept of finished trials"
+        raise ConfigError(Problem(place=f"run {run!r}", message=message, fix="resume the sweep, or name another trial"))
+    return state
+
+
+def best_of_each(view: LedgerView) -> list[CellState]:
+    """Of each data set and task the finished trial with the lowest validation loss, in the grid's order.
+
+    Collapsed trials and those with squashed outputs are left out. What a trial is given (context, tier, scaling, data
+    fraction) may differ: all are judged on the same question.
+    """
+    best: dict[str, CellState] = {}
+    for state in view.current.values():
+        loss = _loss(state)
+        if loss is None:
+            continue
+        question = comparable.identity(state.cell.spec, comparable.INPUTS)
+        known = _loss(best[question]) if question in best else None
+        if known is None or loss < known:
+            best[question] = state
+    return list(best.values())
+
+
+def _loss(state: CellState) -> float | None:
+    if state.cell.cell_kind != "model" or state.status != "finished" or state.ended is None:
+        return None
+    unsound = {mark.name for mark in marks.marks(state)} & {"collapsed", "squashed outputs"}
+    loss = state.ended.result.get("val_loss")
+    return None if unsound or loss is None else float(loss)
