@@ -1,6 +1,7 @@
 """What the commands share: their common options, the exit codes, and how they print."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from runner.config.sweep_file import Sweep
 
 FAILED, BAD_INPUT, INTERNAL_ERROR = 1, 2, 4
+PIPE_COLUMNS = 1000  # nothing that is printed is longer
 QUICKSTART = Path("configs/sweeps/quickstart.yaml")
 
 SweepFile = Annotated[
@@ -47,9 +49,9 @@ def load(
 
 
 def console() -> Console:
-    """The user's terminal; where the output goes to a file, wide enough for every table."""
+    """The user's terminal; in a pipe or file as wide as COLUMNS says, else wide enough for every line and table."""
     terminal = Console()
-    return terminal if terminal.is_terminal else Console(width=140)
+    return terminal if terminal.is_terminal else Console(width=shutil.get_terminal_size((PIPE_COLUMNS, 0)).columns)
 
 
 def say(text: str) -> None:

@@ -31,6 +31,7 @@ def plan(
     plugin: Plugins = None,
     no_cache: NoCache = False,
     clear_cache: ClearCache = False,
+    cells: Annotated[bool, typer.Option("--cells", help="a row for each cell, not for each budget")] = False,
     as_json: Json = False,
 ) -> None:
     """Show the grid as it would run: actual parameters, micro-batches, what is new, done or infeasible, and findings.
@@ -51,7 +52,7 @@ def plan(
     if as_json:
         print_json(built.as_dict())
     else:
-        planning.show(built, console())
+        planning.show(built, console(), cells=cells)
     if built.errors:
         raise typer.Exit(BAD_INPUT)
 
