@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runner.terminal.console import Console
+from trainables.errors import InfeasibleError, InputError, LedgerError
+from trainables.files import is_storage_trouble
 
 if TYPE_CHECKING:
     from runner.config.sweep_file import Sweep
@@ -52,6 +54,13 @@ def console() -> Console:
     """The user's terminal; in a pipe or file as wide as COLUMNS says, else wide enough for every line and table."""
     terminal = Console()
     return terminal if terminal.is_terminal else Console(width=shutil.get_terminal_size((PIPE_COLUMNS, 0)).columns)
+
+
+def exit_code_of(error: Exception) -> int:
+    """The exit code of a command that an error ends."""
+    if isinstance(error, InputError | LedgerError | InfeasibleError) or is_storage_trouble(error):
+        return BAD_INPUT
+    return INTERNAL_ERROR
 
 
 def say(text: str) -> None:

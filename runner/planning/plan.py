@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.filesize import decimal
+from rich.text import Text
 
 from runner.config.sweep_file import Sweep
 from runner.host.device import Site
@@ -21,7 +22,7 @@ from runner.rundir import ledger
 from runner.rundir.ledger import FINAL
 from runner.rundir.paths import DATA, RUNS, RunPaths, run_paths
 from runner.rundir.studies import StudyState
-from runner.terminal.console import Console
+from runner.terminal.console import Console, visible
 from runner.terminal.plan_table import axes_line, duration, plan_table
 from trainables.data.dataset import unused_words
 
@@ -231,7 +232,7 @@ def build(
 
 def show(plan: Plan, console: Console, *, cells: bool = False) -> None:
     """Print a plan for people: a row for each budget, or for each cell."""
-    console.print(plan_table(plan, cells=cells))
+    console.print(plan_table(plan, console.width, cells=cells))
     counts = {state: list(plan.states.values()).count(state) for state in ("new", "resumable", "done", "infeasible")}
     console.print(", ".join(f"{count} {state}" for state, count in counts.items() if count), highlight=False)
     if not cells and (axes := axes_line(plan.grid.cells)):
@@ -307,5 +308,5 @@ def show_findings(plan: Plan, console: Console) -> None:
     """Print the findings of the checks."""
     for finding in plan.findings:
         style = "red" if finding.level == "error" else "yellow"
-        console.print(finding.level, style=style, end="")
-        console.print(f" {finding.gate}: {finding.message}\n      fix: {finding.fix}")
+        words = f" {finding.gate}: {finding.message}\n      fix: {finding.fix}"
+        console.print(Text.assemble((finding.level, style), visible(words)))

@@ -10,6 +10,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from runner.planning import checks, execution
+from runner.terminal.console import Console
 
 if TYPE_CHECKING:
     from runner.planning.grid import Cell
@@ -19,13 +20,15 @@ SHOWN_VALUES = 3  # of what has no order; further ones are counted
 _STATES = ("new", "resumable", "done", "infeasible")
 _NUMBERS = ("parameters", "off", "width\nx depth", "lr", "micro\nx accum.", "memory", "time", "windows",
             "effective\nvalidation")  # fmt: skip
+_DISPENSABLE = ("off", "lr", "windows", "width\nx depth", "micro\nx accum.")  # on a narrow terminal, in this order
 
 
-def plan_table(plan: "Plan", *, cells: bool = False) -> Table:
+def plan_table(plan: "Plan", width: int, *, cells: bool = False) -> Table:
     """The grid of a plan.
 
     Args:
         plan: to be shown.
+        width: of the terminal, in characters. Where the table is wider, columns are left out, which its caption says.
         cells: one row for each cell, in place of one for each budget of each model.
     """
     device = plan.grid.device
@@ -33,16 +36,39 @@ def plan_table(plan: "Plan", *, cells: bool = False) -> Table:
     title = (
         f"{plan.paths.name}: {checks.plural(len(plan.grid.cells), 'cell')} on {device.count} {cores} ({device.name})"
     )
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     groups = [[cell] for cell in plan.grid.cells] if cells else _budgets(plan.grid.cells)
     models = not cells and len({cell.spec.model.name for cell in plan.grid.cells}) > 1
-    for name in ("key", "cell", "state") if cells else ("budget", *(("model",) if models else ()), "cells"):
-        table.add_column(name, overflow="fold")
-    for name in _NUMBERS:
-        table.add_column(name, justify="right", overflow="fold")
-    for group in groups:
-        table.add_row(*(_named(group[0], plan) if cells else _counted(group, plan, models=models)), *_numbers(group))
+    names = ("key", "cell", "state") if cells else ("budget", *(("model",) if models else ()), "cells")
+    rows = [
+        (*(_named(group[0], plan) if cells else _counted(group, plan, models=models)), *_numbers(group))
+        for group in groups
+    ]
+    left_out: list[str] = []
+    while (table := _table(title, names, rows, left_out)) and _width(table) > width:
+        if len(left_out) == len(_DISPENSABLE):
+            break
+        left_out.append(_DISPENSABLE[len(left_out)])
+    if left_out:
+        table.caption = f"left out, as {width} columns are too few: {', '.join(' '.join(n.split()) for n in left_out)}"
     return table
+
+
+def _table(title: str, names: tuple[str, ...], rows: Sequence[tuple[str, ...]], left_out: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.collapse_padding = True
+    columns = (*names, *_NUMBERS)
+    shown = [place for place, name in enumerate(columns) if name not in left_out]
+    for place in shown:
+        table.add_column(columns[place], justify="left" if place < len(names) else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(row[place] for place in shown))
+    return table
+
+
+def _width(table: Table) -> int:
+    """The width at which no cell of the table wraps."""
+    console = Console(width=10_000)
+    return console.measure(table).maximum
 
 
 def axes_line(cells: Sequence["Cell"]) -> str:
@@ -74,7 +100,7 @@ def _named(cell: "Cell", plan: "Plan") -> tuple[str, ...]:
 
 
 def _counted(group: list["Cell"], plan: "Plan", *, models: bool) -> tuple[str, ...]:
-    counts = Counter(plan.states[cell.key] for cell in group)
+    counts = Counter(str(plan.states[cell.key]) for cell in group)
     states = ", ".join(f"{counts[state]} {state}" for state in _STATES if counts[state])
     return str(group[0].labels["budget"]), *((group[0].spec.model.name,) if models else ()), states
 
