@@ -16,7 +16,7 @@ from runner.planning.grid import Builder, Cell
 from runner.planning.plan import Plan
 from runner.planning.record import record_start
 from runner.probe.request import Decides
-from runner.rundir import lock, results
+from runner.rundir import lock, requests, results
 from runner.rundir.ledger import EventRecorded, SweepEnded
 from runner.rundir.paths import DATA, RUNS, RunPaths
 from runner.rundir.recorder import Recorder
@@ -166,6 +166,7 @@ class SweepRun:
         from runner.tune import drain as draining  # imports Ray, whose variables are set by now
 
         try:
+            requests.clear(self.paths)
             with draining.begun(self.paths.running, self.plan.ending.save_s) as self.drain:
                 self.begin()
                 try:

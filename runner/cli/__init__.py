@@ -23,11 +23,12 @@ app = typer.Typer(
 )
 for command in (
     *(sweeps.plan, sweeps.sweep, sweeps.probe, sweeps.debug),
-    *(runs.status, runs.report, runs.compare, runs.sync),
+    *(runs.status, runs.stop, runs.pause, runs.report, runs.compare, runs.sync),
     *(models.predict, models.evaluate, models.export),
     *(host.doctor, fits.fit, fits.rule, parts.parts),
 ):
     app.command()(command)
+app.command("continue")(runs.continue_)
 app.add_typer(data.app, name="data")
 app.add_typer(thermal.app, name="thermal")
 

@@ -1,6 +1,7 @@
 """What the commands share: their common options, the exit codes, and how they print."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from runner.terminal.console import Console
+from trainables.errors import InfeasibleError, InputError, LedgerError
+from trainables.files import is_storage_trouble
 
 if TYPE_CHECKING:
     from runner.config.sweep_file import Sweep
 
 FAILED, BAD_INPUT, INTERNAL_ERROR = 1, 2, 4
+PIPE_COLUMNS = 1000  # nothing that is printed is longer
 QUICKSTART = Path("configs/sweeps/quickstart.yaml")
 
 SweepFile = Annotated[
@@ -47,9 +51,16 @@ def load(
 
 
 def console() -> Console:
-    """The user's terminal; where the output goes to a file, wide enough for every table."""
+    """The user's terminal; in a pipe or file as wide as COLUMNS says, else wide enough for every line and table."""
     terminal = Console()
-    return terminal if terminal.is_terminal else Console(width=140)
+    return terminal if terminal.is_terminal else Console(width=shutil.get_terminal_size((PIPE_COLUMNS, 0)).columns)
+
+
+def exit_code_of(error: Exception) -> int:
+    """The exit code of a command that an error ends."""
+    if isinstance(error, InputError | LedgerError | InfeasibleError) or is_storage_trouble(error):
+        return BAD_INPUT
+    return INTERNAL_ERROR
 
 
 def say(text: str) -> None:

@@ -1,26 +1,86 @@
-"""Commands on a run that exists: status, report, compare, sync."""
+"""Commands on a run that exists: status, stop, pause, continue, report, compare, sync."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from runner.cli.common import FAILED, Json, Plugins, RunName, console, print_json
 
 
-def status(run: RunName, as_json: Json = False) -> None:
-    """Show the progress of a running or ended sweep, from its ledger alone.
+def status(
+    run: RunName,
+    watch: Annotated[bool, typer.Option("--watch", help="draw it again every 2 s, until the sweep ends")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the progress of a running or ended sweep: its cells, the time left, temperatures.
 
-    Example: `isotherm status quickstart`
+    Example: `isotherm status quickstart --watch`
     """
     from runner.rundir import status as statuses
     from runner.rundir.paths import existing_run
-    from runner.terminal.status import show
+    from runner.terminal import status as terminal
+    from runner.thermal import telemetry
 
-    collected = statuses.collect(existing_run(run))
+    paths = existing_run(run)
+
+    def collect() -> dict[str, Any]:
+        return statuses.collect(paths) | {"temperatures": telemetry.latest(paths.thermal_parquet)}
+
     if as_json:
-        print_json(collected)
+        print_json(collect())
+    elif watch:
+        terminal.watch(collect, console())
     else:
-        show(collected, console())
+        terminal.show(collect(), console())
+
+
+def stop(
+    run: RunName,
+    key: Annotated[
+        str | None, typer.Argument(metavar="[KEY]", help="end this trial alone; its first digits do")
+    ] = None,
+) -> None:
+    """Save every running trial of a sweep and end it, as a signal would; or end one trial.
+
+    A trial that is ended goes on from its last checkpoint when the sweep is run again.
+
+    Example: `isotherm stop quickstart`
+    """
+    from runner.rundir import requests
+    from runner.rundir.paths import existing_run
+
+    paths = existing_run(run)
+    if key is None:
+        requests.stop(paths)
+        console().print(f"{paths.name}: saves its trials and ends; isotherm status {paths.name} --watch shows it")
+    else:
+        console().print(f"{paths.name}: ends trial {requests.stop_trial(paths, key)}")
+
+
+def pause(run: RunName) -> None:
+    """Let all trials of a running sweep save, free their device and wait, until `isotherm continue`.
+
+    Example: `isotherm pause quickstart`
+    """
+    from runner.rundir import requests
+    from runner.rundir.paths import existing_run
+
+    paths = existing_run(run)
+    requests.pause(paths)
+    console().print(f"{paths.name}: pauses; isotherm continue {paths.name} lets it go on")
+
+
+def continue_(run: RunName) -> None:
+    """Let a paused sweep go on.
+
+    Example: `isotherm continue quickstart`
+    """
+    from runner.rundir import requests
+    from runner.rundir.paths import existing_run
+
+    paths = existing_run(run)
+    requests.resume(paths)
+    console().print(f"{paths.name}: goes on")
 
 
 def report(run: RunName, as_json: Json = False) -> None:

@@ -17,6 +17,7 @@ from runner.cli.common import (
     Set,
     SweepFile,
     console,
+    exit_code_of,
     load,
     print_json,
     say,
@@ -31,6 +32,7 @@ def plan(
     plugin: Plugins = None,
     no_cache: NoCache = False,
     clear_cache: ClearCache = False,
+    cells: Annotated[bool, typer.Option("--cells", help="a row for each cell, not for each budget")] = False,
     as_json: Json = False,
 ) -> None:
     """Show the grid as it would run: actual parameters, micro-batches, what is new, done or infeasible, and findings.
@@ -51,7 +53,7 @@ def plan(
     if as_json:
         print_json(built.as_dict())
     else:
-        planning.show(built, console())
+        planning.show(built, console(), cells=cells)
     if built.errors:
         raise typer.Exit(BAD_INPUT)
 
@@ -62,6 +64,10 @@ def sweep(
     plugin: Plugins = None,
     no_tracking: NoTracking = False,
     address: Address = None,
+    notify: Annotated[
+        str | None,
+        typer.Option(metavar="COMMAND", help="run it in a shell at the end: $1 is a line of text, $2 the exit code"),
+    ] = None,
 ) -> None:
     """Run a sweep, or resume it: only cells that are new or unfinished run.
 
@@ -71,11 +77,20 @@ def sweep(
     4 internal error.
     """
     from runner import sweep as sweeping
+    from runner.cli import notify as notifying
     from runner.cli.output import logged_console
     from runner.tune import environment
 
     loaded = load(sweep, set_, tracking=not no_tracking, plugins=plugin)
-    code = sweeping.run(loaded, logged_console(), address=address)
+    name = loaded.settings.name
+    try:
+        code = sweeping.run(loaded, logged_console(), address=address)
+    except Exception as error:
+        if notify is not None:
+            notifying.run(notify, f"{name}: {str(error).splitlines()[0]}", exit_code_of(error))
+        raise
+    if notify is not None:
+        notifying.run(notify, f"{name}: ended with exit code {code}", code)
     environment.leave_lost_ray(code)
     raise typer.Exit(code)
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.box import SIMPLE_HEAD
 from rich.filesize import decimal
-from rich.table import Table
+from rich.text import Text
 
 from runner.config.sweep_file import Sweep
 from runner.host.device import Site
@@ -24,7 +23,8 @@ from runner.rundir.ledger import FINAL
 from runner.rundir.paths import DATA, RUNS, RunPaths, run_paths
 from runner.rundir.studies import StudyState
 from runner.search.transfer import narrowed
-from runner.terminal.console import Console
+from runner.terminal.console import Console, visible
+from runner.terminal.plan_table import axes_line, duration, plan_table
 from trainables.data.dataset import further_words, unused_words
 
 State = Literal["new", "done", "resumable", "infeasible"]
@@ -232,45 +232,13 @@ def build(
     )
 
 
-def show(plan: Plan, console: Console) -> None:
-    """Print a plan for people."""
-    device = plan.grid.device
-    cores = "GPU(s)" if device.kind == "cuda" else "cores"
-    title = (
-        f"{plan.paths.name}: {checks.plural(len(plan.grid.cells), 'cell')} on {device.count} {cores} ({device.name})"
-    )
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
-    for name in ("key", "cell", "state"):
-        table.add_column(name, no_wrap=True)
-    for name in (
-        "parameters",
-        "off",
-        "width\nx depth",
-        "lr",
-        "micro\nx accum.",
-        "memory",
-        "time",
-        "windows",
-        "effective\nvalidation",
-    ):
-        table.add_column(name, justify="right", no_wrap=True)
-    for cell in plan.grid.cells:
-        training = cell.spec.training
-        table.add_row(
-            cell.key,
-            cell.name,
-            plan.states[cell.key],
-            f"{cell.counts.total:,}",
-            f"{100 * (cell.counts.total / cell.target - 1):+.2f} %",
-            _size(cell.spec.model.shape),
-            f"{training.lr:.2e}",
-            *_resources(cell),
-            "-" if cell.sizes["n_train"] is None else f"{cell.sizes['n_train']:,}",
-            "-" if cell.sizes["n_val_effective"] is None else f"{cell.sizes['n_val_effective']:,}",
-        )
-    console.print(table)
+def show(plan: Plan, console: Console, *, cells: bool = False) -> None:
+    """Print a plan for people: a row for each budget, or for each cell."""
+    console.print(plan_table(plan, console.width, cells=cells))
     counts = {state: list(plan.states.values()).count(state) for state in ("new", "resumable", "done", "infeasible")}
     console.print(", ".join(f"{count} {state}" for state, count in counts.items() if count), highlight=False)
+    if not cells and (axes := axes_line(plan.grid.cells)):
+        console.print(f"{axes}; --cells shows every cell", highlight=False)
     _show_studies(plan, console)
     if plan.orphaned:
         console.print(
@@ -281,7 +249,7 @@ def show(plan: Plan, console: Console) -> None:
     _show_periods(plan, console)
     show_unused(plan, console)
     if plan.seconds is not None:
-        console.print(f"time for the cells to run: about {_duration(plan.seconds)}{_disturbed(plan)}", highlight=False)
+        console.print(f"time for the cells to run: about {duration(plan.seconds)}{_disturbed(plan)}", highlight=False)
     console.print(f"disk for checkpoints and best weights: about {decimal(plan.disk_bytes)}", highlight=False)
     console.print(_ending(plan.ending), highlight=False)
     show_findings(plan, console)
@@ -300,7 +268,7 @@ def _show_studies(plan: Plan, console: Console) -> None:
             highlight=False,
         )
     if plan.studies and plan.studies[0].search.pruner != "none" and plan.pruned_seconds is not None:
-        console.print(f"with pruning: about {_duration(plan.pruned_seconds)}", highlight=False)
+        console.print(f"with pruning: about {duration(plan.pruned_seconds)}", highlight=False)
 
 
 def _transferred(study: Study, state: StudyState) -> str:
@@ -339,25 +307,6 @@ def show_unused(plan: Plan, console: Console) -> None:
             console.print(words, markup=False, highlight=False)
 
 
-def _resources(cell: Cell) -> tuple[str, str, str]:
-    """Micro-batch and accumulation, peak memory, time of a trial."""
-    record, seconds = cell.record, execution.trial_seconds(cell)
-    if cell.infeasible:
-        needed = decimal(cell.decision.needed_bytes) if cell.decision else "-"
-        return "-", needed, "-"
-    marks = (", ckpt" if record.activation_checkpointing else "") if record.measured else ", not measured"
-    return (
-        f"{record.micro_batch} x {record.accumulation}{marks}",
-        decimal(record.measured.peak_bytes) if record.measured else "-",
-        _duration(seconds) if seconds is not None else "-",
-    )
-
-
-def _size(shape: dict[str, Any]) -> str:
-    """Width and depth, as far as the model has them."""
-    return " x ".join(str(shape[name]) for name in ("width", "depth") if name in shape) or "-"
-
-
 def _ending(ending: ShutdownEstimate) -> str:
     state, speed = decimal(ending.state_bytes), ""
     if ending.write_s is None:
@@ -368,16 +317,9 @@ def _ending(ending: ShutdownEstimate) -> str:
     return f"state to save at an early end: about {state}{speed}; {grace}"
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, hours = seconds / 60, seconds / 3600
-    return f"{minutes:.0f} min" if minutes < 60 else f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} d"
-
-
 def show_findings(plan: Plan, console: Console) -> None:
     """Print the findings of the checks."""
     for finding in plan.findings:
         style = "red" if finding.level == "error" else "yellow"
-        console.print(finding.level, style=style, end="")
-        console.print(f" {finding.gate}: {finding.message}\n      fix: {finding.fix}")
+        words = f" {finding.gate}: {finding.message}\n      fix: {finding.fix}"
+        console.print(Text.assemble((finding.level, style), visible(words)))

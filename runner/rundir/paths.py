@@ -12,6 +12,7 @@ RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # What else is kept in the folder of all runs: MLflow's store with its lock and journals, its artifacts, W&B's folder.
 _RESERVED = re.compile(r"mlflow\.db.*|mlartifacts|mlruns|wandb", re.IGNORECASE)
 LEVELS = 4  # checkpoints/<key>/<checkpoint>/state.pt is the deepest file that is ours
+PAUSED = ".paused"
 RUNS = Path("runs")
 DATA = Path("data")
 TRACKERS = ("mlflow", "wandb")
@@ -91,6 +92,20 @@ class RunPaths:
     def running(self) -> Path:
         """Stands while trials are to run; without it they save and end."""
         return self.root / ".running"
+
+    @property
+    def paused(self) -> Path:
+        """Exists while trials are to wait."""
+        return self.running.with_name(PAUSED)
+
+    @property
+    def stop_request(self) -> Path:
+        """Says that the removal of `running` was asked for by a user."""
+        return self.root / ".stop"
+
+    def trial_stop_request(self, key: str) -> Path:
+        """Asks the driver to end one trial."""
+        return self.root / f".stop-{key}"
 
     @property
     def predictions(self) -> Path:

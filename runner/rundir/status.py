@@ -1,12 +1,16 @@
-"""Progress of a running or ended sweep, from its ledger alone."""
+"""Progress of a running or ended sweep, from its ledger and the lock on it."""
 
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any
 
-from runner.rundir import ledger, results, studies
-from runner.rundir.ledger import CellState, LedgerView
+from runner.rundir import ledger, requests, results, studies
+from runner.rundir.ledger import FINAL, CellRecorded, CellState, LedgerView, SweepStarted
 from runner.rundir.paths import RunPaths
 from runner.rundir.studies import StudyState
+
+MEASURED_SHARE = 0.01  # of the work must be done before a time left is worth saying
+OVERHEAD_PARAMETERS = 100_000  # a step of a tiny model costs about as much as one of this size
 
 
 def collect(paths: RunPaths) -> dict[str, Any]:
@@ -15,12 +19,18 @@ def collect(paths: RunPaths) -> dict[str, Any]:
     Raises:
         LedgerError: the ledger is damaged or of another version.
     """
-    view = ledger.read(paths.ledger)
+    view, done_before = LedgerView(), 0.0
+    for record in ledger.records(paths.ledger):
+        view.apply(record)
+        if isinstance(record, SweepStarted):
+            done_before = _done(view)
+    state = _state(view, paths)
     roles = results.roles_of(view)
     cells = [_cell(key, state) | roles.get(key, {"study": "", "role": ""}) for key, state in view.current.items()]
     return {
         "run": paths.name,
-        "state": _state(view),
+        "state": state,
+        "eta_seconds": _eta_s(view, done_before) if state == "running" else None,
         "exit_code": view.ended.exit_code if view.ended else None,
         "counts": dict(Counter(cell["status"] for cell in cells)),
         "cells": cells,
@@ -32,10 +42,47 @@ def collect(paths: RunPaths) -> dict[str, Any]:
     }
 
 
-def _state(view: LedgerView) -> str:
+def _state(view: LedgerView, paths: RunPaths) -> str:
+    """One of: empty, ended, killed (no process writes the ledger, and it has no end), running, paused, stopping."""
     if not view.sweeps:
         return "empty"
-    return "ended" if view.ended else "running or killed"
+    if not requests.is_running(paths):
+        return "ended" if view.ended else "killed"
+    if view.ended or paths.stop_request.exists():
+        return "stopping"  # after the end, trackers and report
+    return "paused" if paths.paused.exists() else "running"
+
+
+def _eta_s(view: LedgerView, done_before: float) -> float | None:
+    """Seconds left at the rate since the sweep was started, weighted by work; None before anything was measured."""
+    done = _done(view)
+    left = sum(_work(state.cell) for state in view.current.values()) - done
+    gained = done - done_before
+    if gained <= MEASURED_SHARE * (left + done):
+        return None
+    return (datetime.now(UTC) - view.sweeps[-1].time).total_seconds() * left / gained
+
+
+def _done(view: LedgerView) -> float:
+    return sum(_work(state.cell) * _fraction(state) for state in view.current.values())
+
+
+def _fraction(state: CellState) -> float:
+    return 1.0 if state.status in FINAL else max(state.metrics, default=0) / max(1, _steps(state.cell))
+
+
+def _steps(cell: CellRecorded) -> int:
+    """Optimizer steps of a whole trial; 0 where the ledger does not have them, as for a baseline."""
+    training = cell.spec.get("training")
+    if not training or not training.get("epochs") or not training.get("global_batch"):
+        return 0
+    return int(training["epochs"]) * max(1, (cell.sizes.get("n_train") or 0) // int(training["global_batch"]))
+
+
+def _work(cell: CellRecorded) -> float:
+    """About proportional to the time that a trial takes."""
+    steps = _steps(cell)
+    return float(steps and steps * cell.spec["training"]["global_batch"] * ((cell.n_params or 0) + OVERHEAD_PARAMETERS))
 
 
 def _cell(key: str, state: CellState) -> dict[str, Any]:
@@ -48,6 +95,7 @@ def _cell(key: str, state: CellState) -> dict[str, Any]:
         "status": state.status,
         "attempts": len(state.attempts),
         "step": last,
+        "total_steps": _steps(state.cell) or None,
         "epoch": state.epochs.get(last, 0),
         "best_val_loss": min((value for value in best if value is not None), default=None),
         "skill": result.get("skill"),

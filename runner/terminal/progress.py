@@ -12,11 +12,10 @@ from rich.table import Table
 
 from runner.planning.grid import Cell
 from runner.rundir.ledger import FINAL, AnyRecord, AttemptStarted, CellEnded, CellState, LedgerView, Status
+from runner.rundir.status import MEASURED_SHARE, OVERHEAD_PARAMETERS
 from runner.terminal.console import Console
 
 LINE_INTERVAL_S = 10.0  # between lines where the output is no terminal
-MEASURED_SHARE = 0.01  # of the work must be done before a time left is worth saying
-OVERHEAD_PARAMETERS = 100_000  # a step of a tiny model costs about as much as one of this size
 _NOT_DONE: tuple[Status, ...] = ("failed", "out_of_memory", "interrupted", "thermal_stop")  # they are run again
 
 

@@ -1,45 +1,100 @@
 """Progress of a run, on a terminal."""
 
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
+from rich.console import Group
+from rich.live import Live
 from rich.table import Table
 
 from runner.rundir.ledger import FINAL
 from runner.terminal.console import Console
 
+GOING = ("running", "paused", "stopping")
+WATCH_S = 2.0
+_ADVICE = {
+    "killed": "it was killed: run the sweep again to resume it",
+    "paused": "isotherm continue {run} lets it go on",
+    "stopping": "its trials save, then it ends",
+}
+
 
 def show(status: dict[str, Any], console: Console) -> None:
     """Print a status for people."""
+    console.print(drawn(status))
+
+
+def watch(collect: Callable[[], dict[str, Any]], console: Console) -> None:
+    """Draw the status again and again, with the cells that run alone, until the sweep ends or Ctrl-C."""
+    with Live(console=console, auto_refresh=False) as live:
+        try:
+            while (status := collect())["state"] in GOING:
+                live.update(drawn(status, running=True), refresh=True)
+                time.sleep(WATCH_S)
+        except KeyboardInterrupt:
+            return
+        live.update(drawn(status), refresh=True)
+
+
+def drawn(status: dict[str, Any], *, running: bool = False) -> Group:
+    """A status, with all cells or with those that run."""
+    parts: list[Any] = [_headline(status)]
+    parts += [" ".join(one) for one in [_temperatures(status)] if one]
+    parts.append(_cells(status, running=running))
+    if status["studies"]:
+        parts.append(_studies(status["studies"]))
+    return Group(*parts)
+
+
+def _headline(status: dict[str, Any]) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in status["counts"].items())
     code = "" if status["exit_code"] is None else f", exit code {status['exit_code']}"
-    table = Table(title=f"{status['run']}: {status['state']}{code}; {counts}")
+    eta = status["eta_seconds"]
+    left = "" if eta is None else f"; about {timedelta(seconds=round(eta))} left"
+    advice = _ADVICE.get(status["state"], "").format(run=status["run"])
+    return f"{status['run']}: {status['state']}{code}; {counts}{left}" + (f"\n{advice}" if advice else "")
+
+
+def _temperatures(status: dict[str, Any]) -> list[str]:
+    return [
+        f"{one['device']} {one['celsius']:.0f} C ({one['state']}, {one['age_seconds']:.0f} s ago)"
+        for one in status.get("temperatures", ())
+    ]
+
+
+def _cells(status: dict[str, Any], *, running: bool) -> Table:
+    table = Table()
     for name in ("key", "cell", "status"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for name in ("attempts", "epoch", "step", "best validation loss", "skill"):
         table.add_column(name, justify="right")
-    table.add_column("remarks")
+    table.add_column("remarks", overflow="fold")
     for cell in status["cells"]:
         if cell["role"] == "searched" and cell["status"] in FINAL:
             continue  # as many as there are trials of a search; the table of the studies has their sum
+        if running and cell["status"] != "running":
+            continue
+        total = f" of {cell['total_steps']}" if cell["total_steps"] else ""
         table.add_row(
-            *(str(cell[name]) for name in ("key", "name", "status", "attempts", "epoch", "step")),
+            *(str(cell[name]) for name in ("key", "name", "status", "attempts", "epoch")),
+            f"{cell['step']}{total}",
             "-" if cell["best_val_loss"] is None else f"{cell['best_val_loss']:.4f}",
             "-" if cell["skill"] is None else f"{cell['skill']:+.4f}",
             "collapsed" if cell["collapsed"] else cell["reason"],
         )
-    console.print(table)
-    if status["studies"]:
-        show_studies(status["studies"], console)
+    return table
 
 
-def show_studies(found: list[dict[str, Any]], console: Console) -> None:
-    """Print the best of each study so far."""
+def _studies(found: list[dict[str, Any]]) -> Table:
+    """The best of each study so far."""
     table = Table(title="studies")
     for name in ("study", "trials", "best", "number", "values"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for study in found:
         best = "-" if study["best"] is None else f"{study['best']:.4f}"
         values = ", ".join(f"{key}={value}" for key, value in (study["best_values"] or {}).items())
         row = (f"{study['suggested']}/{study['trials']}", best, str(study["best_number"]), values)
         table.add_row(study["study"], *row)
-    console.print(table)
+    return table

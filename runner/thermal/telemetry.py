@@ -55,6 +55,22 @@ def read(path: Path) -> pd.DataFrame | None:
         raise DataError(Problem(place=str(path), message=message, fix=fix)) from error
 
 
+def latest(path: Path) -> list[dict[str, Any]]:
+    """The latest reading of each device that `thermal.parquet` has, with its age; none where it cannot be read."""
+    try:
+        frame = read(path)
+    except (DataError, OSError):
+        return []
+    if frame is None or frame.empty:
+        return []
+    known = frame.dropna(subset=["celsius"]).sort_values("time")
+    hottest = known[known["time"] >= known.groupby(["node", "device"])["time"].transform("max")]
+    rows = hottest.sort_values("celsius").drop_duplicates(["node", "device"], keep="last").copy()
+    rows["age_seconds"] = (pd.Timestamp.now("UTC") - rows["time"]).dt.total_seconds()
+    shown = rows[["node", "device", "sensor", "celsius", "state", "age_seconds"]]
+    return [{str(name): value for name, value in row.items()} for row in shown.to_dict(orient="records")]
+
+
 def set_aside(path: Path) -> str:
     """Rename a `thermal.parquet` that cannot be read to ``thermal.damaged-<n>.parquet``.
 

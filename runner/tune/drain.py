@@ -23,11 +23,13 @@ from ray.exceptions import ActorDiedError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from runner.planning.shutdown import SAVE_S
+from runner.rundir.paths import PAUSED, RunPaths
 from trainables.checkpoints.object_store import StoragePlace
 from trainables.training.gate import Action
 
 POLL_S = 0.2
 ASK_TIMEOUT_S = 2.0
+STOP_COMMAND = "isotherm stop"
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ class Drain:
     def __init__(self, flag: Path, budget_s: float = SAVE_S) -> None:
         self.flag = flag
         self.budget_s = budget_s
+        self.ended: set[str] = set()  # trials that `isotherm stop RUN KEY` has ended
         self.running: set[str] = set()
         self.saved: set[str] = set()
         self.reason = ""
@@ -73,7 +76,17 @@ class Drain:
         """Ask for the drain where something else has removed the flag: the trials have seen that, and wait."""
         with suppress(OSError):  # a file system that does not answer says nothing about the flag
             if not self.requested and not self.flag.exists():
-                self.request(f"the removal of {self.flag} by something else")
+                asked = RunPaths(self.flag.parent).stop_request.exists()
+                self.request(STOP_COMMAND if asked else f"the removal of {self.flag} by something else")
+
+    def check_trial(self, key: str) -> bool:
+        """Whether `isotherm stop RUN KEY` asks for a trial's end; from then on it is not started again."""
+        with suppress(OSError):
+            if key not in self.ended and (request := RunPaths(self.flag.parent).trial_stop_request(key)).exists():
+                self.ended.add(key)
+                request.unlink(missing_ok=True)
+                return True
+        return False
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -162,8 +175,8 @@ class DrainStopper(tune.Stopper):  # type: ignore[misc]
     """Ends the round once the drain is complete."""
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Never end a single trial."""
-        return False
+        """Whether a user asks for the end of this trial."""
+        return _current is not None and _current.check_trial(result["config"]["job"]["key"])
 
     def stop_all(self) -> bool:
         """Whether everything that runs has saved."""
@@ -192,9 +205,14 @@ class FlagGate:
         self._flag, self._lookout = flag, lookout
         self._on_drivers_disk = place is None or place.shares_disk
         self._action = Action.RUN
+        if self._on_drivers_disk:
+            self._action = self._look()
         threading.Thread(target=self._watch, name="drain-flag", daemon=True).start()
 
-    reason = ""
+    @property
+    def reason(self) -> str:
+        """See `TrialGate.reason`."""
+        return "paused" if self._action is Action.RELEASE else ""
 
     def begin(self) -> None:
         """See `TrialGate.begin`."""
@@ -208,36 +226,45 @@ class FlagGate:
         return self._action
 
     def wait(self, max_seconds: float) -> float:
-        """Wait, at most that long; returns the seconds waited."""
-        time.sleep(max_seconds)
-        return max_seconds
+        """Wait while the sweep is paused, at most that long; returns the seconds waited."""
+        until_s = (began_s := time.monotonic()) + max_seconds
+        while self._action is Action.RELEASE and time.monotonic() < until_s:
+            time.sleep(min(POLL_S, max_seconds))
+        waited_s = time.monotonic() - began_s
+        return min(waited_s, max_seconds) if self._action is Action.RELEASE else min(waited_s, max_seconds * 0.999)
 
     def _watch(self) -> None:
-        while self._stands():
+        while (action := self._look()) is not Action.DRAIN:
+            self._action = action
             time.sleep(POLL_S)
-        self._action = Action.DRAIN
+        self._action = action
 
-    def _stands(self) -> bool:
+    def _look(self) -> Action:
+        """What the files say; what cannot be read changes nothing."""
         try:
             if self._on_drivers_disk:
-                return self._flag.exists()
-            return self._lookout is None or bool(ray.get(self._lookout.stands.remote(), timeout=ASK_TIMEOUT_S))
+                if not self._flag.exists():
+                    return Action.DRAIN
+                return Action.RELEASE if self._flag.with_name(PAUSED).exists() else Action.RUN
+            if self._lookout is None:
+                return Action.RUN
+            return Action(ray.get(self._lookout.action.remote(), timeout=ASK_TIMEOUT_S))
         except ActorDiedError:  # with the driver's node, and no more to be heard from it
             self._lookout = None
-            return True
+            return Action.RUN
         except (OSError, RayError):  # a file system or a node that does not answer says nothing about the flag
-            return True
+            return self._action
 
 
 class DrainFlagServer:
-    """An actor on the driver's node: it reports whether the flag exists to trials that have another disk."""
+    """An actor on the driver's node: it reports what the flag says to trials that have another disk."""
 
     def __init__(self, flag: Path) -> None:
         self._gate = FlagGate(flag)
 
-    def stands(self) -> bool:
-        """Whether trials are to run."""
-        return self._gate.check() is Action.RUN
+    def action(self) -> str:
+        """What trials may do."""
+        return self._gate.check().value
 
 
 def post_lookout(flag: Path) -> ActorHandle:

@@ -86,6 +86,7 @@ def _rounds(launch: Launch, folder: Path) -> None:
     starts: Counter[str] = Counter()
     autopsy = memory.FailureClassifier()
     for number in itertools.count(1):
+        launch.drain.check_flag()
         todo = [cell for cell in unfinished(launch) if starts[cell.key] < _starts_allowed(launch, cell.key)]
         if launch.drain.requested or (not todo and not (todo := _more(launch, starts))):
             return
@@ -101,7 +102,8 @@ def _more(launch: Launch, starts: Counter[str]) -> list[Cell]:
     def may_run(key: str) -> bool:
         state = launch.recorder.view.cells[key]
         again = state.status not in ("failed", "out_of_memory") or starts[key] < _starts_allowed(launch, key)
-        return not state.final and launch.search is not None and key in launch.search.cells and again
+        known = launch.search is not None and key in launch.search.cells
+        return not state.final and known and again and key not in launch.drain.ended
 
     try:
         cell = launch.search.next(may_run)
@@ -112,7 +114,9 @@ def _more(launch: Launch, starts: Counter[str]) -> list[Cell]:
 
 
 def _starts_allowed(launch: Launch, key: str) -> int:
-    """A trial that was stopped by temperature is left to the next sweep: its device needs a look first."""
+    """A trial that temperature or a user has stopped is left to the next sweep: its device needs a look first."""
+    if key in launch.drain.ended:
+        return 0
     return 1 if launch.recorder.view.cells[key].status == "thermal_stop" else launch.execution.max_attempts
 
 
@@ -296,6 +300,7 @@ def _ledger_callback(
         code_version=code_version(),
         device_name=launch.device.name,
         pruned=lambda key: scheduler.pruned.get(key, "") if scheduler else "",
+        is_ended=drain.ended.__contains__,
     )
 
 

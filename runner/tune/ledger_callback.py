@@ -11,6 +11,7 @@ from runner.rundir.ledger import AnyRecord, AttemptStarted, CellEnded, EventReco
 
 log = logging.getLogger(__name__)
 LOG_LINES = 50
+ENDED_BY_USER = "ended by isotherm stop; the next sweep resumes it from its last checkpoint"
 
 
 class LedgerCallback(Callback):  # type: ignore[misc]
@@ -32,8 +33,9 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         code_version: str,
         device_name: str,
         pruned: Callable[[str], str] = lambda _: "",
+        is_ended: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """`pruned` says why a scheduler has just ended a trial; the other callables are described by their names."""
+        """`pruned` says why a scheduler has just ended a trial, `is_ended` whether a user has; the others are clear."""
         self._record = record
         self._on_failure = on_failure
         self._on_running = on_running
@@ -42,7 +44,8 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         self._last_lines = last_lines
         self._code_version = code_version
         self._device_name = device_name
-        self._pruned = pruned
+        self._pruned, self._is_ended = pruned, is_ended
+        self._open: set[str] = set()  # keys of attempts without a recorded end
 
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles callbacks into a snapshot that is never read back."""
@@ -52,6 +55,7 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         """Record the attempt."""
         job = trial.config["job"]
         self._on_running(job["key"], True)
+        self._open.add(job["key"])
         self._try(
             AttemptStarted(
                 key=job["key"],
@@ -84,8 +88,11 @@ class LedgerCallback(Callback):  # type: ignore[misc]
             self._try(CellEnded(key=job["key"], attempt=job["attempt"], **ended))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """The trial no longer runs; its end was recorded with its last result."""
-        self._on_running(trial.config["job"]["key"], False)
+        """The trial no longer runs; its end was recorded with its last result, but for one that a user has ended."""
+        job = trial.config["job"]
+        if job["key"] in self._open and self._is_ended(job["key"]):
+            self._try(CellEnded(key=job["key"], attempt=job["attempt"], status="interrupted", reason=ENDED_BY_USER))
+        self._on_running(job["key"], False)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a crash of the worker, with what it said last."""
@@ -98,6 +105,8 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         self._on_running(job["key"], False)
 
     def _try(self, record: AnyRecord) -> None:
+        if isinstance(record, CellEnded):
+            self._open.discard(record.key)
         try:
             self._record(record)
         except Exception as error:

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 class SweepGate:
-    """A trial's gate under Tune: the governor's, and the drain's. A drain wins over everything but a stop."""
+    """A trial's gate under Tune: the governor's, and the drain's. A drain or pause wins over all but a stop."""
 
     def __init__(self, drain: FlagGate, thermal: ThermalGate) -> None:
         self._drain, self._thermal = drain, thermal
@@ -51,15 +51,17 @@ class SweepGate:
     @property
     def reason(self) -> str:
         """See `TrialGate.reason`."""
-        return self._thermal.reason
+        return self._drain.reason or self._thermal.reason
 
     def check(self) -> Action:
         """See `StepGate.check`."""
-        action = self._thermal.check()
-        return action if action is Action.STOP or self._drain.check() is Action.RUN else Action.DRAIN
+        action, asked = self._thermal.check(), self._drain.check()
+        return action if action is Action.STOP or asked is Action.RUN else asked
 
     def wait(self, max_seconds: float) -> float:
         """See `StepGate.wait`."""
+        if self._drain.check() is Action.RELEASE:
+            return self._drain.wait(max_seconds)
         waited_s = 0.0
         while waited_s < max_seconds and self._drain.check() is Action.RUN:
             part_s = min(DRAIN_LOOK_S, max_seconds - waited_s)

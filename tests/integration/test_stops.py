@@ -1,5 +1,6 @@
 """Stops: signals to all processes at once, a closed terminal, output that nobody reads, files removed in mid-run."""
 
+import json
 import os
 import pty
 import shutil
@@ -108,13 +109,32 @@ def test_a_signal_while_the_report_is_built_does_not_change_the_end(workplace: W
     assert "Traceback" not in workplace.log()
 
 
-def test_a_removed_flag_stops_the_sweep_with_the_reason(workplace: Workplace, calm: pd.DataFrame) -> None:
-    process = workplace.start("sweep", "sweep.yaml", *LONGER)
+def test_a_sweep_is_paused_loses_a_trial_and_is_stopped_from_another_terminal(
+    workplace: Workplace, calm: pd.DataFrame
+) -> None:
+    process = workplace.start("sweep", "sweep.yaml", *LONGER, "--notify", 'echo "$1|$2" > notified')
     wait_for(workplace.has_checkpoint)
-    (workplace.folder / "runs/small/.running").unlink()
+
+    def rows() -> int:
+        return sum(record["kind"] == "metrics" for record in workplace.ledger())
+
+    workplace.run("pause", "small")
+    wait_for(lambda: json.loads(workplace.run("status", "small", "--json").stdout)["state"] == "paused")
+    time.sleep(3)
+    before = rows()
+    time.sleep(3)
+    assert rows() == before
+    workplace.run("continue", "small")
+    wait_for(lambda: rows() > before)
+    cells = json.loads(workplace.run("status", "small", "--json").stdout)["cells"]
+    key = next(cell["key"] for cell in cells if cell["status"] == "running")
+    workplace.run("stop", "small", key[:6])
+    wait_for(lambda: any(r["kind"] == "ended" and "isotherm stop" in r["reason"] for r in workplace.ledger()))
+    workplace.run("stop", "small")
     assert process.wait(timeout=60) == 3, workplace.log()
-    assert "stopped by the removal of runs/small/.running by something else" in workplace.log()
-    assert "interrupted" in ended(workplace)
+    assert "stopped by isotherm stop" in workplace.log()
+    assert (workplace.folder / "notified").read_text() == "small: ended with exit code 3|3\n"
+    assert [record["key"] for record in workplace.ledger() if record["kind"] == "attempt"].count(key) == 1
     workplace.run("sweep", "sweep.yaml", *LONGER)
     same(calm, workplace.results())
 

@@ -23,7 +23,21 @@ from runner.rundir.ledger import (
 A, B = "a" * 12, "b" * 12
 
 Write = Callable[..., Path]
-ALONE = ["plan", "sweep", "probe", "debug", "doctor", "status", "report", "compare", "sync", "fit"]
+ALONE = [
+    "plan",
+    "sweep",
+    "probe",
+    "debug",
+    "doctor",
+    "status",
+    "stop",
+    "pause",
+    "continue",
+    "report",
+    "compare",
+    "sync",
+    "fit",
+]
 COMMANDS = [*ALONE, "data prepare", "data verify", "thermal watch", "thermal simulate"]
 
 
@@ -83,8 +97,13 @@ def test_status_of_a_run_that_was_killed_and_of_one_that_ended(folder: Path, iso
     ledger.append(AttemptStarted(key=A, attempt=1, execution={}))
     ledger.append(MetricsRecorded(key=A, attempt=1, step=9, epoch=1, values={"val_loss": 0.51}))
     status = json.loads(isotherm("status", "r", "--json")[1])
-    assert status["state"] == "running or killed"
+    assert status["state"] == "running", "this process writes the ledger"
     assert status["counts"] == {"running": 1, "waiting": 1}
+    ledger.close()
+    status = json.loads(isotherm("status", "r", "--json")[1])
+    assert status["state"] == "killed"
+    assert "run the sweep again to resume it" in isotherm("status", "r", "--watch")[1]
+    ledger = Ledger(folder / "runs" / "r" / "ledger.jsonl")
     ledger.append(CellEnded(key=A, attempt=1, status="finished", result={"skill": 0.1, "collapsed": False}))
     ledger.append(CellEnded(key=B, attempt=0, status="infeasible", reason="too few"))
     ledger.append(SweepEnded(exit_code=0, counts={"finished": 1}))

@@ -70,7 +70,7 @@ def columns(part: Part[Tier], config: PartConfig, bars: AssetBars, place: str) -
     kept = {
         name: kind
         for name, kind in one.kinds.items()
-        if kind not in TRADED and one.values[name].equals(other.values.get(name))
+        if kind not in TRADED and name in other.values and one.values[name].equals(other.values[name])
     }
     return Computed(one.values[list(kept)], kept, tuple(name for name in one.kinds if name not in kept))
 

@@ -1,9 +1,11 @@
 """The plan: gates, states against a ledger, what it needs."""
 
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from runner.cli import app
@@ -150,3 +152,29 @@ def test_columns_that_are_not_used_are_named_by_plan_and_prepare(folder: Path, s
     assert built.as_dict()["unused_columns"] == {"own.csv": ["Adj Close", "label"]}
     prepared = CliRunner().invoke(app, ["data", "prepare", str(path)])
     assert "not used  2 columns of own.csv: Adj Close, label" in prepared.output
+
+
+def test_a_plan_has_a_row_for_each_budget_and_cells_has_all(sweep_file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = sweep_file(
+        ("budget: [20k]", "budget: [20k, 40k]"), ("horizon: [1]", "horizon: [1, 5]"), ("seed: [0]", "seed: [0, 1, 2]"),
+        ("device: cpu", "device: cpu\n  micro_batch: 128"),
+    )  # fmt: skip
+    keys = list(build(path).states)
+
+    def lines(*options: str, columns: str = "") -> list[str]:
+        monkeypatch.setenv("COLUMNS", columns)
+        result = CliRunner().invoke(app, ["plan", str(path), *options])
+        assert result.exit_code == 0, result.output
+        return result.stdout.splitlines()
+
+    plain = lines()
+    [small, large] = [line for line in plain if line.split()[:1] in (["20k"], ["40k"])]
+    assert "6 new" in small
+    assert "6 new" in large
+    assert re.search(r"\b\d+ to \d+\b", small), "horizons have different effective samples"
+    assert "each with horizon 1, 5; seed 0, 1, 2; --cells shows every cell" in plain
+    assert not any(key in line for key in keys for line in plain)
+    every = lines("--cells")
+    assert all(any(line.split()[:1] == [key] for line in every) for key in keys)
+    assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in [*plain, *every]), "nothing is cut in a pipe"
+    assert max(len(line) for line in lines("--cells", columns="60")) <= 60

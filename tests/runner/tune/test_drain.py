@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from runner.rundir import requests
+from runner.rundir.ledger import AttemptStarted, CellRecorded, Ledger, SweepStarted
+from runner.rundir.paths import RunPaths
 from runner.tune import drain as draining
 from runner.tune.drain import Drain, DrainStopper, Interrupted, shielded
+from trainables.errors import ConfigError
 
 
 @pytest.fixture
@@ -46,6 +50,38 @@ def test_a_removed_flag_asks_for_the_drain_with_the_reason(drain: Drain) -> None
     assert drain.reason == f"the removal of {drain.flag} by something else"
     drain.saved.add("a")
     assert stopper.stop_all()
+
+
+def test_a_user_stops_the_sweep_or_one_trial_from_another_terminal(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path / "r")
+    with pytest.raises(ConfigError, match="no sweep runs there"):
+        requests.stop(paths)
+    ledger = Ledger(paths.ledger)
+    ledger.append(SweepStarted(run="r", keys=("a" * 12, "b" * 12), config={}, code_version="1", versions={}))
+    for key in ("a" * 12, "b" * 12):
+        ledger.append(CellRecorded(key=key, name=key[0], labels={}, sizes={}, spec={}))
+    ledger.append(AttemptStarted(key="a" * 12, attempt=1, execution={}))
+    with draining.begun(paths.running) as drain:
+        stopper = DrainStopper()
+        drain.running.add("a" * 12)
+        with pytest.raises(ConfigError, match="no trial of that key runs"):
+            requests.stop_trial(paths, "bbb")
+        assert requests.stop_trial(paths, "aaa") == "a"
+        result = {"config": {"job": {"key": "a" * 12}}}
+        assert stopper("1", result)
+        assert drain.ended == {"a" * 12}
+        assert not stopper("1", result), "once"
+        assert not drain.requested
+        requests.pause(paths)
+        requests.resume(paths)
+        with pytest.raises(ConfigError, match="not paused"):
+            requests.resume(paths)
+        requests.stop(paths)
+        assert not stopper.stop_all()
+        assert drain.reason == "isotherm stop"
+    requests.clear(paths)
+    ledger.close()
+    assert sorted(path.name for path in paths.root.iterdir()) == ["ledger.jsonl"]
 
 
 def test_a_signal_ends_what_is_interruptible_whether_it_comes_before_or_within(tmp_path: Path) -> None:

@@ -65,6 +65,30 @@ def test_a_held_trial_notices_the_drain(make: Callable[[Level, bool], SweepGate]
     assert gate.readings() == {"celsius": 50.0}
 
 
+def test_a_paused_trial_frees_its_device_and_goes_on_or_drains(tmp_path: Path, make: Any) -> None:
+    gate = make(Level.NORMAL, False)
+    assert gate.check() is Action.RUN
+    (tmp_path / ".paused").touch()
+    assert FlagGate(tmp_path / "running").check() is Action.RELEASE, "from its first look on"
+    _until(lambda: gate.check() is Action.RELEASE)
+    assert gate.reason == "paused"
+    assert gate.wait(0.3) == pytest.approx(0.3)
+    (tmp_path / ".paused").unlink()
+    assert gate.wait(3600.0) < 60
+    assert gate.check() is Action.RUN
+    (tmp_path / ".paused").touch()
+    _until(lambda: gate.check() is Action.RELEASE)
+    (tmp_path / "running").unlink()
+    _until(lambda: gate.check() is Action.DRAIN)
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.01)
+
+
 def trial(key: str) -> Any:
     return SimpleNamespace(config={"job": {"key": key}})
 
@@ -110,7 +134,7 @@ def elsewhere(tmp_path: Path) -> StoragePlace:
 def test_a_node_with_another_disk_is_not_drained_by_what_it_cannot_see(elsewhere: StoragePlace) -> None:
     assert elsewhere.owner is not None
     gate = FlagGate(elsewhere.owner.with_name("nothing"), elsewhere)
-    gate.wait(0.5)  # the watch has looked twice
+    time.sleep(0.5)  # the watch has looked twice
     assert gate.check() is Action.RUN
 
 
@@ -136,7 +160,7 @@ def far(own_ray: None, tmp_path: Path, elsewhere: StoragePlace) -> Far:
     flag = tmp_path / "running"
     flag.touch()
     lookout = post_lookout(flag)
-    assert ray.get(lookout.stands.remote(), timeout=60)
+    assert ray.get(lookout.action.remote(), timeout=60) == "run"
     return Far(flag, lookout, FlagGate(elsewhere.owner.with_name("running"), elsewhere, lookout))
 
 
