@@ -15,10 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from trainables.baseline_registry import BASELINES, baseline
 from trainables.data.dataset import Dataset, asset_rows
@@ -171,6 +167,10 @@ class Linear:
 
     def model(self, classes: bool) -> Any:
         """The model, not yet fitted."""
+        from sklearn.linear_model import LogisticRegression, Ridge  # here: a second, and a plan needs the names alone
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         model = LogisticRegression(C=_STRENGTH, max_iter=500) if classes else Ridge(alpha=1 / _STRENGTH)
         return make_pipeline(StandardScaler(), model)
 
@@ -194,6 +194,8 @@ class BoostedTrees(Linear):
 
     def model(self, classes: bool) -> Any:
         """Few, small, slow trees."""
+        from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
         return (HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor)(**_TREES)
 
 

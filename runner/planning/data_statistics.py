@@ -5,7 +5,7 @@ Array names: N windows (M of another split), K inputs.
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
+import pandas as pd
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -66,7 +66,7 @@ def single_auc(values_NK: Floats, positive_N: Flags) -> Floats:
     n, n_positive = len(positive_N), int(positive_N.sum())
     if n_positive in (0, n):
         return np.full(values_NK.shape[1], 0.5)
-    ranks_NK = rankdata(values_NK, axis=0)
+    ranks_NK = pd.DataFrame(values_NK).rank().to_numpy()
     sums_K = ranks_NK[positive_N].sum(axis=0) - n_positive * (n_positive + 1) / 2
     auc_K = sums_K / (n_positive * (n - n_positive))
     better_K: Floats = np.maximum(auc_K, 1 - auc_K)

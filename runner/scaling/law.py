@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize, nnls
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -143,6 +142,8 @@ class FitProblem:
     def _descend(
         self, theta_P: Floats, widths: tuple[float, ...], *, iterations: int = 400, gain: float = 1e-13
     ) -> Floats:
+        from scipy.optimize import minimize  # here: a quarter of a second, and a plan needs this room's limits alone
+
         for width in widths:
             found = minimize(
                 self._scaled,
@@ -190,6 +191,8 @@ class FitProblem:
         """For each combination of exponents the non-negative parts with the least squared relative error."""
         design, groups = self.design, self.design.n_groups
         loss_N = np.exp(self._y_N)
+        from scipy.optimize import nnls
+
         root_N = np.sqrt(design.weight_N) / loss_N
         indicator_NG = np.eye(groups)[design.group_N]
         powers = [np.exp(-np.outer(exponents, x_N)) for x_N in self._x]

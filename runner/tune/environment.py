@@ -30,9 +30,10 @@ _VARIABLES = {
     "RAY_memory_monitor_refresh_ms": "0",  # Ray's monitor ends the whole sweep where it kills one worker
     "RAY_automatic_object_spilling_enabled": "0",  # nothing large is kept there; a disk is not to fill unseen
     "RAY_AIR_NEW_OUTPUT": "0",
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # Tune imports MLflow where it is installed
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # other parts of Tune import MLflow where it is installed
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # workers stay in the driver's current directory
     "RAY_DEDUP_LOGS": "0",
+    "RAY_prestart_worker_first_driver": "0",  # workers that no trial could use: those have a runtime environment
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # under `uv run`, Ray would pack the current folder, `.env` included
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals drain the sweep: runner/tune/drain.py
@@ -94,6 +95,7 @@ def start(device: Device) -> None:
         )
     _watch = RayWatch.of_own(ray._private.worker._global_node)
     _copy_no_secrets()
+    _count_no_callbacks()
     _quiet()
 
 
@@ -123,6 +125,7 @@ def join(address: str) -> None:
             raise _unreachable(address, " ".join(str(error).split())[:300]) from error
     _watch = RayWatch.of_node(ray._private.worker._global_node)
     _copy_no_secrets()
+    _count_no_callbacks()
     _quiet()
 
 
@@ -242,6 +245,13 @@ def _copy_no_secrets() -> None:
     from ray.tune.execution import class_cache
 
     class_cache.ENV_VARS_TO_PROPAGATE.intersection_update(_ON_EVERY_NODE)
+
+
+def _count_no_callbacks() -> None:
+    """Keep Tune from importing MLflow and W&B, which takes 2 s, to count callbacks for its usage statistics."""
+    from ray.air._internal import usage
+
+    usage.tag_callbacks = lambda callbacks: False
 
 
 def _job() -> Any:

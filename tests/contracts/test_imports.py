@@ -1,6 +1,7 @@
 """The directions of import in the design, checked on the syntax tree with function bodies included."""
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -196,3 +197,35 @@ def test_every_public_name_is_there() -> None:
 
 def test_a_trial_loads_no_ray() -> None:
     assert "ray" not in loaded_after("import trainables.training.loop, runner.debug")
+
+
+PLANNED = """\
+name: small
+data: {source: sp500}
+task: {kind: threshold, context: 60}
+training: {epochs: 2, global_batch: 128}
+grid: {budget: [50k], horizon: [1], seed: [0]}
+execution: {device: cpu, threads: 1}
+thermal: {require_sensors: false}
+"""
+
+
+def test_a_plan_loads_nothing_that_takes_longer_than_the_plan_itself(tmp_path: Path) -> None:
+    """Each of these takes about a second: a compiler, distributions, classifiers, figures, trackers, Ray."""
+    (tmp_path / "sweep.yaml").write_text(PLANNED)
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from runner.config.sweep_file import load\n"
+        "from runner.planning import plan, record\n"
+        "from trainables.models.flops import training_flop_per_window\n"
+        "built = plan.build(load(Path('sweep.yaml')), prober=None)\n"
+        "assert training_flop_per_window(built.grid.cells[0].spec.model) > 1e5\n"
+        "heavy = 'torch._dynamo scipy.stats scipy.optimize sklearn matplotlib mlflow wandb ray optuna statsmodels'\n"
+        "print('loaded:', *(name for name in heavy.split() if name in sys.modules))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment
+    )
+    assert answer.stdout.splitlines()[-1:] == ["loaded:"], answer.stdout + answer.stderr

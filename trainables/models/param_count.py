@@ -5,12 +5,14 @@ Hoffmann et al. 2022 do not), so groups are kept apart.
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from trainables.errors import ConfigError, InputError, Problem
 from trainables.models import registry
@@ -72,7 +74,7 @@ def on_meta(chosen: Architecture, shape: Shape) -> nn.Module:
         ConfigError: it cannot be built so.
     """
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Unfilled():
             return chosen.build(shape)
     except InputError:
         raise
@@ -86,6 +88,26 @@ def on_meta(chosen: Architecture, shape: Shape) -> nn.Module:
                 fix="create all tensors with torch on the default device, and read no values while building",
             )
         ) from error
+
+
+_RANDOM = {torch.rand, torch.randn}
+_FILLS = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.bernoulli_, torch.Tensor.exponential_}
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out random numbers on the meta device: they would be none, and torch imports its compiler for them."""
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in _FILLS or getattr(func, "__module__", None) == nn.init.__name__:
+            filled = args[0] if args else kwargs["tensor"]
+        elif func in _RANDOM:
+            filled = torch.empty(*args, **{name: value for name, value in kwargs.items() if name != "generator"})
+        else:
+            return func(*args, **kwargs)
+        return filled if filled.is_meta else func(*args, **kwargs)
 
 
 @lru_cache(REMEMBERED)

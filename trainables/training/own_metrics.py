@@ -1,7 +1,7 @@
 """The metrics that ship, for `metrics` of a sweep file."""
 
 import numpy as np
-from scipy.stats import rankdata
+import pandas as pd
 
 from trainables.parts import PartConfig
 from trainables.training.metric_registry import Floats, metric
@@ -20,4 +20,4 @@ def rank_correlation(labels_N: Floats, outputs: Floats, config: PartConfig) -> f
     """Spearman's correlation of output and label; none for several classes, or where one of the two never changes."""
     if outputs.ndim == 2 or np.ptp(outputs) == 0 or np.ptp(labels_N) == 0:
         return None
-    return float(np.corrcoef(rankdata(outputs), rankdata(labels_N))[0, 1])
+    return float(np.corrcoef(pd.Series(outputs).rank(), pd.Series(labels_N).rank())[0, 1])

@@ -2,11 +2,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.models import budget, registry
 from trainables.models.budget import model_of
 from trainables.models.flops import training_flop_per_window
-from trainables.models.param_count import ParamCount, built, count
+from trainables.models.param_count import ParamCount, built, count, on_meta
 from trainables.schema import DataShape, ModelSpec
 
 small = st.integers(1, 6)
@@ -81,7 +82,36 @@ def test_arithmetic_of_a_perceptron_done_by_hand():
 
 
 @pytest.mark.parametrize("name", ["patchtst", "itransformer", "lstm", "tsmixer"])
-def test_arithmetic_of_every_architecture_is_counted(name):
+def test_arithmetic_of_every_architecture_is_what_torch_counts(name):
     data = DataShape(n_features=5, n_window_stats=10, context=60)
     model = budget.solve(30_000, spec=ModelSpec(name=name), data=data)
-    assert training_flop_per_window(model) > 6 * (30_000 - 60 * 60)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        on_meta(*registry.of_trial(model)).eval()(
+            torch.empty(1, 60, 5, device="meta"), torch.empty(1, 10, device="meta")
+        )
+    assert training_flop_per_window(model) == 3 * counter.get_total_flops() > 6 * (30_000 - 60 * 60)
+
+
+def test_random_numbers_are_left_out_on_the_meta_device_alone():
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rate_4 = torch.rand(4, device="cpu")
+            self.first = torch.nn.Parameter(torch.randn(3, 4))
+            self.second = torch.nn.Parameter(torch.rand((2, 2), generator=None))
+            self.third = torch.nn.init.orthogonal_(torch.empty(3, 3))
+            self.fourth = torch.nn.init.normal_(torch.empty(8, device="cpu").uniform_(3, 4), mean=9.0)
+
+    class Chosen:
+        def build(self, shape):
+            torch.manual_seed(1)
+            return Net()
+
+    net = on_meta(Chosen(), None)
+    torch.manual_seed(1)
+    assert torch.equal(net.rate_4, torch.rand(4))
+    assert built(net).total == 16
+    assert net.first.is_meta
+    assert net.second.is_meta
+    assert net.third.is_meta
+    assert net.fourth.mean() > 5

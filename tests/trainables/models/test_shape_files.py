@@ -23,7 +23,7 @@ def test_entries_know_their_place(tmp_path):
         ("- 1\n- 2", 1, "is not a mapping"),
         ("patchtst: 12", 1, "patchtst: is not a mapping"),
         ("\npatchTST: {width: 8}", 2, "patchTST: unknown key\n    fix: did you mean 'patchtst'?"),
-        ("forest: {width: 8}", 1, "forest: unknown key\n    fix: known: itransformer, lstm, mlp, patchtst, tsmixer"),
+        ("forest: {width: 8}", 1, "forest: unknown key\n    fix: known: itransformer, lstm, mlp, patchtst, "),
         (f"patchtst: {{{GOOD}, dept: 2}}", 1, "patchtst.dept: unknown key\n    fix: did you mean 'depth'?"),
         (f"patchtst: {{{GOOD}, depth: 2}}", 1, "patchtst.depth: is given twice"),
         ("patchtst:\n  width: 48\n  heads: 3\n", 2, "patchtst: depth, feed_forward missing"),
