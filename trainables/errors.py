@@ -10,6 +10,7 @@ IsothermError
 ├── CheckpointError         a checkpoint that is torn, altered or of another trial
 │   └── FencedError         a newer attempt owns this trial: this worker must end and write nothing
 ├── LedgerError             a ledger that cannot be read or written
+├── OutOfMemoryError        the device's or the host's memory ran out
 └── ThermalStopError        a device reached its stop limit, or its temperature is unknown
 """
 
@@ -99,6 +100,10 @@ class FencedError(CheckpointError):
 
 class LedgerError(IsothermError):
     """A ledger cannot be read or written."""
+
+
+class OutOfMemoryError(IsothermError):
+    """The device's or the host's memory ran out; the message is whoever's words said so."""
 
 
 class ThermalStopError(IsothermError):

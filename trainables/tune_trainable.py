@@ -13,6 +13,7 @@ from ray import tune
 
 from trainables.parts.plugins import Plugin
 from trainables.parts.plugins import load as load_plugins
+from trainables.training.memory import typed
 from trainables.trial_life import TrialGate, TrialJob, life
 
 
@@ -46,8 +47,17 @@ class IsothermTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
-        """The trial's next report; see `life`."""
-        return next(self._life)
+        """The trial's next report; see `life`.
+
+        Raises:
+            OutOfMemoryError: memory ran out, in whatever words; the driver goes by the type.
+        """
+        try:
+            return next(self._life)
+        except Exception as error:
+            if (named := typed(error)) is error:
+                raise
+            raise named from error
 
     def cleanup(self) -> None:
         """Free memory, files and store: a reused actor stays alive."""

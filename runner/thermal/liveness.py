@@ -1,15 +1,16 @@
 """Does a sensor still follow its device? Pure.
 
 A constant reading alone is no fault: a cool GPU shows one integer for hours. But a reading that stays constant while
-the power changed by what used to move it by more than two quanta is a broken sensor. Where nothing changes at all, the
-duty is dipped now and then, so that there is something to follow.
+the power changed by what used to move it by more than two quanta is a broken sensor. So it is judged at changes of
+load only; and where it has shown one number through a long time of work, the duty is dipped to make such a change. A
+dip ends when the reading moves, when it should have moved and did not, or when it has lasted too long to tell.
 """
 
 import math
 import statistics
 from dataclasses import dataclass, replace
 
-DIP_S = 30.0
+LONGEST_DIP_S = 240.0  # some time constants of a device; a sensor that works answers within seconds
 DIP_DUTY = 0.5
 QUANTA = 2.0
 # Load is followed by a quick and a slow low-pass. A plant with a time constant in between lies between the two, so a
@@ -29,20 +30,18 @@ class Liveness:
     """Memory of one channel. Loads are watts, or duties where no power is measured.
 
     Attributes:
-        seen: latest (Celsius, power, utilisation, duty), and since when all of them are the same.
-        celsius: latest temperature, and since when it is the same.
+        celsius: latest temperature.
+        quiet_s: seconds of work, dips apart, in which it has been the same.
         quick, slow: low-passed load; `quick_then`, `slow_then` when the temperature last changed.
         recent: latest temperatures, at most `RECENT`.
         coldest, hottest: extremes of the median of as many.
         most: highest quick load.
         overdue_since_s: since when the temperature should have moved, and did not.
-        dip_until_s: end of the latest dip.
+        dip_until_s: when the latest dip ended, or ends at the latest.
     """
 
-    seen: tuple[float | None, ...] = ()
-    seen_since_s: float = 0.0
     celsius: float | None = None
-    celsius_since_s: float = 0.0
+    quiet_s: float = 0.0
     quick: float | None = None
     slow: float = 0.0
     quick_then: float = 0.0
@@ -75,7 +74,7 @@ class Liveness:
 def advance(
     state: Liveness,
     celsius: float,
-    others: tuple[float | None, float | None],
+    power_watts: float | None,
     duty: float,
     time_s: float,
     step_s: float,
@@ -88,30 +87,26 @@ def advance(
     Args:
         state: the memory.
         celsius: the temperature read.
-        others: power in watts and utilisation, None where there are none.
+        power_watts: of the device; None where it is not measured.
         duty: share of the time that trials could work since the reading before.
         time_s: now.
         step_s: seconds since the reading before.
         quantum: smallest step between two readings, in degrees.
         busy: whether a trial works on the device.
     """
-    power, _ = others
-    load = power if power is not None else (duty if busy else 0.0)
+    load = power_watts if power_watts is not None else (duty if busy else 0.0)
     quick, slow = load, load
     if state.quick is not None:
         quick = load + (state.quick - load) * math.exp(-step_s / QUICK_S)
         slow = load + (state.slow - load) * math.exp(-step_s / SLOW_S)
-    seen = (celsius, *others, duty)
     changed = celsius != state.celsius
     recent = (*state.recent, celsius)[-RECENT:]
     # The first readings could be the wrong ones.
     middle = statistics.median(recent) if len(recent) == RECENT else math.nan
     state = replace(
         state,
-        seen=seen,
-        seen_since_s=state.seen_since_s if seen == state.seen and busy else time_s,
         celsius=celsius,
-        celsius_since_s=time_s if changed else state.celsius_since_s,
+        quiet_s=0.0 if changed else state.quiet_s + step_s * (busy and time_s >= state.dip_until_s),
         quick=quick,
         slow=slow,
         quick_then=quick if changed else state.quick_then,
@@ -120,13 +115,14 @@ def advance(
         coldest=min(state.coldest, middle),  # as it was where there is no median yet: min and max keep the first
         hottest=max(state.hottest, middle),
         most=max(state.most, quick),
+        dip_until_s=min(state.dip_until_s, time_s) if changed else state.dip_until_s,
     )
     overdue = not changed and state.due > QUANTA * max(quantum, LEAST_QUANTUM)
     return replace(state, overdue_since_s=min(state.overdue_since_s, time_s) if overdue else math.inf)
 
 
 def dip(state: Liveness, time_s: float, after_s: float) -> Liveness:
-    """Begin a dip where nothing has changed for `after_s`."""
-    if time_s - state.seen_since_s < after_s:
+    """Begin a dip where the reading is to be tested: after so long at one number, and it is known how it would move."""
+    if state.quiet_s < after_s or not state.gain:
         return state
-    return replace(state, dip_until_s=time_s + DIP_S, seen_since_s=time_s)
+    return replace(state, dip_until_s=time_s + LONGEST_DIP_S, quiet_s=0.0)

@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Literal
 
 from runner.thermal import duty as duties
-from runner.thermal import liveness as frozen
+from runner.thermal import liveness
 from runner.thermal.duty import Controller
 from runner.thermal.liveness import DIP_DUTY, Liveness
 from runner.thermal.reading import Reading
@@ -159,19 +159,18 @@ def advance(rules: Rules, state: State, reading: Reading, time_s: float, *, busy
 def _watch(rules: Rules, state: State, reading: Reading, step_s: float, busy: bool) -> State:
     """Record a sign that the sensor works."""
     assert reading.celsius is not None
-    others = (reading.power_watts, reading.utilisation)
     working = busy and state.level < Level.HOLD
-    live = frozen.advance(
+    live = liveness.advance(
         state.liveness,
         reading.celsius,
-        others,
+        reading.power_watts,
         state.duty,
         state.time_s,
         step_s,
         quantum=rules.quantum,
         busy=working,
     )
-    return replace(state, liveness=frozen.dip(live, state.time_s, rules.frozen_after_s))
+    return replace(state, liveness=liveness.dip(live, state.time_s, rules.frozen_after_s))
 
 
 def _judge(rules: Rules, state: State, celsius: float, step_s: float, busy: bool) -> State:
@@ -206,7 +205,7 @@ def _running(rules: Rules, state: State, celsius: float, step_s: float, busy: bo
         )
     duty = controller.duty * (DIP_DUTY if dipping else 1.0)
     if dipping:
-        reason = "nothing has changed for long: the sensor is tested"
+        reason = "the temperature has not changed for long: the sensor is tested"
     else:
         reason = "" if duty == 1 else f"{celsius:g} C, target is {rules.limits.target:g}"
     level = Level.NORMAL if duty == 1 else Level.THROTTLE

@@ -141,7 +141,9 @@ class ThermalSpec(Spec):
     hold_timeout_s: float = Field(300.0, gt=0, description="a longer hold releases the device's memory")
     unknown_hold_s: float = Field(5.0, gt=0, description="without a good reading for so long: hold")
     unknown_stop_s: float = Field(120.0, gt=0, description="without a good reading for so long: stop")
-    frozen_after_s: float = Field(1800.0, gt=0, description="nothing changed for so long: test the sensor by a dip")
+    frozen_after_s: float = Field(
+        1800.0, gt=0, description="the same temperature through so much work: test the sensor by a dip"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

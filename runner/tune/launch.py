@@ -27,6 +27,7 @@ from runner.storage.checkpoints import next_attempt
 from runner.tune import memory
 from runner.tune.disk import DiskWatch
 from runner.tune.drain import Drain, DrainStopper
+from runner.tune.failures import Failure, FailureClassifier
 from runner.tune.ledger_callback import LOG_LINES, LedgerCallback
 from runner.tune.protection import StuckWatch
 from runner.tune.ray_watch import RayWatch, attend
@@ -84,13 +85,13 @@ def run_rounds(launch: Launch) -> None:
 
 def _rounds(launch: Launch, folder: Path) -> None:
     starts: Counter[str] = Counter()
-    autopsy = memory.FailureClassifier()
+    classifier = FailureClassifier()
     for number in itertools.count(1):
         launch.drain.check_flag()
         todo = [cell for cell in unfinished(launch) if starts[cell.key] < _starts_allowed(launch, cell.key)]
         if launch.drain.requested or (not todo and not (todo := _more(launch, starts))):
             return
-        started = _fit(launch, todo, autopsy, starts, folder / f"round-{number}")
+        started = _fit(launch, todo, classifier, starts, folder / f"round-{number}")
         _spare(launch, started, starts)
 
 
@@ -141,7 +142,7 @@ def unfinished(launch: Launch) -> list[Cell]:
 
 
 def _fit(
-    launch: Launch, cells: list[Cell], autopsy: memory.FailureClassifier, starts: Counter[str], folder: Path
+    launch: Launch, cells: list[Cell], classifier: FailureClassifier, starts: Counter[str], folder: Path
 ) -> list[Cell]:
     """One round: these trials, then what the search adds to them. Counts the starts, and returns what was started."""
     started: list[Cell] = []
@@ -155,7 +156,7 @@ def _fit(
     trainable = tune.with_resources(_trainable(launch), _cluster_resources if launch.cluster else _resources)
     stalls = StallWatch(launch.execution.stall_timeout_s)
     callbacks = [
-        _ledger_callback(launch, autopsy, stalls, scheduler),
+        _ledger_callback(launch, classifier, stalls, scheduler),
         stalls,
         StuckWatch(launch.drain),
         DiskWatch(launch.recorder, launch.drain, launch.execution.disk_timeout_s),
@@ -276,18 +277,18 @@ def _trial_folder(trial: Any) -> str:
 
 
 def _ledger_callback(
-    launch: Launch, autopsy: memory.FailureClassifier, stalls: StallWatch, scheduler: PruningScheduler | None
+    launch: Launch, classifier: FailureClassifier, stalls: StallWatch, scheduler: PruningScheduler | None
 ) -> LedgerCallback:
     drain = launch.drain
 
     def on_running(key: str, running: bool) -> None:
         (drain.running.add if running else drain.running.discard)(key)
 
-    def diagnose(key: str, error: str) -> tuple[Status, str]:
+    def diagnose(key: str, failure: Failure) -> tuple[Status, str]:
         launch.watch.park_if_lost()  # no failure of the trial
         if stalled := stalls.reason(key):
             return "failed", stalled
-        cause = autopsy.out_of_memory(error, RunPaths(launch.paths.root.resolve()).checkpoint(key))
+        cause = classifier.out_of_memory(failure, RunPaths(launch.paths.root.resolve()).checkpoint(key))
         return "out_of_memory" if cause else "failed", cause
 
     return LedgerCallback(

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ray.tune import Callback
 
 from runner.rundir.ledger import AnyRecord, AttemptStarted, CellEnded, EventRecorded, MetricsRecorded, Status
+from runner.tune.failures import Failure
 
 log = logging.getLogger(__name__)
 LOG_LINES = 50
@@ -28,7 +28,7 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         on_failure: Callable[[BaseException], None],
         on_running: Callable[[str, bool], None],
         on_saved: Callable[[str], None],
-        diagnose: Callable[[str, str], tuple[Status, str]],
+        diagnose: Callable[[str, Failure], tuple[Status, str]],
         last_lines: Callable[[str], tuple[str, ...]],
         code_version: str,
         device_name: str,
@@ -97,10 +97,10 @@ class LedgerCallback(Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Record a crash of the worker, with what it said last."""
         job = trial.config["job"]
-        error = _error(trial)
-        status, reason = self._diagnose(job["key"], error)
-        lines = (*self._last_lines(job["key"]), *error.splitlines())[-LOG_LINES:]
-        ended = {"status": status, "reason": reason or _last_words(error), "log": lines}
+        failure = Failure.of(trial)
+        status, reason = self._diagnose(job["key"], failure)
+        lines = (*self._last_lines(job["key"]), *failure.text.splitlines())[-LOG_LINES:]
+        ended = {"status": status, "reason": reason or failure.words, "log": lines}
         self._try(CellEnded(key=job["key"], attempt=job["attempt"], **ended))
         self._on_running(job["key"], False)
 
@@ -112,22 +112,3 @@ class LedgerCallback(Callback):  # type: ignore[misc]
         except Exception as error:
             log.error("the ledger cannot be written: %s", error)
             self._on_failure(error)
-
-
-def _error(trial: Any) -> str:
-    """What Tune knows of a failure: a file on this host, whose copy in the storage (`get_error`) comes too late."""
-    try:
-        return Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
-    except (OSError, TypeError):
-        return str(trial.get_error() or "")
-
-
-def _last_words(error: str) -> str:
-    """The message of a worker's traceback, all its lines in one; of a death, what there is to say in a line."""
-    lines = error.rstrip().splitlines()
-    if not lines or "ActorDiedError" in error:
-        return "its worker process died: it was killed, or crashed outside of Python"
-    frames = [number for number, line in enumerate(lines) if line.startswith('  File "')]
-    after = frames[-1] + 1 if frames else 0
-    message = next((number for number in range(after, len(lines)) if not lines[number].startswith("  ")), after)
-    return "; ".join(line.strip() for line in lines[message:] if line.strip())[:500]

@@ -1,7 +1,7 @@
 """Out of memory while trials run: seen before the kernel acts, distinct from a plain crash, followed by a smaller step.
 
-Ray's own memory monitor is off (docs/ray.md). In each worker a thread looks at the host's memory; in the driver, a
-trial's death is held against what that thread left in writing and against the kernel's count of kills.
+Ray's own memory monitor is off (docs/ray.md). In each worker a thread looks at the host's memory, and leaves in writing
+why it ended the process.
 """
 
 import os
@@ -13,19 +13,17 @@ from pathlib import Path
 
 import psutil
 
-from runner.host.memory_limits import host_limit, oom_kills
+from runner.host.memory_limits import host_limit
 from runner.rundir.ledger import CellState
 from runner.tune.retry import after_out_of_memory
 from trainables.files import replace_text
 from trainables.schema import ExecutionRecord
-from trainables.training.memory import says_out_of_memory
 
 POLL_S = 0.1  # a look takes 0.2 ms
 FLOOR_BYTES = 256_000_000  # less than this left, and the largest trial ends before the kernel chooses a process
 WORKER_NAME = "IsothermTrial"
 PINNED_TRIES = 2  # of a micro-batch that ran out of memory; each costs the work since the last checkpoint
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: it can be tried again
-_DEATHS = ("ActorDied", "RayActorError", "actor died", "worker process has died", "WorkerCrashed")
 
 
 class HostGuard:
@@ -84,34 +82,6 @@ def _largest() -> bool:
         except psutil.Error:
             continue
     return int(own.memory_info().rss) >= max(sizes, default=0)
-
-
-class FailureClassifier:
-    """Why a trial failed: for lack of memory, or not. One for a sweep; it keeps the kernel's count of kills."""
-
-    def __init__(self, kills: Callable[[], int] = oom_kills) -> None:
-        self._kills = kills
-        self._seen = kills()
-
-    def out_of_memory(self, error: str, checkpoints: Path) -> str:
-        """How a trial ran out of memory; an empty text where it failed in another way.
-
-        Args:
-            error: what Tune says of the failure.
-            checkpoints: the trial's folder.
-        """
-        word = word_of(checkpoints)
-        if word.exists():
-            reason = word.read_text()
-            word.unlink()
-            return f"ended by the host-memory guard: {reason}"
-        lines = [line.strip() for line in error.splitlines() if line.strip()]
-        if said := [line for line in lines if says_out_of_memory(line)]:
-            return said[-1][:500]
-        if any(words in error for words in _DEATHS) and self._kills() > self._seen:
-            self._seen += 1
-            return "killed by the kernel for lack of memory (its count of such kills rose)"
-        return ""
 
 
 def next_record(planned: ExecutionRecord, state: CellState, global_batch: int) -> ExecutionRecord:

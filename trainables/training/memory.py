@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
+from trainables.errors import OutOfMemoryError
+
 _STATUS = Path("/proc/self/status")
-# What is said where memory ran out; the only list of such words, for errors and for the text of a worker's failure.
+MOST_WORDS = 500
+# What is said where memory ran out; the only list of such words. Errors with classes of their own need none.
 _NO_MEMORY = (
-    "MemoryError",  # Python's, numpy's _ArrayMemoryError; as a class name in a traceback's last line
-    "OutOfMemoryError",  # torch's and Ray's
     *("CUDA out of memory", "HIP out of memory"),  # torch's caching allocators (c10/cuda/CUDACachingAllocator.cpp)
     *("CUDA error: out of memory", "HIP error: out of memory"),  # torch.AcceleratorError: a call beyond the allocator
     *("CUDA_ERROR_OUT_OF_MEMORY", "[CUDA]: out of memory"),  # the driver's interface, and Triton's words for it
@@ -66,9 +67,17 @@ def is_out_of_memory(error: BaseException) -> bool:
     """
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError | OSError) and says_out_of_memory(str(error))
+    return isinstance(error, RuntimeError | OSError) and _says_out_of_memory(str(error))
 
 
-def says_out_of_memory(text: str) -> bool:
-    """Whether a line of text, such as the last of a traceback, says that memory ran out."""
+def typed(error: Exception) -> Exception:
+    """An `OutOfMemoryError` in place of whatever says that memory ran out; any other error as it is."""
+    if not is_out_of_memory(error):
+        return error
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = next((line for line in lines if _says_out_of_memory(line)), lines[0] if lines else "")
+    return OutOfMemoryError(f"{type(error).__name__}: {said[:MOST_WORDS]}")
+
+
+def _says_out_of_memory(text: str) -> bool:
     return any(words in text for words in _NO_MEMORY)

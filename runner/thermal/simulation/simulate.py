@@ -8,7 +8,6 @@ from typing import Any, TypeVar, cast, get_args
 from pydantic import ValidationError
 
 from runner.thermal import policy
-from runner.thermal.liveness import DIP_S
 from runner.thermal.policy import Level, Limits, Rules, State, Strategy
 from runner.thermal.simulation.plant import Plant
 from runner.thermal.spec import LimitsSpec, PlantSpec
@@ -191,7 +190,8 @@ def _note(books: _Books, before: State, state: State, time_constant_s: float) ->
         books.holds_second_half += state.time_s >= books.seconds / 2
     if state.liveness.dip_until_s > before.liveness.dip_until_s:
         books.dips += 1
-        books.quiet_from_s = state.time_s + DIP_S + AFTER_DIP_TIME_CONSTANTS * time_constant_s
+    if state.time_s < state.liveness.dip_until_s:
+        books.quiet_from_s = state.time_s + AFTER_DIP_TIME_CONSTANTS * time_constant_s
 
 
 def _work(device: Plant, duty: float, seconds: float, period_s: float, books: _Books) -> None:

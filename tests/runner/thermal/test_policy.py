@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,8 @@ from runner.thermal import policy
 from runner.thermal.policy import Level, Limits, Rules, State
 from runner.thermal.reading import MISSING, Reading
 from runner.thermal.sensors.replay import ReplaySensor
-from runner.thermal.spec import GpuLimits, ThermalSpec
+from runner.thermal.simulation.plant import Plant
+from runner.thermal.spec import GpuLimits, PlantSpec, ThermalSpec
 
 RULES = Rules(Limits(target=80, hold=83, resume=75, stop=89))
 BAD: tuple[Reading, ...] = (
@@ -198,6 +200,62 @@ def test_a_constant_reading_is_tested_by_a_dip() -> None:
             duties.append(state.duty)
         assert 0.5 in duties, "the dip"
         assert (Level.HOLD in found[1:]) is (not answers)
+
+
+def stick(
+    plant: PlantSpec, hours: float, *, stuck_at_s: float = math.inf, jitter_watts: float = 6.0, gap_s: float = 0.0
+) -> list[State]:
+    """States of a device that works for hours, with power that varies by the second; its sensor sticks at some time.
+
+    `gap_s` is how long it rests after every 20 minutes.
+    """
+    rules = Rules(Limits(target=80, hold=83, resume=75, stop=89))
+    device, random = Plant(plant), Random(0)
+    state, shown, states = policy.begin(0.0), MISSING, []
+    while device.time_s < hours * 3600:
+        busy = device.time_s % 1200 >= gap_s
+        reading = device.read()
+        celsius = shown.celsius if device.time_s >= stuck_at_s else reading.celsius
+        watts = None if reading.power_watts is None else reading.power_watts + random.uniform(0, jitter_watts)
+        shown = replace(reading, celsius=celsius, power_watts=watts if jitter_watts else None)
+        state = policy.advance(rules, state, shown, device.time_s + 1.0, busy=busy)
+        device.run(1.0, state.duty * busy)
+        states.append(state)
+    return states
+
+
+COOL = PlantSpec(ambient_celsius=25, resistance=0.1, power_watts=350, idle_power_watts=30, time_constant_s=40)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({}, {}),
+        ({"resistance": 0.05}, {}),  # 16 degrees between rest and work
+        ({"time_constant_s": 120}, {}),
+        ({}, {"gap_s": 10}),  # short trials
+        ({}, {"jitter_watts": 0}),  # power is not measured
+    ],
+)
+def test_a_sensor_that_sticks_after_hours_of_constant_load_is_found(
+    changes: dict[str, float], options: dict[str, float]
+) -> None:
+    stuck_at_s = 2.5 * 3600
+    states = stick(COOL.model_copy(update=changes), 3.2, stuck_at_s=stuck_at_s, **options)
+    unknown = [state.time_s for state in states if state.cause == "unknown"]
+    assert unknown, "found"
+    assert stuck_at_s < unknown[0] < stuck_at_s + RULES.frozen_after_s + 300
+    assert states[-1].level is Level.STOP
+
+
+@pytest.mark.parametrize("changes", [{}, {"resistance": 0.05}, {"time_constant_s": 120}, {"resistance": 0.01}])
+def test_a_sensor_that_works_at_constant_load_is_not_held(changes: dict[str, float]) -> None:
+    """Its tests end as soon as it moves. One that never moved by 5 degrees is not tested."""
+    states = stick(COOL.model_copy(update=changes), 4)
+    assert {state.level for state in states} <= {Level.NORMAL, Level.THROTTLE}
+    tested_s = sum(state.duty < 1 for state in states)
+    assert tested_s <= 0.01 * len(states)
+    assert (tested_s > 0) is (changes != {"resistance": 0.01})
 
 
 def test_limits_as_headroom() -> None:

@@ -1,4 +1,4 @@
-"""Out of memory while trials run: the guard, the autopsy, the record after it, and what trials ask Ray for."""
+"""Out of memory while trials run: the guard, the record after it, and what trials ask Ray for."""
 
 import threading
 import time
@@ -12,27 +12,8 @@ from ray import tune
 
 from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, CellState
 from runner.tune.launch import _resources
-from runner.tune.memory import FailureClassifier, HostGuard, at_the_floor, next_record, word_of
+from runner.tune.memory import HostGuard, at_the_floor, next_record, word_of
 from trainables.schema import ExecutionRecord
-
-CRASH = (
-    "ray.exceptions.ActorDiedError: The actor died unexpectedly ... (1) The process is killed by SIGKILL by OOM killer"
-)
-
-
-def test_a_crash_is_told_from_a_lack_of_memory(tmp_path: Path) -> None:
-    kills = [5]
-    autopsy = FailureClassifier(lambda: kills[0])
-    folder = tmp_path / "key"
-    assert autopsy.out_of_memory(CRASH, folder) == "", "Ray always names the OOM killer as a possible cause"
-    assert autopsy.out_of_memory("ValueError: no", folder) == ""
-    assert "CUDA" in autopsy.out_of_memory("Traceback\n  x\ntorch.OutOfMemoryError: CUDA out of memory.\n", folder)
-    cpu = "RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
-    assert autopsy.out_of_memory(cpu, folder)
-    kills[0] = 6
-    assert autopsy.out_of_memory("ValueError: no", folder) == "", "that process did not die"
-    assert "killed by the kernel" in autopsy.out_of_memory(CRASH, folder)
-    assert autopsy.out_of_memory(CRASH, folder) == "", "each kill explains one death"
 
 
 def test_the_guard_acts_below_its_floor_and_leaves_a_word(tmp_path: Path) -> None:
@@ -44,11 +25,7 @@ def test_the_guard_acts_below_its_floor_and_leaves_a_word(tmp_path: Path) -> Non
     assert not guard.look()
     free[0] = 10**7
     assert guard.look()
-    assert word_of(folder).exists()
-    cause = FailureClassifier(lambda: 0).out_of_memory(CRASH, folder)
-    assert "host-memory guard" in cause
-    assert "the host had 0.01 GB left" in cause
-    assert not word_of(folder).exists(), "a word is used once"
+    assert "the host had 0.01 GB left" in word_of(folder).read_text()
 
 
 def test_the_guard_ends_its_process(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""What says that memory ran out, in errors and in the text of a worker's failure."""
+"""What says that memory ran out."""
 
 import pytest
 import torch
 
-from runner.tune.memory import FailureClassifier
-from trainables.training.memory import is_out_of_memory
+from trainables.errors import OutOfMemoryError
+from trainables.training.memory import is_out_of_memory, typed
 
 SAID = [
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.11 GiB",
@@ -34,17 +34,16 @@ NOT = [
 
 @pytest.mark.parametrize("text", SAID)
 @pytest.mark.parametrize("kind", [RuntimeError, torch.AcceleratorError, torch.OutOfMemoryError])
-def test_probe_and_failure_classification_know_the_same_words(kind: type[Exception], text: str, tmp_path: str) -> None:
+def test_what_says_that_memory_ran_out(kind: type[Exception], text: str) -> None:
     error = kind(text)
     assert is_out_of_memory(error)
-    traceback = f"Traceback (most recent call last):\n  File x\n{kind.__name__}: {text}\n"
-    assert FailureClassifier(lambda: 0).out_of_memory(traceback, tmp_path / "key")  # type: ignore[operator]
+    assert isinstance(typed(error), OutOfMemoryError)
 
 
 @pytest.mark.parametrize("text", NOT)
-def test_other_failures_are_no_lack_of_memory(text: str, tmp_path: str) -> None:
-    assert not is_out_of_memory(RuntimeError(text))
-    assert not FailureClassifier(lambda: 0).out_of_memory(f"RuntimeError: {text}", tmp_path / "key")  # type: ignore[operator]
+def test_other_failures_are_no_lack_of_memory(text: str) -> None:
+    error = RuntimeError(text)
+    assert typed(error) is error
 
 
 def test_classes_that_say_it_themselves_and_an_error_that_only_quotes_the_words() -> None:
