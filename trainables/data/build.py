@@ -9,15 +9,41 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainables.data import causality, ohlcv, tier_registry, tiers
+from trainables.data import causality, context, given, ohlcv, tier_registry, tiers
 from trainables.data.columns import NUMBERS
 from trainables.data.dataset import CatalogEntry
 from trainables.data.fingerprint import content_sha256
-from trainables.data.tier_registry import AssetBars, Kind, Tier
+from trainables.data.given import Given
+from trainables.data.tier_registry import TRADED, AssetBars, Kind, Tier
 from trainables.data.tiers import Computed
 from trainables.errors import DataError, Problem
 from trainables.parts import Part
 from trainables.schema import DataSpec, ResolvedTier
+
+
+def _given(spec: DataSpec, bars: ohlcv.Bars, resampled: dict[str, pd.DataFrame], taken: tuple[str, ...]) -> list[Given]:
+    """Own columns, then each block of the context, on the bars of the timescale; enters what was read into `bars`."""
+    found: list[Given] = []
+    if spec.features is not None:
+        # A bar is dated by its last day, and has the value of that day.
+        columns = {
+            asset: bars.own[asset].reindex(frame.index).shift(spec.features.lag) for asset, frame in resampled.items()
+        }
+        named = given.feature_names([str(name) for name in next(iter(columns.values()))], taken)
+        closes = {asset: frame["close"] for asset, frame in resampled.items()}
+        found.append(given.settle(columns, spec.features, given.found_kinds(columns, closes), "data.features", named))
+    for name, block in spec.context.items():
+        series = context.read(name, block, spec)
+        bars.source_sha256[block.source] = series.sha256
+        if series.unused:
+            bars.unused_columns.setdefault(block.source, series.unused)
+        found.append(context.settle(name, block, series, resampled, (*taken, *(f for one in found for f in one.kinds))))
+    silent = [asset for asset, frame in resampled.items() if frame["volume"].isna().all()]
+    flows = [name for one in found for name, kind in one.kinds.items() if kind in TRADED]
+    if silent and flows:
+        message = f"{flows[0]} is of the kind 'flow', and {silent[0]} has no volume to compare it with"
+        raise DataError(Problem(place="data.features", message=message, fix="give it another kind, such as 'as is'"))
+    return found
 
 
 def source_of(part: Part[Tier]) -> str:
@@ -45,7 +71,17 @@ def build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
     if problems:
         raise DataError(problems)
     kinds, left_out = common(computed)
+    added = _given(spec, bars, resampled, (*NUMBERS, *kinds, "date", "asset"))
+    if not kinds and not added:
+        message, fix = "the tier 'none' has no features", "add data.features or data.context, or use another tier"
+        raise DataError(Problem(place="data.tier", message=message, fix=fix))
     causality.prove(part, config, {asset: AssetBars(resampled[asset], bars.frames[asset]) for asset in resampled})
+    for one in added:
+        computed = {
+            asset: Computed(columns.values.join(one.values[asset]), columns.kinds | one.kinds)
+            for asset, columns in computed.items()
+        }
+        kinds = kinds | one.kinds
     long = pd.concat(
         [long_rows(asset, resampled[asset], computed[asset], kinds) for asset in resampled], ignore_index=True
     )
@@ -68,11 +104,12 @@ def build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
         features_version=part.version,
         kinds=kinds,
         left_out=left_out,
+        given={name: how for one in added for name, how in one.how.items()},
         tier_sha256=source_of(part),
         rows=len(long),
         first_date=long["date"].min().date(),
         last_date=long["date"].max().date(),
-        content_sha256=content_sha256(resampled, bars.frames, tuple(kinds), _identity(part, tier)),
+        content_sha256=content_sha256(resampled, bars.frames, tuple(kinds), _identity(part, tier), added),
         file_sha256=hashlib.sha256(data).hexdigest(),
         created_at=datetime.now(UTC),
     )

@@ -88,6 +88,10 @@ def _further(spec: DataSpec) -> dict[str, Any]:
         found["repair"] = spec.repair.identity
     if spec.adjust != "none":
         found["adjust"] = spec.adjust
+    if spec.features is not None:
+        found["features"] = spec.features.model_dump()
+    if spec.context:
+        found["context"] = {name: block.model_dump() for name, block in spec.context.items()}
     return found
 
 

@@ -1,19 +1,25 @@
 """Hashes of datasets by content."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from trainables.data.columns import NUMBERS
+from trainables.data.given import Given
 
 # Prices and volumes are decimals of the source, read alike on every CPU; 12 significant digits distinguish any two.
 _FORMAT = "%.11e"
 
 
 def content_sha256(
-    bars: Mapping[str, pd.DataFrame], daily: Mapping[str, pd.DataFrame], features: Sequence[str], version: str
+    bars: Mapping[str, pd.DataFrame],
+    daily: Mapping[str, pd.DataFrame],
+    features: Sequence[str],
+    version: str,
+    given: Sequence[Given] = (),
 ) -> str:
     """Hash of what a dataset's values follow from: bars, the source's closes, the features' names and code version.
 
@@ -27,10 +33,14 @@ def content_sha256(
         daily: by asset, the bars as they came from the source; their closes are behind the weekly features.
         features: names of the feature columns.
         version: of the features' code: a tier's version, or its name, version and config.
+        given: columns that are used as given, whose values and kinds follow from nothing else.
     """
     digest = hashlib.sha256(f"features {version} {' '.join(features)}\n".encode())
+    for one in given:
+        digest.update(f"given {json.dumps(one.kinds)}\n".encode())
     for asset in sorted(bars):
-        for frame, columns in ((bars[asset], NUMBERS), (daily[asset], ("close",))):
+        as_given = [(one.values[asset], tuple(one.kinds)) for one in given]
+        for frame, columns in ((bars[asset], NUMBERS), (daily[asset], ("close",)), *as_given):
             digest.update(f"{asset} {len(frame)}\n".encode())
             digest.update(pd.DatetimeIndex(frame.index).to_numpy().astype("datetime64[ns]").astype("<i8").tobytes())
             for name in columns:

@@ -2,12 +2,12 @@
 
 import logging
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from trainables.data import columns, sources
+from trainables.data import columns, given, sources
 from trainables.data.columns import NUMBERS, PRICES, to_ours, unused
 from trainables.data.validation import find_problems, repaired
 from trainables.errors import DataError, Problem
@@ -31,11 +31,13 @@ class Bars:
             (datetime64[ns], midnight, ascending, distinct). Bars without volume have NaN there, all of them.
         source_sha256: by source, the hash of what was read.
         unused_columns: by source, names of columns that nothing is read from; sources without any are left out.
+        own: by asset, the source's own columns that `data.features` asks for, float64, indexed like the bars.
     """
 
     frames: dict[str, pd.DataFrame]
     source_sha256: dict[str, str]
     unused_columns: dict[str, tuple[str, ...]]
+    own: dict[str, pd.DataFrame] = field(default_factory=dict)
 
 
 def load_sources(spec: DataSpec) -> Bars:
@@ -48,6 +50,7 @@ def load_sources(spec: DataSpec) -> Bars:
         DataError: with every problem of every source.
     """
     frames: dict[str, pd.DataFrame] = {}
+    own: dict[str, pd.DataFrame] = {}
     hashes: dict[str, str] = {}
     others_of: dict[str, tuple[str, ...]] = {}
     problems: list[Problem] = []
@@ -57,18 +60,27 @@ def load_sources(spec: DataSpec) -> Bars:
             fix = "rename one of the files: an asset's name is its file's stem, symbol or shipped name"
             problems.append(Problem(place=source, message=f"a second source for the asset {asset!r}", fix=fix))
         try:
-            frames[asset], hashes[source], others = _load_one(source, spec)
-            if others:
-                others_of[source] = others
+            loaded = _load_one(source, spec)
+            frames[asset], own[asset], hashes[source] = loaded.bars, loaded.own, loaded.sha256
+            if loaded.unused:
+                others_of[source] = loaded.unused
         except DataError as exc:
             frames.setdefault(asset, pd.DataFrame())
             problems.extend(exc.problems)
     if problems:
         raise DataError(problems)
-    return Bars(frames, hashes, others_of)
+    return Bars(frames, hashes, others_of, own if spec.features else {})
 
 
-def _load_one(source: str, spec: DataSpec) -> tuple[pd.DataFrame, str, tuple[str, ...]]:
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    bars: pd.DataFrame
+    own: pd.DataFrame
+    sha256: str
+    unused: tuple[str, ...]
+
+
+def _load_one(source: str, spec: DataSpec) -> _Loaded:
     raw = sources.read(source, spec)
     bars, problems, found = to_ours(raw.frame, spec.columns, source, spec.format)
     bars, more, adjusted_by = adjusted(bars, raw.frame, spec, source)
@@ -78,9 +90,19 @@ def _load_one(source: str, spec: DataSpec) -> tuple[pd.DataFrame, str, tuple[str
         logger.warning("%s: %s", source, "; ".join(f"{what} {value}" for what, value in (raw.found | found).items()))
     bars = repaired(in_order(bars, source, sort=spec.sort), spec.repair, source)
     problems += find_problems(bars, raw.frame, spec.columns, source)
+    own = pd.DataFrame(index=bars.index)
+    if spec.features is not None:
+        others = unused(raw.frame, spec.columns, adjusted_by)
+        used = [name for name in raw.frame.columns if str(name) not in others]
+        own, wrong = given.own_columns(
+            raw.frame, spec.features, [*used, *given.symbols(raw.frame)], spec.format.decimal, source
+        )
+        problems += wrong
     if problems:
         raise DataError(problems)
-    return bars.set_index("date")[list(NUMBERS)], raw.sha256, unused(raw.frame, spec.columns, adjusted_by)
+    in_use = (*adjusted_by, *own.columns)
+    own = own.loc[bars.index].set_axis(pd.DatetimeIndex(bars["date"]))
+    return _Loaded(bars.set_index("date")[list(NUMBERS)], own, raw.sha256, unused(raw.frame, spec.columns, in_use))
 
 
 def volume_or_none(bars: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:

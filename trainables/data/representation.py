@@ -12,6 +12,7 @@ Relative, with c the close, v the volume and m the mean volume of the last 20 ba
     percent      value / 100 - 1/2                   (rsi, stochrsi, adx)
     signed       value / 100                         (cci, candle patterns)
     share        value - 1/2                         (bb_percent_b)
+    change       ln(value_t / value_{t-1})           (another market's price)
     number       value                               (correlations)
 
 Every value uses its own and earlier rows of its own asset only. Relative values are free of the unit of price and of
@@ -100,6 +101,8 @@ def _raw(kind: Kind, value_T: Array, close_T: Array, volume_mean_T: Array) -> tu
         return value_T, volume_mean_T, origins[kind]
     if kind is Kind.SQUARE:
         return value_T, close_T**2, zero_T
+    if kind is Kind.CHANGE:
+        return value_T, value_T, value_T
     scale = 100.0 if kind in (Kind.PERCENT, Kind.SIGNED) else 1.0
     return value_T, zero_T + scale, zero_T + (scale / 2 if kind in (Kind.PERCENT, Kind.SHARE) else 0.0)
 
@@ -107,7 +110,7 @@ def _raw(kind: Kind, value_T: Array, close_T: Array, volume_mean_T: Array) -> tu
 def _relative(kind: Kind, value_T: Array, close_T: Array, volume_mean_T: Array) -> tuple[Array, Array, Array]:
     """Value, unit and origin; the formulas are at the top of this file."""
     match kind:
-        case Kind.CLOSE:
+        case Kind.CLOSE | Kind.CHANGE:
             result_T = np.log(value_T / _previous(value_T))
         case Kind.LEVEL:
             result_T = value_T / close_T - 1

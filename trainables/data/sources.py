@@ -9,7 +9,7 @@ import importlib.util
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,34 @@ def read(text: str, spec: DataSpec | None = None) -> RawTable:
     if not isinstance(found, RawTable):
         raise _error(text, f"the source {part.name!r} gives {type(found).__name__}, not a table of bars")
     return found
+
+
+def read_any(text: str, spec: DataSpec) -> RawTable:
+    """Read one source that need not be bars: a table of dates and numbers.
+
+    Raises:
+        DataError: as `read`.
+    """
+    part, argument = of(text)
+    chosen = part.target()
+    if not isinstance(chosen, _File):
+        return read(text, spec)
+    path = chosen.path(argument)
+    data = _bytes(path, text)
+    try:
+        frame = _parse_any(path, data, text, spec)
+    except (ValueError, OSError, EOFError, pa.ArrowException) as exc:
+        what = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        raise _error(text, f"cannot be read: {what}", "give a table with a header, dates and numbers") from exc
+    return RawTable(_of_one_symbol(frame, chosen.symbol(argument), text), hashlib.sha256(data).hexdigest())
+
+
+def _parse_any(path: Path, data: bytes, source: str, spec: DataSpec) -> pd.DataFrame:
+    with suppress(ValueError):
+        return _parse(path, data, source, spec)[0]
+    text, _ = decode.decoded(decode.unpacked(data)[0])
+    table = pd.read_csv(StringIO(text), sep=spec.format.delimiter, engine="python", dtype=str, na_filter=False)
+    return table.rename(columns=lambda name: str(name).strip())
 
 
 def digest(text: str) -> str | None:

@@ -15,6 +15,7 @@ from trainables.parts import Part, PartConfig
 from trainables.schema import ResolvedTier
 
 _COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,59}")
+NO_TIER = "none"
 _TAKEN = ("date", "asset")
 _STEPS = (0.6180339887, 0.4142135623)  # irrational: volumes that never repeat
 
@@ -70,7 +71,7 @@ def columns(part: Part[Tier], config: PartConfig, bars: AssetBars, place: str) -
     kept = {
         name: kind
         for name, kind in one.kinds.items()
-        if kind not in TRADED and one.values[name].equals(other.values.get(name))
+        if kind not in TRADED and name in other.values and one.values[name].equals(other.values[name])
     }
     return Computed(one.values[list(kept)], kept, tuple(name for name in one.kinds if name not in kept))
 
@@ -90,7 +91,7 @@ def _columns(part: Part[Tier], config: PartConfig, bars: AssetBars, place: str) 
     except Exception as error:  # code of somebody else: its own file and line say more than a traceback of ours
         message = f"{place}: the tier fails with {type(error).__name__}: {error}"
         raise _refusal(part, message, _line(part, error)) from error
-    if not isinstance(found, Mapping) or not found:
+    if not isinstance(found, Mapping) or (not found and part.name != NO_TIER):
         raise _refusal(part, f"returned {type(found).__name__}, not a dictionary of columns by name")
     values: dict[str, Array] = {}
     kinds: dict[str, Kind] = {}
@@ -158,7 +159,7 @@ def first_complete(values_TF: Array, dates: pd.DatetimeIndex, names: Sequence[st
             problems.append(Problem(place=where, message=message, fix=fix))
     if problems:
         raise DataError(problems)
-    return int(first_F.max())
+    return int(first_F.max(initial=0))
 
 
 def _numbers(frame: pd.DataFrame, name: str) -> Array:

@@ -56,6 +56,7 @@ from trainables.schema.data import (
     SplitSpec,
     TierSpec,
 )
+from trainables.schema.given import ContextSpec, FeaturesSpec
 from trainables.schema.resolved import (
     DataShape,
     ExecutionRecord,
@@ -87,6 +88,7 @@ __all__ = [
     "SPEC_FORMAT",
     "BaselineSpec",
     "Bound",
+    "ContextSpec",
     "CountOrAuto",
     "CountOrRule",
     "DataShape",
@@ -96,6 +98,7 @@ __all__ = [
     "EarlyStopping",
     "ExecutionRecord",
     "ExecutionSpec",
+    "FeaturesSpec",
     "FileFormat",
     "JudgedEpoch",
     "LossSpec",
