@@ -70,10 +70,14 @@ def represent(frame: pd.DataFrame, kinds: Mapping[str, Kind], representation: Re
         DataError: a value that is not finite after its warm-up, with its row and date.
     """
     shape = (len(frame), len(kinds))
-    result = Represented(np.empty(shape), np.empty(shape), np.empty(shape), np.zeros(len(frame), dtype=bool))
+    if representation == "relative":  # every unit is 1 and every origin 0: views of one number
+        units = np.broadcast_to(1.0, shape), np.broadcast_to(0.0, shape)
+    else:
+        units = np.empty(shape), np.empty(shape)
+    result = Represented(np.empty(shape), *units, np.zeros(len(frame), dtype=bool))
     names = list(kinds)
     close_T, volume_T = (frame[name].to_numpy(dtype=np.float64) for name in ("close", "volume"))
-    raw_TF = frame[names].to_numpy(dtype=np.float64)
+    raw_F = [frame[name].to_numpy(dtype=np.float64) for name in names]
     dates = pd.DatetimeIndex(frame["date"])
     for rows in asset_rows(frame):
         part = slice(rows.start, rows.stop)
@@ -81,10 +85,13 @@ def represent(frame: pd.DataFrame, kinds: Mapping[str, Kind], representation: Re
         mean_T[mean_T == 0] = np.nan  # no volume in 20 bars: nothing to compare with
         for column, kind in enumerate(kinds.values()):
             present = _relative if representation == "relative" else _raw
-            columns = present(kind, raw_TF[part, column], close_T[part], volume_mean_T=mean_T)
-            for target_TF, column_T in zip((result.values_TF, result.unit_TF, result.origin_TF), columns, strict=True):
+            columns = present(kind, raw_F[column][part], close_T[part], volume_mean_T=mean_T)
+            targets = (result.values_TF, *(units if representation == "raw" else ()))
+            for target_TF, column_T in zip(targets, columns, strict=False):
                 target_TF[part, column] = column_T
-        usable_TF = np.where(np.isfinite(result.unit_TF[part]), result.values_TF[part], np.nan)
+        usable_TF = result.values_TF[part]
+        if representation == "raw":
+            usable_TF = np.where(np.isfinite(result.unit_TF[part]), usable_TF, np.nan)
         result.complete_T[
             rows.start + first_complete(usable_TF, dates[part], names, rows.asset or "data") : rows.stop
         ] = 1

@@ -20,6 +20,10 @@ _TAKEN = ("date", "asset")
 _STEPS = (0.6180339887, 0.4142135623)  # irrational: volumes that never repeat
 
 
+class TooShortError(DataError):
+    """A series that ends before a feature has its first value."""
+
+
 @dataclass(frozen=True, eq=False)
 class Computed:
     """Raw features of one asset.
@@ -141,14 +145,14 @@ def first_complete(values_TF: Array, dates: pd.DatetimeIndex, names: Sequence[st
         DataError: a feature is never finite (too few bars for its warm-up), or not finite again after its warm-up.
     """
     finite_TF = np.isfinite(values_TF)
-    problems = []
+    problems, short = [], []
     first_F = np.argmax(finite_TF, axis=0) if len(values_TF) else np.zeros(len(names), dtype=np.int64)
     for column, name in enumerate(names):
         finite_T = finite_TF[:, column]
         if not finite_T.any():
             message = f"too few bars: {name} is still warming up after all {len(values_TF)} of them"
             fix = "use a longer series, a finer timescale or a smaller tier"
-            problems.append(Problem(place=place, message=message, fix=fix))
+            short.append(Problem(place=place, message=message, fix=fix))
             continue
         gaps = np.flatnonzero(~finite_T[first_F[column] :]) + first_F[column]
         if len(gaps):
@@ -158,7 +162,9 @@ def first_complete(values_TF: Array, dates: pd.DatetimeIndex, names: Sequence[st
             fix = "bars without any movement or volume over its whole window give no value: leave that span out"
             problems.append(Problem(place=where, message=message, fix=fix))
     if problems:
-        raise DataError(problems)
+        raise DataError([*short, *problems])
+    if short:
+        raise TooShortError(short)
     return int(first_F.max(initial=0))
 
 

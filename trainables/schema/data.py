@@ -120,9 +120,15 @@ class DataSpec(Spec):
     tier: TierSpec = Field(TierSpec(), description="feature tier: a name, or a block with it and the tier's own keys")
     features: FeaturesSpec | None = Field(None, description="own columns of the source as features; null = none")
     context: dict[str, ContextSpec] = Field({}, description="series that all assets see, by a name of yours")
+    members: str | None = Field(
+        None, description="a table of asset, from, to: windows end on days on which the asset belongs to the universe"
+    )
     timescale: Timescale = Field("daily", description="length of a bar; coarser bars are resampled first")
     representation: Representation = Field("relative", description="relative to the close and to volume, or raw")
-    scaling: Scaling = Field("zscore", description="zscore (fitted on train), revin (per window) or none")
+    scaling: Scaling = Field(
+        "zscore",
+        description="zscore (fitted on train), revin (per window), rank or by_date (across assets, by date), or none",
+    )
     splits: SplitSpec = SplitSpec()
     fraction: float = Field(1.0, gt=0, le=1, description="share of the training span that is used, the newest")
 
@@ -151,5 +157,5 @@ class DataSpec(Spec):
 
 # What a dataset is built from; all else of `DataSpec` is about how it is used.
 DATASET_FIELDS = {
-    "source", "columns", "format", "repair", "adjust", "sort", "tier", "features", "context", "timescale",
+    "source", "columns", "format", "repair", "adjust", "sort", "tier", "features", "context", "members", "timescale",
 }  # fmt: skip
