@@ -100,6 +100,10 @@ class GatesSpec(Spec):
     duplicate_inputs: GateLevel = Field("warn", description="two inputs with a correlation beyond 0.9999")
     strong_input: GateLevel = Field("warn", description="one input alone with an AUC from 0.85 to 0.95")
     leak: GateLevel = Field("error", description="one input alone with an AUC above 0.95")
+    lead_lag: GateLevel = Field(
+        "error", description="a column as given that goes with the next return by a correlation above 0.3"
+    )
+    data_starved: GateLevel = Field("warn", description="more than 16 parameters for each bar of the training windows")
     mixed_code: GateLevel = Field("warn", description="compared cells that were trained by different code")
 
 

@@ -21,6 +21,11 @@ from trainables.parts.source import SHIPPED
 from trainables.schema import ExecutionSpec
 
 RATE = "training.lr"
+# Parameters for each token, the bars of a training window counting as tokens, as if windows shared none. Hoffmann et
+# al. 2022 (arXiv:2203.15556) find 20 tokens for each parameter to be the best use of compute. Repeated passes are worth
+# 1 + R*_D = 16 times the data at most, however many there are (Muennighoff et al. 2023, arXiv:2305.16264). Beyond this
+# limit there is less than one token for a parameter even so.
+MAX_PARAMETERS_PER_TOKEN = 16
 MIN_RATES = 3  # fewer cannot show an optimum between two others
 
 
@@ -56,6 +61,7 @@ def check(
         *_sizes(cells),
         *_seeds(cells),
         *_untuned(cells, searched),
+        *_starved(cells, spec),
         *_changed_parts(cells, view),
         *_mixed_code(cells, view, spec),
         *_thermal(cells, thermal, site),
@@ -74,6 +80,36 @@ def _sizes(cells: tuple[Cell, ...]) -> Iterator[CheckFinding]:
             "the verdict will say no more than whether the loss falls",
             fix=f"name at least {MIN_SIZES} budgets in grid.budget",
         )
+
+
+def _starved(cells: tuple[Cell, ...], spec: GatesSpec) -> Iterator[CheckFinding]:
+    """Models with so many parameters that no number of passes over the data can fill them."""
+    if spec.data_starved == "off":
+        return
+    ratios = {cell.key: cell.counts.total / tokens for cell in cells if (tokens := _tokens(cell))}
+    starved = [cell for cell in cells if ratios.get(cell.key, 0) > MAX_PARAMETERS_PER_TOKEN]
+    if not starved:
+        return
+    worst = max(starved, key=lambda cell: ratios[cell.key])
+    windows, passes = worst.sizes["n_train"] or 0, worst.spec.training.epochs
+    budgets = ", ".join(dict.fromkeys(cell.labels["budget"] for cell in starved))
+    yield CheckFinding(
+        gate="data starved",
+        level=spec.data_starved,
+        number=ratios[worst.key],
+        limit=MAX_PARAMETERS_PER_TOKEN,
+        message=f"{plural(len(starved), 'cell')} of {len(cells)} (budgets {budgets}) with more than "
+        f"{MAX_PARAMETERS_PER_TOKEN} parameters for each bar of the training windows, too many for any number of "
+        f"passes over them; at worst {worst.counts.total:,} parameters, {windows:,} windows of "
+        f"{worst.spec.task.context} bars ({windows / worst.counts.total:.2g} windows a parameter), {passes} passes",
+        fix="use more assets, finer bars or a longer series, or leave these budgets out; no scaling with size can show "
+        "there (Hoffmann et al. 2022: 20 tokens a parameter; Muennighoff et al. 2023: repeats are worth 16 times the "
+        "data at most)",
+    )
+
+
+def _tokens(cell: Cell) -> int:
+    return (cell.sizes["n_train"] or 0) * cell.spec.task.context
 
 
 def _changed_parts(cells: tuple[Cell, ...], view: LedgerView) -> Iterator[CheckFinding]:

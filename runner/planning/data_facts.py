@@ -4,7 +4,7 @@ Array names: T rows of the dataset, N windows of a split, K inputs.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 
@@ -70,6 +70,8 @@ class Inputs:
         shift: for each later split, difference of the means from training in training standard deviations, by name.
         stability: likewise, population stability index.
         auc: of each input alone for the label, the larger of training's and validation's.
+        lead: of columns as given, correlation with the next bar's log return, the larger of training's and
+            validation's.
     """
 
     names: tuple[str, ...]
@@ -78,6 +80,7 @@ class Inputs:
     shift: dict[SplitName, dict[str, float]]
     stability: dict[SplitName, dict[str, float]]
     auc: dict[str, float]
+    lead: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def examine(dataset: Dataset, index: WindowIndex, how: Scaling) -> Facts:
         overlaps=_overlaps(index, dates_T),
         gaps=tuple(_gaps(dataset, index, dates_T)),
         jumps=tuple(_jumps(dataset)),
-        inputs=_inputs(index, how) if complete else None,
+        inputs=_inputs(dataset, index, how) if complete else None,
     )
 
 
@@ -166,7 +169,28 @@ def _gaps(dataset: Dataset, index: WindowIndex, dates_T: npt.NDArray[np.datetime
             yield Gap(rows.asset, _day(dates_T[longest]), _day(dates_T[longest + 1]), usual)
 
 
-def _inputs(index: WindowIndex, how: Scaling) -> Inputs:
+def _lead(dataset: Dataset, index: WindowIndex, chosen: dict[SplitName, npt.NDArray[np.int64]]) -> dict[str, float]:
+    """Correlation of columns as given with the log return of the bar after a window: what is known cannot go with it.
+
+    A tier's columns are proven to look back only, and need no such look.
+    """
+    places = {name: place for place, name in enumerate(index.features) if name in dataset.entry.given}
+    if not places:
+        return {}
+    close_T = dataset.frame["close"].to_numpy(dtype=np.float64)
+    largest = dict.fromkeys(places, 0.0)
+    for split in SPLITS[:2]:
+        ends_N = index.splits[split].ends_N[chosen[split]]  # a label follows, and so a bar
+        next_N = np.log(close_T[ends_N + 1] / close_T[ends_N])
+        for name, place in places.items():
+            x_N = index.data.values_TF[ends_N, place]
+            if x_N.std() > 0 and next_N.std() > 0:
+                r = float(np.corrcoef(x_N, next_N)[0, 1])
+                largest[name] = max(largest[name], r, key=abs)
+    return largest
+
+
+def _inputs(dataset: Dataset, index: WindowIndex, how: Scaling) -> Inputs:
     chosen = {name: _spread(index.splits[name]) for name in SPLITS}
     seen = {name: _seen(index, index.splits[name].ends_N[chosen[name]], how) for name in SPLITS}
     names = index.features + (scaling.statistic_names(index.features) if how == "revin" else ())
@@ -185,6 +209,7 @@ def _inputs(index: WindowIndex, how: Scaling) -> Inputs:
         shift={name: by_name(data_statistics.mean_shift(*both)) for name, both in later.items()},
         stability={name: by_name(data_statistics.population_stability(*both)) for name, both in later.items()},
         auc=by_name(_auc(index, chosen, seen, ~flat_K)),
+        lead=_lead(dataset, index, chosen),
     )
 
 

@@ -21,6 +21,9 @@ MAX_SHIFT = 3.0  # training standard deviations: beyond, a model is asked about 
 MAX_STABILITY = 0.25  # Siddiqi 2006: above it a population has shifted in a major way
 STRONG_AUC = 0.85  # volatility alone legitimately reaches 0.65 to 0.80 on thresholds of 1 %
 LEAK_AUC = 0.95
+# Of a column as given with the next bar's return. What is known explains a few thousandths of the variance of the next
+# day's return (Campbell and Thompson 2008), a correlation below 0.1; an average centred on its bar reaches 0.4.
+MAX_LEAD = 0.3
 _NAMED = 4
 
 
@@ -200,6 +203,16 @@ def _alone(facts: Facts, above: float, up_to: float, remark: str) -> Breach | No
     return Breach(ordered[0][1], above, text, ordered[0][1])
 
 
+def _lead(facts: Facts) -> Breach | None:
+    found = {name: r for name, r in (facts.inputs.lead if facts.inputs else {}).items() if abs(r) > MAX_LEAD}
+    if not found:
+        return None
+    ordered = sorted(found.items(), key=lambda item: -abs(item[1]))
+    shown = _listed([f"{name} {r:+.3f}" for name, r in ordered])
+    text = f"columns as given go with the return of the next bar, by a correlation above {MAX_LEAD:g}: {shown}; "
+    return Breach(abs(ordered[0][1]), MAX_LEAD, text + "they hold what was not known", abs(ordered[0][1]))
+
+
 def _listed(texts: list[str]) -> str:
     more = len(texts) - _NAMED
     return ", ".join(texts[:_NAMED]) + (f" and {more} more" if more > 0 else "")
@@ -225,4 +238,5 @@ RULES = (
     Rule("duplicate_inputs", _duplicate, "use data.representation: relative, or another tier"),
     Rule("strong_input", _strong, _COLUMNS),
     Rule("leak", _leak, _COLUMNS),
+    Rule("lead_lag", _lead, "move the column back in time (lag), or correct how it is computed"),
 )

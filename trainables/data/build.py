@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from io import BytesIO
 
@@ -9,15 +10,80 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainables.data import causality, ohlcv, tier_registry, tiers
+from trainables.data import causality, context, given, membership, ohlcv, tier_registry, tiers
 from trainables.data.columns import NUMBERS
 from trainables.data.dataset import CatalogEntry
 from trainables.data.fingerprint import content_sha256
-from trainables.data.tier_registry import AssetBars, Kind, Tier
+from trainables.data.given import Given
+from trainables.data.tier_registry import TRADED, AssetBars, Kind, Tier
 from trainables.data.tiers import Computed
 from trainables.errors import DataError, Problem
 from trainables.parts import Part
 from trainables.schema import DataSpec, ResolvedTier
+
+
+def _tables(
+    resampled: dict[str, pd.DataFrame],
+    computed: dict[str, Computed],
+    added: list[Given],
+    kinds: dict[str, Kind],
+    members: membership.Members | None,
+) -> Iterator[pd.DataFrame]:
+    """Each asset's rows. What was computed of it is let go of, so that no second table of all assets is held."""
+    for asset, frame in resampled.items():
+        whole = computed.pop(asset)
+        for one in added:
+            whole = Computed(whole.values.join(one.values[asset]), whole.kinds | one.kinds)
+        rows = long_rows(asset, frame, whole, kinds)
+        if members:
+            rows[membership.COLUMN] = members.on(asset, pd.DatetimeIndex(frame.index))
+        yield rows.astype({"date": "datetime64[ns]"})
+
+
+GROUP_ROWS = 1_000_000  # of a parquet file: what is held twice while it is written
+
+
+def _written(pieces: Iterator[pd.DataFrame]) -> bytes:
+    """A parquet file of all pieces, in groups of about `GROUP_ROWS` rows."""
+    sink, held = BytesIO(), [next(pieces)]
+    schema = pa.Schema.from_pandas(held[0], preserve_index=False)
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for piece in pieces:
+            if sum(map(len, held)) >= GROUP_ROWS:
+                writer.write_table(_table(held, schema))
+                held = []
+            held.append(piece)
+        writer.write_table(_table(held, schema))
+    return sink.getvalue()
+
+
+def _table(pieces: list[pd.DataFrame], schema: "pa.Schema") -> "pa.Table":
+    return pa.Table.from_pandas(pd.concat(pieces, ignore_index=True), schema=schema, preserve_index=False)
+
+
+def _given(spec: DataSpec, bars: ohlcv.Bars, resampled: dict[str, pd.DataFrame], taken: tuple[str, ...]) -> list[Given]:
+    """Own columns, then each block of the context, on the bars of the timescale; enters what was read into `bars`."""
+    found: list[Given] = []
+    if spec.features is not None:
+        # A bar is dated by its last day, and has the value of that day.
+        columns = {
+            asset: bars.own[asset].reindex(frame.index).shift(spec.features.lag) for asset, frame in resampled.items()
+        }
+        named = given.feature_names([str(name) for name in next(iter(columns.values()))], taken)
+        closes = {asset: frame["close"] for asset, frame in resampled.items()}
+        found.append(given.settle(columns, spec.features, given.found_kinds(columns, closes), "data.features", named))
+    for name, block in spec.context.items():
+        series = context.read(name, block, spec)
+        bars.source_sha256[block.source] = series.sha256
+        if series.unused:
+            bars.unused_columns.setdefault(block.source, series.unused)
+        found.append(context.settle(name, block, series, resampled, (*taken, *(f for one in found for f in one.kinds))))
+    silent = [asset for asset, frame in resampled.items() if frame["volume"].isna().all()]
+    flows = [name for one in found for name, kind in one.kinds.items() if kind in TRADED]
+    if silent and flows:
+        message = f"{flows[0]} is of the kind 'flow', and {silent[0]} has no volume to compare it with"
+        raise DataError(Problem(place="data.features", message=message, fix="give it another kind, such as 'as is'"))
+    return found
 
 
 def source_of(part: Part[Tier]) -> str:
@@ -37,22 +103,37 @@ def build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
     resampled = {asset: ohlcv.resample(daily, spec.timescale) for asset, daily in sorted(bars.frames.items())}
     computed: dict[str, Computed] = {}
     problems: list[Problem] = []
+    short: list[str] = []
     for asset, frame in resampled.items():
         try:
             computed[asset] = tiers.compute(frame, bars.frames[asset], tier, asset)
         except DataError as exc:
-            problems += [problem for problem in exc.problems if problem not in problems]
+            if isinstance(exc, tiers.TooShortError) and asset in bars.universe:
+                short.append(asset)
+            else:
+                problems += [problem for problem in exc.problems if problem not in problems]
+    if not computed and short:
+        problems.append(
+            Problem(place=spec.source[0], message="every asset is too short", fix="use a smaller data.tier")
+        )
     if problems:
         raise DataError(problems)
+    if short:
+        ohlcv.tell_short(", ".join(spec.source), short, "too short for the features' warm-up")
+        resampled = {asset: frame for asset, frame in resampled.items() if asset in computed}
     kinds, left_out = common(computed)
+    added = _given(spec, bars, resampled, (*NUMBERS, *kinds, "date", "asset"))
+    if not kinds and not added:
+        message, fix = "the tier 'none' has no features", "add data.features or data.context, or use another tier"
+        raise DataError(Problem(place="data.tier", message=message, fix=fix))
     causality.prove(part, config, {asset: AssetBars(resampled[asset], bars.frames[asset]) for asset in resampled})
-    long = pd.concat(
-        [long_rows(asset, resampled[asset], computed[asset], kinds) for asset in resampled], ignore_index=True
-    )
-    table = pa.Table.from_pandas(long.astype({"date": "datetime64[ns]"}), preserve_index=False)
-    sink = BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    data = sink.getvalue()
+    for one in added:
+        kinds = kinds | one.kinds
+    members = membership.read(spec.members, spec, list(resampled)) if spec.members else None
+    if members:
+        bars.source_sha256[str(spec.members)] = members.sha256
+    data = _written(_tables(resampled, computed, added, kinds, members))
+    dates = [date for frame in resampled.values() for date in frame.index[[0, -1]]]
     entry = CatalogEntry(
         name=name,
         path=f"{name}.parquet",
@@ -68,11 +149,19 @@ def build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
         features_version=part.version,
         kinds=kinds,
         left_out=left_out,
+        given={name: how for one in added for name, how in one.how.items()},
         tier_sha256=source_of(part),
-        rows=len(long),
-        first_date=long["date"].min().date(),
-        last_date=long["date"].max().date(),
-        content_sha256=content_sha256(resampled, bars.frames, tuple(kinds), _identity(part, tier)),
+        rows=sum(map(len, resampled.values())),
+        first_date=min(dates).date(),
+        last_date=max(dates).date(),
+        content_sha256=content_sha256(
+            resampled,
+            bars.frames,
+            tuple(kinds),
+            _identity(part, tier) + (f" members {members.sha256}" if members else ""),
+            added,
+            binary=bool(bars.universe),
+        ),
         file_sha256=hashlib.sha256(data).hexdigest(),
         created_at=datetime.now(UTC),
     )

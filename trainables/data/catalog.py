@@ -88,6 +88,12 @@ def _further(spec: DataSpec) -> dict[str, Any]:
         found["repair"] = spec.repair.identity
     if spec.adjust != "none":
         found["adjust"] = spec.adjust
+    if spec.features is not None:
+        found["features"] = spec.features.model_dump()
+    if spec.members is not None:
+        found["members"] = spec.members
+    if spec.context:
+        found["context"] = {name: block.model_dump() for name, block in spec.context.items()}
     return found
 
 
@@ -202,7 +208,7 @@ def verify(root: Path) -> list[Verification]:
     found = []
     for name, entry in sorted(entries(root).items()):
         try:
-            _verified_bytes(entry, root)
+            _verified(entry, root)
         except DataError as exc:
             found.append(Verification(name, entry.path, False, exc.problems[0].message))
         else:
@@ -216,23 +222,24 @@ def load(entry: CatalogEntry, root: Path) -> Dataset:
     Raises:
         DataError: its file is missing, or a byte of it has changed.
     """
-    frame = tables.read(_verified_bytes(entry, root), str(root / entry.path), max_bytes=tables.DATA_BYTES, fix=_PREPARE)
+    frame = tables.read(_verified(entry, root), str(root / entry.path), max_bytes=tables.DATA_BYTES, fix=_PREPARE)
     return Dataset(frame, entry.features, entry)
 
 
-def _verified_bytes(entry: CatalogEntry, root: Path) -> bytes:
+def _verified(entry: CatalogEntry, root: Path) -> Path:
     path = root / entry.path
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         raise DataError(Problem(place=str(path), message="the dataset file is missing", fix=_PREPARE)) from None
     except OSError as exc:
         message = f"cannot be read: {exc.strerror or exc}"
         raise DataError(Problem(place=str(path), message=message, fix="check its permissions")) from exc
-    if hashlib.sha256(data).hexdigest() != entry.file_sha256:
+    if digest != entry.file_sha256:
         message = f"the file has changed since {entry.created_at:%Y-%m-%d %H:%M} UTC, when it was built"
         raise DataError(Problem(place=str(path), message=message, fix=_PREPARE))
-    return data
+    return path
 
 
 def _write_entries(known: dict[str, CatalogEntry], root: Path) -> None:
@@ -256,7 +263,7 @@ def _standing(name: str, root: Path) -> CatalogEntry | None:
 
 
 def _refuse_changed(entry: CatalogEntry, root: Path) -> None:
-    _verified_bytes(entry, root)
+    _verified(entry, root)
     problems = []
     for source, recorded in entry.source_sha256.items():
         now = sources.digest(source)

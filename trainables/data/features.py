@@ -52,6 +52,12 @@ def ohlcv(bars: AssetBars, config: PartConfig) -> dict[str, Feature]:
     return {name: Feature(bars.frame[name], kind) for name, kind in OHLCV.items()}
 
 
+@feature_tier("none")
+def none(bars: AssetBars, config: PartConfig) -> dict[str, Feature]:
+    """No features of a tier: own columns or a context alone."""
+    return {}
+
+
 @feature_tier("a20")
 def a20(bars: AssetBars, config: PartConfig) -> dict[str, Feature]:
     """Twenty indicators, most of them TA-Lib's.

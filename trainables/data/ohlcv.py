@@ -1,15 +1,16 @@
 """Bars: read from their sources, checked, resampled to coarser timescales."""
 
 import logging
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from trainables.data import columns, sources
+from trainables.data import columns, given, sources
 from trainables.data.columns import NUMBERS, PRICES, to_ours, unused
-from trainables.data.validation import find_problems, repaired
+from trainables.data.source_registry import RawTable
+from trainables.data.validation import MIN_ROWS, find_problems, repaired
 from trainables.errors import DataError, Problem
 from trainables.schema import DataSpec, Timescale
 
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 _BARS_PER_GROUP: dict[Timescale, int] = {"2d": 2, "3d": 3, "5d": 5}
 _DAYS_PER_WEEK = 7
+NAMED = 8  # assets in a message
 # Calendar weeks and fortnights are counted from Monday 1970-01-05, day 4 of the Unix calendar, so that a fortnight's
 # limits do not depend on where a series starts.
 _FIRST_MONDAY = 4
@@ -31,11 +33,15 @@ class Bars:
             (datetime64[ns], midnight, ascending, distinct). Bars without volume have NaN there, all of them.
         source_sha256: by source, the hash of what was read.
         unused_columns: by source, names of columns that nothing is read from; sources without any are left out.
+        universe: assets of sources that hold several; those that are too short for the features may be left out.
+        own: by asset, the source's own columns that `data.features` asks for, float64, indexed like the bars.
     """
 
     frames: dict[str, pd.DataFrame]
     source_sha256: dict[str, str]
     unused_columns: dict[str, tuple[str, ...]]
+    own: dict[str, pd.DataFrame] = field(default_factory=dict)
+    universe: frozenset[str] = frozenset()
 
 
 def load_sources(spec: DataSpec) -> Bars:
@@ -48,28 +54,69 @@ def load_sources(spec: DataSpec) -> Bars:
         DataError: with every problem of every source.
     """
     frames: dict[str, pd.DataFrame] = {}
+    own: dict[str, pd.DataFrame] = {}
     hashes: dict[str, str] = {}
     others_of: dict[str, tuple[str, ...]] = {}
     problems: list[Problem] = []
+    universe: set[str] = set()
     for source in spec.source:
-        asset = sources.asset_name(source)
-        if asset in frames:
-            fix = "rename one of the files: an asset's name is its file's stem, symbol or shipped name"
-            problems.append(Problem(place=source, message=f"a second source for the asset {asset!r}", fix=fix))
+        short: list[str] = []
         try:
-            frames[asset], hashes[source], others = _load_one(source, spec)
-            if others:
-                others_of[source] = others
+            for asset, place, raw in _members(source, spec):
+                if asset in frames:
+                    fix = "rename one of the files: an asset's name is its file's stem, symbol or shipped name"
+                    problems.append(Problem(place=place, message=f"a second source for the asset {asset!r}", fix=fix))
+                if place != source:
+                    if len(raw.frame) < MIN_ROWS:
+                        short.append(asset)
+                        continue
+                    universe.add(asset)
+                try:
+                    loaded = _load_one(raw, place, spec)
+                except DataError as exc:
+                    frames.setdefault(asset, pd.DataFrame())
+                    problems.extend(exc.problems)
+                    continue
+                frames[asset], own[asset], hashes[source] = loaded.bars, loaded.own, raw.sha256
+                if loaded.unused:
+                    others_of[source] = loaded.unused
+            if short:
+                tell_short(source, short, f"fewer than {MIN_ROWS} rows")
+            if universe:
+                hashes[source] = sources.digest(source) or hashes.get(source, "")
         except DataError as exc:
-            frames.setdefault(asset, pd.DataFrame())
+            frames.setdefault(sources.asset_name(source), pd.DataFrame())
             problems.extend(exc.problems)
+    if not frames:
+        problems.append(Problem(place=spec.source[0], message="no asset has enough rows", fix="use longer series"))
     if problems:
         raise DataError(problems)
-    return Bars(frames, hashes, others_of)
+    return Bars(frames, hashes, others_of, own if spec.features else {}, frozenset(universe))
 
 
-def _load_one(source: str, spec: DataSpec) -> tuple[pd.DataFrame, str, tuple[str, ...]]:
-    raw = sources.read(source, spec)
+def _members(source: str, spec: DataSpec) -> Iterator[tuple[str, str, RawTable]]:
+    """Asset, place and table of each asset of a source; of a source that is one asset, the place is the source."""
+    found = sources.members(source, spec)
+    if found is None:
+        yield sources.asset_name(source), source, sources.read(source, spec)
+    else:
+        yield from found
+
+
+def tell_short(place: str, assets: Sequence[str], why: str) -> None:
+    """Say which assets of a universe are left out."""
+    listed = ", ".join(assets[:NAMED]) + (f" and {len(assets) - NAMED} more" if len(assets) > NAMED else "")
+    logger.warning("%s: left out, %s: %s", place, why, listed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    bars: pd.DataFrame
+    own: pd.DataFrame
+    unused: tuple[str, ...]
+
+
+def _load_one(raw: RawTable, source: str, spec: DataSpec) -> _Loaded:
     bars, problems, found = to_ours(raw.frame, spec.columns, source, spec.format)
     bars, more, adjusted_by = adjusted(bars, raw.frame, spec, source)
     bars, without = volume_or_none(bars)
@@ -78,9 +125,19 @@ def _load_one(source: str, spec: DataSpec) -> tuple[pd.DataFrame, str, tuple[str
         logger.warning("%s: %s", source, "; ".join(f"{what} {value}" for what, value in (raw.found | found).items()))
     bars = repaired(in_order(bars, source, sort=spec.sort), spec.repair, source)
     problems += find_problems(bars, raw.frame, spec.columns, source)
+    own = pd.DataFrame(index=bars.index)
+    if spec.features is not None:
+        others = unused(raw.frame, spec.columns, adjusted_by)
+        used = [name for name in raw.frame.columns if str(name) not in others]
+        own, wrong = given.own_columns(
+            raw.frame, spec.features, [*used, *given.symbols(raw.frame)], spec.format.decimal, source
+        )
+        problems += wrong
     if problems:
         raise DataError(problems)
-    return bars.set_index("date")[list(NUMBERS)], raw.sha256, unused(raw.frame, spec.columns, adjusted_by)
+    in_use = (*adjusted_by, *own.columns)
+    own = own.loc[bars.index].set_axis(pd.DatetimeIndex(bars["date"]))
+    return _Loaded(bars.set_index("date")[list(NUMBERS)], own, unused(raw.frame, spec.columns, in_use))
 
 
 def volume_or_none(bars: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:

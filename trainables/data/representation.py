@@ -12,6 +12,7 @@ Relative, with c the close, v the volume and m the mean volume of the last 20 ba
     percent      value / 100 - 1/2                   (rsi, stochrsi, adx)
     signed       value / 100                         (cci, candle patterns)
     share        value - 1/2                         (bb_percent_b)
+    change       ln(value_t / value_{t-1})           (another market's price)
     number       value                               (correlations)
 
 Every value uses its own and earlier rows of its own asset only. Relative values are free of the unit of price and of
@@ -69,10 +70,14 @@ def represent(frame: pd.DataFrame, kinds: Mapping[str, Kind], representation: Re
         DataError: a value that is not finite after its warm-up, with its row and date.
     """
     shape = (len(frame), len(kinds))
-    result = Represented(np.empty(shape), np.empty(shape), np.empty(shape), np.zeros(len(frame), dtype=bool))
+    if representation == "relative":  # every unit is 1 and every origin 0: views of one number
+        units = np.broadcast_to(1.0, shape), np.broadcast_to(0.0, shape)
+    else:
+        units = np.empty(shape), np.empty(shape)
+    result = Represented(np.empty(shape), *units, np.zeros(len(frame), dtype=bool))
     names = list(kinds)
     close_T, volume_T = (frame[name].to_numpy(dtype=np.float64) for name in ("close", "volume"))
-    raw_TF = frame[names].to_numpy(dtype=np.float64)
+    raw_F = [frame[name].to_numpy(dtype=np.float64) for name in names]
     dates = pd.DatetimeIndex(frame["date"])
     for rows in asset_rows(frame):
         part = slice(rows.start, rows.stop)
@@ -80,10 +85,13 @@ def represent(frame: pd.DataFrame, kinds: Mapping[str, Kind], representation: Re
         mean_T[mean_T == 0] = np.nan  # no volume in 20 bars: nothing to compare with
         for column, kind in enumerate(kinds.values()):
             present = _relative if representation == "relative" else _raw
-            columns = present(kind, raw_TF[part, column], close_T[part], volume_mean_T=mean_T)
-            for target_TF, column_T in zip((result.values_TF, result.unit_TF, result.origin_TF), columns, strict=True):
+            columns = present(kind, raw_F[column][part], close_T[part], volume_mean_T=mean_T)
+            targets = (result.values_TF, *(units if representation == "raw" else ()))
+            for target_TF, column_T in zip(targets, columns, strict=False):
                 target_TF[part, column] = column_T
-        usable_TF = np.where(np.isfinite(result.unit_TF[part]), result.values_TF[part], np.nan)
+        usable_TF = result.values_TF[part]
+        if representation == "raw":
+            usable_TF = np.where(np.isfinite(result.unit_TF[part]), usable_TF, np.nan)
         result.complete_T[
             rows.start + first_complete(usable_TF, dates[part], names, rows.asset or "data") : rows.stop
         ] = 1
@@ -100,6 +108,8 @@ def _raw(kind: Kind, value_T: Array, close_T: Array, volume_mean_T: Array) -> tu
         return value_T, volume_mean_T, origins[kind]
     if kind is Kind.SQUARE:
         return value_T, close_T**2, zero_T
+    if kind is Kind.CHANGE:
+        return value_T, value_T, value_T
     scale = 100.0 if kind in (Kind.PERCENT, Kind.SIGNED) else 1.0
     return value_T, zero_T + scale, zero_T + (scale / 2 if kind in (Kind.PERCENT, Kind.SHARE) else 0.0)
 
@@ -107,7 +117,7 @@ def _raw(kind: Kind, value_T: Array, close_T: Array, volume_mean_T: Array) -> tu
 def _relative(kind: Kind, value_T: Array, close_T: Array, volume_mean_T: Array) -> tuple[Array, Array, Array]:
     """Value, unit and origin; the formulas are at the top of this file."""
     match kind:
-        case Kind.CLOSE:
+        case Kind.CLOSE | Kind.CHANGE:
             result_T = np.log(value_T / _previous(value_T))
         case Kind.LEVEL:
             result_T = value_T / close_T - 1

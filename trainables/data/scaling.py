@@ -8,12 +8,13 @@ prices.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from trainables.data.representation import Represented
-from trainables.data.splits import SplitName
+from trainables.data.splits import Flags, SplitName
 from trainables.errors import DataError, Problem
 
 # Shape suffixes: T rows of the dataset, N windows, F features, L context bars, S = 2F window statistics.
@@ -70,6 +71,36 @@ def fit(values_NF: Array, names: Sequence[str]) -> Standardizer:
             for column in np.flatnonzero(flat_F).tolist()
         )
     return Standardizer(mean_F, std_F)
+
+
+def across_assets(values_TF: Array, dates_T: npt.NDArray[np.datetime64], among_T: Flags, *, rank: bool) -> Array:
+    """Each feature relative to the other assets of its date: uniform ranks in -1/2 to 1/2, or z-scores.
+
+    Args:
+        values_TF: as presented.
+        dates_T: of the rows.
+        among_T: rows that are compared; all others are compared with these rows, and count in no comparison.
+        rank: ranks, ties having the mean of theirs; else (value - mean) / standard deviation of the date's rows.
+
+    Returns:
+        [T, F]; NaN where a value is; 0 where a date has fewer than two rows, or all values are equal.
+    """
+    result_TF = np.full_like(values_TF, np.nan)
+    order = np.argsort(dates_T, kind="stable")
+    edges = [0, *(np.flatnonzero(np.diff(dates_T[order])) + 1).tolist(), len(order)]
+    for start, stop in pairwise(edges):
+        rows = order[start:stop]
+        x_AF, y_BF = values_TF[rows], values_TF[rows[among_T[rows]]]
+        if len(y_BF) < 2:
+            result_TF[rows] = np.where(np.isfinite(x_AF), 0.0, np.nan)
+        elif rank:
+            below_AF = (y_BF[None] < x_AF[:, None]).sum(axis=1) + 0.5 * (y_BF[None] == x_AF[:, None]).sum(axis=1)
+            result_TF[rows] = np.where(np.isfinite(x_AF), below_AF / len(y_BF) - 0.5, np.nan)
+        else:
+            mean_F, std_F = y_BF.mean(axis=0), y_BF.std(axis=0)
+            flat_F = std_F <= _ROUNDING * np.abs(mean_F)
+            result_TF[rows] = np.where(flat_F, 0.0 * x_AF, (x_AF - mean_F) / np.where(flat_F, 1.0, std_F))
+    return result_TF
 
 
 def statistic_names(names: Sequence[str]) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ def _wrong(target: type[Any]) -> str:
 
 
 SOURCES: Registry[type[Any]] = Registry(
-    "source", group="isotherm.sources", shipped=("trainables.data.sources",), check=_wrong
+    "source", group="isotherm.sources", shipped=("trainables.data.sources", "trainables.data.universe"), check=_wrong
 )
 
 
@@ -72,7 +72,10 @@ def of(text: str) -> tuple[Part[type[Any]], str]:
     name, _, argument = text.partition(":")
     if name in known:
         return known[name], argument.strip()
-    suffix = split_symbol(text)[0].suffix.lower()
+    path, symbol = split_symbol(text)
+    if symbol == "*" or (not path.is_file() and (path.is_dir() or any(sign in str(path) for sign in "*?["))):
+        return known["universe"], text
+    suffix = path.suffix.lower()
     for part in known.values():
         if suffix and suffix in suffixes(part):
             return part, text

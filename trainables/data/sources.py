@@ -6,10 +6,10 @@ Shipped sources are files inside installed packages. They are read by path, neve
 
 import hashlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from io import BytesIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,78 @@ def read(text: str, spec: DataSpec | None = None) -> RawTable:
         found = RawTable(found, hashlib.sha256(found.to_csv(float_format="%.12g").encode()).hexdigest())
     if not isinstance(found, RawTable):
         raise _error(text, f"the source {part.name!r} gives {type(found).__name__}, not a table of bars")
+    return found
+
+
+def read_any(text: str, spec: DataSpec, *, whole: bool = False) -> RawTable:
+    """Read one source that need not be bars: a table of dates and numbers; `whole` with the rows of all symbols.
+
+    Raises:
+        DataError: as `read`.
+    """
+    part, argument = of(text)
+    chosen = part.target()
+    if not isinstance(chosen, _File):
+        return read(text, spec)
+    path = chosen.path(argument)
+    data = _bytes(path, text)
+    try:
+        frame = _parse_any(path, data, text, spec)
+    except (ValueError, OSError, EOFError, pa.ArrowException) as exc:
+        what = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        raise _error(text, f"cannot be read: {what}", "give a table with a header, dates and numbers") from exc
+    if not whole:
+        frame = _of_one_symbol(frame, chosen.symbol(argument), text)
+    return RawTable(frame, hashlib.sha256(data).hexdigest())
+
+
+def _parse_any(path: Path, data: bytes, source: str, spec: DataSpec) -> pd.DataFrame:
+    with suppress(ValueError):
+        return _parse(path, data, source, spec)[0]
+    text, _ = decode.decoded(decode.unpacked(data)[0])
+    table = pd.read_csv(StringIO(text), sep=spec.format.delimiter, engine="python", dtype=str, na_filter=False)
+    return table.rename(columns=lambda name: str(name).strip())
+
+
+def whole_table(text: str, spec: DataSpec) -> RawTable:
+    """A file's table with the rows of all symbols.
+
+    Raises:
+        DataError: as `read`.
+    """
+    part, argument = of(text)
+    return _read_file(part.target().path(argument), argument, spec)
+
+
+def file_suffixes() -> set[str]:
+    """Of files that a shipped source reads."""
+    return {*Csv.suffixes, *Parquet.suffixes}
+
+
+def file_sha256(path: Path, place: str) -> str:
+    """Hash of a file's bytes, read in pieces.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as exc:
+        raise _error(place, f"cannot be read: {exc.strerror or exc}", "check the path and its permissions") from exc
+
+
+def members(text: str, spec: DataSpec) -> Iterator[tuple[str, str, RawTable]] | None:
+    """Asset, place and table of each member of a universe; None where a source is one asset.
+
+    Raises:
+        DataError: as `read`.
+    """
+    part, argument = of(text)
+    chosen = part.target()
+    found: Iterator[tuple[str, str, RawTable]] | None = (
+        chosen.members(argument, spec) if hasattr(chosen, "members") else None
+    )
     return found
 
 

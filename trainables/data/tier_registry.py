@@ -35,6 +35,7 @@ class Kind(StrEnum):
     PERCENT = "percent"  # bounded, 0 to 100
     SIGNED = "signed"  # about -100 to 100
     SHARE = "share"  # about 0 to 1
+    CHANGE = "change"  # a positive number whose change from bar to bar counts, such as another market's price
     NUMBER = "number"  # without a unit, about -1 to 1
 
 

@@ -15,8 +15,13 @@ from trainables.parts import Part, PartConfig
 from trainables.schema import ResolvedTier
 
 _COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,59}")
+NO_TIER = "none"
 _TAKEN = ("date", "asset")
 _STEPS = (0.6180339887, 0.4142135623)  # irrational: volumes that never repeat
+
+
+class TooShortError(DataError):
+    """A series that ends before a feature has its first value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +95,7 @@ def _columns(part: Part[Tier], config: PartConfig, bars: AssetBars, place: str) 
     except Exception as error:  # code of somebody else: its own file and line say more than a traceback of ours
         message = f"{place}: the tier fails with {type(error).__name__}: {error}"
         raise _refusal(part, message, _line(part, error)) from error
-    if not isinstance(found, Mapping) or not found:
+    if not isinstance(found, Mapping) or (not found and part.name != NO_TIER):
         raise _refusal(part, f"returned {type(found).__name__}, not a dictionary of columns by name")
     values: dict[str, Array] = {}
     kinds: dict[str, Kind] = {}
@@ -140,14 +145,14 @@ def first_complete(values_TF: Array, dates: pd.DatetimeIndex, names: Sequence[st
         DataError: a feature is never finite (too few bars for its warm-up), or not finite again after its warm-up.
     """
     finite_TF = np.isfinite(values_TF)
-    problems = []
+    problems, short = [], []
     first_F = np.argmax(finite_TF, axis=0) if len(values_TF) else np.zeros(len(names), dtype=np.int64)
     for column, name in enumerate(names):
         finite_T = finite_TF[:, column]
         if not finite_T.any():
             message = f"too few bars: {name} is still warming up after all {len(values_TF)} of them"
             fix = "use a longer series, a finer timescale or a smaller tier"
-            problems.append(Problem(place=place, message=message, fix=fix))
+            short.append(Problem(place=place, message=message, fix=fix))
             continue
         gaps = np.flatnonzero(~finite_T[first_F[column] :]) + first_F[column]
         if len(gaps):
@@ -157,8 +162,10 @@ def first_complete(values_TF: Array, dates: pd.DatetimeIndex, names: Sequence[st
             fix = "bars without any movement or volume over its whole window give no value: leave that span out"
             problems.append(Problem(place=where, message=message, fix=fix))
     if problems:
-        raise DataError(problems)
-    return int(first_F.max())
+        raise DataError([*short, *problems])
+    if short:
+        raise TooShortError(short)
+    return int(first_F.max(initial=0))
 
 
 def _numbers(frame: pd.DataFrame, name: str) -> Array:

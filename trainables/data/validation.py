@@ -130,7 +130,7 @@ def _failures(bars: pd.DataFrame) -> list[tuple[str, str, list[int]]]:
     """(rule, column or '', row numbers) of every failed check, in the order of the rules."""
     from pandera.errors import SchemaErrors  # here: a quarter of a second that a trial, which only loads, must not pay
 
-    if bars.empty:
+    if bars.empty or _sound(bars):
         return []
     try:
         _schema(bars).validate(bars, lazy=True)
@@ -150,6 +150,26 @@ def _failures(bars: pd.DataFrame) -> list[tuple[str, str, list[int]]]:
     columns = ["date", *NUMBERS, ""]
     keys = sorted(failures, key=lambda key: (order.index(key[0]), columns.index(key[1])))
     return [(rule, column, sorted(failures[rule, column])) for rule, column in keys]
+
+
+def _sound(bars: pd.DataFrame) -> bool:
+    """Whether nothing is wrong, in a tenth of the time that it takes to say what is."""
+    if not {"date", *NUMBERS} <= set(bars.columns):
+        return False
+    dates = bars["date"].to_numpy()
+    open_T, high_T, low_T, close_T = (bars[name].to_numpy(dtype=np.float64) for name in PRICES)
+    volume_T = bars["volume"].to_numpy(dtype=np.float64)
+    return bool(
+        not np.isnat(dates).any()
+        and (dates[1:] > dates[:-1]).all()
+        and all(
+            np.isfinite(x_T).all() and x_T.min() > 0 and x_T.min() < x_T.max()
+            for x_T in (open_T, high_T, low_T, close_T)
+        )
+        and (np.isnan(volume_T).all() or (np.isfinite(volume_T).all() and volume_T.min() >= 0))
+        and (high_T >= np.maximum(open_T, close_T)).all()
+        and (low_T <= np.minimum(open_T, close_T)).all()
+    )
 
 
 def _schema(bars: pd.DataFrame) -> "DataFrameSchema":

@@ -3,22 +3,26 @@
 A window is the `context` rows up to and including its end, of one asset and inside one split.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from trainables.data import splits, tier_registry
+from trainables.data import scaling, splits, tier_registry
 from trainables.data.dataset import Dataset, asset_rows
 from trainables.data.labels import make_labels
+from trainables.data.membership import COLUMN
 from trainables.data.representation import Represented, represent
 from trainables.data.splits import SPLITS, EffectiveSize, Flags, SplitName
-from trainables.errors import DataError, InfeasibleError, Problem
+from trainables.errors import ConfigError, DataError, InfeasibleError, Problem
 from trainables.schema import DataSpec, ResolvedData, ResolvedTask
 
 # Shape suffixes: T rows of the dataset, N windows of a split.
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+
+MIN_ASSETS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,10 +113,18 @@ def index_windows(dataset: Dataset, data: DataSpec | ResolvedData, task: Resolve
     frame = dataset.frame
     represented = represent(frame, dataset.entry.kinds_of_features, data.representation)
     dates_T = frame["date"].to_numpy().astype("datetime64[ns]")
+    if data.scaling in ("rank", "by_date"):
+        if len(dataset.entry.assets) < MIN_ASSETS:
+            message = f"{data.scaling} compares the assets of a date, and there is one"
+            raise ConfigError(Problem(place="data.scaling", message=message, fix="use zscore, or more assets"))
+        among_T = represented.complete_T & members(frame)
+        scaled_TF = scaling.across_assets(represented.values_TF, dates_T, among_T, rank=data.scaling == "rank")
+        represented = replace(represented, values_TF=scaled_TF)
     axis = np.unique(dates_T[represented.complete_T])
     spans = splits.limits(axis, data.splits, data.fraction)
     position_T = np.searchsorted(axis, dates_T)
     labels_T = make_labels(frame, task)
+    member_T = members(frame)
     ends: dict[SplitName, list[Ints]] = {name: [] for name in SPLITS}
     assets: dict[SplitName, list[npt.NDArray[np.str_]]] = {name: [] for name in SPLITS}
     for rows in asset_rows(frame):
@@ -120,6 +132,7 @@ def index_windows(dataset: Dataset, data: DataSpec | ResolvedData, task: Resolve
         for name, span in spans.items():
             part = position_T[rows.start : rows.stop]
             found = splits.window_ends(part, first, span, task.context, task.lookahead) + rows.start
+            found = found[member_T[found]]
             found = found[np.isfinite(labels_T[found])]  # a task may not know every label
             ends[name].append(found)
             assets[name].append(np.full(len(found), rows.asset))
@@ -137,6 +150,11 @@ def index_windows(dataset: Dataset, data: DataSpec | ResolvedData, task: Resolve
         for name, part in index.items()
     }
     return WindowIndex(represented, index, effective, dataset.features, task)
+
+
+def members(frame: pd.DataFrame) -> Flags:
+    """Rows on whose date the asset belongs to the universe; all of them where no membership is given."""
+    return frame[COLUMN].to_numpy(dtype=bool) if COLUMN in frame else np.ones(len(frame), dtype=bool)
 
 
 def _same_data(dataset: Dataset, data: DataSpec | ResolvedData) -> None:

@@ -168,7 +168,7 @@ def build(dataset: Dataset, data: ResolvedData, task: ResolvedTask, device: torc
 
 def _scale(index: WindowIndex, how: Scaling) -> tuple[Floats, dict[SplitName, scaling.WindowMoments]]:
     values_TF, context = index.data.values_TF, index.task.context
-    if how == "none":
+    if how in ("none", "rank", "by_date"):  # across assets it was done when windows were indexed
         return values_TF, {}
     if how == "zscore":
         used = index.splits["train"].rows(context)

@@ -60,6 +60,7 @@ from trainables.schema.data import (
     SplitSpec,
     TierSpec,
 )
+from trainables.schema.given import ContextSpec, FeaturesSpec
 from trainables.schema.resolved import (
     DataShape,
     ExecutionRecord,
@@ -92,6 +93,7 @@ __all__ = [
     "SPEC_FORMAT",
     "BaselineSpec",
     "Bound",
+    "ContextSpec",
     "CountOrAuto",
     "CountOrRule",
     "DataShape",
@@ -102,6 +104,7 @@ __all__ = [
     "EpochsOrRule",
     "ExecutionRecord",
     "ExecutionSpec",
+    "FeaturesSpec",
     "FileFormat",
     "JudgedEpoch",
     "LengthSpec",

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 Timescale = Literal["daily", "2d", "3d", "5d", "weekly", "2wk", "monthly"]
 Representation = Literal["relative", "raw"]
-Scaling = Literal["zscore", "revin", "none"]
+Scaling = Literal["zscore", "revin", "none", "rank", "by_date"]
 Outcome = Literal["binary", "classes", "value"]  # what a label is: 0 or 1, a class of three or more, a number
 Dtype = Literal["bf16", "fp32"]
 JudgedEpoch = Literal["last", "best"]

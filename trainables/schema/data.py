@@ -1,5 +1,6 @@
 """The block `data` of a sweep file."""
 
+import re
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
@@ -7,6 +8,7 @@ from zoneinfo import available_timezones
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from trainables.schema.common import NamedPart, Representation, Scaling, Spec, Timescale, is_number
+from trainables.schema.given import ContextSpec, FeaturesSpec
 
 _FractionOrDate = Discriminator(lambda value: "<fraction>" if is_number(value) else "<date>")
 Bound = Annotated[Annotated[float, Tag("<fraction>")] | Annotated[date, Tag("<date>")], _FractionOrDate]
@@ -116,9 +118,17 @@ class DataSpec(Spec):
     )
     sort: bool = Field(False, description="sort unsorted bars instead of refusing them")
     tier: TierSpec = Field(TierSpec(), description="feature tier: a name, or a block with it and the tier's own keys")
+    features: FeaturesSpec | None = Field(None, description="own columns of the source as features; null = none")
+    context: dict[str, ContextSpec] = Field({}, description="series that all assets see, by a name of yours")
+    members: str | None = Field(
+        None, description="a table of asset, from, to: windows end on days on which the asset belongs to the universe"
+    )
     timescale: Timescale = Field("daily", description="length of a bar; coarser bars are resampled first")
     representation: Representation = Field("relative", description="relative to the close and to volume, or raw")
-    scaling: Scaling = Field("zscore", description="zscore (fitted on train), revin (per window) or none")
+    scaling: Scaling = Field(
+        "zscore",
+        description="zscore (fitted on train), revin (per window), rank or by_date (across assets, by date), or none",
+    )
     splits: SplitSpec = SplitSpec()
     fraction: float = Field(1.0, gt=0, le=1, description="share of the training span that is used, the newest")
 
@@ -127,6 +137,13 @@ class DataSpec(Spec):
     def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(value)) != len(value):
             raise ValueError("a source is named twice")
+        return value
+
+    @field_validator("context")
+    @classmethod
+    def _plain_names(cls, value: dict[str, ContextSpec]) -> dict[str, ContextSpec]:
+        if wrong := [name for name in value if not re.fullmatch(r"[a-z][a-z0-9_]{0,19}", name)]:
+            raise ValueError(f"{wrong[0]!r} is no name: letters a to z, digits and '_', at most 20")
         return value
 
     @field_validator("columns")
@@ -139,4 +156,6 @@ class DataSpec(Spec):
 
 
 # What a dataset is built from; all else of `DataSpec` is about how it is used.
-DATASET_FIELDS = {"source", "columns", "format", "repair", "adjust", "sort", "tier", "timescale"}
+DATASET_FIELDS = {
+    "source", "columns", "format", "repair", "adjust", "sort", "tier", "features", "context", "members", "timescale",
+}  # fmt: skip

@@ -1,0 +1,161 @@
+"""Own columns of a source and series of a context: values bar by bar, kinds, gaps, and no row of the future."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from trainables.data import catalog
+from trainables.data.representation import represent
+from trainables.errors import DataError
+from trainables.schema import ContextSpec, DataSpec, FeaturesSpec
+
+N = 160
+
+
+@pytest.fixture(scope="module")
+def bars(make_bars):
+    """Bars with columns of every kind of unit that can be found out, and a label."""
+    frame = make_bars(N)
+    random = np.random.default_rng(3)
+    return frame.assign(
+        mean_5=frame["close"].rolling(5).mean(),
+        score=random.uniform(0, 1, N),
+        sentiment=random.uniform(5, 95, N),
+        **{"Order flow": random.normal(0, 900, N)},
+        note="text",
+    )
+
+
+def built(tmp_path: Path, frame: pd.DataFrame, name: str = "own", **data) -> catalog.Dataset:
+    frame.to_csv(tmp_path / f"{name}.csv")
+    spec = DataSpec.model_validate({"source": str(tmp_path / f"{name}.csv"), "tier": "none", **data})
+    return catalog.load(catalog.prepare(spec, tmp_path / "data"), tmp_path / "data")
+
+
+def test_all_numeric_columns_are_features_as_given_with_a_kind_by_their_values(bars, tmp_path):
+    dataset = built(tmp_path, bars, features={"columns": "*"})
+    assert dataset.features == ("mean_5", "score", "sentiment", "Order_flow")
+    assert dataset.entry.given == {
+        "mean_5": "level (by its values)",
+        "score": "share (by its values)",
+        "sentiment": "percent (by its values)",
+        "Order_flow": "as is (by its values)",
+    }
+    assert dataset.entry.unused_columns == {str(tmp_path / "own.csv"): ("note",)}
+    own = ["mean_5", "score", "sentiment", "Order flow"]
+    np.testing.assert_array_equal(dataset.frame[list(dataset.features)], bars[own])
+    presented = represent(dataset.frame, dataset.entry.kinds_of_features, "relative").values_TF
+    np.testing.assert_allclose(presented[4:, 0], (bars["mean_5"] / bars["close"] - 1)[4:], rtol=1e-12)
+    np.testing.assert_allclose(presented[:, 2], bars["sentiment"] / 100 - 0.5, rtol=1e-12)
+
+
+def test_some_columns_with_the_tiers_lagged_and_of_a_kind(bars, tmp_path):
+    asked = {"columns": ["score"], "kind": {"*": "as is"}, "lag": 2}
+    dataset = built(tmp_path, bars, tier="ohlcv", features=asked)
+    assert dataset.features == ("open", "high", "low", "close", "volume", "score")
+    assert dataset.entry.given == {"score": "as is"}
+    np.testing.assert_array_equal(dataset.frame["score"][2:], bars["score"][:-2])
+    assert "sentiment" in dataset.entry.unused_columns[str(tmp_path / "own.csv")]
+
+
+def test_a_coarser_bar_has_the_value_of_its_last_day(bars, tmp_path):
+    dataset = built(tmp_path, bars, features={"columns": "score"}, timescale="2d")
+    np.testing.assert_array_equal(dataset.frame["score"], bars["score"][1::2])
+
+
+def test_gaps_are_refused_filled_up_to_a_length_or_masked(bars, tmp_path):
+    frame = bars[["open", "high", "low", "close", "volume", "score"]].copy()
+    frame.iloc[[0, 50, 51, 90], 5] = np.nan  # the first is no gap, it warms up
+    with pytest.raises(DataError, match="3 values are missing, the first on 1990-03-12"):
+        built(tmp_path, frame, features={"columns": "score"})
+    with pytest.raises(DataError, match="1 values are missing that 1 bars do not fill"):
+        built(tmp_path, frame, features={"columns": "score", "gaps": {"score": 1}})
+    dataset = built(tmp_path, frame, features={"columns": "score", "gaps": {"*": 2}})
+    assert dataset.entry.given["score"] == "share (by its values); 3 gaps filled"
+    np.testing.assert_array_equal(dataset.frame["score"][1:], frame["score"].ffill()[1:])
+    dataset = built(tmp_path, frame, features={"columns": "score", "gaps": {"score": "mask"}})
+    assert dataset.features == ("score", "score_known")
+    assert np.flatnonzero(dataset.frame["score_known"] == 0).tolist() == [50, 51, 90]
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        ({"columns": ["nope"]}, "no numeric column 'nope'"),
+        ({"columns": ["note"]}, "no numeric column 'note'"),
+        ({"columns": "score", "kind": {"scor": "share"}}, "is no column in use"),
+        ({"columns": "Order flow", "kind": {"Order flow": "change"}}, "not positive"),
+    ],
+)
+def test_what_is_wrong_is_said(bars, tmp_path, features, message):
+    with pytest.raises(DataError, match=message):
+        built(tmp_path, bars, features=features)
+
+
+def test_another_value_of_a_column_makes_another_content_and_none_keeps_it(bars, tmp_path):
+    plain = built(tmp_path, bars, tier="ohlcv").entry.content_sha256
+    one = built(tmp_path, bars, tier="ohlcv", features={"columns": "score"}).entry.content_sha256
+    bars = bars.copy()
+    bars.iloc[-1, bars.columns.get_loc("score")] /= 2
+    other = built(tmp_path, bars, "other", tier="ohlcv", features={"columns": "score"})
+    renamed = other.entry.content_sha256
+    assert len({plain, one, renamed}) == 3
+
+
+def series(tmp_path: Path, dates: pd.DatetimeIndex, values: object, **more: object) -> str:
+    path = tmp_path / "vix.csv"
+    pd.DataFrame({"DATE": dates.strftime("%Y-%m-%d"), "VIXCLS": values, **more}).to_csv(path, index=False)
+    return str(path)
+
+
+def test_a_context_is_joined_as_of_the_bar_from_what_was_published(bars, tmp_path):
+    """A daily series with a delay of a day, and a lag of a row more."""
+    ohlcv = bars[["open", "high", "low", "close", "volume"]]
+    days = pd.DatetimeIndex(bars.index)
+    numbers = np.linspace(10, 40, N)
+    source = series(tmp_path, days, [*numbers[:-1].tolist(), "."])  # the last one is missing, as FRED writes it
+    late = built(tmp_path, ohlcv, context={"vix": {"source": source}})
+    assert late.features == ("vix",)
+    assert late.entry.given["vix"] == f"percent (by its values); of {source}, known 1 days after its date"
+    assert source in late.entry.source_sha256
+    np.testing.assert_allclose(late.frame["vix"][1:], numbers[:-1])
+    assert np.isnan(late.frame["vix"][0])
+    at_once = built(tmp_path, ohlcv, context={"vix": {"source": source, "delay_days": 0, "lag": 3}})
+    np.testing.assert_allclose(at_once.frame["vix"][3:-1], numbers[:-4])
+
+
+def test_a_monthly_series_is_known_from_its_publication_and_restated_rows_change_nothing_before(bars, tmp_path):
+    months = pd.date_range("1989-11-30", periods=9, freq="ME")
+    published = months + pd.Timedelta(days=20)
+    source = series(tmp_path, months, np.arange(9) + 200.0, published=published.strftime("%Y-%m-%d"))
+    block = {"source": source, "published": "published", "delay_days": 0, "kind": {"*": "as is"}}
+    rates = built(tmp_path, bars, context={"rate": block}).frame
+    for month, day, value in zip(months, published, np.arange(9) + 200.0, strict=True):
+        seen = rates.loc[rates["rate"] == value, "date"]
+        assert seen.empty or seen.min() >= day > month
+    with pytest.raises(DataError, match="values are missing"):
+        built(tmp_path, bars, context={"rate": block | {"max_age_days": 20}})
+
+
+def test_no_row_of_the_future_is_seen(bars, tmp_path):
+    """Whatever is changed after a cut, in the series and in the own columns, moves nothing before it."""
+    days = pd.DatetimeIndex(bars.index)
+    asked = {"features": {"columns": "*"}, "context": {"vix": {"source": str(tmp_path / "vix.csv"), "delay_days": 0}}}
+    series(tmp_path, days, np.linspace(10, 40, N))
+    whole = built(tmp_path, bars, "a", **asked).frame
+    for cut in (80, 81, 82, 130):
+        future = bars.copy()
+        future.iloc[cut:, 5:8] = future.iloc[cut:, 5:8].to_numpy()[::-1] * 0.9
+        series(tmp_path, days, np.where(np.arange(N) < cut, np.linspace(10, 40, N), 77.0))
+        changed = built(tmp_path, future, f"b{cut}", **asked).frame
+        pd.testing.assert_frame_equal(changed.iloc[:cut, 2:], whole.iloc[:cut, 2:])
+        assert not changed.iloc[cut:]["vix"].equals(whole.iloc[cut:]["vix"])
+
+
+def test_the_blocks_are_specs():
+    spec = DataSpec(features=FeaturesSpec(columns="*"), context={"vix": ContextSpec(source="x.csv")})
+    assert spec.context["vix"].columns == ("close",)
+    with pytest.raises(ValueError, match="is no name"):
+        DataSpec(context={"V I X": ContextSpec(source="x.csv")})

@@ -1,0 +1,130 @@
+"""Many assets by one name, assets that start and end, membership, and values across the assets of a date."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from trainables.data import catalog, ohlcv, scaling
+from trainables.data.window_index import index_windows
+from trainables.errors import ConfigError, DataError
+from trainables.schema import DataSpec, ResolvedTask
+
+
+@pytest.fixture(scope="module")
+def frames(make_bars):
+    """Assets that start and end on different days, one of them too short for anything."""
+    return {
+        "aa": make_bars(1500, seed=1),
+        "bb": make_bars(1500, seed=2).iloc[200:],
+        "cc": make_bars(1500, seed=3).iloc[:700],
+        "short": make_bars(50, seed=4),
+    }
+
+
+def long(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    return pd.concat([frame.assign(symbol=asset) for asset, frame in frames.items()]).reset_index()
+
+
+@pytest.fixture(scope="module")
+def places(frames, tmp_path_factory) -> dict[str, str]:
+    root = tmp_path_factory.mktemp("universe")
+    for name in ("folder", "hive", "years"):
+        (root / name).mkdir()
+    for asset, frame in frames.items():
+        frame.to_csv(root / "folder" / f"{asset}.csv")
+        (root / "hive" / f"symbol={asset}").mkdir()
+        half = len(frame) // 2
+        for part, piece in enumerate((frame.iloc[:half], frame.iloc[half:])):
+            piece.reset_index().to_parquet(root / "hive" / f"symbol={asset}" / f"part-{part}.parquet")
+    whole = long(frames)
+    whole.to_csv(root / "all.csv", index=False)
+    for year, rows in whole.groupby(whole["date"].dt.year):
+        (root / "years" / f"year={year}").mkdir()
+        rows.to_parquet(root / "years" / f"year={year}" / "part-0.parquet")
+    found = {"folder": "folder", "pattern": "folder/*.csv", "long": "all.csv#*", "hive": "hive", "years": "years"}
+    return {name: str(root / path) for name, path in found.items()}
+
+
+@pytest.mark.parametrize("name", ["folder", "pattern", "long", "hive", "years"])
+def test_each_form_gives_every_asset_its_bars(places, frames, name, caplog):
+    spec = DataSpec(source=places[name])
+    bars = ohlcv.load_sources(spec)
+    assert list(bars.frames) == ["aa", "bb", "cc"]
+    for asset, frame in bars.frames.items():
+        np.testing.assert_allclose(frame, frames[asset], rtol=1e-12)
+        assert frame.index.equals(frames[asset].index)
+    assert "left out, fewer than 100 rows: short" in caplog.text
+    assert bars.source_sha256.keys() == {places[name]}
+
+
+@pytest.fixture(scope="module")
+def prepared(places, tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    spec = DataSpec(source=places["folder"], tier="ohlcv")
+    return root, spec, catalog.prepare(spec, root)
+
+
+def test_one_content_whatever_the_form(prepared, places, tmp_path):
+    _, _, entry = prepared
+    other = catalog.prepare(DataSpec(source=places["long"], tier="ohlcv"), tmp_path)
+    assert other.content_sha256 == entry.content_sha256
+    assert other.assets == ("aa", "bb", "cc")
+
+
+def test_a_changed_file_of_a_folder_is_a_changed_source(places, frames, tmp_path):
+    (tmp_path / "prices").mkdir()
+    frames["aa"].to_csv(tmp_path / "prices" / "aa.csv")
+    spec = DataSpec(source=str(tmp_path / "prices"), tier="ohlcv")
+    catalog.prepare(spec, tmp_path / "data")
+    catalog.prepare(spec, tmp_path / "data")
+    frames["bb"].to_csv(tmp_path / "prices" / "bb.csv")
+    with pytest.raises(DataError, match="the source has changed"):
+        catalog.prepare(spec, tmp_path / "data")
+
+
+def test_an_end_is_no_gap_and_a_warm_up_leaves_short_assets_out(places, tmp_path, frames, caplog):
+    (tmp_path / "prices").mkdir()
+    frames["aa"].to_csv(tmp_path / "prices" / "aa.csv")
+    frames["cc"].iloc[:150].to_csv(tmp_path / "prices" / "cc.csv")  # sma_200 has no value
+    entry = catalog.prepare(DataSpec(source=str(tmp_path / "prices")), tmp_path / "data")
+    assert entry.assets == ("aa",)
+    assert "too short for the features' warm-up: cc" in caplog.text
+
+
+def test_windows_end_while_the_asset_is_a_member(prepared, frames, tmp_path):
+    _, spec, _ = prepared
+    table = "ticker,from,to\naa,1991-01-01,1992-12-31\naa,1994-01-03,\nbb,,\n"
+    (tmp_path / "members.csv").write_text(table)
+    spec = spec.model_copy(update={"members": str(tmp_path / "members.csv")})
+    entry = catalog.prepare(spec, tmp_path / "data")
+    dataset = catalog.load(entry, tmp_path / "data")
+    index = index_windows(dataset, spec, ResolvedTask(context=20))
+    ends = pd.concat([pd.DataFrame({"asset": part.assets_N, "date": part.dates_N}) for part in index.splits.values()])
+    aa = ends.loc[ends["asset"] == "aa", "date"]
+    assert set(ends["asset"]) == {"aa", "bb"}  # cc is never a member
+    assert aa.min() == pd.Timestamp("1991-01-01")
+    assert not aa.between("1993-01-01", "1994-01-02").any()
+    assert entry.content_sha256 != prepared[2].content_sha256
+    (tmp_path / "members.csv").write_text("ticker,from,to\nzz,,\n")
+    with pytest.raises(DataError, match="names none of the assets"):
+        catalog.prepare(spec, tmp_path / "data", rebuild=True)
+
+
+def test_ranks_and_scores_across_the_assets_of_a_date():
+    dates = np.array(["2020-01-02", "2020-01-03"] * 3, dtype="datetime64[ns]")
+    values = np.array([[1.0], [5.0], [3.0], [5.0], [2.0], [np.nan]])
+    among = np.array([True, True, True, True, True, False])
+    ranks = scaling.across_assets(values, dates, among, rank=True)[:, 0]
+    np.testing.assert_allclose(ranks, [-1 / 3, 0, 1 / 3, 0, 0, np.nan])
+    scores = scaling.across_assets(values, dates, among, rank=False)[:, 0]
+    deviation = np.std([1, 3, 2])
+    np.testing.assert_allclose(scores, [-1 / deviation, 0, 1 / deviation, 0, 0, np.nan])
+
+
+def test_scaling_across_assets_needs_several(prepared, make_dataset, make_bars):
+    root, spec, entry = prepared
+    spec = spec.model_copy(update={"scaling": "rank"})
+    index = index_windows(catalog.load(entry, root), spec, ResolvedTask(context=20))
+    assert np.nanmax(np.abs(index.data.values_TF)) <= 0.5
+    with pytest.raises(ConfigError, match="there is one"):
+        index_windows(make_dataset({"x": make_bars()}), spec, ResolvedTask(context=20))
