@@ -6,8 +6,8 @@
 PatchTST at several budgets, which differ in width and depth, on bars with a planted structure that no size exhausts, at
 a ladder of learning rates, each with a few seeds, by the trainer. muP's base is the smallest budget: the two are equal
 there. Of each size and parametrization the optimum is the vertex of a parabola through the mean validation losses of
-the best rate and its neighbours, in the logarithm of the rate. What transfer is worth is the loss that a size has at the
-best rate of the smallest size, above its own best.
+the best rate and its neighbours, in the logarithm of the rate. What transfer is worth is the loss that a size has at
+the best rate of the smallest size, above its own best.
 """
 
 import argparse

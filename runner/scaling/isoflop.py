@@ -60,7 +60,9 @@ class Valley:
     def at(self, size: Floats) -> Floats:
         """The parabola's loss at some sizes."""
         assert self.parabola is not None
-        return np.polyval(self.parabola, np.log(size / self.centre))
+        bend, slope, start = self.parabola
+        x = np.log(size / self.centre)
+        return bend * x**2 + slope * x + start
 
 
 @dataclass(frozen=True)
