@@ -142,6 +142,8 @@ class Plan:
             "n_params_non_embedding": cell.counts.non_embedding,
             "shape": cell.spec.model.shape,
             "lr": cell.spec.training.lr,
+            "epochs": cell.spec.training.epochs,
+            "steps": cell.spec.training.total_steps(cell.sizes["n_train"] or 1),
             "global_batch": cell.spec.training.global_batch,
             "micro_batch": cell.record.micro_batch,
             "accumulation": cell.record.accumulation,
@@ -240,11 +242,14 @@ def show(plan: Plan, console: Console) -> None:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     for name in ("key", "cell", "state"):
         table.add_column(name, no_wrap=True)
+    lengths = {(cell.spec.training.epochs, cell.spec.training.steps) for cell in plan.grid.cells}
+    long = ["steps"] if len(lengths) > 1 or any(steps for _, steps in lengths) else []
     for name in (
         "parameters",
         "off",
         "width\nx depth",
         "lr",
+        *long,
         "micro\nx accum.",
         "memory",
         "time",
@@ -262,6 +267,7 @@ def show(plan: Plan, console: Console) -> None:
             f"{100 * (cell.counts.total / cell.target - 1):+.2f} %",
             _size(cell.spec.model.shape),
             f"{training.lr:.2e}",
+            *([f"{training.total_steps(cell.sizes['n_train'] or 1):,}"] if long else []),
             *_resources(cell),
             "-" if cell.sizes["n_train"] is None else f"{cell.sizes['n_train']:,}",
             "-" if cell.sizes["n_val_effective"] is None else f"{cell.sizes['n_val_effective']:,}",
