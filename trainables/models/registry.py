@@ -168,8 +168,8 @@ def shape_type(part: Part[type[Any]]) -> type[Shape]:
 
 def not_scaled(part: Part[type[Any]]) -> Problem:
     """An architecture without a method ``mup`` that is to have that parametrization."""
-    message = f"the architecture {part.name!r} does not say how weights and rates follow from its size"
-    fix = "training.parametrization: standard, or give its class a method mup(model, shape, base); see docs/parts.md"
+    message = f"the architecture {part.name!r} has no method mup, which says how weights and rates follow from its size"
+    fix = "training.parametrization: standard, or give its class such a method; see docs/parts.md"
     return Problem(place="training.parametrization", message=message, fix=fix)
 
 

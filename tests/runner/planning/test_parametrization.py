@@ -38,8 +38,8 @@ def test_it_is_an_axis(sweep_file: Write) -> None:
     [
         (MUP[:1], "parametrization: mup needs mup_base"),
         ((*MUP, "training.mup_base=many"), "'many' is not a budget"),
-        ((*MUP, "model={name: lstm}"), "the architecture 'lstm' does not say how weights and rates follow"),
-        ((*MUP, "model={name: tsmixer}"), "give its class a method mup"),
+        ((*MUP, "model={name: lstm}"), "the architecture 'lstm' has no method mup, which says how"),
+        ((*MUP, "model={name: tsmixer}"), "the architecture 'tsmixer' has no method mup"),
     ],
 )
 def test_what_cannot_be_scaled_is_refused_before_anything_starts(

@@ -106,7 +106,7 @@ def test_without_mup_groups_are_as_in_earlier_checkpoints(make_spec):
 def test_an_architecture_that_does_not_say_how_it_is_scaled_is_refused():
     spec = ModelSpec(name="lstm")
     model = budget.model_of(spec, {"width": 16}, DATA).model_copy(update={"base": {"width": 8}})
-    with pytest.raises(ConfigError, match="give its class a method mup"):
+    with pytest.raises(ConfigError, match="'lstm' has no method mup"):
         registry.build(model)
 
 
