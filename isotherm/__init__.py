@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Problem,
         ThermalStopError,
     )
+    from trainables.models.parametrization import Scale
     from trainables.models.registry import architecture
     from trainables.models.shapes import AttentionBlocks, Blocks, Shape
     from trainables.parts import PartConfig
@@ -55,6 +56,7 @@ _HOMES = {
     "Reading": "runner.thermal.reading",
     "Run": "runner.api.run",
     "RunPaths": "runner.rundir.paths",
+    "Scale": "trainables.models.parametrization",
     "SensorError": "runner.thermal.sensors.base",
     "SensorHost": "runner.thermal.sensors.base",
     "Shape": "trainables.models.shapes",
@@ -96,6 +98,7 @@ __all__ = [
     "Reading",
     "Run",
     "RunPaths",
+    "Scale",
     "SensorError",
     "SensorHost",
     "Shape",

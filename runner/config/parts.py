@@ -13,7 +13,7 @@ from runner.config.settings import SweepSettings, plugin_paths
 from runner.config.yaml_lines import Location
 from trainables.data.tier_registry import TIERS
 from trainables.errors import ConfigError, Problem, nearest
-from trainables.models.registry import ARCHITECTURES, Architecture
+from trainables.models.registry import ARCHITECTURES, Architecture, not_scaled
 from trainables.parts import Part, Registry, plugins
 from trainables.schema import DataShape, ModelSpec, PartBlock, TaskSpec, TrainingSpec
 from trainables.tasks import registry as task_registry
@@ -133,6 +133,17 @@ def _key_problems(settings: SweepSettings, choice: Choice, place: Place) -> Iter
             where = place((*block, *issue["loc"]))
             found.setdefault(where, Problem(place=where, message=_message(issue), fix=_advice(part, issue)))
     yield from found.values()
+
+
+def check_parametrization(model: ModelSpec, training: TrainingSpec) -> None:
+    """Return if the architecture says how it is scaled, where it is to have muP.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    part = ARCHITECTURES.get(model.name)
+    if training.parametrization == "mup" and not hasattr(part.target, "mup"):
+        raise ConfigError(not_scaled(part))
 
 
 def chosen(settings: SweepSettings, choice: Choice) -> list[Part[Any]]:

@@ -199,7 +199,9 @@ class SweepSettings(_Settings):
     task: TaskSpec = TaskSpec()
     model: ModelSpec = ModelSpec()
     training: TrainingSpec = TrainingSpec()
-    grid: dict[str, list[Any]] = Field(description="axes: budget, horizon, seed, data_fraction, or any dotted key")
+    grid: dict[str, list[Any]] = Field(
+        description="axes: budget, horizon, seed, data_fraction, compute, or any dotted key"
+    )
     baselines: tuple[BaselineSpec, ...] = Field(
         tuple(BaselineSpec(name=name) for name in BASELINE_NAMES),
         description="fitted on the windows of each data set and task: names, or blocks with their keys",

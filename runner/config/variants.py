@@ -88,6 +88,7 @@ def variant_of(blocks_of: SweepSettings | Variant, chosen: dict[str, Any], value
         _set(blocks, dotted, value)
     built: dict[str, Any] = {name: model.model_validate(blocks[name]) for name, model in AXIS_BLOCKS.items()}
     parts.check(built["model"], built["task"], built["training"])
+    parts.check_parametrization(built["model"], built["training"])
     _check_rules(built["training"], chosen["budget"])
     _check_choice(built["data"], built["training"])
     return Variant(axes=chosen, **built)

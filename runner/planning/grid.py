@@ -160,7 +160,7 @@ class Builder:
         data, task = resolved_data(variant.data, entry), task_registry.resolved(variant.task)
         label = str(variant.axes["budget"])
         target = parse_budget(label)
-        model = budget.shape_for(label, spec=variant.model, data=data_shape(data, task))
+        model = _model(label, variant, data_shape(data, task))
         facts, infeasible = self._examined(entry, data, task)
         n_train = _sizes(facts)["n_train"] or 1  # of an infeasible cell any number will do
         training, too_short = resolved_training(variant.training, target, n_train, lambda: self._flop(model))
@@ -200,6 +200,15 @@ class Builder:
         if identity not in self._windows:
             self._windows[identity] = _examined(self._datasets[entry.name], data, task)
         return self._windows[identity]
+
+
+def _model(label: str, variant: Variant, data: DataShape) -> ResolvedModel:
+    """The model of a budget, with the base of its parametrization where that is muP."""
+    model, training = budget.shape_for(label, spec=variant.model, data=data), variant.training
+    if training.parametrization == "standard" or training.mup_base is None:
+        return model
+    base = budget.shape_for(training.mup_base, spec=variant.model, data=data)
+    return model.model_copy(update={"base": base.shape})
 
 
 def _examined(dataset: catalog.Dataset, data: ResolvedData, task: ResolvedTask) -> tuple[Facts, str]:
@@ -255,7 +264,17 @@ def resolved_training(
     Returns:
         The block, and why its length cannot be had, or an empty text.
     """
-    ruled = {"epochs", "length", "lr", "weight_decay", "global_batch", "loss", "cooldown"}
+    ruled = {
+        "epochs",
+        "length",
+        "lr",
+        "weight_decay",
+        "global_batch",
+        "loss",
+        "cooldown",
+        "parametrization",
+        "mup_base",
+    }
     global_batch = max(1, round(length.at(spec.global_batch, target)))
     long = length.of(spec, target, global_batch=global_batch, n_train=n_train, flop_per_window=flop_per_window)
     training = ResolvedTraining(

@@ -144,6 +144,8 @@ class Plan:
             "n_params_non_embedding": cell.counts.non_embedding,
             "shape": cell.spec.model.shape,
             "lr": cell.spec.training.lr,
+            "epochs": cell.spec.training.epochs,
+            "steps": cell.spec.training.total_steps(cell.sizes["n_train"] or 1),
             "global_batch": cell.spec.training.global_batch,
             "micro_batch": cell.record.micro_batch,
             "accumulation": cell.record.accumulation,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from runner.report import tuning_table
+from runner.report import isoflop_table, tuning_table
 from runner.report.analysis.against import comparison_sentences, differences_table
 from runner.report.analysis.collect import Collected, Lineage
 from runner.report.analysis.contrasts import Contrast
@@ -147,6 +147,7 @@ def make(
         summary=(
             *summary(collected.trials, collected.progress.cells),
             *tuning_table.sentences(collected.tuning),
+            *isoflop_table.sentences(collected.isoflop),
             *map(true_minus, comparison_sentences(contrasts)),
         ),
         facts=tuple(_facts(collected)),
@@ -160,7 +161,11 @@ def make(
         how_to_read=HOW_TO_READ,
         differences=differences_table(contrasts),
         fits=fits_table(collected.fits),
-        tuning=(tuning_table.winners_table(collected.tuning), tuning_table.rules_table(collected.tuning)),
+        tuning=(
+            tuning_table.winners_table(collected.tuning),
+            tuning_table.rules_table(collected.tuning),
+            isoflop_table.table(collected.isoflop),
+        ),
         time=time_table(collected.history),
         trials=_trial_table((*collected.trials, *collected.baselines)),
         specs=collected.specs,

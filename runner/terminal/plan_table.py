@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN_VALUES = 3  # of what has no order; further ones are counted
 _STATES = ("new", "resumable", "done", "infeasible")
-_NUMBERS = ("parameters", "off", "width\nx depth", "lr", "micro\nx accum.", "memory", "time", "windows",
+_NUMBERS = ("parameters", "off", "width\nx depth", "lr", "steps", "micro\nx accum.", "memory", "time", "windows",
             "effective\nvalidation")  # fmt: skip
 _DISPENSABLE = ("off", "lr", "windows", "width\nx depth", "micro\nx accum.")  # on a narrow terminal, in this order
 
@@ -43,8 +43,10 @@ def plan_table(plan: "Plan", width: int, *, cells: bool = False) -> Table:
         (*(_named(group[0], plan) if cells else _counted(group, plan, models=models)), *_numbers(group))
         for group in groups
     ]
+    lengths = {(cell.spec.training.epochs, cell.spec.training.steps) for cell in plan.grid.cells}
+    same = [] if len(lengths) > 1 or any(steps for _, steps in lengths) else ["steps"]
     left_out: list[str] = []
-    while (table := _table(title, names, rows, left_out)) and _width(table) > width:
+    while (table := _table(title, names, rows, [*same, *left_out])) and _width(table) > width:
         if len(left_out) == len(_DISPENSABLE):
             break
         left_out.append(_DISPENSABLE[len(left_out)])
@@ -117,6 +119,7 @@ def _numbers(group: list["Cell"]) -> tuple[str, ...]:
         _range((100 * (cell.counts.total / cell.target - 1) for cell in group), lambda off: f"{off:+.2f} %"),
         _distinct(_size(cell.spec.model.shape) for cell in group),
         _range((cell.spec.training.lr for cell in group), lambda lr: f"{lr:.2e}"),
+        _range((cell.spec.training.total_steps(cell.sizes["n_train"] or 1) for cell in group), lambda n: f"{n:,}"),
         _distinct(_micro_batch(cell) for cell in feasible),
         _range((value for value in needed if value is not None), lambda value: decimal(int(value))),
         _range(seconds, duration),

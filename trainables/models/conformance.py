@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from trainables.models import budget, registry
 from trainables.models.param_count import built, count_shape, on_meta
+from trainables.models.parametrization import STANDARD
 from trainables.models.registry import ARCHITECTURES, Architecture
 from trainables.schema import DataShape, ModelSpec, ResolvedModel
 
@@ -27,7 +28,8 @@ def check_architecture(part: str | type[Any], *, target: int = 50_000, aspect: f
 
     Checked: a shape within 2 % of the target; a ladder that ascends; a config and specification that survive a trip
     through JSON and pickle; equal weights and outputs from one seed; one finite number a window, or one for each class;
-    windows that do not see each other; gradients that reach every parameter; equal weights on every device.
+    windows that do not see each other; gradients that reach every parameter; equal weights on every device; with a
+    method ``mup``, no factor but 1 where the base is the shape itself.
 
     Args:
         part: the registered class, or its name.
@@ -45,6 +47,7 @@ def check_architecture(part: str | type[Any], *, target: int = 50_000, aspect: f
         _check_ladder(Architecture.of(spec, data), aspect)
         model = budget.solve(target, spec=spec, data=data)
         _check_specification(model)
+        _check_parametrization(model)
         _check_outputs(model)
         _check_gradients(model)
         _check_devices(model)
@@ -69,6 +72,13 @@ def _check_specification(model: ResolvedModel) -> None:
     chosen, shape = registry.of_trial(again)
     assert pickle.loads(pickle.dumps(chosen.config)) == chosen.config, "the config must survive pickle"
     assert pickle.loads(pickle.dumps(shape)) == shape, "the shape must survive pickle"
+
+
+def _check_parametrization(model: ResolvedModel) -> None:
+    based, net = model.model_copy(update={"base": model.shape}), _built(model)
+    if hasattr(registry.ARCHITECTURES.get(model.name).target, "mup"):
+        scaled = [name for name, scale in registry.scales(based, net).items() if scale != STANDARD]
+        assert not scaled, f"at its base no parameter is scaled, but {', '.join(scaled)} is"
 
 
 def _check_outputs(model: ResolvedModel) -> None:

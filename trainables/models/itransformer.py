@@ -10,7 +10,9 @@ Shapes: B windows, L context bars, F features, S window stats, D width.
 from pydantic import Field
 from torch import Tensor, nn
 
+from trainables.models import mup
 from trainables.models.layers import Linear, transformer_blocks
+from trainables.models.parametrization import Scale
 from trainables.models.registry import architecture
 from trainables.models.shapes import AttentionBlocks
 from trainables.models.window_model import WindowModel
@@ -62,3 +64,7 @@ class ITransformer:
             blocks=transformer_blocks(shape, config.dropout),
             vectors=data.n_features,
         )
+
+    def mup(self, model: WindowModel, shape: AttentionBlocks, base: AttentionBlocks) -> dict[str, Scale]:
+        """Factors of its parameters relative to a base shape."""
+        return mup.scales(model, shape, base)

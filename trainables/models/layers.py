@@ -60,7 +60,17 @@ class BarEmbedding(nn.Module):
         return dropped_BLD
 
 
-class FeedForward(nn.Module):
+class Branch(nn.Module):
+    """What is added to the residual stream; `gain` multiplies it (`trainables.models.mup`)."""
+
+    gain: float = 1.0
+
+    def add(self, x_ND: Tensor, branch_ND: Tensor) -> Tensor:
+        """The stream with the branch's share."""
+        return x_ND + branch_ND if self.gain == 1.0 else x_ND + self.gain * branch_ND
+
+
+class FeedForward(Branch):
     """A residual branch: norm, a wider layer with GELU, back to the width, dropout."""
 
     def __init__(self, width: int, inner: int, *, dropout: float, branches: int) -> None:
@@ -74,14 +84,18 @@ class FeedForward(nn.Module):
     def forward(self, x_ND: Tensor) -> Tensor:
         """`x_ND`, of any leading dimensions, plus what the branch makes of it."""
         branch_ND: Tensor = self.dropout(self.narrow(F.gelu(self.widen(self.norm(x_ND)))))
-        return x_ND + branch_ND
+        return self.add(x_ND, branch_ND)
 
 
-class Attention(nn.Module):
+class Attention(Branch):
     """A residual branch: norm, self-attention over a sequence's tokens, dropout.
+
+    Products of queries and keys are multiplied by `scale`; None = 1 / root of d.
 
     Shapes: N sequences, P tokens, H heads, d width of a head.
     """
+
+    scale: float | None = None
 
     def __init__(self, width: int, heads: int, *, dropout: float, branches: int) -> None:
         """`branches`: how many write to the residual stream in the whole model."""
@@ -98,9 +112,9 @@ class Attention(nn.Module):
         qkv: Tensor = self.qkv(self.norm(x_NPD))
         q_NHPd, k_NHPd, v_NHPd = qkv.view(n_sequences, n_tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         rate = self.dropout.p if self.training else 0.0
-        attended_NHPd = F.scaled_dot_product_attention(q_NHPd, k_NHPd, v_NHPd, dropout_p=rate)
+        attended_NHPd = F.scaled_dot_product_attention(q_NHPd, k_NHPd, v_NHPd, dropout_p=rate, scale=self.scale)
         branch_NPD: Tensor = self.dropout(self.out(attended_NHPd.transpose(1, 2).flatten(2)))
-        return x_NPD + branch_NPD
+        return self.add(x_NPD, branch_NPD)
 
 
 def transformer_blocks(shape: AttentionBlocks, dropout: float) -> list[nn.Module]:
@@ -120,8 +134,10 @@ def transformer_blocks(shape: AttentionBlocks, dropout: float) -> list[nn.Module
 class Head(Linear):
     """Logits from all that is known of a window, computed in float32 even under autocast.
 
-    bfloat16 would keep eight bits of a logit and make ties among predictions.
+    bfloat16 would keep eight bits of a logit and make ties among predictions. `gain` multiplies the features.
     """
+
+    gain: float = 1.0
 
     def __init__(self, fan_in: int, n_outputs: int = 1) -> None:
         """Small weights and a zero bias, so that the first predictions lie close together."""
@@ -132,7 +148,7 @@ class Head(Linear):
         device = features.device.type
         available = torch.amp.is_autocast_available(device)  # it is not on the meta device
         with torch.autocast(device, enabled=False) if available else nullcontext():
-            logits = super().forward(features.float())
+            logits = super().forward(features.float() if self.gain == 1.0 else self.gain * features.float())
         return logits.squeeze(-1) if self.out_features == 1 else logits
 
 

@@ -8,7 +8,9 @@ Shapes: B windows, L context bars, F features, S window stats, D width.
 from pydantic import Field
 from torch import Tensor, nn
 
+from trainables.models import mup
 from trainables.models.layers import FeedForward, Linear
+from trainables.models.parametrization import Scale
 from trainables.models.registry import architecture
 from trainables.models.shapes import Blocks
 from trainables.models.window_model import WindowModel
@@ -58,3 +60,7 @@ class MLP:
             ],
             vectors=1,
         )
+
+    def mup(self, model: WindowModel, shape: Blocks, base: Blocks) -> dict[str, Scale]:
+        """Factors of its parameters relative to a base shape."""
+        return mup.scales(model, shape, base)

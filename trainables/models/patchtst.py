@@ -14,7 +14,9 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
+from trainables.models import mup
 from trainables.models.layers import DEVIATION, Linear, transformer_blocks
+from trainables.models.parametrization import Scale
 from trainables.models.registry import architecture
 from trainables.models.shapes import AttentionBlocks
 from trainables.models.window_model import WindowModel
@@ -116,3 +118,7 @@ class PatchTST:
             blocks=transformer_blocks(shape, config.dropout),
             vectors=sequences * config.patches(data.context),
         )
+
+    def mup(self, model: WindowModel, shape: AttentionBlocks, base: AttentionBlocks) -> dict[str, Scale]:
+        """Factors of its parameters relative to a base shape."""
+        return mup.scales(model, shape, base)

@@ -6,6 +6,8 @@ An architecture is a class with a method ``build``; all else is optional:
 - ``Shape``, a `Shape`: the sizes that a budget decides; default `AttentionBlocks`.
 - ``ladder(config, data)``: shapes from small to large; default: width by depth at ``model.aspect``.
 - ``check(config, data)``: raises ValueError where a config does not suit the data.
+- ``mup(model, shape, base)``: sets the multipliers of a model of `shape` for ``parametrization: mup`` and returns a
+  `Scale` by parameter name, relative to the shape `base`; default: only the standard parametrization can be had.
 - ``build(shape, config, data)``: an ``nn.Module`` with ``forward(x_BLF, stats_BS=None)``, which returns logits of shape
   (B,), or (B, K) where ``data.n_outputs`` is K > 1. Nothing is squashed: no sigmoid, no softmax.
 
@@ -23,6 +25,7 @@ from pydantic import ValidationError
 
 from trainables.errors import ConfigError, Problem
 from trainables.models import ladder
+from trainables.models.parametrization import Scale
 from trainables.models.shapes import AttentionBlocks, Blocks, Shape
 from trainables.parts import Part, PartConfig, Registry
 from trainables.schema import DataShape, ModelSpec, ResolvedModel
@@ -131,6 +134,20 @@ class Architecture:
         model: nn.Module = self._target.build(shape, self.config, self.data)
         return model
 
+    def scales(self, model: "nn.Module", shape: Shape, base: Shape) -> dict[str, Scale]:
+        """Factors of a model's parameters by name, relative to a base; its multipliers are set, too.
+
+        Raises:
+            ConfigError: the architecture does not say how it is scaled, or names a parameter that the model lacks.
+        """
+        if not hasattr(self._target, "mup"):
+            raise ConfigError(not_scaled(self.part))
+        found: dict[str, Scale] = self._target.mup(model, shape, base)
+        if unknown := sorted(set(found) - {name for name, _ in model.named_parameters()}):
+            message = f"{self.part.name}: mup names {', '.join(unknown)}, which the model does not have"
+            raise ConfigError(Problem(place=self.part.source.place, message=message))
+        return found
+
     def resolved(self, shape: Shape, n_params: int) -> ResolvedModel:
         """What a trial's specification says of the model."""
         return ResolvedModel(
@@ -147,6 +164,13 @@ def shape_type(part: Part[type[Any]]) -> type[Shape]:
     """Class of an architecture's shapes."""
     found: type[Shape] = getattr(part.target, "Shape", AttentionBlocks)
     return found
+
+
+def not_scaled(part: Part[type[Any]]) -> Problem:
+    """An architecture without a method ``mup`` that is to have that parametrization."""
+    message = f"the architecture {part.name!r} has no method mup, which says how weights and rates follow from its size"
+    fix = "training.parametrization: standard, or give its class such a method; see docs/parts.md"
+    return Problem(place="training.parametrization", message=message, fix=fix)
 
 
 def of_trial(model: ResolvedModel) -> tuple[Architecture, Shape]:
@@ -166,6 +190,18 @@ def of_trial(model: ResolvedModel) -> tuple[Architecture, Shape]:
     return chosen, chosen.shape_of(model.shape)
 
 
+def scales(model: ResolvedModel, built: "nn.Module") -> dict[str, Scale]:
+    """Factors of the parameters of a trial's model by name; none in the standard parametrization.
+
+    Raises:
+        ConfigError: see `Architecture.scales`.
+    """
+    if model.base is None:
+        return {}
+    chosen, shape = of_trial(model)
+    return chosen.scales(built, shape, chosen.shape_of(model.base))
+
+
 def build(model: ResolvedModel, *, activation_checkpointing: bool = False) -> "nn.Module":
     """A trial's model on the default device, initialized from torch's global generator.
 
@@ -179,6 +215,9 @@ def build(model: ResolvedModel, *, activation_checkpointing: bool = False) -> "n
     """
     chosen, shape = of_trial(model)
     built = chosen.build(shape)
+    for name, scale in scales(model, built).items():
+        if scale.init != 1:
+            built.get_parameter(name).data.mul_(scale.init)
     if activation_checkpointing:
         from trainables.models.checkpointing import checkpoint_blocks
 

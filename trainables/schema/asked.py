@@ -11,6 +11,7 @@ from trainables.schema.common import (
     MAX_THREADS,
     JudgedEpoch,
     NamedPart,
+    Parametrization,
     PartBlock,
     ScheduleName,
     Spec,
@@ -146,6 +147,10 @@ class TrainingSpec(Spec):
         "cosine",
         description="of the rate after warm-up: cosine to zero; constant; wsd = constant, then to zero in `cooldown`",
     )
+    parametrization: Parametrization = Field(
+        "standard", description="mup: one learning rate for all widths and depths (Yang et al. 2022, Dey et al. 2025)"
+    )
+    mup_base: str | None = Field(None, description="budget at which mup is the standard parametrization")
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of all steps")
     cooldown: float = Field(0.2, gt=0, le=1, description="fraction of all steps, the last ones, with schedule: wsd")
     clip: float = Field(1.0, gt=0, description="largest global gradient norm")
@@ -156,6 +161,19 @@ class TrainingSpec(Spec):
     class_weight: Literal["none", "balanced"] = Field("none", description="weights of the classes in the loss")
     early_stopping: EarlyStopping | None = Field(None, description="end a trial that no longer improves")
     seed: int = Field(0, ge=0, lt=2**31, description="a whole number; usually a grid axis")
+
+    @field_validator("mup_base", mode="before")
+    @classmethod
+    def _budget(cls, value: object) -> object:
+        if value is not None:
+            parse_budget(str(value))
+        return None if value is None else str(value)
+
+    @model_validator(mode="after")
+    def _has_a_base(self) -> Self:
+        if self.parametrization == "mup" and self.mup_base is None:
+            raise ValueError("parametrization: mup needs mup_base, the budget that its learning rate was tuned at")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -10,6 +10,7 @@ Scaling = Literal["zscore", "revin", "none", "rank", "by_date"]
 Outcome = Literal["binary", "classes", "value"]  # what a label is: 0 or 1, a class of three or more, a number
 Dtype = Literal["bf16", "fp32"]
 JudgedEpoch = Literal["last", "best"]
+Parametrization = Literal["standard", "mup"]
 ScheduleName = Literal["cosine", "wsd", "constant"]
 
 KEY_LENGTH = 12

@@ -130,6 +130,8 @@ class ResolvedModel(Spec):
         config: the architecture's own keys, defaults included.
         shape: sizes that the budget decides.
         n_params: trainable parameters; whoever builds the model must get the same number.
+        base: sizes at which its parametrization, muP, is the standard one; None = standard at every size. Left out of
+            the canonical form then, so that keys stay.
     """
 
     name: str
@@ -138,6 +140,12 @@ class ResolvedModel(Spec):
     shape: dict[str, Any]
     data: DataShape
     n_params: int = Field(ge=1)
+    base: dict[str, Any] | None = None
+
+    @model_serializer(mode="wrap")
+    def _what_is_new(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        said: dict[str, Any] = handler(self)
+        return said if self.base is not None else {name: value for name, value in said.items() if name != "base"}
 
 
 class ResolvedLoss(ResolvedPart):

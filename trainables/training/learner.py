@@ -118,7 +118,7 @@ class Learner:
         # The budget was checked where the trial was planned: a model of another size would be mislabelled everywhere.
         assert got == wanted, f"the model has {got} parameters, the trial's specification says {wanted}"
         self.model = built.to(device)
-        self.optimizer = make_optimizer(self.model, spec.training)
+        self.optimizer = make_optimizer(self.model, spec.training, registry.scales(spec.model, self.model))
 
     def step(self, windows: Windows, step: int) -> float:
         """Make the optimizer step counted from 0 and return its training loss.

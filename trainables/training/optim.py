@@ -1,30 +1,47 @@
 """The optimizer and the learning rate over a trial's steps."""
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
 
+from trainables.models.parametrization import STANDARD, Scale
 from trainables.schema import ResolvedTraining
 
 # Brown et al. 2020, 'Language Models are Few-Shot Learners', appendix B; also Hoffmann et al. 2022 and Touvron et al.
 # 2023. The second moment forgets over 20 steps rather than 1,000, which suits runs of a few hundred steps.
 BETAS = (0.9, 0.95)
 EPSILON = 1e-8  # the same sources
+LR_FACTOR = "lr_factor"  # of a parameter group
 
 
-def make_optimizer(model: nn.Module, training: ResolvedTraining) -> AdamW:
+def make_optimizer(
+    model: nn.Module, training: ResolvedTraining, scales: Mapping[str, Scale] = MappingProxyType({})
+) -> AdamW:
     """AdamW (Loshchilov and Hutter 2019) over a model's parameters, fused.
 
     Weight decay acts on the matrices of linear layers alone: biases, norms and positions have no scale that the data
     cannot set.
+
+    Args:
+        model: any.
+        training: learning rate and weight decay.
+        scales: factors of both by parameter name; others have none.
     """
     matrices = {module.weight for module in model.modules() if isinstance(module, nn.Linear)}
-    groups = [
-        {"params": [p for p in model.parameters() if p in matrices], "weight_decay": training.weight_decay},
-        {"params": [p for p in model.parameters() if p not in matrices], "weight_decay": 0.0},
-    ]
-    return AdamW([group for group in groups if group["params"]], lr=training.lr, betas=BETAS, eps=EPSILON, fused=True)
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    named = sorted(model.named_parameters(), key=lambda one: one[1] not in matrices)  # matrices first, as ever
+    for name, parameter in named:
+        scale = scales.get(name, STANDARD)
+        decay = training.weight_decay * scale.weight_decay if parameter in matrices else 0.0
+        # Without factors groups are as checkpoints from before there were any have them.
+        own = {} if scale.lr == 1 else {LR_FACTOR: scale.lr}
+        group = groups.setdefault((scale.lr, decay), {"params": [], "weight_decay": decay, **own})
+        group["params"].append(parameter)
+    return AdamW(list(groups.values()), lr=training.lr, betas=BETAS, eps=EPSILON, fused=True)
 
 
 def learning_rate(step: int, *, total_steps: int, training: ResolvedTraining) -> float:
@@ -50,6 +67,6 @@ def learning_rate(step: int, *, total_steps: int, training: ResolvedTraining) ->
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Give all parameter groups the learning rate of the next step."""
+    """Give all parameter groups the learning rate of the next step, times their own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get(LR_FACTOR, 1.0)

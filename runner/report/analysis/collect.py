@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from runner.report.analysis import isoflop
 from runner.report.analysis.attempts import History, history
 from runner.report.analysis.findings import TrialFinding, find
 from runner.report.analysis.fits import NamedFit
+from runner.report.analysis.isoflop import IsoFlopSeries
 from runner.report.analysis.specs import Specs, specs
 from runner.report.analysis.trials import ENDED, Trial, baselines_of, clean, trials_of
 from runner.report.analysis.tuning import Tuning, tuning
@@ -94,6 +96,7 @@ class Collected:
     gates: tuple[str, ...]
     specs: Specs
     tuning: Tuning
+    isoflop: tuple[IsoFlopSeries, ...]
     events: tuple[Event, ...]
     lineage: tuple[Lineage, ...]
     tasks: tuple[str, ...]
@@ -133,6 +136,7 @@ def collect(paths: RunPaths) -> Collected:
         events=tuple(Event(e.time, clean(e.what), clean(e.key), clean(e.message)) for e in view.events),
         lineage=_lineage(view),
         tuning=tuning(view),
+        isoflop=isoflop.series(trials),
         tasks=tuple(dict.fromkeys(_task(state.cell.spec.get("task", {})) for state in view.current.values())),
         code_versions=_counted(trial.code_version for trial in trials if trial.attempts),
         devices=_counted(trial.device for trial in trials if trial.attempts),
