@@ -11,6 +11,7 @@ from runner.config.variants import AXIS_BLOCKS, block_keys, has_field, variant_o
 from runner.config.yaml_lines import Location
 from runner.rundir import comparable
 from trainables.errors import ConfigError, Problem, nearest
+from trainables.schema import parse_budget
 
 
 def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Iterator[Problem]:
@@ -26,9 +27,10 @@ def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Itera
         yield Problem(
             place=place(("search", "metric")), message=message, fix="give data.splits.selection, such as 0.33"
         )
+    yield from _ladder_problems(settings, search, place)
     yield from _transfer_problems(settings, search, place)
-    for dotted, dimension in search.space.items():
-        where = place(("search", "space", dotted))
+    for dotted, dimension in search.dimensions.items():
+        where = place(("search", "ladder") if search.ladder else ("search", "space", dotted))
         if (wrong := _space_problem(settings, dotted)) is not None:
             yield Problem(place=where, message=wrong[0], fix=wrong[1])
             continue
@@ -49,6 +51,25 @@ def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Itera
                 yield Problem(place=where, message=f"{error.problems[0].message} (got {value!r})")
             except ValueError as error:
                 yield Problem(place=where, message=f"{error} (got {value!r})")
+
+
+def _ladder_problems(
+    settings: SweepSettings, search: SearchSpec, place: Callable[[Location], str]
+) -> Iterator[Problem]:
+    """A ladder needs sizes; budgets that are none are found elsewhere."""
+    if not search.ladder:
+        return
+    try:
+        sizes = {parse_budget(budget) for budget in settings.grid["budget"]}
+    except ValueError:
+        return
+    if search.largest is not None:
+        sizes = {size for size in sizes if size <= parse_budget(search.largest)}
+    if len(sizes) < 3:
+        where = place(("search", "ladder"))
+        yield Problem(
+            place=where, message=f"a ladder takes 3 sizes; there are {len(sizes)}", fix="give grid.budget more"
+        )
 
 
 def _transfer_problems(

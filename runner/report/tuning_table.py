@@ -19,7 +19,7 @@ def sentences(tuning: Tuning) -> tuple[str, ...]:
             f"trained again with seeds that the search did not use.{confirmed}"
         )
     if tuning.transferred:
-        found.append(f"Searched near what smaller sizes predict: {'; '.join(tuning.transferred)}.")
+        found.append(f"Follows what other sizes predict: {'; '.join(tuning.transferred)}.")
     if tuning.untuned:
         found.append(f"Untuned: {tuning.untuned}.")
     found += [f"Recipe, not size: {words}." for words in tuning.recipe]
@@ -41,10 +41,10 @@ def _winner(one: Winner) -> tuple[str, ...]:
     return (
         one.study,
         ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in one.counts.items()),
-        str(one.number),
+        "by rule" if one.number is None else str(one.number),
         ", ".join(f"{key}={_value(value)}" for key, value in one.values.items()),
         one.metric,
-        number(studies.shown(one.searched, one.metric), 4),
+        NONE if one.searched is None else number(studies.shown(one.searched, one.metric), 4),
         NONE if one.confirmed is None else number(studies.shown(one.confirmed, one.metric), 4),
         str(one.n_confirmed),
         NONE if one.optimism is None else number(one.optimism, 4, signed=True),

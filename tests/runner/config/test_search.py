@@ -58,7 +58,12 @@ def test_a_key_of_the_space_can_be_overridden(sweep_file) -> None:
         ("{space: {training.lr: {low: 1, high: 2}}, transfer: true}", "give grid.budget 3 or more"),
         ("{space: {training.lr: {low: 1, high: 2}}, transfer: true}", "give a range of search.space log: true"),
         ("{space: {training.lr: {low: 1, high: 2}}, transfer: true, sampler: grid}", "no place to start at"),
-        ("{space: {}}", "at least 1 item"),
+        ("ladder", "a ladder takes 3 sizes; there are 1"),
+        ("{ladder: [training.lrr]}", "no key 'training.lrr'. did you mean 'training.lr'"),
+        ("{ladder: [training.lr], sampler: gp, trials: 5}", "a ladder has no trials, sampler"),
+        ("{ladder: [training.lr], space: {training.lr: {low: 1, high: 2}}}", "give one of space and ladder"),
+        ("{ladder: [training.lr], largest: huge}", "huge"),
+        ("{space: {}}", "give one of space and ladder"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(sweep_file, block: str, message: str) -> None:

@@ -246,3 +246,41 @@ def test_a_limit_confirms_what_smaller_sizes_predict(place) -> None:
     (lr,) = {one.view().cells[key].cell.spec["training"]["lr"] for key in largest.confirmed}
     assert lr == largest.predicted.values["training.lr"]  # type: ignore[union-attr]
     assert one.drive() == 0
+
+
+LADDER = (
+    ("budget: [20k, 60k]", "budget: [20k, 40k, 60k, 100k, 200k, 600k]"),
+    ("lr: 1.0e-3", "lr: 5.0e-3"),
+    (SEARCH, "\nsearch: {ladder: [training.lr], largest: 200k}\n"),
+)
+
+
+def test_a_ladder_ends_in_a_rule_that_all_sizes_follow(place) -> None:
+    calm, stormy = place(*LADDER, name="calm"), place(*LADDER, name="stormy")
+    started = calm.drive()
+    while stormy.drive(kill_after=5) == 5:
+        pass
+    assert sorted(suggestions(stormy.view())) == sorted(suggestions(calm.view()))
+    assert stormy.view().compared_keys == calm.view().compared_keys
+    view = calm.view()
+    tried = {study.asked["budget"]: len(study.trials) for study in states(view) if study.trials}
+    assert set(tried) == {20_000, 60_000, 200_000}
+    assert started == sum(tried.values()) + 6 * 2
+    assert sum(tried.values()) <= 12
+    for study in states(view):
+        optimum = 1e-2 * (study.asked["budget"] / 20_000) ** -0.5
+        for key in study.confirmed:
+            assert view.cells[key].cell.spec["training"]["lr"] == pytest.approx(optimum, rel=0.02)
+    assert calm.plan().to_run == ()
+    assert calm.drive() == 0
+    (found,) = measured(view, "training.lr")
+    assert found.rule.exponent == pytest.approx(-0.5, abs=0.02)
+    assert tuning(view).untuned == ""
+    assert len(tuning(view).winners) == 6
+
+
+def test_a_ladder_with_its_optimum_at_the_end_trains_nothing_else(place) -> None:
+    one = place(*LADDER[:1], ("lr: 1.0e-3", "lr: 1.0e-8"), (SEARCH, "\nsearch: ladder\n"))
+    assert one.drive() <= 18
+    assert one.view().compared_keys == ()
+    assert len(one.plan().to_run) == 12
