@@ -15,7 +15,15 @@ MAX_KEYS = 20
 LADDER_FACTOR = 3.0**6  # steps of 3; no rung is further off
 
 
-class Range(Spec):
+class Dependent(Spec):
+    """What all dimensions have."""
+
+    when: dict[str, Any] = Field(
+        {}, description="searched only where these keys have these values: choices of the space, or what the file gives"
+    )
+
+
+class Range(Dependent):
     """Numbers between two bounds, both included; whole numbers where the key takes nothing else."""
 
     low: float = Field(description="smallest value")
@@ -32,7 +40,7 @@ class Range(Spec):
         return self
 
 
-class Choices(Spec):
+class Choices(Dependent):
     """One of several values."""
 
     choices: tuple[Any, ...] = Field(min_length=2, description="values of the key")
@@ -47,7 +55,7 @@ class Choices(Spec):
         return value
 
 
-class Around(Spec):
+class Around(Dependent):
     """Numbers around the value that the sweep file has, or its rule of the size gives."""
 
     around: Literal["rule"] = Field(description="rule: the key's own value or rule of the size")

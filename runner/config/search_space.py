@@ -34,6 +34,8 @@ def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Itera
         if (wrong := _space_problem(settings, dotted)) is not None:
             yield Problem(place=where, message=wrong[0], fix=wrong[1])
             continue
+        for message, fix in _condition_problems(settings, search, dotted):
+            yield Problem(place=where, message=message, fix=fix)
         if isinstance(dimension, Around):
             given = comparable.setting({block: getattr(settings, block).model_dump() for block in AXIS_BLOCKS}, dotted)
             if not (isinstance(given, dict) and "base" in given) and not (
@@ -90,12 +92,32 @@ def _transfer_problems(
         yield Problem(place=where, message=message, fix="drop search.transfer, or take sampler tpe")
 
 
+def _condition_problems(settings: SweepSettings, search: SearchSpec, dotted: str) -> Iterator[tuple[str, str]]:
+    for key, value in search.dimensions[dotted].when.items():
+        other = search.dimensions.get(key)
+        if other is None or key == dotted:
+            if key == dotted or not _is_known(settings, key):
+                yield f"when names no key {key!r}", nearest(key, [*search.dimensions, *_fields(settings)])
+        elif not isinstance(other, Choices) or other.when:
+            yield f"when names {key}, which is not one of several choices at all times", "give it choices, without when"
+        elif value not in other.choices:
+            yield f"when {key} is {value!r}, which it never is", f"name one of {', '.join(map(repr, other.choices))}"
+
+
+def _is_known(settings: SweepSettings, dotted: str) -> bool:
+    block, _, rest = dotted.partition(".")
+    return block in AXIS_BLOCKS and (has_field(AXIS_BLOCKS[block], rest) or rest in parts.keys(settings, block))
+
+
+def _fields(settings: SweepSettings) -> list[str]:
+    return [f"{one}.{key}" for one in AXIS_BLOCKS for key in (*block_keys(one), *parts.keys(settings, one))]
+
+
 def _space_problem(settings: SweepSettings, dotted: str) -> tuple[str, str] | None:
     """Why a key cannot be searched, and the fix."""
-    block, _, rest = dotted.partition(".")
-    if block not in AXIS_BLOCKS or not (has_field(AXIS_BLOCKS[block], rest) or rest in parts.keys(settings, block)):
-        fields = [f"{one}.{key}" for one in AXIS_BLOCKS for key in (*block_keys(one), *parts.keys(settings, one))]
-        return f"no key {dotted!r}", nearest(dotted, fields)
+    block = dotted.partition(".")[0]
+    if not _is_known(settings, dotted):
+        return f"no key {dotted!r}", nearest(dotted, _fields(settings))
     if dotted == "training.seed" or (block in comparable.BLOCKS and dotted not in comparable.INPUTS):
         return f"{dotted} changes what is judged, so that losses cannot be compared", "make it an axis of grid"
     if axes.canonical(dotted) in settings.grid:

@@ -195,7 +195,7 @@ class Search:
                 again=again,
             )
             if state.predicted and not known and not again:
-                values |= state.predicted.values
+                values = space.active(searched, {**values, **state.predicted.values})
             cell = self._searched(study, number, values)
             if cell is not None and cell.key not in known:
                 return self._tried(study, state, values)

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from runner.report.analysis.deflation import Deflated, deflated
 from runner.rundir import comparable, studies
 from runner.rundir.ledger import LedgerView
+from runner.rundir.paths import RunPaths
 from runner.rundir.studies import StudyState, StudyTrial
 from runner.scaling.rule import MIN_SIZES, MIN_TRIALS, STEP, Rule, Tried, fit, fit_ladder
 from trainables.errors import ConfigError, Problem, nearest
@@ -27,6 +29,7 @@ class Winner:
         confirmed: mean of the trials that confirm it, as many as `n_confirmed`; None without one.
         test: their mean test loss, likewise.
         edges: keys that are at the edge of their range, with the edge.
+        deflated: `searched` with the choice among the study's trials allowed for.
     """
 
     study: str
@@ -41,6 +44,7 @@ class Winner:
     n_confirmed: int
     test: float | None
     edges: tuple[tuple[str, float], ...]
+    deflated: Deflated | None = None
 
     @property
     def optimism(self) -> float | None:
@@ -76,10 +80,10 @@ class Tuning:
     recipe: tuple[str, ...] = ()
 
 
-def tuning(view: LedgerView) -> Tuning:
-    """The tuning of the current grid."""
+def tuning(view: LedgerView, paths: RunPaths | None = None) -> Tuning:
+    """The tuning of the current grid; `paths` is where the predictions are that deflated intervals are made of."""
     found = studies.states(view)
-    winners = tuple(winner for state in found if (winner := _winner(view, state)) is not None)
+    winners = tuple(winner for state in found if (winner := _winner(view, state, paths)) is not None)
     fitted = tuple(rules(view))
     return Tuning(
         winners=winners,
@@ -145,7 +149,7 @@ def measured(view: LedgerView, key: str) -> list[KeyRule]:
     return found
 
 
-def _winner(view: LedgerView, state: StudyState) -> Winner | None:
+def _winner(view: LedgerView, state: StudyState, paths: RunPaths | None) -> Winner | None:
     metric = state.asked["metric"]
     if state.chosen is None:
         return None
@@ -171,6 +175,7 @@ def _winner(view: LedgerView, state: StudyState) -> Winner | None:
         n_confirmed=len(losses),
         test=fmean(tested) if tested else None,
         edges=tuple(edges(state.space, best)) if best else (),
+        deflated=deflated(paths, view, state) if paths else None,
     )
 
 
@@ -178,6 +183,8 @@ def edges(space: Mapping[str, Mapping[str, Any]], best: StudyTrial) -> list[tupl
     """Numbers of a trial that are at the edge of what was tried, with the edge. Nothing is tried below 0."""
     found = []
     for dotted, axis in space.items():
+        if dotted not in best.values:  # its condition does not hold
+            continue
         edge = (
             _edge_of_choices(axis["choices"], best.values[dotted]) if "choices" in axis else _edge(axis, best, dotted)
         )

@@ -1,5 +1,6 @@
 """A search is rebuilt from its ledger alone: real ledger files, real Optuna, trials played by a planted loss."""
 
+import io
 import math
 from collections.abc import Callable
 from contextlib import closing
@@ -21,6 +22,7 @@ from runner.rundir.ledger import AttemptStarted, CellEnded
 from runner.rundir.recorder import Recorder
 from runner.rundir.studies import states
 from runner.terminal.console import Console
+from runner.terminal.progress import LiveProgress
 from runner.tune.search import Search
 from trainables.errors import ConfigError
 
@@ -160,6 +162,33 @@ def test_a_small_space_is_exhausted_without_a_trial_twice(place) -> None:
 def test_max_trials_ends_the_search_and_confirms_what_there_is(place) -> None:
     one = place(("trials: 6", "trials: 6\n  max_trials: 5"))
     assert one.drive() == 5 + 4
+
+
+def test_the_live_view_shows_the_best_of_each_study_so_far(place) -> None:
+    one = place()
+    one.drive(kill_after=4)
+    view, console = one.view(), Console(file=io.StringIO(), force_terminal=False, width=300)
+    progress = LiveProgress([], view, console)
+    best = [study for study in states(view) if study.best is not None]
+    shown = list(progress._best.values())
+    assert len(shown) == len(best) == 2
+    assert f"best val_loss {best[0].best.loss:.4f} so far, training.lr=" in shown[0]  # type: ignore[union-attr]
+
+
+def test_a_key_with_a_condition_is_searched_where_that_holds(place) -> None:
+    space = "model.dropout: {choices: [0.0, 0.1, 0.2]}"
+    for sampler in ("tpe", "random", "grid"):
+        one = place(
+            (space, space + "\n    training.clip: {low: 0.5, high: 2, points: 2, when: {model.dropout: 0.1}}"),
+            ("trials: 6", f"trials: 9\n  sampler: {sampler}"),
+            name=sampler,
+        )
+        one.drive()
+        for study in states(one.view()):
+            tried = [trial.values for trial in study.trials]
+            assert {values["model.dropout"] == 0.1 for values in tried} == {True, False}
+            assert all(("training.clip" in values) == (values["model.dropout"] == 0.1) for values in tried)
+        assert len(tuning(one.view()).winners) == 2
 
 
 def test_the_rule_behind_the_optima_is_measured(place) -> None:
