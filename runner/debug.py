@@ -147,8 +147,8 @@ def _variant_of(sweep: Sweep, key: str, data_root: Path, runs: Path) -> Variant:
             if trial.key == key:
                 return applied(study.variants[0], {**trial.values, "training.seed": study.search.seed})
         for confirmed, variant in zip(state.confirmed, study.variants, strict=False):
-            if confirmed == key and state.best is not None:
-                return applied(variant, state.best.values)
+            if confirmed == key and state.chosen is not None:
+                return applied(variant, state.chosen[1])
     message = f"neither the grid nor the search of run {sweep.settings.name!r} has a trial {key!r}"
     raise ConfigError(Problem(place="--key", message=message, fix=f"isotherm status {sweep.settings.name} lists keys"))
 

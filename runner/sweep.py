@@ -40,6 +40,7 @@ DONE, FAILED, BAD_INPUT, STOPPED = 0, 1, 2, 3
 
 LEDGER_LOST = "a change of the ledger from outside"
 STORAGE_BEHIND = "a storage that does not answer"
+LADDER_FIX = "give the key another value to start at in the sweep file, or search its space"
 STORAGE_FIX = "lacks a part of this run, which is whole here: run the sweep again here to bring it there"
 
 
@@ -79,6 +80,7 @@ class SweepRun:
         self.runs, self.data_root = runs, data_root
         self.address, self.cluster = address, address is not None
         self._site: Site | None = None
+        self._refused: tuple[str, ...] = ()  # why a ladder has no rule
 
     def run(self) -> int:
         """Run to the end and return the exit code.
@@ -232,6 +234,7 @@ class SweepRun:
                 self.plan.listed, self.recorder.view, self.console, protection.line, self.plan.planned
             )
             self.recorder.listen(progress.on_record)
+            search = self._search(prober, progress.add)
             with nullcontext() if self.drain.requested else protection, progress:
                 run_rounds(
                     Launch(
@@ -248,9 +251,10 @@ class SweepRun:
                         storage=storage,
                         cluster=self.cluster,
                         metrics=self.settings.metrics,
-                        search=self._search(prober, progress.add),
+                        search=search,
                     )
                 )
+            self._refused = tuple(search.refused.values()) if search else ()
 
     def _search(self, prober: Decides | None, on_cell: Callable[[Cell], None]) -> Search | None:
         """The search that the sweep file asks for."""
@@ -286,7 +290,10 @@ class SweepRun:
         stopped = self.drain.reason or (STORAGE_BEHIND if behind else "")
         table = results.write(self.recorder.view, self.paths)
         counts = Counter(str(status) for status in table.loc[table["kind"] == "model", "status"])
-        code = _exit_code(counts, stopped)
+        for words in self._refused:
+            self.recorder.record(EventRecorded(what="search", message=words))
+            self.console.print(f"search   {words}; its sizes were not trained: {LADDER_FIX}", highlight=False)
+        code = _exit_code(counts, stopped) or (FAILED if self._refused else DONE)
         self.recorder.record(SweepEnded(exit_code=code, counts=dict(counts)))
         self._patience_s = self._session.STOPPED_TIMEOUT_S if stopped else self._session.END_TIMEOUT_S
         self._session.order_close(self.tracking, self._patience_s)

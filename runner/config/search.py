@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from trainables.schema import CountOrRule, Spec
+from trainables.schema import CountOrRule, Spec, parse_budget
 
 Sampler = Literal["tpe", "random", "qmc", "grid", "gp"]
 PrunerName = Literal["none", "asha", "hyperband", "median"]
@@ -12,9 +12,18 @@ SearchMetric = Literal["val_loss", "val_auc", "selection_loss"]
 SEARCH_SEED = 1_000_000  # far from the seeds that people write into grids
 MAX_POINTS = 1000
 MAX_KEYS = 20
+LADDER_FACTOR = 3.0**6  # steps of 3; no rung is further off
 
 
-class Range(Spec):
+class Dependent(Spec):
+    """What all dimensions have."""
+
+    when: dict[str, Any] = Field(
+        {}, description="searched only where these keys have these values: choices of the space, or what the file gives"
+    )
+
+
+class Range(Dependent):
     """Numbers between two bounds, both included; whole numbers where the key takes nothing else."""
 
     low: float = Field(description="smallest value")
@@ -31,7 +40,7 @@ class Range(Spec):
         return self
 
 
-class Choices(Spec):
+class Choices(Dependent):
     """One of several values."""
 
     choices: tuple[Any, ...] = Field(min_length=2, description="values of the key")
@@ -46,7 +55,7 @@ class Choices(Spec):
         return value
 
 
-class Around(Spec):
+class Around(Dependent):
     """Numbers around the value that the sweep file has, or its rule of the size gives."""
 
     around: Literal["rule"] = Field(description="rule: the key's own value or rule of the size")
@@ -71,10 +80,17 @@ class SearchSpec(Spec):
     """Search in each combination of the grid's axes but `seed`; what it finds is confirmed with every seed."""
 
     space: dict[str, Dimension] = Field(
-        min_length=1,
+        {},
         max_length=MAX_KEYS,
         description="by dotted key: {low, high, log}, {choices: [...]} or {around: rule, factor: 10}",
     )
+    ladder: tuple[str, ...] = Field(
+        (),
+        max_length=MAX_KEYS,
+        description="in place of space: keys of which a few values in steps of 3 are tried at the smallest, the middle "
+        "and the largest size; all sizes then follow the rule. `search: ladder` is that of training.lr",
+    )
+    largest: str | None = Field(None, description="largest budget at which a ladder is trained; null = of the grid")
     trials: CountOrRule = Field(20, description="trials of one study, or a rule of the size")
     sampler: Sampler = Field("tpe", description="how the next values are chosen")
     pruner: PrunerName = Field("none", description="whether trials end early that are behind others at an epoch")
@@ -89,3 +105,33 @@ class SearchSpec(Spec):
     max_hours: float | None = Field(
         None, gt=0, description="hours that searched trials took, added up; then the winners so far are confirmed"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return {"ladder": ["training.lr"]} if value == "ladder" else value
+
+    @field_validator("largest", mode="before")
+    @classmethod
+    def _budget(cls, value: object) -> str | None:
+        if value is None:
+            return None
+        parse_budget(str(value))
+        return str(value)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if bool(self.space) == bool(self.ladder):
+            raise ValueError("give one of space and ladder")
+        defaults = {name: type(self).model_fields[name].default for name in ("trials", "sampler", "pruner", "transfer")}
+        idle = [name for name, value in defaults.items() if self.ladder and getattr(self, name) != value]
+        if idle:
+            raise ValueError(f"a ladder has no {', '.join(idle)}")
+        if self.largest is not None and not self.ladder:
+            raise ValueError("largest is of a ladder; a space is searched at all sizes")
+        return self
+
+    @property
+    def dimensions(self) -> dict[str, Range | Choices | Around]:
+        """The searched keys with their ranges; those of a ladder are far wider than it."""
+        return dict(self.space) or {dotted: Around(around="rule", factor=LADDER_FACTOR) for dotted in self.ladder}

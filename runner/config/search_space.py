@@ -11,6 +11,7 @@ from runner.config.variants import AXIS_BLOCKS, block_keys, has_field, variant_o
 from runner.config.yaml_lines import Location
 from runner.rundir import comparable
 from trainables.errors import ConfigError, Problem, nearest
+from trainables.schema import parse_budget
 
 
 def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Iterator[Problem]:
@@ -26,12 +27,15 @@ def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Itera
         yield Problem(
             place=place(("search", "metric")), message=message, fix="give data.splits.selection, such as 0.33"
         )
+    yield from _ladder_problems(settings, search, place)
     yield from _transfer_problems(settings, search, place)
-    for dotted, dimension in search.space.items():
-        where = place(("search", "space", dotted))
+    for dotted, dimension in search.dimensions.items():
+        where = place(("search", "ladder") if search.ladder else ("search", "space", dotted))
         if (wrong := _space_problem(settings, dotted)) is not None:
             yield Problem(place=where, message=wrong[0], fix=wrong[1])
             continue
+        for message, fix in _condition_problems(settings, search, dotted):
+            yield Problem(place=where, message=message, fix=fix)
         if isinstance(dimension, Around):
             given = comparable.setting({block: getattr(settings, block).model_dump() for block in AXIS_BLOCKS}, dotted)
             if not (isinstance(given, dict) and "base" in given) and not (
@@ -49,6 +53,25 @@ def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Itera
                 yield Problem(place=where, message=f"{error.problems[0].message} (got {value!r})")
             except ValueError as error:
                 yield Problem(place=where, message=f"{error} (got {value!r})")
+
+
+def _ladder_problems(
+    settings: SweepSettings, search: SearchSpec, place: Callable[[Location], str]
+) -> Iterator[Problem]:
+    """A ladder needs sizes; budgets that are none are found elsewhere."""
+    if not search.ladder:
+        return
+    try:
+        sizes = {parse_budget(budget) for budget in settings.grid["budget"]}
+    except ValueError:
+        return
+    if search.largest is not None:
+        sizes = {size for size in sizes if size <= parse_budget(search.largest)}
+    if len(sizes) < 3:
+        where = place(("search", "ladder"))
+        yield Problem(
+            place=where, message=f"a ladder takes 3 sizes; there are {len(sizes)}", fix="give grid.budget more"
+        )
 
 
 def _transfer_problems(
@@ -69,12 +92,32 @@ def _transfer_problems(
         yield Problem(place=where, message=message, fix="drop search.transfer, or take sampler tpe")
 
 
+def _condition_problems(settings: SweepSettings, search: SearchSpec, dotted: str) -> Iterator[tuple[str, str]]:
+    for key, value in search.dimensions[dotted].when.items():
+        other = search.dimensions.get(key)
+        if other is None or key == dotted:
+            if key == dotted or not _is_known(settings, key):
+                yield f"when names no key {key!r}", nearest(key, [*search.dimensions, *_fields(settings)])
+        elif not isinstance(other, Choices) or other.when:
+            yield f"when names {key}, which is not one of several choices at all times", "give it choices, without when"
+        elif value not in other.choices:
+            yield f"when {key} is {value!r}, which it never is", f"name one of {', '.join(map(repr, other.choices))}"
+
+
+def _is_known(settings: SweepSettings, dotted: str) -> bool:
+    block, _, rest = dotted.partition(".")
+    return block in AXIS_BLOCKS and (has_field(AXIS_BLOCKS[block], rest) or rest in parts.keys(settings, block))
+
+
+def _fields(settings: SweepSettings) -> list[str]:
+    return [f"{one}.{key}" for one in AXIS_BLOCKS for key in (*block_keys(one), *parts.keys(settings, one))]
+
+
 def _space_problem(settings: SweepSettings, dotted: str) -> tuple[str, str] | None:
     """Why a key cannot be searched, and the fix."""
-    block, _, rest = dotted.partition(".")
-    if block not in AXIS_BLOCKS or not (has_field(AXIS_BLOCKS[block], rest) or rest in parts.keys(settings, block)):
-        fields = [f"{one}.{key}" for one in AXIS_BLOCKS for key in (*block_keys(one), *parts.keys(settings, one))]
-        return f"no key {dotted!r}", nearest(dotted, fields)
+    block = dotted.partition(".")[0]
+    if not _is_known(settings, dotted):
+        return f"no key {dotted!r}", nearest(dotted, _fields(settings))
     if dotted == "training.seed" or (block in comparable.BLOCKS and dotted not in comparable.INPUTS):
         return f"{dotted} changes what is judged, so that losses cannot be compared", "make it an axis of grid"
     if axes.canonical(dotted) in settings.grid:

@@ -87,7 +87,7 @@ class Plan:
         shares = [1.0] * len(cells)
         for study in self.studies:
             over = sum(trial.status in FINAL for trial in self.progress[study.identity].trials)
-            left = max(0, study.trials - over)
+            left = 0 if study.complete(self.progress[study.identity]) else max(0, study.trials - over)
             share = study.pruned_share() if pruned else 1.0
             if share is None:
                 return None
@@ -199,7 +199,7 @@ def build(
             settings.gates,
             settings.thermal,
             site,
-            searched=settings.search.space if settings.search else (),
+            searched=settings.search.dimensions if settings.search else (),
         ),
         *data_findings.check(asked.cells, settings.gates),
         *(checks.idle_gpus(settings.execution) if site is None else ()),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,9 +14,9 @@ from runner.planning.grid import Cell, named
 from runner.rundir import studies
 from runner.rundir.ledger import LedgerView
 from runner.rundir.studies import StudyState
-from runner.search import pruning, sampling, transfer
+from runner.search import ladder, pruning, sampling, transfer
 from runner.search.space import Axis, axes_of
-from trainables.schema import KEY_LENGTH, SizeRule
+from trainables.schema import KEY_LENGTH, SizeRule, parse_budget
 
 _APART = ("budget", "seed")
 _NOT_ASKED = {"model": {"shapes"}}  # where a file is, and nothing of what is asked
@@ -44,6 +45,15 @@ class Study:
     transfers: bool = False
 
     @property
+    def climbs(self) -> bool:
+        """Whether it is one of the sizes at which a ladder is tried."""
+        return bool(self.search.ladder) and self.trials > 0
+
+    def complete(self, state: StudyState) -> bool:
+        """Whether its search is over."""
+        return state.predicted is not None if self.search.ladder else len(state.trials) >= self.trials
+
+    @property
     def size(self) -> int:
         """Its budget in parameters."""
         return self.templates[0].target
@@ -64,12 +74,13 @@ class Study:
             "axes": {axis: value for axis, value in self.variants[0].axes.items() if axis != "seed"},
             "space": {dotted: axis.as_dict() for dotted, axis in self.space.items()},
             "trials": self.trials,
-            "sampler": self.search.sampler,
+            "sampler": "ladder" if self.search.ladder else self.search.sampler,
             "pruner": self.search.pruner,
             "metric": self.search.metric,
             "seed": self.search.seed,
             "seeds": [variant.training.seed for variant in self.variants],
             **({"transfer": True} if self.transfers else {}),
+            **({"ladder": list(self.search.ladder)} if self.search.ladder else {}),
         }
 
     def state(self, view: LedgerView) -> StudyState:
@@ -96,7 +107,17 @@ def of_plan(sweep: Sweep, cells: tuple[Cell, ...]) -> tuple[Study, ...]:
         if not cell.infeasible:
             grouped.setdefault(named(variant), []).append((variant, cell))
     found = tuple(_study(name, pairs, search) for name, pairs in grouped.items())
+    if search.ladder:
+        return tuple(_of_ladder(study, found) for study in found)
     return tuple(_transferred(study, found) for study in found) if search.transfer else found
+
+
+def _of_ladder(study: Study, found: tuple[Study, ...]) -> Study:
+    """A study with the trials that a ladder makes at its size, about; none at most sizes."""
+    largest = parse_budget(study.search.largest) if study.search.largest else math.inf
+    sizes = [one.size for one in found if one.series == study.series and one.size <= largest]
+    climbs = bool(sizes) and study.size in ladder.chosen_sizes(sizes)
+    return replace(study, trials=ladder.RUNGS * len(study.search.ladder) if climbs else 0)
 
 
 def _transferred(study: Study, found: tuple[Study, ...]) -> Study:
@@ -117,18 +138,17 @@ def confirmed_by(asked: tuple[Study, ...], view: LedgerView) -> dict[str, str]:
     found: dict[str, str] = {}
     for study in asked:
         state = study.state(view)
-        complete = len(state.trials) >= study.trials and len(state.confirmed) == len(study.templates)
-        if complete:
+        if study.complete(state) and len(state.confirmed) == len(study.templates):
             found |= dict(zip((cell.key for cell in study.templates), state.confirmed, strict=True))
     return found
 
 
 def _study(name: str, pairs: list[tuple[Variant, Cell]], search: SearchSpec) -> Study:
     variants, cells = tuple(variant for variant, _ in pairs), tuple(cell for _, cell in pairs)
-    space = axes_of(search.space, variants[0])
+    space = axes_of(search.dimensions, variants[0])
     asked = search.trials
     trials = max(1, round(asked.value(cells[0].target))) if isinstance(asked, SizeRule) else asked
-    if search.sampler == "grid":
+    if search.sampler == "grid" and not search.ladder:
         trials = min(trials, sampling.grid_size(space))
     return Study(_identity(variants[0], cells[0], space, search), name, cells, variants, space, trials, search)
 

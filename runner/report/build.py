@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.report import page, render
+from runner.report import page, render, tuning_table
 from runner.report.analysis.collect import Collected, collect
 from runner.report.analysis.contrasts import contrasts
 from runner.report.figures.calibration import calibration_figures
@@ -17,13 +17,15 @@ from runner.report.figures.isoflop import isoflop_figures
 from runner.report.figures.plots import loss_figures
 from runner.report.figures.speed import speed_figures
 from runner.report.figures.timeline import timeline_figures
+from runner.report.figures.tuning import tuning_figures
+from runner.rundir import studies
 from runner.rundir.paths import RunPaths
 from runner.thermal import telemetry
 from trainables.files import replace_text, replacing
 
 _FIGURES = (
     "loss_h*.png", "isoflop_h*.png", "heat_map*.png", "calibration*.png", "learning_curves*.png", "time.png",
-    "throughput.png", "temperature*.png",
+    "throughput.png", "temperature*.png", "search_*.png",
 )  # fmt: skip
 
 
@@ -58,6 +60,8 @@ def build(paths: RunPaths) -> ReportFiles:
             aside.write_bytes(plot.png)
         written.append(path)
     _remove_stale(paths.figures, written)
+    if collected.tuning.winners:
+        replace_text(paths.winners_csv, tuning_table.frame(collected.tuning).to_csv(index=False))
     replace_text(paths.report_md, render.markdown(content, paths.figures.name))
     replace_text(paths.report_html, render.html(content))
     return ReportFiles(html=paths.report_html, markdown=paths.report_md, figures=tuple(written))
@@ -69,6 +73,7 @@ def _plots(paths: RunPaths, collected: Collected) -> Iterator[Plot]:
     yield from loss_figures(trials, Overlay(collected.verdicts, baselines))
     yield from isoflop_figures(collected.isoflop)
     yield from heat_figures(trials, baselines)
+    yield from tuning_figures(studies.states(collected.view), collected.tuning.rules)
     yield from calibration_figures(paths, collected.view, trials)
     yield from curve_figures(trials)
     yield from gantt_figures(collected.history)

@@ -1,5 +1,8 @@
 """The tables of a search: winners with their confirmation, and the rules of the size that the optima follow."""
 
+import pandas as pd
+
+from runner.report.analysis.deflation import Deflated
 from runner.report.analysis.tuning import KeyRule, Tuning, Winner
 from runner.report.tables import Column, ReportTable
 from runner.report.wording import NONE, number
@@ -19,7 +22,12 @@ def sentences(tuning: Tuning) -> tuple[str, ...]:
             f"trained again with seeds that the search did not use.{confirmed}"
         )
     if tuning.transferred:
-        found.append(f"Searched near what smaller sizes predict: {'; '.join(tuning.transferred)}.")
+        found.append(f"Follows what other sizes predict: {'; '.join(tuning.transferred)}.")
+    if any(one.deflated for one in tuning.winners):
+        found.append(
+            "Deflated is the winner's loss in the search with the bootstrap's estimate of what the choice among the "
+            "study's trials makes it look better (Efron 1983; blocks of validation dates are resampled)."
+        )
     if tuning.untuned:
         found.append(f"Untuned: {tuning.untuned}.")
     found += [f"Recipe, not size: {words}." for words in tuning.recipe]
@@ -30,7 +38,8 @@ def winners_table(tuning: Tuning) -> ReportTable:
     """One row a study."""
     columns = (
         Column("study"), Column("trials"), Column("winner", "number"), Column("values", "code"),
-        Column("metric", "code"), Column("searched", "number"), Column("confirmed", "number"),
+        Column("metric", "code"), Column("searched", "number"),
+        Column("deflated [95 %]", "number"), Column("confirmed", "number"),
         Column("seeds", "number"), Column("optimism", "number"), Column("test loss", "number"),
         Column("at the edge", "code"),
     )  # fmt: skip
@@ -41,16 +50,49 @@ def _winner(one: Winner) -> tuple[str, ...]:
     return (
         one.study,
         ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in one.counts.items()),
-        str(one.number),
+        "by rule" if one.number is None else str(one.number),
         ", ".join(f"{key}={_value(value)}" for key, value in one.values.items()),
         one.metric,
-        number(studies.shown(one.searched, one.metric), 4),
+        NONE if one.searched is None else number(studies.shown(one.searched, one.metric), 4),
+        NONE if one.deflated is None else _interval(one.deflated),
         NONE if one.confirmed is None else number(studies.shown(one.confirmed, one.metric), 4),
         str(one.n_confirmed),
         NONE if one.optimism is None else number(one.optimism, 4, signed=True),
         NONE if one.test is None else number(one.test, 4),
         ", ".join(f"{key}={_value(edge)}" for key, edge in one.edges) or NONE,
     )
+
+
+def _interval(one: Deflated) -> str:
+    return f"{number(one.value, 4)} [{number(one.low, 4)}, {number(one.high, 4)}]"
+
+
+def frame(tuning: Tuning) -> pd.DataFrame:
+    """The winners as numbers, one row a study; losses are of the study's metric, as losses."""
+    rows = [
+        {
+            "study": one.study,
+            "budget": one.budget,
+            "metric": one.metric,
+            "number": one.number,
+            "comparisons": sum(one.counts.values()),
+            "searched": one.searched,
+            **{f"deflated{end}": value for end, value in _deflated(one.deflated)},
+            "confirmed": one.confirmed,
+            "n_confirmed": one.n_confirmed,
+            "optimism": one.optimism,
+            "test_loss": one.test,
+            **one.values,
+        }
+        for one in tuning.winners
+    ]
+    return pd.DataFrame(rows)
+
+
+def _deflated(one: Deflated | None) -> tuple[tuple[str, float | None], ...]:
+    names = ("", "_low", "_high", "_optimism")
+    known = (one.value, one.low, one.high, one.optimism) if one else (None,) * len(names)
+    return tuple(zip(names, known, strict=True))
 
 
 def _value(value: object) -> str:

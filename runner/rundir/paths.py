@@ -145,6 +145,11 @@ class RunPaths:
         return self.root / "results.csv"
 
     @property
+    def winners_csv(self) -> Path:
+        """Winners of a search with their deflated and confirmed losses; written with the report."""
+        return self.root / "winners.csv"
+
+    @property
     def thermal_parquet(self) -> Path:
         """Temperatures, limits and levels over time."""
         return self.root / "thermal.parquet"

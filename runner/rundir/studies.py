@@ -70,17 +70,25 @@ class StudyState:
 
     @property
     def chosen(self) -> tuple[int | None, Mapping[str, Any]] | None:
-        """Number and values of what is confirmed: the best trial, or without one what was predicted; None: neither."""
-        if (best := self.best) is not None:
+        """Number and values of what is confirmed: the best trial, or without one what was predicted; None: neither.
+
+        After a ladder it is always what was predicted.
+        """
+        if (best := self.best) is not None and not self.asked.get("ladder"):
             return best.number, best.values
         return (None, self.predicted.values) if self.predicted and self.predicted.values else None
+
+    def varies(self, trial: StudyTrial, dotted: str) -> bool:
+        """Whether a trial tries a value of a key; those of a ladder have earlier keys at their rule."""
+        ladder = self.asked.get("ladder")
+        return dotted in trial.values and (not ladder or ladder[len(trial.values) - 1] == dotted)
 
     def tried(self, dotted: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Values of a number that finished trials had, and their losses."""
         pairs = [
             (float(trial.values[dotted]), trial.loss)
             for trial in self.trials
-            if trial.finished and trial.loss is not None and math.isfinite(trial.loss) and dotted in trial.values
+            if trial.finished and trial.loss is not None and math.isfinite(trial.loss) and self.varies(trial, dotted)
         ]
         return tuple(value for value, _ in pairs), tuple(loss for _, loss in pairs)
 

@@ -93,9 +93,17 @@ def fit(tried: Sequence[Tried]) -> Rule | None:
     x_S = np.log10([one.size for one in usable])
     middle = float(x_S.mean())
     best_S, drawn_DS = _optima(usable)
+    low_S, high_S = np.percentile(drawn_DS, [2.5, 97.5], axis=0)
+    optima = tuple(
+        Optimum(one.size, float(10**best), float(10**low), float(10**high), _rise(one))
+        for one, best, low, high in zip(usable, best_S, low_S, high_S, strict=True)
+    )
+    return _line(x_S, middle, best_S, drawn_DS, optima)
+
+
+def _line(x_S: Floats, middle: float, best_S: Floats, drawn_DS: Floats, optima: tuple[Optimum, ...]) -> Rule:
     slope, start = np.polyfit(x_S - middle, best_S, 1)
     slopes_D, starts_D = np.polyfit(x_S - middle, drawn_DS.T, 1)
-    low_S, high_S = np.percentile(drawn_DS, [2.5, 97.5], axis=0)
     base_low, base_high = 10 ** np.percentile(starts_D, [2.5, 97.5])
     exponent_low, exponent_high = np.percentile(slopes_D, [2.5, 97.5])
     return Rule(
@@ -106,11 +114,38 @@ def fit(tried: Sequence[Tried]) -> Rule | None:
         exponent=float(slope),
         exponent_low=float(exponent_low),
         exponent_high=float(exponent_high),
-        optima=tuple(
-            Optimum(one.size, float(10**best), float(10**low), float(10**high), _rise(one))
-            for one, best, low, high in zip(usable, best_S, low_S, high_S, strict=True)
-        ),
+        optima=optima,
     )
+
+
+def fit_ladder(tried: Sequence[Tried]) -> Rule | None:
+    """The rule of a few values a size, in steps of `STEP`; None below 2 sizes.
+
+    Each optimum is known to half a step to each side; intervals are of lines through optima anywhere in there.
+    """
+    usable = [one for one in tried if np.isfinite(one.losses).any()]
+    if len({one.size for one in usable}) < 2:
+        return None
+    found = [_between_neighbours(one) for one in usable]
+    x_S, half = np.log10([one.size for one in usable]), float(np.log10(STEP)) / 2
+    middle, best_S = float(x_S.mean()), np.log10([value for value, _ in found])
+    drawn_DS = best_S + np.random.default_rng(SEED).uniform(-half, half, (DRAWS, len(best_S)))
+    optima = tuple(
+        Optimum(one.size, value, value / STEP**0.5, value * STEP**0.5, rise)
+        for one, (value, rise) in zip(usable, found, strict=True)
+    )
+    return _line(x_S, middle, best_S, drawn_DS, optima)
+
+
+def _between_neighbours(one: Tried) -> tuple[float, float | None]:
+    """The vertex of the parabola through the best value and its two neighbours, with the rise of the loss in a step."""
+    order = np.argsort(one.values)
+    values, losses = np.array(one.values)[order], np.array(one.losses)[order]
+    best = int(np.argmin(losses))
+    around = losses[best - 1 : best + 2] if best else losses[:0]
+    if len(around) < 3 or not np.isfinite(around).all() or (bend := around[0] - 2 * around[1] + around[2]) <= 0:
+        return float(values[best]), None
+    return float(values[best] * STEP ** ((around[0] - around[2]) / (2 * bend))), float(bend / 2)
 
 
 def _optima(usable: Sequence[Tried]) -> tuple[Floats, Floats]:

@@ -11,15 +11,27 @@ from numpy.typing import NDArray
 
 from runner.config.search import Sampler
 from runner.rundir.studies import StudyTrial
-from runner.search.space import Axis
+from runner.search.space import Axis, active
 
 Values = dict[str, Any]
+MOST_POINTS = 100_000  # of a grid with conditions, which is listed to find equal points
 PRUNED_IN_ORDER = frozenset({"tpe"})  # the others know no trials that ended early
 
 
 def grid_size(space: Mapping[str, Axis]) -> int:
     """Number of points of `sampler: grid`."""
-    return math.prod(len(axis.grid()) for axis in space.values())
+    return (
+        len(_grid(space))
+        if any(axis.when for axis in space.values())
+        else math.prod(len(axis.grid()) for axis in space.values())
+    )
+
+
+def _grid(space: Mapping[str, Axis]) -> list[Values]:
+    """The points of a grid with conditions, each once."""
+    points = itertools.product(*(axis.grid() for axis in space.values()))
+    found = (active(space, dict(zip(space, point, strict=True))) for point in itertools.islice(points, MOST_POINTS))
+    return list({repr(values): values for values in found}.values())
 
 
 def suggest(
@@ -44,6 +56,8 @@ def suggest(
         again: how many earlier suggestions for this number gave a trial that there is already.
     """
     own = zlib.crc32(study.encode())
+    if sampler == "grid" and any(axis.when for axis in space.values()):
+        return _grid(space)[number]
     if sampler == "grid":
         points = itertools.product(*(axis.grid() for axis in space.values()))
         return dict(zip(space, next(itertools.islice(points, number, None)), strict=True))
@@ -53,9 +67,9 @@ def suggest(
         engine = qmc.Sobol(len(space), scramble=True, rng=np.random.default_rng((seed, own)))
         if number:
             engine.fast_forward(number)
-        return _placed(space, engine.random(1)[0])
+        return active(space, _placed(space, engine.random(1)[0]))
     if sampler in ("random", "qmc"):
-        return _placed(space, np.random.default_rng((seed, own, number, again)).random(len(space)))
+        return active(space, _placed(space, np.random.default_rng((seed, own, number, again)).random(len(space))))
     drawn = int(np.random.default_rng((seed, own, number, again)).integers(2**31))
     return _modelled(space, history, sampler, drawn)
 
@@ -87,7 +101,7 @@ def _modelled(space: Mapping[str, Axis], history: Sequence[StudyTrial], sampler:
     worst = max(losses, default=0.0)
     known = []
     for trial in history:
-        if not all(space[dotted].holds(value) for dotted, value in trial.values.items()):
+        if not all(dotted in space and space[dotted].holds(value) for dotted, value in trial.values.items()):
             continue  # tried before the range became narrower
         if trial.status == "pruned" and trial.curve and sampler in PRUNED_IN_ORDER:
             outcome: dict[str, Any] = {"state": TrialState.PRUNED, "intermediate_values": trial.curve}
@@ -96,7 +110,8 @@ def _modelled(space: Mapping[str, Axis], history: Sequence[StudyTrial], sampler:
         else:
             loss = worst if trial.loss is None or not math.isfinite(trial.loss) else trial.loss
             outcome = {"value": loss}
-        known.append(create_trial(params=dict(trial.values), distributions=distributions, **outcome))
+        those = {dotted: distributions[dotted] for dotted in trial.values}
+        known.append(create_trial(params=dict(trial.values), distributions=those, **outcome))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     chooser = (
         optuna.samplers.GPSampler(seed=seed)
@@ -105,8 +120,21 @@ def _modelled(space: Mapping[str, Axis], history: Sequence[StudyTrial], sampler:
     )
     study = optuna.create_study(sampler=chooser)
     study.add_trials(known)
-    chosen = study.ask(distributions).params
+    asked = study.ask({dotted: one for dotted, one in distributions.items() if not space[dotted].when})
+    for dotted, axis in space.items():
+        if axis.when and dotted in active(space, {**asked.params, dotted: None}):
+            _ask(asked, dotted, axis)
     return {
-        dotted: chosen[dotted] if axis.choices or axis.integer else axis.clean(chosen[dotted])
-        for dotted, axis in space.items()
+        dotted: value if space[dotted].choices or space[dotted].integer else space[dotted].clean(value)
+        for dotted, value in sorted(asked.params.items(), key=lambda pair: list(space).index(pair[0]))
     }
+
+
+def _ask(trial: Any, dotted: str, axis: Axis) -> None:
+    """One more value of an Optuna trial, by its own distribution: keys with conditions are not in every trial."""
+    if axis.choices:
+        trial.suggest_categorical(dotted, axis.choices)
+    elif axis.integer:
+        trial.suggest_int(dotted, int(axis.low), int(axis.high), log=axis.log)
+    else:
+        trial.suggest_float(dotted, axis.low, axis.high, log=axis.log)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from runner.config.search import Around, Choices, Dimension
@@ -20,6 +20,7 @@ class Axis:
         log: even in the logarithm.
         integer: whole numbers only.
         points: how many values a grid takes.
+        when: searched only where these other axes have these values.
     """
 
     low: float = 0.0
@@ -28,6 +29,7 @@ class Axis:
     integer: bool = False
     points: int = 5
     choices: tuple[Any, ...] = ()
+    when: Mapping[str, Any] = field(default_factory=dict)
 
     def at(self, unit: float) -> Any:
         """The value at a place from 0 to 1."""
@@ -62,9 +64,10 @@ class Axis:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the ledger and a study's identity; without `points`, which only a grid looks at."""
+        condition = {"when": dict(self.when)} if self.when else {}
         if self.choices:
-            return {"choices": list(self.choices)}
-        return {"low": self.low, "high": self.high, "log": self.log, "integer": self.integer}
+            return {"choices": list(self.choices), **condition}
+        return {"low": self.low, "high": self.high, "log": self.log, "integer": self.integer, **condition}
 
 
 def rounded(value: float) -> float:
@@ -73,8 +76,28 @@ def rounded(value: float) -> float:
 
 
 def axes_of(space: Mapping[str, Dimension], variant: Variant) -> dict[str, Axis]:
-    """The space at a variant's budget, in the order of the file."""
-    return {dotted: _axis(dotted, dimension, variant) for dotted, dimension in space.items()}
+    """The space at a variant's budget, in the order of the file; without keys that it never searches."""
+    found = {}
+    for dotted, dimension in space.items():
+        fixed = {key: value for key, value in dimension.when.items() if key not in space}
+        if all(_named(default(key, variant)) == value for key, value in fixed.items()):
+            varying = {key: value for key, value in dimension.when.items() if key in space}
+            found[dotted] = replace(_axis(dotted, dimension, variant), when=varying)
+    return found
+
+
+def active(space: Mapping[str, Axis], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of those keys whose conditions hold."""
+    return {
+        dotted: value
+        for dotted, value in values.items()
+        if all(values.get(key) == wanted for key, wanted in space[dotted].when.items())
+    }
+
+
+def _named(value: Any) -> Any:
+    """A block that names a part, such as a loss, by that name."""
+    return value["name"] if isinstance(value, dict) and "name" in value else value
 
 
 def _axis(dotted: str, dimension: Dimension, variant: Variant) -> Axis:

@@ -13,9 +13,11 @@ from rich.table import Table
 from runner.planning.grid import Cell
 from runner.rundir.ledger import FINAL, AnyRecord, AttemptStarted, CellEnded, CellState, LedgerView, Status
 from runner.rundir.status import MEASURED_SHARE, OVERHEAD_PARAMETERS
+from runner.rundir.studies import shown, states
 from runner.terminal.console import Console
 
 LINE_INTERVAL_S = 10.0  # between lines where the output is no terminal
+MOST_STUDIES = 12  # lines of the live view; `isotherm status` has them all
 _NOT_DONE: tuple[Status, ...] = ("failed", "out_of_memory", "interrupted", "thermal_stop")  # they are run again
 
 
@@ -40,6 +42,7 @@ class LiveProgress:
         self._work = {key: _work(cell) for key, cell in self._cells.items()}
         self._planned, self._planned_work = len(planned), sum(_work(cell) for cell in planned)
         self._done_before = self._done_work()
+        self._best: dict[str, str] = self._bests()
         self._live = Live(console=console, refresh_per_second=2, get_renderable=self._draw, transient=True)
 
     def __enter__(self) -> "LiveProgress":
@@ -61,10 +64,24 @@ class LiveProgress:
         """Take notice of a record."""
         if isinstance(record, CellEnded) and record.key in self._cells:
             self._say(_ended_line(self._cells[record.key].name, record))
+            before, self._best = self._best, self._bests()
+            for name, words in self._best.items():
+                if before.get(name) != words:
+                    self._say(f"study {name}: {words}")
         due = time.monotonic() - self._last_line >= LINE_INTERVAL_S
         if not self._live.is_started and due and not isinstance(record, AttemptStarted):
             self._last_line = time.monotonic()
             self._say(self._line())
+
+    def _bests(self) -> dict[str, str]:
+        """The best trial so far of each study, in words."""
+        found = {}
+        for state in states(self._view):
+            best, metric = state.best, state.asked["metric"]
+            if best is not None and best.loss is not None:
+                values = ", ".join(f"{key}={value}" for key, value in best.values.items())
+                found[state.asked["name"]] = f"best {metric} {shown(best.loss, metric):.4f} so far, {values}"
+        return found
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False)
@@ -118,7 +135,8 @@ class LiveProgress:
         for cell, state in self._running():
             bar = ProgressBar(total=1.0, completed=self._fraction(cell.key), width=24)
             table.add_row(cell.name, bar, f"{self._fraction(cell.key):4.0%}", _loss(state))
-        return Group(self._summary(), table, self._temperatures())
+        best = [f"{name}: {words}" for name, words in self._best.items()][:MOST_STUDIES]
+        return Group(self._summary(), table, *best, self._temperatures())
 
 
 def _total_steps(cell: Cell) -> int:

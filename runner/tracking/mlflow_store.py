@@ -30,6 +30,7 @@ TAG_LENGTH = 5000  # of MLflow before 3.0; later ones take 8000
 RUNNING = "RUNNING"
 KEY, LEDGER, ROLE, RUN_NAME = "isotherm.key", "isotherm.ledger", "isotherm.role", "isotherm.run"
 THROUGH, ARTIFACT, OWNED = "isotherm.through", "isotherm.artifact_sha256", "isotherm.owned"
+STUDY = "isotherm.study"
 PARENT = "mlflow.parentRunId"
 # MLflow writes the place of its default experiment into SQL text as it is: a path with an apostrophe would end that.
 ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
@@ -95,12 +96,20 @@ class MlflowStore:
             return _known(self._one(found))
         return self.create(name, start, {LEDGER: ledger, ROLE: "sweep", RUN_NAME: name})
 
+    def studies(self, parent: Run) -> dict[str, Run]:
+        """The runs of a search's studies, by the study's identity."""
+        return self._children(parent, STUDY)
+
     def trials(self, parent: Run) -> dict[str, Run]:
         """All children of a parent, by key."""
-        by_key: dict[str, list[Any]] = {}
+        return self._children(parent, KEY)
+
+    def _children(self, parent: Run, tag: str) -> dict[str, Run]:
+        by_tag: dict[str, list[Any]] = {}
         for run in self._search(f"tags.`{PARENT}` = '{parent.run_id}'"):
-            by_key.setdefault(run.data.tags.get(KEY, ""), []).append(run)
-        return {key: _known(self._one(runs)) for key, runs in by_key.items()}
+            if (value := run.data.tags.get(tag)) is not None:
+                by_tag.setdefault(value, []).append(run)
+        return {value: _known(self._one(runs)) for value, runs in by_tag.items()}
 
     def create(self, name: str, start: datetime, tags: dict[str, str]) -> Run:
         """A new run."""

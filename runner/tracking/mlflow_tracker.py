@@ -1,5 +1,7 @@
 """Shows a run in MLflow: one parent run a sweep, one child a trial.
 
+Trials of a search are children of their study's run, which is a child of the sweep's.
+
 Nothing is shown twice: runs are found by tags, parameters that are there are left alone, and the tag
 ``isotherm.through`` holds the number of the last ledger record that has arrived in full. Where a call was cut off
 before that tag could be written, the metrics' histories tell what had arrived.
@@ -23,6 +25,7 @@ from runner.tracking.mlflow_store import (
     ROLE,
     RUN_NAME,
     RUNNING,
+    STUDY,
     THROUGH,
     MlflowStore,
     Point,
@@ -77,6 +80,7 @@ class MlflowTracker:
     def __init__(self, target: MlflowTarget, paths: RunPaths) -> None:
         self._store = MlflowStore(target.uri, target.experiment, paths.mlflow_db)
         self._parent: Run | None = None
+        self._studies: dict[str, Run] = {}
         self._trials: dict[str, Run] = {}
         self._runs = RunsFile(paths.tracker_runs(self.name))
 
@@ -91,13 +95,14 @@ class MlflowTracker:
         except Exception:
             # How much arrived is unknown now: MLflow is asked again before the next try.
             self._parent = None
+            self._studies.clear()
             self._trials.clear()
             raise
 
     def close(self, complete: bool) -> Mapping[str, Exception]:
         """Leave no run RUNNING: what is open now was interrupted."""
         parents = (self._parent,) if self._parent else ()
-        for run in (*self._trials.values(), *parents):
+        for run in (*self._trials.values(), *self._studies.values(), *parents):
             if run.status == RUNNING:
                 self._store.write_status(run, KILLED)
         return {}
@@ -114,7 +119,8 @@ class MlflowTracker:
         about = {"code_version": sweep.code_version, "cells": str(len(sweep.keys))}
         self._store.write_tags(parent, {**about, **self._store.write_artifact(parent, "sweep.json", sweep.config)})
         status = MLFLOW_STATUS[fields.sweep_status(view)]
-        self._store.write_status(parent, status, ended.time if ended else None)
+        for run in (*self._studies.values(), parent):
+            self._store.write_status(run, status, ended.time if ended else None)
 
     def _level_trial(self, state: CellState, records: Sequence[AnyRecord], view: LedgerView) -> None:
         parent = self._open(view)
@@ -150,15 +156,36 @@ class MlflowTracker:
             first = view.sweeps[0]
             parent = self._store.sweep(ledger_id(view), first.run, first.time)
             self._store.write_tags(parent, {OWNED: "yes"})  # before it has children: distinguishes it from a duplicate
+            self._studies = self._store.studies(parent)
             self._trials = self._store.trials(parent)
+            for study in self._studies.values():
+                self._trials |= self._store.trials(study)
             self._parent = parent
         return self._parent
 
     def _create(self, parent: Run, state: CellState, view: LedgerView) -> Run:
         key = state.cell.key
-        tags = {PARENT: parent.run_id, KEY: key, ROLE: "trial", LEDGER: ledger_id(view), RUN_NAME: view.sweeps[0].run}
+        above = self._study(parent, state, view) or parent
+        tags = {PARENT: above.run_id, KEY: key, ROLE: "trial", LEDGER: ledger_id(view), RUN_NAME: view.sweeps[0].run}
         self._trials[key] = self._store.create(state.cell.name, fields.began(state), tags)
         return self._trials[key]
+
+    def _study(self, parent: Run, state: CellState, view: LedgerView) -> Run | None:
+        """The run of the study that a trial belongs to; None where it belongs to none."""
+        name = state.cell.labels.get("study")
+        asked = next((study for study in view.studies.values() if study["name"] == name), None)
+        if asked is None:
+            return None
+        identity = str(asked["study"])
+        if identity not in self._studies:
+            tags = {PARENT: parent.run_id, STUDY: identity, ROLE: "study", LEDGER: ledger_id(view)}
+            tags |= {RUN_NAME: view.sweeps[0].run}
+            self._studies[identity] = self._store.create(asked["name"], view.sweeps[-1].time, tags)
+            about = {name: fields.text(asked[name]) for name in ("space", "trials", "metric", "axes")}
+            self._store.write_tags(self._studies[identity], {OWNED: "yes", **about})
+            status = MLFLOW_STATUS[fields.sweep_status(view)]
+            self._store.write_status(self._studies[identity], status, view.ended.time if view.ended else None)
+        return self._studies[identity]
 
 
 @tracker("mlflow", config=MlflowTarget)

@@ -16,7 +16,7 @@ from runner.probe.request import Decides
 from runner.rundir.ledger import TrialSuggested, WinnerChosen
 from runner.rundir.recorder import Recorder
 from runner.rundir.studies import StudyState
-from runner.search import pruning, sampling, space, transfer
+from runner.search import ladder, pruning, sampling, space, transfer
 from runner.search.sampling import Values
 from trainables.errors import BudgetError, ConfigError
 
@@ -37,6 +37,7 @@ class Search:
         prober: measures what was not measured yet, such as a suggested shape; None measures nothing.
         on_cell: called with each trial before it is in the ledger.
         cells: trials of the search that the ledger has, by key.
+        refused: why a ladder has no rule, by series.
     """
 
     studies: tuple[Study, ...]
@@ -46,6 +47,7 @@ class Search:
     prober: Decides | None = None
     on_cell: Callable[[Cell], None] = lambda _: None
     cells: dict[str, Cell] = field(default_factory=dict)
+    refused: dict[tuple[tuple[str, str], ...], str] = field(default_factory=dict)
     _exhausted: set[str] = field(default_factory=set)
     _winners: dict[str, int | None] = field(default_factory=dict)  # numbers by study, as far as confirmed in this sweep
     _confirmations: list[Cell] = field(default_factory=list)  # recorded, and not handed out
@@ -85,6 +87,8 @@ class Search:
             more = not limited and self._wants_more(study, state)
             return not more and not any(may_run(trial.key) for trial in state.trials)
 
+        if (climbing := self._climb(states, limited, may_run)) is not None:
+            return self.next(may_run) if self._over(climbing) else climbing
         for study in sorted(self.studies, key=lambda study: study.size):
             smaller = studies_smaller(study, self.studies)
             if self._waits(study, states[study.identity]) and all(map(settled, smaller)):
@@ -102,6 +106,7 @@ class Search:
             study
             for study in self.studies
             if not limited
+            and not study.search.ladder
             and self._wants_more(study, states[study.identity])
             and not self._waits(study, states[study.identity])
         ]
@@ -109,8 +114,12 @@ class Search:
         open_.sort(key=lambda study: (len(states[study.identity].trials) / study.trials, -study.templates[0].target))
         for study in open_:
             if (cell := self._suggested(study, states[study.identity])) is not None:
-                return self.next(may_run) if cell.infeasible else cell
+                return self.next(may_run) if self._over(cell) else cell
         return self.next(may_run) if open_ else None  # those were exhausted: their winners can be confirmed now
+
+    def _over(self, cell: Cell) -> bool:
+        """Whether a trial need not run: it cannot, or another study has had it."""
+        return bool(cell.infeasible) or self.recorder.view.cells[cell.key].final
 
     def _limited(self) -> bool:
         search, view = self.settings.search, self.recorder.view
@@ -120,11 +129,53 @@ class Search:
         return search.max_hours is not None and spent_hours(view) >= search.max_hours
 
     def _wants_more(self, study: Study, state: StudyState) -> bool:
-        return len(state.trials) < study.trials and study.identity not in self._exhausted
+        return not study.complete(state) and study.identity not in self._exhausted
 
     def _waits(self, study: Study, state: StudyState) -> bool:
         """Whether a study waits for those of smaller sizes."""
         return study.transfers and state.predicted is None
+
+    # ---- ladders -------------------------------------------------------------------------------------------------
+
+    def _climb(self, states: dict[str, StudyState], limited: bool, may_run: Callable[[str], bool]) -> Cell | None:
+        """The next trial of a ladder; where one is complete, what it says of all sizes is in the ledger."""
+        by_identity = {study.identity: study for study in self.studies}
+
+        def takes(identity: str, values: Values) -> bool:
+            return self._resolved(by_identity[identity], values) is not None
+
+        for series in dict.fromkeys(study.series for study in self.studies if study.climbs):
+            members = [study for study in self.studies if study.series == series]
+            if self.refused.get(series) or all(states[one.identity].predicted for one in members):
+                continue
+            climbing = sorted((one for one in members if one.climbs), key=lambda one: one.size)
+            rungs = [
+                ladder.Rungs(states[one.identity], {key: self._default(one, key) for key in one.space}, one.space)
+                for one in climbing
+            ]
+            found = ladder.follow(climbing[0].search.ladder, rungs, may_run=may_run, takes=takes)
+            if found.study is not None and found.values is not None and limited:
+                self.refused[series] = "search.max_trials or search.max_hours ended the ladder before it had a rule"
+            elif found.study is not None and found.values is not None:
+                study = by_identity[found.study]
+                return self._tried(study, states[study.identity], found.values)
+            elif found.refused:
+                self.refused[series] = found.refused
+            for one in members if found.rules else ():
+                self.recorder.record(ladder.predicted(one.identity, one.space, one.size, found.rules or {}))
+                states[one.identity] = one.state(self.recorder.view)
+        return None
+
+    def _default(self, study: Study, dotted: str) -> float:
+        return float(space.default(dotted, study.variants[0]))
+
+    def _tried(self, study: Study, state: StudyState, values: Values) -> Cell | None:
+        """A trial of values that were chosen, in the ledger."""
+        number = max((trial.number for trial in state.trials), default=-1) + 1
+        if (cell := self._searched(study, number, values)) is not None:
+            self._write(cell)
+            self.recorder.record(TrialSuggested(study=study.identity, number=number, key=cell.key, values=dict(values)))
+        return cell
 
     # ---- suggestions ---------------------------------------------------------------------------------------------
 
@@ -144,14 +195,10 @@ class Search:
                 again=again,
             )
             if state.predicted and not known and not again:
-                values |= state.predicted.values
+                values = space.active(searched, {**values, **state.predicted.values})
             cell = self._searched(study, number, values)
             if cell is not None and cell.key not in known:
-                self._write(cell)
-                self.recorder.record(
-                    TrialSuggested(study=study.identity, number=number, key=cell.key, values=dict(values))
-                )
-                return cell
+                return self._tried(study, state, values)
         log.warning("study %s has no new trial to suggest after %d", study.name, len(known))
         self._exhausted.add(study.identity)
         return None
@@ -163,11 +210,15 @@ class Search:
         return cell and dataclasses.replace(cell, name=name, labels=_labelled(cell, study, "searched"))
 
     def _cell(self, study: Study, values: Mapping[str, Any], template: Cell) -> Cell | None:
+        cell = self._resolved(study, values)
+        return cell and self._with_record(dataclasses.replace(cell, axes=template.axes), template)
+
+    def _resolved(self, study: Study, values: Mapping[str, Any]) -> Cell | None:
+        """The trial of values, without an execution record; None where they do not go together, or miss the budget."""
         try:
-            cell = self.builder.cell(space.applied(study.variants[0], values))
+            return self.builder.cell(space.applied(study.variants[0], values))
         except (BudgetError, ConfigError, ValueError):
             return None
-        return self._with_record(dataclasses.replace(cell, axes=template.axes), template)
 
     def _with_record(self, cell: Cell, template: Cell) -> Cell:
         """The template's execution record where that was measured of an equal shape; else it is measured."""

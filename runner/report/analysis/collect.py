@@ -135,7 +135,7 @@ def collect(paths: RunPaths) -> Collected:
         specs=specs(paths, view.compared, {one.key: view.cells[one.key] for one in baselines}),
         events=tuple(Event(e.time, clean(e.what), clean(e.key), clean(e.message)) for e in view.events),
         lineage=_lineage(view),
-        tuning=tuning(view),
+        tuning=tuning(view, paths),
         isoflop=isoflop.series(trials),
         tasks=tuple(dict.fromkeys(_task(state.cell.spec.get("task", {})) for state in view.current.values())),
         code_versions=_counted(trial.code_version for trial in trials if trial.attempts),

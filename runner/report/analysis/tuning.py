@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from runner.report.analysis.deflation import Deflated, deflated
 from runner.rundir import comparable, studies
 from runner.rundir.ledger import LedgerView
+from runner.rundir.paths import RunPaths
 from runner.rundir.studies import StudyState, StudyTrial
-from runner.scaling.rule import MIN_SIZES, MIN_TRIALS, STEP, Rule, Tried, fit
+from runner.scaling.rule import MIN_SIZES, MIN_TRIALS, STEP, Rule, Tried, fit, fit_ladder
 from trainables.errors import ConfigError, Problem, nearest
 
 EDGE = 0.05  # share of a range, in its own scale, within which a winner is at its edge
@@ -22,30 +24,32 @@ class Winner:
 
     Attributes:
         counts: trials by status.
-        searched: the winner's loss in the search.
+        number: of the best trial; None where the values were predicted and not tried.
+        searched: its loss in the search, likewise.
         confirmed: mean of the trials that confirm it, as many as `n_confirmed`; None without one.
         test: their mean test loss, likewise.
         edges: keys that are at the edge of their range, with the edge.
+        deflated: `searched` with the choice among the study's trials allowed for.
     """
 
     study: str
     budget: int
     series: str
     counts: Mapping[str, int]
-    number: int
-    key: str
+    number: int | None
     values: Mapping[str, Any]
     metric: str
-    searched: float
+    searched: float | None
     confirmed: float | None
     n_confirmed: int
     test: float | None
     edges: tuple[tuple[str, float], ...]
+    deflated: Deflated | None = None
 
     @property
     def optimism(self) -> float | None:
         """Searched loss minus confirmed mean; below 0 where the search made the winner look better than it is."""
-        return None if self.confirmed is None else self.searched - self.confirmed
+        return None if self.confirmed is None or self.searched is None else self.searched - self.confirmed
 
 
 @dataclass(frozen=True)
@@ -76,10 +80,10 @@ class Tuning:
     recipe: tuple[str, ...] = ()
 
 
-def tuning(view: LedgerView) -> Tuning:
-    """The tuning of the current grid."""
+def tuning(view: LedgerView, paths: RunPaths | None = None) -> Tuning:
+    """The tuning of the current grid; `paths` is where the predictions are that deflated intervals are made of."""
     found = studies.states(view)
-    winners = tuple(winner for state in found if (winner := _winner(view, state)) is not None)
+    winners = tuple(winner for state in found if (winner := _winner(view, state, paths)) is not None)
     fitted = tuple(rules(view))
     return Tuning(
         winners=winners,
@@ -113,12 +117,17 @@ def _recipes(fitted: tuple[KeyRule, ...], winners: tuple[Winner, ...]) -> Iterat
 def rules(view: LedgerView, key: str | None = None) -> list[KeyRule]:
     """Rules of every searched number with a logarithm (or of one key), by series of studies that differ in budget."""
     series: dict[tuple[str, str], list[Tried]] = {}
+    ladders: set[str] = set()
     for state in studies.states(view):
         for dotted, axis in state.asked["space"].items():
             if axis.get("log") and key in (None, dotted):
                 tried = Tried(float(state.asked["budget"]), *state.tried(dotted))
                 series.setdefault((dotted, state.series), []).append(tried)
-    fitted = ((dotted, name, fit(tried)) for (dotted, name), tried in series.items())
+                ladders |= {state.series} if state.asked.get("ladder") else set()
+    fitted = (
+        (dotted, name, fit_ladder([one for one in tried if one.values]) if name in ladders else fit(tried))
+        for (dotted, name), tried in series.items()
+    )
     return [KeyRule(dotted, name, rule) for dotted, name, rule in fitted if rule is not None]
 
 
@@ -140,10 +149,12 @@ def measured(view: LedgerView, key: str) -> list[KeyRule]:
     return found
 
 
-def _winner(view: LedgerView, state: StudyState) -> Winner | None:
-    best, metric = state.best, state.asked["metric"]
-    if best is None or best.loss is None:
+def _winner(view: LedgerView, state: StudyState, paths: RunPaths | None) -> Winner | None:
+    metric = state.asked["metric"]
+    if state.chosen is None:
         return None
+    number, values = state.chosen
+    best = state.best if number is not None else None
     ended = [view.cells[key] for key in state.confirmed if key in view.cells and view.cells[key].status == "finished"]
     losses = [loss for one in ended if (loss := studies.loss(one, metric)) is not None]
     tests = [one.ended.result.get("test_loss") for one in ended if one.ended is not None]
@@ -156,15 +167,15 @@ def _winner(view: LedgerView, state: StudyState) -> Winner | None:
         budget=state.asked["budget"],
         series=state.series,
         counts=counts,
-        number=best.number,
-        key=best.key,
-        values=best.values,
+        number=number,
+        values=values,
         metric=metric,
-        searched=best.loss,
+        searched=best.loss if best else None,
         confirmed=fmean(losses) if losses else None,
         n_confirmed=len(losses),
         test=fmean(tested) if tested else None,
-        edges=tuple(edges(state.space, best)),
+        edges=tuple(edges(state.space, best)) if best else (),
+        deflated=deflated(paths, view, state) if paths else None,
     )
 
 
@@ -172,6 +183,8 @@ def edges(space: Mapping[str, Mapping[str, Any]], best: StudyTrial) -> list[tupl
     """Numbers of a trial that are at the edge of what was tried, with the edge. Nothing is tried below 0."""
     found = []
     for dotted, axis in space.items():
+        if dotted not in best.values:  # its condition does not hold
+            continue
         edge = (
             _edge_of_choices(axis["choices"], best.values[dotted]) if "choices" in axis else _edge(axis, best, dotted)
         )

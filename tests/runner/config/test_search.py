@@ -28,6 +28,17 @@ def test_a_space_is_worked_out_at_each_budget(sweep_file) -> None:
     assert spaces[0]["training.global_batch"].integer
 
 
+def test_a_condition_on_what_the_sweep_file_fixes_leaves_a_key_out_or_in(sweep_file) -> None:
+    block = (
+        "{space: {training.lr: {low: 1.0e-4, high: 1.0e-2}, "
+        "model.dropout: {low: 0, high: 0.4, when: {model.name: patchtst}}, "
+        "training.clip: {low: 1, high: 2, when: {model.name: mlp}}}}"
+    )
+    loaded = load(sweep_file(append=f"search: {block}\n"), ["model.name=patchtst"], tracking=False)
+    found = axes_of(loaded.settings.search.space, loaded.variants[0])  # type: ignore[union-attr]
+    assert set(found) == {"training.lr", "model.dropout"}
+
+
 def test_whole_bounds_of_a_number_with_fractions_do_not_make_it_whole(sweep_file) -> None:
     loaded = load(sweep_file(append="search: {space: {training.weight_decay: {low: 0, high: 1}}}\n"), tracking=False)
     axis = axes_of(loaded.settings.search.space, loaded.variants[0])["training.weight_decay"]  # type: ignore[union-attr]
@@ -58,7 +69,24 @@ def test_a_key_of_the_space_can_be_overridden(sweep_file) -> None:
         ("{space: {training.lr: {low: 1, high: 2}}, transfer: true}", "give grid.budget 3 or more"),
         ("{space: {training.lr: {low: 1, high: 2}}, transfer: true}", "give a range of search.space log: true"),
         ("{space: {training.lr: {low: 1, high: 2}}, transfer: true, sampler: grid}", "no place to start at"),
-        ("{space: {}}", "at least 1 item"),
+        ("ladder", "a ladder takes 3 sizes; there are 1"),
+        ("{ladder: [training.lrr]}", "no key 'training.lrr'. did you mean 'training.lr'"),
+        ("{ladder: [training.lr], sampler: gp, trials: 5}", "a ladder has no trials, sampler"),
+        ("{ladder: [training.lr], space: {training.lr: {low: 1, high: 2}}}", "give one of space and ladder"),
+        ("{ladder: [training.lr], largest: huge}", "huge"),
+        (
+            "{space: {training.lr: {low: 1, high: 2, when: {model.drop: 0.1}}}}",
+            "when names no key 'model.drop'. did you mean 'model.dropout'",
+        ),
+        (
+            "{space: {training.lr: {low: 1, high: 2, when: {model.dropout: 3}}, model.dropout: {choices: [0.1, 0.2]}}}",
+            "which it never is. name one of 0.1, 0.2",
+        ),
+        (
+            "{space: {training.lr: {low: 1, high: 2, when: {model.dropout: 3}}, model.dropout: {low: 0, high: 1}}}",
+            "not one of several choices",
+        ),
+        ("{space: {}}", "give one of space and ladder"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(sweep_file, block: str, message: str) -> None:

@@ -159,3 +159,28 @@ def test_a_place_that_takes_no_artifacts_gets_the_metrics(mlflow_bench: Any, sto
     errors = [error for status in mlflow_bench.statuses for error in status.errors]
     assert errors
     assert all("mlartifacts" in error for error in errors)
+
+
+def test_a_study_is_the_parent_of_its_trials_also_after_a_second_sync(mlflow_bench: Any, story: Any) -> None:
+    started = story.sweep(B)
+    asked = {"study": "c" * 12, "name": "2m-h5", "budget": 2_000_000, "trials": 5, "metric": "val_loss"}
+    asked |= {"axes": {"budget": "2m"}, "space": {"training.lr": {"low": 1e-4, "high": 1e-2}}, "seeds": [0]}
+    story.tell(started.model_copy(update={"studies": (asked,)}))
+    for key in (A, B):
+        cell = story.cell(key)
+        if key == A:
+            story.tell(cell.model_copy(update={"labels": {**cell.labels, "study": "2m-h5", "role": "searched"}}))
+        story.attempt(key)
+        story.metrics(key, 10)
+        story.end(key)
+    story.sweep_end()
+    for _ in range(2):
+        mlflow_bench.deliver()
+        runs = {run.info.run_name: run for run in mlflow_bench.runs()}
+        assert set(runs) == {"quick", "2m-h5", "2m h5 a", "2m h5 b"}
+        assert len(mlflow_bench.runs()) == 4
+        parents = {name: run.data.tags.get("mlflow.parentRunId") for name, run in runs.items()}
+        assert parents["2m h5 a"] == runs["2m-h5"].info.run_id
+        assert parents["2m-h5"] == parents["2m h5 b"] == runs["quick"].info.run_id
+        assert {run.info.status for run in runs.values()} == {"FINISHED"}
+        assert json.loads(runs["2m-h5"].data.tags["space"]) == asked["space"]

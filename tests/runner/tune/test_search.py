@@ -1,5 +1,6 @@
 """A search is rebuilt from its ledger alone: real ledger files, real Optuna, trials played by a planted loss."""
 
+import io
 import math
 from collections.abc import Callable
 from contextlib import closing
@@ -21,6 +22,7 @@ from runner.rundir.ledger import AttemptStarted, CellEnded
 from runner.rundir.recorder import Recorder
 from runner.rundir.studies import states
 from runner.terminal.console import Console
+from runner.terminal.progress import LiveProgress
 from runner.tune.search import Search
 from trainables.errors import ConfigError
 
@@ -162,6 +164,33 @@ def test_max_trials_ends_the_search_and_confirms_what_there_is(place) -> None:
     assert one.drive() == 5 + 4
 
 
+def test_the_live_view_shows_the_best_of_each_study_so_far(place) -> None:
+    one = place()
+    one.drive(kill_after=4)
+    view, console = one.view(), Console(file=io.StringIO(), force_terminal=False, width=300)
+    progress = LiveProgress([], view, console)
+    best = [study for study in states(view) if study.best is not None]
+    shown = list(progress._best.values())
+    assert len(shown) == len(best) == 2
+    assert f"best val_loss {best[0].best.loss:.4f} so far, training.lr=" in shown[0]  # type: ignore[union-attr]
+
+
+def test_a_key_with_a_condition_is_searched_where_that_holds(place) -> None:
+    space = "model.dropout: {choices: [0.0, 0.1, 0.2]}"
+    for sampler in ("tpe", "random", "grid"):
+        one = place(
+            (space, space + "\n    training.clip: {low: 0.5, high: 2, points: 2, when: {model.dropout: 0.1}}"),
+            ("trials: 6", f"trials: 9\n  sampler: {sampler}"),
+            name=sampler,
+        )
+        one.drive()
+        for study in states(one.view()):
+            tried = [trial.values for trial in study.trials]
+            assert {values["model.dropout"] == 0.1 for values in tried} == {True, False}
+            assert all(("training.clip" in values) == (values["model.dropout"] == 0.1) for values in tried)
+        assert len(tuning(one.view()).winners) == 2
+
+
 def test_the_rule_behind_the_optima_is_measured(place) -> None:
     one = place(
         ("budget: [20k, 60k]", "budget: [20k, 60k, 200k]"),
@@ -246,3 +275,41 @@ def test_a_limit_confirms_what_smaller_sizes_predict(place) -> None:
     (lr,) = {one.view().cells[key].cell.spec["training"]["lr"] for key in largest.confirmed}
     assert lr == largest.predicted.values["training.lr"]  # type: ignore[union-attr]
     assert one.drive() == 0
+
+
+LADDER = (
+    ("budget: [20k, 60k]", "budget: [20k, 40k, 60k, 100k, 200k, 600k]"),
+    ("lr: 1.0e-3", "lr: 5.0e-3"),
+    (SEARCH, "\nsearch: {ladder: [training.lr], largest: 200k}\n"),
+)
+
+
+def test_a_ladder_ends_in_a_rule_that_all_sizes_follow(place) -> None:
+    calm, stormy = place(*LADDER, name="calm"), place(*LADDER, name="stormy")
+    started = calm.drive()
+    while stormy.drive(kill_after=5) == 5:
+        pass
+    assert sorted(suggestions(stormy.view())) == sorted(suggestions(calm.view()))
+    assert stormy.view().compared_keys == calm.view().compared_keys
+    view = calm.view()
+    tried = {study.asked["budget"]: len(study.trials) for study in states(view) if study.trials}
+    assert set(tried) == {20_000, 60_000, 200_000}
+    assert started == sum(tried.values()) + 6 * 2
+    assert sum(tried.values()) <= 12
+    for study in states(view):
+        optimum = 1e-2 * (study.asked["budget"] / 20_000) ** -0.5
+        for key in study.confirmed:
+            assert view.cells[key].cell.spec["training"]["lr"] == pytest.approx(optimum, rel=0.02)
+    assert calm.plan().to_run == ()
+    assert calm.drive() == 0
+    (found,) = measured(view, "training.lr")
+    assert found.rule.exponent == pytest.approx(-0.5, abs=0.02)
+    assert tuning(view).untuned == ""
+    assert len(tuning(view).winners) == 6
+
+
+def test_a_ladder_with_its_optimum_at_the_end_trains_nothing_else(place) -> None:
+    one = place(*LADDER[:1], ("lr: 1.0e-3", "lr: 1.0e-8"), (SEARCH, "\nsearch: ladder\n"))
+    assert one.drive() <= 18
+    assert one.view().compared_keys == ()
+    assert len(one.plan().to_run) == 12
