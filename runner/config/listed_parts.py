@@ -13,7 +13,7 @@ from runner.thermal.sensors.base import SENSORS
 from trainables.baseline_registry import BASELINES
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.parts import Part, Registry
-from trainables.schema import NamedPart
+from trainables.schema import MetricSpec, NamedPart
 from trainables.training.metric_registry import METRICS
 
 
@@ -47,9 +47,11 @@ def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Itera
     for listed in LISTED:
         names: set[str] = set()
         for location, block in listed.given(settings):
-            if block.name in names:
-                yield Problem(place=place(location), message=f"{block.name!r} is named twice", fix="name it once")
-            names.add(block.name)
+            name = block.column if isinstance(block, MetricSpec) else block.name
+            if name in names:
+                fix = "give the second one a label" if isinstance(block, MetricSpec) else "name it once"
+                yield Problem(place=place(location), message=f"{name!r} is named twice", fix=fix)
+            names.add(name)
             try:
                 part = listed.registry.get(block.name, place(location))
             except ConfigError as error:

@@ -141,9 +141,8 @@ def _own(
     columns = metric_registry.of_table(metrics, {str(name): both[name] for name in both})
     head = f"{metric_registry.PREFIX}{metric_registry.PREFIXES['test']}_"
     return {
-        spec.name: (columns[head + spec.name], columns[f"{head}{spec.name}_low"], columns[f"{head}{spec.name}_high"])
+        spec.column: tuple(columns[f"{head}{spec.column}{end}"] for end in ("", "_low", "_high"))  # type: ignore[misc]
         for spec in metrics
-        if f"{head}{spec.name}" in columns
     }
 
 

@@ -18,7 +18,7 @@ model: {name: mlp}
 training: {epochs: 1, global_batch: 256, lr: 1.0e-3}
 grid: {budget: [20k], horizon: [1], seed: [0]}
 baselines: [prior, {name: neighbours, count: 50}]
-metrics: [hit_rate, {name: precision, share: 0.2}]
+metrics: [hit_rate, {name: top_precision, share: 0.2}]
 execution: {device: cpu, threads: 1, micro_batch: 128}
 thermal: {sensor: {name: file, path: celsius}}
 tracking: {mlflow: null, wandb: null, others: [table]}

@@ -3,7 +3,15 @@
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    SerializerFunctionWrapHandler,
+    Tag,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from trainables.schema.common import (
     MAX_BATCH,
@@ -46,6 +54,20 @@ class MetricSpec(NamedPart):
     """A metric to report. Further keys are the metric's own; without any, its name alone says the same."""
 
     name: str = Field(description="metric; `isotherm parts` lists them, with their keys")
+    label: str | None = Field(
+        None, pattern=r"^[a-z][a-z0-9_]{0,39}$", description="its name in results, where one metric is named twice"
+    )
+
+    @property
+    def column(self) -> str:
+        """Its name in results."""
+        return self.label or self.name
+
+    @model_serializer(mode="wrap")
+    def _as_a_name(self, handler: SerializerFunctionWrapHandler) -> Any:
+        if self.label is not None:
+            return handler(self)
+        return {"name": self.name, **self.config} if self.config else self.name
 
 
 class LossSpec(NamedPart):

@@ -2,14 +2,18 @@
 
 A metric is a function of a split's labels, of the outputs for them and of its config, that returns one number; None or
 NaN where it has no value. Outputs are logits [N], of several classes [N, K], of values predicted means in label units.
+One that has a fourth argument gets the windows' dates and assets, and the validation split to choose a threshold or a
+calibration on (`MetricWindows`).
 Intervals are formed as for all numbers (`batches`): the metric is computed anew without each batch of dates.
 
 A metric is no part of a trial: its key does not change, and a trial that was judged before has none.
 """
 
+import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
@@ -25,8 +29,28 @@ PREFIXES = {"validation": "val", "test": "test"}
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, eq=False)
+class MetricWindows:
+    """What else is known of the windows that a metric is computed for.
+
+    Attributes:
+        dates_N: of each window's last bar.
+        assets_N: asset of each window.
+        validation: labels and outputs of the validation split, on which thresholds and calibrations are chosen; of
+            validation itself the windows that the metric is computed for. None where there are none.
+    """
+
+    dates_N: npt.NDArray[np.datetime64]
+    assets_N: npt.NDArray[Any]
+    validation: tuple[Floats, Floats] | None = None
+
+    def where(self, kept_N: npt.NDArray[np.bool_]) -> "MetricWindows":
+        """Some of the windows."""
+        return MetricWindows(self.dates_N[kept_N], self.assets_N[kept_N], self.validation)
+
+
 class Metric(Protocol):
-    """A metric."""
+    """A metric; a fourth argument, `windows`, is optional."""
 
     def __call__(self, labels_N: Floats, outputs: Floats, config: Any) -> float | None:
         """Its value for these windows."""
@@ -37,21 +61,36 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 METRICS: Registry[Metric] = Registry(
     "metric",
     group="isotherm.metrics",
-    shipped=("trainables.training.own_metrics",),
+    shipped=("trainables.training.own_metrics", "trainables.training.signal_metrics"),
     reserved=tuple(MetricSpec.model_fields),
     check=lambda target: "" if callable(target) and not isinstance(target, type) else "not a function",
 )
 
 
-def metric(name: str, *, version: int = 1, config: type[PartConfig] | None = None) -> Callable[[Function], Function]:
+def metric(
+    name: str, *, version: int = 1, config: type[PartConfig] | None = None, lower_is_better: bool = False
+) -> Callable[[Function], Function]:
     """Register a function as a metric, to be chosen as ``metrics: [NAME]``.
 
     Args:
         name: lower-case letters, digits, '-' and '_'.
         version: raise it when a value changes.
         config: the metric's own keys; default: none.
+        lower_is_better: which way a search and early stopping go that follow it.
     """
-    return cast("Callable[[Function], Function]", METRICS.register(name, version=version, config=config))
+    register = METRICS.register(name, version=version, config=config)
+
+    def decorate(function: Function) -> Function:
+        if lower_is_better:
+            function.lower_is_better = True  # type: ignore[attr-defined]
+        return cast("Function", register(cast("Metric", function)))
+
+    return decorate
+
+
+def lower_is_better(part: Part[Metric]) -> bool:
+    """Whether a smaller value of a metric is the better one."""
+    return bool(getattr(part.target, "lower_is_better", False))
 
 
 def columns(
@@ -59,22 +98,30 @@ def columns(
     split: str,
     labels_N: npt.ArrayLike,
     outputs: npt.ArrayLike,
-    dates_N: npt.NDArray[np.datetime64],
+    windows: MetricWindows,
 ) -> dict[str, float | None]:
-    """Columns of the results table for one split. A metric that fails has no value, and the log says why."""
+    """Columns of the results table for one split. A metric that fails has no value, and the log says why.
+
+    Where the split is validation, what is chosen is chosen anew without each batch of dates, so that the interval
+    covers the choice, too; on test the choice stays.
+    """
     from trainables.training import batches  # here: looking a metric up needs no scipy
 
     labels_N, outputs = np.asarray(labels_N, dtype=np.float64), np.asarray(outputs, dtype=np.float64)
     found: dict[str, float | None] = {}
     for spec in specs:
-        name = f"{PREFIX}{PREFIXES[split]}_{spec.name}"
+        name = f"{PREFIX}{PREFIXES[split]}_{spec.column}"
         try:
             part = METRICS.get(spec.name, "metrics")
             config = part.configure(part.own(spec.config), "metrics")
-            kept_RN = batches.leave_one_out(dates_N) > 0
-            values_R = np.array([value_of(part, config, labels_N[kept_N], outputs[kept_N]) for kept_N in kept_RN])
+            values_R = np.array(
+                [
+                    value_of(part, config, labels_N[kept_N], outputs[kept_N], windows.where(kept_N))
+                    for kept_N in batches.leave_one_out(windows.dates_N) > 0
+                ]
+            )
         except Exception:  # code of somebody else must not cost a trial that is trained
-            log.exception("the metric %r has no value for %s", spec.name, split)
+            log.exception("the metric %r has no value for %s", spec.column, split)
             found |= dict.fromkeys((name, f"{name}_low", f"{name}_high"))
             continue
         found[name] = float(values_R[0]) if math.isfinite(values_R[0]) else None
@@ -82,21 +129,36 @@ def columns(
     return found
 
 
-def value_of(part: Part[Metric], config: PartConfig, labels_N: Floats, outputs: Floats) -> float:
-    """A metric's value; NaN where it has none."""
-    value = part.target(labels_N, outputs, config)
+def value_of(
+    part: Part[Metric], config: PartConfig, labels_N: Floats, outputs: Floats, windows: MetricWindows
+) -> float:
+    """A metric's value; NaN where it has none. Without a validation split of its own, it is that split itself."""
+    if windows.validation is None:
+        windows = MetricWindows(windows.dates_N, windows.assets_N, (labels_N, outputs))
+    more = (windows,) if _takes_windows(part.target) else ()
+    value = part.target(labels_N, outputs, config, *more)
     return math.nan if value is None else float(value)
 
 
+def _takes_windows(function: Callable[..., Any]) -> bool:
+    return len(inspect.signature(function).parameters) > 3
+
+
 def of_table(specs: Sequence[MetricSpec], table: Mapping[str, Any]) -> dict[str, float | None]:
-    """Columns of the results table from a table of predictions: date, split, label, and one column an output."""
+    """Columns of the results table from a table of predictions: date, asset, split, label, and one column an output."""
     found: dict[str, float | None] = {}
     names = [name for name in table if name.startswith("logit")]
+    validation: tuple[Floats, Floats] | None = None
     for split in PREFIXES:
         rows = np.flatnonzero(np.asarray(table["split"]) == split)
         if len(rows) and specs:
             outputs = np.column_stack([np.asarray(table[name], dtype=np.float64)[rows] for name in names])
             one = outputs[:, 0] if len(names) == 1 else outputs
+            labels_N = np.asarray(table["label"], dtype=np.float64)[rows]
             dates_N = np.asarray(table["date"], dtype="datetime64[ns]")[rows]
-            found |= columns(specs, split, np.asarray(table["label"])[rows], one, dates_N)
+            assets_N = np.asarray(table["asset"])[rows] if "asset" in table else np.full(len(rows), "")
+            windows = MetricWindows(dates_N, assets_N, validation)
+            found |= columns(specs, split, labels_N, one, windows)
+            if split == "validation":
+                validation = labels_N, one
     return found
