@@ -1,5 +1,6 @@
 """Commands on a sweep file: plan, sweep, probe, debug."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,13 +32,17 @@ def plan(
     plugin: Plugins = None,
     no_cache: NoCache = False,
     clear_cache: ClearCache = False,
+    seed_spread: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="for the power: deviation between seeds, as a share of the loss"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the grid as it would run: actual parameters, micro-batches, what is new, done or infeasible, and findings.
 
     Example: `isotherm plan configs/sweeps/budget_grid.yaml --set training.epochs=3`
     """
-    from runner.planning import execution
+    from runner.planning import execution, power
     from runner.planning import plan as planning
     from runner.rundir.paths import DATA, RUNS
     from runner.storage import restore
@@ -48,10 +53,13 @@ def plan(
     with execution.make_prober(loaded.settings, cache_folder=folder, say=say) as prober:
         built = planning.build(loaded, prober=prober)
     say("")
+    known = () if built.errors else power.of_plan(built, cache=folder, spread=seed_spread)
+    built = replace(built, findings=(*built.findings, *power.findings(known)))
     if as_json:
-        print_json(built.as_dict())
+        print_json({**built.as_dict(), "power": [one.as_dict() for one in known]})
     else:
         planning.show(built, console())
+        power.show(known, console())
     if built.errors:
         raise typer.Exit(BAD_INPUT)
 

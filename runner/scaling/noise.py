@@ -67,7 +67,13 @@ def _of_differences(covariance_KK: Floats) -> Floats:
     return differences_KK
 
 
-def noise_of(design: Design, log_loss_N: Floats, comparison: Comparison | None, shared_RN: Floats | None) -> Noise:
+def noise_of(
+    design: Design,
+    log_loss_N: Floats,
+    comparison: Comparison | None,
+    shared_RN: Floats | None,
+    shared: str = "blocks of the period",
+) -> Noise:
     """The noise of a table, or of a sweep (`shared_RN`). Without a `comparison` of forms only replicates will do.
 
     A cell's variance is the larger of its own and the one pooled over all cells: sizes differ in their noise, and a few
@@ -83,13 +89,14 @@ def noise_of(design: Design, log_loss_N: Floats, comparison: Comparison | None, 
         variance_C = np.maximum(squares_C / np.maximum(count_C - 1, 1), squares_C.sum() / freedom)
         shown = "the spread between seeds" if comparison is None else "the spread between rows of equal size"
         if shared_RN is not None:
-            shown = f"{len(shared_RN):,} resamples of blocks of the period, and {shown}"
+            shown = f"{len(shared_RN):,} resamples of {shared}, and {shown}"
         return Noise(shown, variance_C[cell_N] / weight_N, freedom, shared_RN, replicated=True)
     if comparison is None:
         return Noise(NO_SEEDS)
     variance, freedom = comparison.noise
     if not math.isfinite(variance):
         return Noise("none: too few points to tell noise from change")
-    return Noise(
-        "the scatter about a smooth curve, as most sizes have a single row", variance / design.weight_N, freedom
-    )
+    shown = "the scatter about a smooth curve, as most sizes have a single row"
+    if shared_RN is not None:
+        shown = f"{len(shared_RN):,} resamples of {shared}, and {shown}"
+    return Noise(shown, variance / design.weight_N, freedom, shared_RN)

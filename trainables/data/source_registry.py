@@ -48,7 +48,7 @@ def _wrong(target: type[Any]) -> str:
 
 
 SOURCES: Registry[type[Any]] = Registry(
-    "source", group="isotherm.sources", shipped=("trainables.data.sources",), check=_wrong
+    "source", group="isotherm.sources", shipped=("trainables.data.sources", "trainables.data.synthetic"), check=_wrong
 )
 
 
