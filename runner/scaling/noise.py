@@ -44,6 +44,17 @@ class Noise:
 
     def half_widths(self, contrasts_KN: Floats, level: float = LEVEL) -> Floats:
         """Half widths [K, K] of the two-sided intervals of all differences between contrasts."""
+        total_KK, freedom_KK = self._variances(contrasts_KN)
+        half_KK: Floats = stats.t.ppf(1 - level / 2, freedom_KK) * np.sqrt(total_KK)
+        return half_KK
+
+    def p_value(self, contrast_N: Floats, value: float) -> float:
+        """Probability of a contrast at least this far from 0, on either side, where there is no change."""
+        total_KK, freedom_KK = self._variances(np.stack([contrast_N, np.zeros_like(contrast_N)]))
+        return float(2 * stats.t.sf(abs(value) / math.sqrt(max(total_KK[0, 1], 1e-300)), freedom_KK[0, 1]))
+
+    def _variances(self, contrasts_KN: Floats) -> tuple[Floats, Floats]:
+        """Variances [K, K] of the differences between contrasts, and their degrees of freedom."""
         assert self.own_N is not None
         own_KK = _of_differences((contrasts_KN * self.own_N) @ contrasts_KN.T)
         total_KK = own_KK.copy()
@@ -52,9 +63,7 @@ class Noise:
             centred_RK = drawn_RK - drawn_RK.mean(axis=0)
             total_KK += _of_differences(centred_RK.T @ centred_RK / (len(drawn_RK) - 1))
         ratio_KK = total_KK / np.maximum(own_KK, np.maximum(1e-4 * total_KK, 1e-300))
-        quantile_KK = stats.t.ppf(1 - level / 2, self.freedom * np.maximum(ratio_KK, 1.0) ** 2)
-        half_KK: Floats = quantile_KK * np.sqrt(total_KK)
-        return half_KK
+        return total_KK, self.freedom * np.maximum(ratio_KK, 1.0) ** 2
 
     def half_width(self, contrast_N: Floats) -> float:
         """Half width of one contrast's 95 % interval."""
