@@ -88,6 +88,34 @@ def sweep(
     raise typer.Exit(code)
 
 
+def control(
+    sweep: SweepFile, set_: Set = None, plugin: Plugins = None, no_tracking: NoTracking = False, address: Address = None
+) -> None:
+    """Run a sweep's own grid on its bars in random order, and on bars with a law to be found.
+
+    The runs are NAME-null and NAME-teacher; the report of NAME has their verdicts with its own.
+
+    Example: `isotherm control configs/sweeps/quickstart.yaml`
+
+    Exit codes: as of `sweep`, of the first control that does not end with 0.
+    """
+    import subprocess
+    import sys
+
+    from runner.planning import controls
+
+    loaded = load(sweep, set_, tracking=not no_tracking, plugins=plugin)
+    for kind in controls.KINDS:
+        given = [*(set_ or ()), *controls.overrides(loaded, kind)]
+        options = [part for text in given for part in ("--set", text)]
+        options += [part for path in plugin or () for part in ("--plugin", str(path))]
+        options += ["--no-tracking"] * no_tracking + (["--address", address] if address else [])
+        # a process of its own each: a driver leaves Ray and its signal handlers behind
+        code = subprocess.run([sys.executable, "-m", "runner", "sweep", str(sweep), *options], check=False).returncode
+        if code:
+            raise typer.Exit(code if code > 0 else 128 - code)
+
+
 def probe(
     budget: Annotated[str, typer.Option("--budget", "-b", help="parameter budget, such as 20m")],
     config: Annotated[Path, typer.Option("--config", metavar="SWEEP", help="a sweep file")] = QUICKSTART,

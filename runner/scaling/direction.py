@@ -40,7 +40,7 @@ class Change:
 
     @property
     def detectable(self) -> float | None:
-        """The smallest change that such an interval would have excluded 0 for with 80 %; at most, as t quantiles differ.
+        """The smallest change that such an interval excludes 0 for with 80 %, at most, as quantiles of t differ.
 
         2.8 standard errors where the half width is 1.96: the sum of the normal quantiles of .975 and .8.
         """

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from runner.report.analysis import controls
 from runner.report.analysis.attempts import History, history
 from runner.report.analysis.findings import TrialFinding, find
 from runner.report.analysis.fits import NamedFit
@@ -104,6 +105,7 @@ class Collected:
     restarts: int
     last_record: datetime | None
     commands: tuple[str, ...]
+    controls: tuple[str, ...] = ()
 
 
 def collect(paths: RunPaths) -> Collected:
@@ -141,6 +143,7 @@ def collect(paths: RunPaths) -> Collected:
         restarts=max(len(view.sweeps) - 1, 0),
         last_record=_last_time(view),
         commands=_commands(paths),
+        controls=tuple(controls.sentences(paths)),
     )
 
 

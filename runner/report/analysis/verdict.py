@@ -34,8 +34,7 @@ class SeriesVerdict:
         direction_reason: why it is this direction; empty where the interval of the change says it all.
         form_reason: why the form is this one or none; where skill or collapse decides, why they do.
         series: the trials.
-        detectable: the smallest change, in nats, that would have been seen on both splits with 80 %; None where the noise
-            is unknown.
+        detectable: the smallest change, in nats, that would have been seen with 80 %; None where noise is unknown.
         reference: the prior's loss.
         p: of no change, the larger of both splits'; None where it is unknown.
         chances: p among all comparisons of the run, in words.
@@ -262,9 +261,7 @@ def _limits(one: SeriesVerdict) -> str:
     if one.direction in (FALLS, RISES) or one.detectable is None:
         return shown
     share = f" ({100 * one.detectable / one.reference:.1f} % of the prior's loss)" if one.reference else ""
-    return (
-        f"{shown} A change below {one.detectable:.3g} nats{share} would have been missed in 1 of 5 such runs or more."
-    )
+    return f"{shown} A change below {one.detectable:.3g} nats{share} would be missed in 1 of 5 such runs or more."
 
 
 def _capital(text: str) -> str:
