@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 for command in (
-    *(sweeps.plan, sweeps.sweep, sweeps.probe, sweeps.debug),
+    *(sweeps.plan, sweeps.sweep, sweeps.control, sweeps.probe, sweeps.debug),
     *(runs.status, runs.stop, runs.pause, runs.report, runs.compare, runs.sync),
     *(models.predict, models.evaluate, models.export),
     *(host.doctor, fits.fit, fits.rule, parts.parts),

@@ -1,5 +1,6 @@
-"""The commands `data prepare` and `data verify`."""
+"""The commands `data prepare`, `inspect`, `generate` and `verify`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -45,6 +46,37 @@ def data_inspect(
         terminal.show(shown, console())
     if not shown["ok"]:
         raise typer.Exit(BAD_INPUT)
+
+
+@app.command("generate")
+def data_generate(
+    universe: Annotated[
+        str, typer.Argument(metavar="KIND", help="walk, clusters, teacher, regime or leak; or KIND?bars=5000&seed=1")
+    ],
+    assets: Annotated[int, typer.Option(min=1, max=1000, help="how many, numbered from that of KIND")] = 1,
+    to: Annotated[Path | None, typer.Option(metavar="FOLDER", help="write one CSV an asset there")] = None,
+    as_json: Json = False,
+) -> None:
+    """Make bars with a planted truth: as files, or as sources to name in a sweep file.
+
+    Example: `isotherm data generate 'teacher?bars=20000' --assets 4 --to universe`
+    """
+    from runner.planning import generate
+    from trainables.data.synthetic import parse
+
+    made = generate.generate(parse(universe), assets, to)
+    if as_json:
+        print_json(made)
+        return
+    lines = [
+        f"planted: {made['planted']}",
+        f"irreducible loss of the next bar's direction: {made['irreducible_loss']:.4f} nats (a coin: 0.6931)",
+        "data:",
+        "  source:",
+        *(f"    - {name}" for name in made["files"] or made["sources"]),
+    ]
+    for line in lines:
+        console().print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command("verify")

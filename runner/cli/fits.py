@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from runner.cli.common import Json, RunName, console, print_json
+from trainables.errors import ConfigError, Problem
 
 
 def fit(
@@ -17,21 +18,56 @@ def fit(
     ] = False,
     weight: Annotated[str | None, typer.Option(help="column of weights; default: weight, if there is one")] = None,
     group: Annotated[str | None, typer.Option(help="column of groups; default: group, if there is one")] = None,
+    loss: Annotated[str | None, typer.Option(help="column of losses; default: loss, in a results.csv val_loss")] = None,
+    samples: Annotated[str | None, typer.Option(help="column of samples; default: n_samples, if there is one")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="column of runs whose points are not independent; default: cluster")
+    ] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="rows to keep; may be repeated")
+    ] = None,
+    tied: Annotated[bool, typer.Option("--tied", help="one exponent for both terms: alpha = beta")] = False,
+    at: Annotated[
+        list[str] | None, typer.Option(metavar="N[,D]", help="predict the loss at a size and samples; may be repeated")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Fit L = E + A/N^alpha (+ B/D^beta where n_samples varies) to any table, with intervals and a verdict.
 
-    Example: `isotherm fit losses.csv --exclude-outliers --json`
+    A run's results.csv can be given as it is: its finished models are read.
+
+    Examples: `isotherm fit losses.csv --exclude-outliers --at 2e9`,
+    `isotherm fit runs/quickstart/results.csv --where horizon=1`
     """
     from runner import scaling
     from runner.terminal.fit import show
 
-    options = scaling.FitOptions(delta=delta, bootstraps=bootstraps, exclude_outliers=exclude_outliers)
-    fitted = scaling.fit(scaling.read_csv(table, weight=weight, group=group), options)
+    options = scaling.FitOptions(delta=delta, bootstraps=bootstraps, exclude_outliers=exclude_outliers, tied=tied)
+    columns = scaling.Columns(loss, samples, weight, group, cluster, tuple(_pair(text) for text in where or ()))
+    points = [_point(text) for text in at or ()]
+    fitted = scaling.fit(scaling.read_csv(table, columns), options)
+    projected = [fitted.at(*point) for point in points]
     if as_json:
-        print_json(fitted.as_dict())
+        print_json({**fitted.as_dict(), "projections": [vars(one) for one in projected]})
     else:
-        show(fitted, console())
+        show(fitted, console(), projected)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not found:
+        raise ConfigError(Problem(place="--where", message=f"{text!r} has no '='", fix="--where horizon=1"))
+    return name.strip(), value.strip()
+
+
+def _point(text: str) -> tuple[float, ...]:
+    try:
+        point = tuple(float(number) for number in text.split(","))
+    except ValueError:
+        point = ()
+    if not 1 <= len(point) <= 2 or not all(0 < number < float("inf") for number in point):
+        raise ConfigError(Problem(place="--at", message=f"{text!r} is not N or N,D", fix="--at 2e9 or --at 2e9,1e12"))
+    return point
 
 
 def rule(

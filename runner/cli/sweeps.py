@@ -1,5 +1,6 @@
 """Commands on a sweep file: plan, sweep, probe, debug."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -33,13 +34,17 @@ def plan(
     no_cache: NoCache = False,
     clear_cache: ClearCache = False,
     cells: Annotated[bool, typer.Option("--cells", help="a row for each cell, not for each budget")] = False,
+    seed_spread: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="for the power: deviation between seeds, as a share of the loss"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the grid as it would run: actual parameters, micro-batches, what is new, done or infeasible, and findings.
 
     Example: `isotherm plan configs/sweeps/budget_grid.yaml --set training.epochs=3`
     """
-    from runner.planning import execution
+    from runner.planning import execution, power
     from runner.planning import plan as planning
     from runner.rundir.paths import DATA, RUNS
     from runner.storage import restore
@@ -50,10 +55,13 @@ def plan(
     with execution.make_prober(loaded.settings, cache_folder=folder, say=say) as prober:
         built = planning.build(loaded, prober=prober)
     say("")
+    known = () if built.errors else power.of_plan(built, cache=folder, spread=seed_spread)
+    built = replace(built, findings=(*built.findings, *power.findings(known)))
     if as_json:
-        print_json(built.as_dict())
+        print_json({**built.as_dict(), "power": [one.as_dict() for one in known]})
     else:
         planning.show(built, console(), cells=cells)
+        power.show(known, console())
     if built.errors:
         raise typer.Exit(BAD_INPUT)
 
@@ -93,6 +101,34 @@ def sweep(
         notifying.run(notify, f"{name}: ended with exit code {code}", code)
     environment.leave_lost_ray(code)
     raise typer.Exit(code)
+
+
+def control(
+    sweep: SweepFile, set_: Set = None, plugin: Plugins = None, no_tracking: NoTracking = False, address: Address = None
+) -> None:
+    """Run a sweep's own grid on its bars in random order, and on bars with a law to be found.
+
+    The runs are NAME-null and NAME-teacher; the report of NAME has their verdicts with its own.
+
+    Example: `isotherm control configs/sweeps/quickstart.yaml`
+
+    Exit codes: as of `sweep`, of the first control that does not end with 0.
+    """
+    import subprocess
+    import sys
+
+    from runner.planning import controls
+
+    loaded = load(sweep, set_, tracking=not no_tracking, plugins=plugin)
+    for kind in controls.KINDS:
+        given = [*(set_ or ()), *controls.overrides(loaded, kind)]
+        options = [part for text in given for part in ("--set", text)]
+        options += [part for path in plugin or () for part in ("--plugin", str(path))]
+        options += ["--no-tracking"] * no_tracking + (["--address", address] if address else [])
+        # a process of its own each: a driver leaves Ray and its signal handlers behind
+        code = subprocess.run([sys.executable, "-m", "runner", "sweep", str(sweep), *options], check=False).returncode
+        if code:
+            raise typer.Exit(code if code > 0 else 128 - code)
 
 
 def probe(

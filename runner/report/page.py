@@ -145,6 +145,7 @@ def make(
         notice=partial_notice(collected.progress),
         verdicts=_verdicts(collected),
         summary=(
+            *map(true_minus, collected.controls),
             *summary(collected.trials, collected.progress.cells),
             *tuning_table.sentences(collected.tuning),
             *isoflop_table.sentences(collected.isoflop),

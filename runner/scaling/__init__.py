@@ -4,6 +4,6 @@ Pure: numpy, scipy and pandas. How it works and what it covers: ``docs/fits.md``
 """
 
 from runner.scaling.fit import Fit, FitOptions, direction, fit
-from runner.scaling.table import FitTable, of_frame, read_csv
+from runner.scaling.table import Columns, FitTable, of_frame, read_csv
 
-__all__ = ["Fit", "FitOptions", "FitTable", "direction", "fit", "of_frame", "read_csv"]
+__all__ = ["Columns", "Fit", "FitOptions", "FitTable", "direction", "fit", "of_frame", "read_csv"]

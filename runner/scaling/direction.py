@@ -38,6 +38,14 @@ class Change:
         limit = FLAT_SHARE * self.reference
         return self.low is not None and self.high is not None and -limit <= self.low and self.high <= limit
 
+    @property
+    def detectable(self) -> float | None:
+        """The smallest change that such an interval excludes 0 for with 80 %, at most, as quantiles of t differ.
+
+        2.8 standard errors where the half width is 1.96: the sum of the normal quantiles of .975 and .8.
+        """
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2 * 2.8 / 1.96
+
     def words(self) -> str:
         """Value and interval."""
         if self.value is None:
@@ -72,6 +80,7 @@ class Direction:
         turn: where the loss turns, if it does.
         straight: whether a line in the logs surely describes the sizes to a tenth of the change.
         noise: what the intervals were made from.
+        p: of no change from the smallest to the largest size; None where the noise is unknown.
     """
 
     word: str
@@ -81,6 +90,7 @@ class Direction:
     turn: Turn | None
     straight: bool
     noise: str
+    p: float | None = None
 
     @property
     def words(self) -> str:
@@ -128,7 +138,8 @@ def assess(
         all_within = start * math.expm1(min(float(furthest_SS.max()), 50.0)) <= FLAT_SHARE * change.reference
         turn = _turn(design, log_loss_N, comparison, noise, at_S, effects_SN)
     word, reason = _word(change, widest, all_within, _reversal(turn, at_S, effects_SN, log_loss_N))
-    return Direction(word, reason, change, widest, turn, _straight(design, noise, log_loss_N, value), noise.method)
+    straight, p = _straight(design, noise, log_loss_N, value), noise.p_value(contrast_N, value)
+    return Direction(word, reason, change, widest, turn, straight, noise.method, p)
 
 
 def _word(change: Change, widest: Change | None, all_within: bool, reversal: float) -> tuple[str, str]:

@@ -16,11 +16,13 @@ from runner.scaling.law import DELTA, Design, FitProblem, Floats, Law
 from runner.scaling.noise import noise_of
 from runner.scaling.table import FitTable
 from runner.scaling.verdict import Evidence, Verdict
+from trainables.errors import DataError, Problem
 
 BOOTSTRAPS = 200
 _OUTLIER = 4.0  # robust standard deviations: 6 in 100,000 of Gaussian points
 _MAX_EXCLUDED = 0.1  # share of the points
 _ROUNDS = 10
+ILL_CONDITIONED = 300.0  # E, A and alpha of 5 sizes over a factor of 400 with alpha 0.3 have about 60
 _SYMBOLS = {"n_params": ("A", "alpha", "N"), "n_samples": ("B", "beta", "D")}
 
 
@@ -30,7 +32,7 @@ class FitOptions:
 
     With `sparing` nothing is refitted where the verdict needs no intervals, and there are none then. With
     `replicates` a direction needs 2 points or more (seeds) of most sizes; without, a table of single rows is judged by
-    the scatter about a smooth curve.
+    the scatter about a smooth curve. `tied` gives both terms one exponent (alpha = beta).
     """
 
     delta: float = DELTA
@@ -40,6 +42,22 @@ class FitOptions:
     reference_loss: float | None = None
     sparing: bool = False
     replicates: bool = False
+    tied: bool = False
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The loss that a law predicts at a size and number of samples, with its 95 % interval.
+
+    `beyond` is how many times the largest size, or number of samples, of the points is exceeded; below 1 inside.
+    """
+
+    n_params: float
+    n_samples: float | None
+    loss: float
+    low: float
+    high: float
+    beyond: float
 
 
 @dataclass(frozen=True)
@@ -57,7 +75,9 @@ class Excluded:
 class Fit:
     """The result. `parameters` and `intervals` have the keys E, A, alpha and, where samples vary, B and beta.
 
-    `form` is the formula that was fitted; the form that the points settle is in `judged`.
+    `form` is the formula that was fitted; the form that the points settle is in `judged`. `condition` is
+    `FitProblem.condition`, `ranges` the largest value of each variable. `n_distinct` counts distinct sizes, distinct
+    samples, and distinct pairs of both.
     """
 
     form: str
@@ -66,7 +86,9 @@ class Fit:
     irreducible: dict[str, float]
     n_points: int
     n_sizes: int
+    n_distinct: dict[str, int]
     objective: float
+    condition: float
     judged: Verdict
     direction: Direction
     comparison: model_comparison.Comparison
@@ -77,6 +99,7 @@ class Fit:
     options: FitOptions
     law: Law
     resampled: tuple[Law, ...]
+    ranges: dict[str, float]
 
     @property
     def verdict(self) -> str:
@@ -98,7 +121,9 @@ class Fit:
             "intervals": {name: list(ends) for name, ends in self.intervals.items()},
             "n_points": self.n_points,
             "n_sizes": self.n_sizes,
+            "n_distinct": self.n_distinct,
             "objective": self.objective,
+            "condition": self.condition,
             "verdict": self.verdict,
             "direction": self.direction.word,
             "direction_reason": self.direction.reason,
@@ -117,10 +142,32 @@ class Fit:
             "irreducible": self.irreducible if len(self.irreducible) > 1 else None,
             "notes": list(self.notes),
             "delta": self.options.delta,
+            "tied": self.options.tied,
             "bootstraps": self.options.bootstraps,
         }
         cleaned: dict[str, Any] = _finite(document)
         return cleaned
+
+    def at(self, n_params: float, n_samples: float | None = None) -> Projection:
+        """The loss predicted at a size, with the interval of the resamples; of the first group where there are several.
+
+        The interval holds if the law does, also there.
+
+        Raises:
+            DataError: the law has a term in samples and none are given, or the reverse, or nothing was refitted.
+        """
+        asked = {"n_params": n_params, "n_samples": n_samples}
+        known = {name: value for name, value in asked.items() if value is not None}
+        if set(known) != set(self.ranges):
+            message = f"the fitted law is {self.form}: it takes {' and '.join(self.ranges)}"
+            fix = "give N or N,D as the law has them, such as 2e9 or 2e9,1e12"
+            raise DataError(Problem(place="--at", message=message, fix=fix))
+        logs = tuple(np.log([known[name]]) for name in self.ranges)
+        group = np.zeros(1, dtype=np.int64)
+        drawn = np.exp([law.log_losses(logs, group)[0] for law in self.resampled])
+        low, high = intervals.interval(drawn) if len(drawn) else (math.nan, math.nan)
+        beyond = max(known[name] / self.ranges[name] for name in self.ranges)
+        return Projection(n_params, n_samples, float(np.exp(self.law.log_losses(logs, group)[0])), low, high, beyond)
 
     def band(self, log_size: Floats) -> tuple[Floats, Floats, Floats]:
         """Predicted loss of a one-variable, one-group fit at logs of the size, with the band of the resamples."""
@@ -147,16 +194,27 @@ def fit(table: FitTable, options: FitOptions | None = None, *, loss_resamples_RN
         table = table.select(keep_N)
         loss_resamples_RN = None if loss_resamples_RN is None else loss_resamples_RN[:, keep_N]
     design, variables, groups, notes = table.design()
+    design = replace(design, tied=options.tied)
     y_N = np.log(table.loss)
-    law = FitProblem(design, y_N, options.delta).fit()
+    problem = FitProblem(design, y_N, options.delta)
+    law = problem.fit()
     random = np.random.default_rng(options.seed)
     shared_RN = None if loss_resamples_RN is None else np.log(loss_resamples_RN)
+    what = "blocks of the period"
     if shared_RN is None:
         drawn_RN = intervals.residual_resamples(design, y_N, law, options.bootstraps, random)
+        if table.cluster is not None:
+            cluster_N = np.unique(table.cluster, return_inverse=True)[1]
+            effects_RN, share = intervals.cluster_effects(design, y_N, law, cluster_N, options.bootstraps, random)
+            fitted_N = law.log_losses(design.logs, design.group_N)
+            drawn_RN = fitted_N + (drawn_RN - fitted_N) * math.sqrt(1 - share) + effects_RN
+            shared_RN, what = y_N + effects_RN, "what the points of a cluster share"
+            clusters = len(np.unique(cluster_N))
+            notes += (f"points of {clusters} clusters: {100 * share:.0f} % of the noise is common to those of one",)
     else:
         drawn_RN = intervals.seed_resamples(design, shared_RN[: options.bootstraps], random)
     comparison = model_comparison.compare(design, y_N, options.delta)
-    moved = _direction(design, y_N, None if options.replicates else comparison, shared_RN, options)
+    moved = _direction(design, y_N, None if options.replicates else comparison, shared_RN, options, what)
     n_sizes = len(np.unique(table.n_params if variables[0] == "n_params" else design.logs[0]))
     evidence = Evidence(n_sizes, moved, comparison, float(table.loss.min()))
     judged = verdict.judge(evidence)
@@ -169,6 +227,7 @@ def fit(table: FitTable, options: FitOptions | None = None, *, loss_resamples_RN
         exponent = bounds[_SYMBOLS[variables[0]][1]]
         judged = verdict.judge(replace(evidence, alpha=exponent, irreducible=bounds["E"]))
     assert judged is not None
+    condition = problem.condition(law)
     by_size, by_compute = extrapolations(table, design, y_N, options.delta)
     return Fit(
         form="L = " + " + ".join(["E", *(f"{a}/{v}^{e}" for a, e, v in (_SYMBOLS[name] for name in variables))]),
@@ -177,18 +236,30 @@ def fit(table: FitTable, options: FitOptions | None = None, *, loss_resamples_RN
         irreducible=dict(zip(groups, map(float, law.irreducible), strict=True)),
         n_points=len(table),
         n_sizes=n_sizes,
+        n_distinct=_distinct(table),
         objective=law.objective,
+        condition=condition,
         judged=judged,
         direction=moved,
         comparison=comparison,
         extrapolation=by_size,
         compute_extrapolation=by_compute,
         excluded=excluded,
-        notes=(*notes, *_notes(design, comparison, groups), f"intervals of the direction: {moved.noise}"),
+        notes=(*notes, *_notes(design, comparison, groups, condition), f"intervals of the direction: {moved.noise}"),
         options=options,
         law=law,
         resampled=tuple(resampled),
+        ranges={name: math.exp(float(log_N.max())) for name, log_N in zip(variables, design.logs, strict=True)},
     )
+
+
+def _distinct(table: FitTable) -> dict[str, int]:
+    """How many different sizes, samples and pairs of both the points have."""
+    if table.n_samples is None:
+        return {"n_params": len(np.unique(table.n_params))}
+    pairs = np.unique(np.column_stack([table.n_params, table.n_samples]), axis=0)
+    counts = {"n_params": len(np.unique(table.n_params)), "n_samples": len(np.unique(table.n_samples))}
+    return {**counts, "pairs": len(pairs)}
 
 
 def direction(
@@ -206,8 +277,9 @@ def _direction(
     comparison: model_comparison.Comparison | None,
     shared_RN: Floats | None,
     options: FitOptions,
+    what: str = "blocks of the period",
 ) -> Direction:
-    noise = noise_of(design, y_N, comparison, shared_RN)
+    noise = noise_of(design, y_N, comparison, shared_RN, what)
     return assess(design, y_N, comparison, noise, options.reference_loss)
 
 
@@ -220,8 +292,14 @@ def _named(law: Law, variables: tuple[str, ...]) -> dict[str, float]:
     return named
 
 
-def _notes(design: Design, comparison: model_comparison.Comparison, groups: tuple[str, ...]) -> list[str]:
+def _notes(
+    design: Design, comparison: model_comparison.Comparison, groups: tuple[str, ...], condition: float
+) -> list[str]:
     notes = []
+    if condition > ILL_CONDITIONED:
+        notes.append(
+            f"the parameters take each other's place: one combination is known {condition:.3g} times worse than another"
+        )
     if (n := len(design.group_N)) < design.n_parameters:
         notes.append(f"{n} points cannot settle {design.n_parameters} parameters: these are one set of many")
     if comparison.set_aside:

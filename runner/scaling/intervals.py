@@ -15,7 +15,7 @@ Array names: N points, R resamples.
 
 import numpy as np
 
-from runner.scaling.law import Design, FitProblem, Floats, Law
+from runner.scaling.law import Design, FitProblem, Floats, Ints, Law
 from runner.scaling.model_comparison import LEAST_SQUARES, cell_of
 
 FEW = 10
@@ -38,6 +38,29 @@ def residual_resamples(design: Design, log_loss_N: Floats, law: Law, count: int,
     scale_R1 = np.sqrt(freedom / random.chisquare(freedom, size=(count, 1)))
     resampled_RN: Floats = fitted_N + drawn_RN * scale_R1 / root_N
     return resampled_RN
+
+
+def cluster_effects(
+    design: Design, log_loss_N: Floats, law: Law, cluster_N: Ints, count: int, random: np.random.Generator
+) -> tuple[Floats, float]:
+    """What the points of a cluster have in common: draws [R, N] about 0, and its share of the residuals' variance.
+
+    Variance components of the residuals about the law, by a one-way analysis of variance (Searle et al. 1992). The
+    deviation is drawn, too, from the degrees of freedom between clusters.
+    """
+    residual_N = (log_loss_N - law.log_losses(design.logs, design.group_N)) * np.sqrt(design.weight_N)
+    count_G = np.bincount(cluster_N)
+    n, clusters = len(residual_N), len(count_G)
+    mean_G = np.bincount(cluster_N, weights=residual_N) / count_G
+    within = float(((residual_N - mean_G[cluster_N]) ** 2).sum()) / max(n - clusters, 1)
+    between = float((count_G * (mean_G - residual_N.mean()) ** 2).sum()) / max(clusters - 1, 1)
+    typical = (n - (count_G**2).sum() / n) / max(clusters - 1, 1)
+    variance = max(between - within, 0.0) / typical if clusters < n else 0.0
+    freedom = max(clusters - 1, 1)
+    scale_R1 = np.sqrt(freedom / random.chisquare(freedom, size=(count, 1)))
+    drawn_RG = random.normal(size=(count, clusters)) * np.sqrt(variance) * scale_R1
+    effects_RN: Floats = drawn_RG[:, cluster_N] / np.sqrt(design.weight_N)
+    return effects_RN, variance / max(variance + within, 1e-300)
 
 
 def seed_resamples(design: Design, log_loss_RN: Floats, random: np.random.Generator) -> Floats:

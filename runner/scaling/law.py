@@ -38,11 +38,13 @@ class Design:
         logs: log of each variable, one array [N] a term.
         group_N: group of each point, from 0.
         weight_N: weight of each point's Huber term.
+        tied: all terms share one exponent (alpha = beta).
     """
 
     logs: tuple[Floats, ...]
     group_N: Ints
     weight_N: Floats
+    tied: bool = False
 
     @property
     def n_groups(self) -> int:
@@ -52,7 +54,16 @@ class Design:
     @property
     def n_parameters(self) -> int:
         """Parameters of the law."""
-        return self.n_groups + 2 * len(self.logs)
+        return int(self.places_P.max()) + 1
+
+    @property
+    def places_P(self) -> Ints:  # noqa: N802
+        """Where each of a law's numbers (`Law.theta_P`) is among its free parameters: tied exponents have one place."""
+        g, terms = self.n_groups, len(self.logs)
+        if self.tied:
+            pairs = [(g if term == 0 else g + 1 + term, g + 1) for term in range(terms)]
+            return np.array([*range(g), *itertools.chain(*pairs)])
+        return np.arange(g + 2 * terms)
 
     @property
     def centres(self) -> tuple[float, ...]:
@@ -61,7 +72,9 @@ class Design:
 
     def select(self, keep_N: npt.NDArray[np.bool_]) -> "Design":
         """Some of the points."""
-        return Design(tuple(log_N[keep_N] for log_N in self.logs), self.group_N[keep_N], self.weight_N[keep_N])
+        return Design(
+            tuple(log_N[keep_N] for log_N in self.logs), self.group_N[keep_N], self.weight_N[keep_N], self.tied
+        )
 
 
 @dataclass(frozen=True)
@@ -107,7 +120,12 @@ class FitProblem:
         self._x = tuple(log_N - centre for log_N, centre in zip(design.logs, self.centres, strict=True))
         self._scale = delta * float(design.weight_N.sum())
         low, high = float(log_loss_N.min()) - _LOWEST, float(log_loss_N.max()) + 1.0
-        self._bounds = [(low, high)] * design.n_groups + [(low, high), (0.0, MAX_EXPONENT)] * len(design.logs)
+        bounds = [(low, high)] * design.n_groups + [(low, high), (0.0, MAX_EXPONENT)] * len(design.logs)
+        self._places_P = design.places_P
+        self._first_P = np.unique(self._places_P, return_index=True)[
+            1
+        ]  # of the free parameters among the law's numbers
+        self._bounds = [bounds[first] for first in self._first_P]
 
     def objective(self, theta_P: Floats) -> float:
         """The sum of weighted Huber terms."""
@@ -147,29 +165,47 @@ class FitProblem:
         for width in widths:
             found = minimize(
                 self._scaled,
-                theta_P,
+                theta_P[self._first_P],
                 args=(width,),
                 jac=True,
                 method="L-BFGS-B",
                 bounds=self._bounds,
                 options={"maxiter": iterations, "ftol": gain, "gtol": 1e-9, "maxcor": 20},
             )
-            theta_P = np.asarray(found.x, dtype=np.float64)
+            theta_P = np.asarray(found.x, dtype=np.float64)[self._places_P]
         return theta_P
 
-    def _scaled(self, theta_P: Floats, width: float) -> tuple[float, Floats]:
-        value, gradient_P = self._value(theta_P, width)
+    def _scaled(self, free_P: Floats, width: float) -> tuple[float, Floats]:
+        value, gradient_P = self._value(free_P[self._places_P], width)
         scale = self._scale * width / self.delta
-        return value / scale, gradient_P / scale
+        return value / scale, np.bincount(self._places_P, weights=gradient_P) / scale
+
+    def condition(self, law: Law) -> float:
+        """Condition number of the predicted log losses' derivatives by the free parameters; infinite where one is idle.
+
+        So many times the best known combination of parameters is known better than the worst.
+        """
+        parts_JN = np.stack([law.theta_P[: law.n_groups][self.design.group_N], *self._heights(law.theta_P)])
+        share_JN = np.exp(parts_JN - np.logaddexp.reduce(parts_JN, axis=0))
+        columns = [*(share_JN[0] * np.eye(law.n_groups)[self.design.group_N].T)]
+        for term, x_N in enumerate(self._x):
+            columns += [share_JN[term + 1], -share_JN[term + 1] * x_N]
+        full_NP = np.column_stack(columns) * np.sqrt(self.design.weight_N)[:, None]
+        free_NP = np.stack([full_NP[:, self._places_P == place].sum(axis=1) for place in np.unique(self._places_P)], 1)
+        largest, *_, smallest = np.linalg.svd(free_NP, compute_uv=False)
+        return (
+            float(largest / smallest) if smallest > 1e-12 * largest and len(free_NP) >= free_NP.shape[1] else math.inf
+        )
+
+    def _heights(self, theta_P: Floats) -> list[Floats]:
+        """The logs of the terms at each point."""
+        groups = self.design.n_groups
+        return [theta_P[groups + 2 * j] - theta_P[groups + 2 * j + 1] * x_N for j, x_N in enumerate(self._x)]
 
     def _value(self, theta_P: Floats, width: float) -> tuple[float, Floats]:
         """Sum of Huber terms of a width, and its gradient."""
         design, groups = self.design, self.design.n_groups
-        parts_JN = np.empty((1 + len(self._x), len(self._y_N)))
-        parts_JN[0] = theta_P[:groups][design.group_N]
-        for term, x_N in enumerate(self._x):
-            at = groups + 2 * term
-            parts_JN[term + 1] = theta_P[at] - theta_P[at + 1] * x_N
+        parts_JN = np.stack([theta_P[:groups][design.group_N], *self._heights(theta_P)])
         top_N = parts_JN.max(axis=0)
         parts_JN -= top_N
         np.exp(parts_JN, out=parts_JN)
@@ -199,6 +235,8 @@ class FitProblem:
         floor = math.log(float(loss_N.min())) - 4.0  # lower, and the gradient could not bring a part back
         starts = []
         for chosen in itertools.product(range(len(exponents)), repeat=len(self._x)):
+            if design.tied and len(set(chosen)) > 1:
+                continue
             columns = [power[index] for power, index in zip(powers, chosen, strict=True)]
             matrix_NP = np.column_stack([indicator_NG, *columns]) * root_N[:, None]
             parts_P, _ = nnls(matrix_NP, loss_N * root_N, maxiter=50 * matrix_NP.shape[1])

@@ -84,7 +84,7 @@ def means(design: Design, log_loss_N: Floats) -> tuple[Design, Floats]:
     first_M = np.unique(cell_N, return_index=True)[1]
     mean_M = np.bincount(cell_N, weights=design.weight_N * log_loss_N) / weight_M
     logs = tuple(log_N[first_M] for log_N in design.logs)
-    return Design(logs, design.group_N[first_M], weight_M), mean_M
+    return Design(logs, design.group_N[first_M], weight_M, design.tied), mean_M
 
 
 def compare(design: Design, log_loss_N: Floats, delta: float) -> Comparison:
@@ -120,7 +120,7 @@ def compare(design: Design, log_loss_N: Floats, delta: float) -> Comparison:
 def _forms(design: Design) -> list[Form]:
     groups, terms = design.n_groups, len(design.logs)
     forms = [
-        Form(POWER_LAW, groups + 2 * terms, _fit_law),
+        Form(POWER_LAW, design.n_parameters, _fit_law),
         Form(CONSTANT, groups, _linear(lambda d: [])),
         Form(LOG_LINEAR, groups + terms, _linear(lambda d: list(d.logs))),
     ]

@@ -12,7 +12,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from runner.scaling.law import Design, Floats
 from runner.scaling.model_comparison import Comparison, cell_of
@@ -44,6 +44,17 @@ class Noise:
 
     def half_widths(self, contrasts_KN: Floats, level: float = LEVEL) -> Floats:
         """Half widths [K, K] of the two-sided intervals of all differences between contrasts."""
+        total_KK, freedom_KK = self._variances(contrasts_KN)
+        # Student's t; scipy.stats has the same functions, and takes a second to import
+        return np.asarray(stdtrit(freedom_KK, 1 - level / 2) * np.sqrt(total_KK), dtype=np.float64)
+
+    def p_value(self, contrast_N: Floats, value: float) -> float:
+        """Probability of a contrast at least this far from 0, on either side, where there is no change."""
+        total_KK, freedom_KK = self._variances(np.stack([contrast_N, np.zeros_like(contrast_N)]))
+        return float(2 * stdtr(freedom_KK[0, 1], -abs(value) / math.sqrt(max(total_KK[0, 1], 1e-300))))
+
+    def _variances(self, contrasts_KN: Floats) -> tuple[Floats, Floats]:
+        """Variances [K, K] of the differences between contrasts, and their degrees of freedom."""
         assert self.own_N is not None
         own_KK = _of_differences((contrasts_KN * self.own_N) @ contrasts_KN.T)
         total_KK = own_KK.copy()
@@ -52,9 +63,7 @@ class Noise:
             centred_RK = drawn_RK - drawn_RK.mean(axis=0)
             total_KK += _of_differences(centred_RK.T @ centred_RK / (len(drawn_RK) - 1))
         ratio_KK = total_KK / np.maximum(own_KK, np.maximum(1e-4 * total_KK, 1e-300))
-        # Student's t; scipy.stats has the same function, and takes a second to import
-        quantile_KK = stdtrit(self.freedom * np.maximum(ratio_KK, 1.0) ** 2, 1 - level / 2)
-        return np.asarray(quantile_KK * np.sqrt(total_KK), dtype=np.float64)
+        return total_KK, self.freedom * np.maximum(ratio_KK, 1.0) ** 2
 
     def half_width(self, contrast_N: Floats) -> float:
         """Half width of one contrast's 95 % interval."""
@@ -67,7 +76,13 @@ def _of_differences(covariance_KK: Floats) -> Floats:
     return differences_KK
 
 
-def noise_of(design: Design, log_loss_N: Floats, comparison: Comparison | None, shared_RN: Floats | None) -> Noise:
+def noise_of(
+    design: Design,
+    log_loss_N: Floats,
+    comparison: Comparison | None,
+    shared_RN: Floats | None,
+    shared: str = "blocks of the period",
+) -> Noise:
     """The noise of a table, or of a sweep (`shared_RN`). Without a `comparison` of forms only replicates will do.
 
     A cell's variance is the larger of its own and the one pooled over all cells: sizes differ in their noise, and a few
@@ -83,13 +98,14 @@ def noise_of(design: Design, log_loss_N: Floats, comparison: Comparison | None, 
         variance_C = np.maximum(squares_C / np.maximum(count_C - 1, 1), squares_C.sum() / freedom)
         shown = "the spread between seeds" if comparison is None else "the spread between rows of equal size"
         if shared_RN is not None:
-            shown = f"{len(shared_RN):,} resamples of blocks of the period, and {shown}"
+            shown = f"{len(shared_RN):,} resamples of {shared}, and {shown}"
         return Noise(shown, variance_C[cell_N] / weight_N, freedom, shared_RN, replicated=True)
     if comparison is None:
         return Noise(NO_SEEDS)
     variance, freedom = comparison.noise
     if not math.isfinite(variance):
         return Noise("none: too few points to tell noise from change")
-    return Noise(
-        "the scatter about a smooth curve, as most sizes have a single row", variance / design.weight_N, freedom
-    )
+    shown = "the scatter about a smooth curve, as most sizes have a single row"
+    if shared_RN is not None:
+        shown = f"{len(shared_RN):,} resamples of {shared}, and {shown}"
+    return Noise(shown, variance / design.weight_N, freedom, shared_RN)

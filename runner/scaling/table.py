@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,6 @@ import pandas as pd
 from runner.scaling.law import Design, Floats, Ints
 from trainables.errors import DataError, Problem
 
-REQUIRED = ("n_params", "loss")
 # Fewer distinct numbers of samples leave a term with coefficient and exponent undetermined: they become groups instead.
 MIN_LEVELS = 3
 # Beyond this correlation of the logs the two terms take each other's place at will.
@@ -27,6 +27,7 @@ class FitTable:
         n_samples: training samples or tokens, or None.
         weight: weight of each point's term in the objective; variances are taken as inverse to it.
         group: names; each group has an irreducible loss of its own.
+        cluster: names; points of one cluster (a run, a curve) are not independent of each other.
         rows: number of each point in its source, for messages.
     """
 
@@ -36,6 +37,7 @@ class FitTable:
     weight: Floats | None = None
     group: npt.NDArray[np.str_] | None = None
     rows: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    cluster: npt.NDArray[np.str_] | None = None
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -56,9 +58,15 @@ class FitTable:
             return None if values is None else values[keep_N]
 
         rows = self.rows if len(self.rows) else np.arange(1, len(self) + 1)
-        group = None if self.group is None else self.group[keep_N]
+        group, cluster = (None if names is None else names[keep_N] for names in (self.group, self.cluster))
         return FitTable(
-            self.n_params[keep_N], self.loss[keep_N], part(self.n_samples), part(self.weight), group, rows[keep_N]
+            self.n_params[keep_N],
+            self.loss[keep_N],
+            part(self.n_samples),
+            part(self.weight),
+            group,
+            rows[keep_N],
+            cluster,
         )
 
     def design(self) -> tuple[Design, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
@@ -96,63 +104,122 @@ class FitTable:
         return abs(float(np.corrcoef(np.log(self.n_params), np.log(self.n_samples))[0, 1])) > MAX_CORRELATION
 
 
-def read_csv(path: Path, *, weight: str | None = None, group: str | None = None) -> FitTable:
-    """Read a table with columns ``n_params``, ``loss``, and optionally ``n_samples``, a weight and a group.
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table to read.
+
+    Attributes:
+        loss: of losses; None takes ``loss`` or, in a results table of ours, ``val_loss``.
+        samples: of training samples or tokens; None takes ``n_samples``, if there is one.
+        weight: None takes ``weight``, if there is one.
+        group: None takes ``group``, if there is one.
+        cluster: None takes ``cluster``, if there is one.
+        where: rows to keep: columns with the text of their value.
+    """
+
+    loss: str | None = None
+    samples: str | None = None
+    weight: str | None = None
+    group: str | None = None
+    cluster: str | None = None
+    where: tuple[tuple[str, str], ...] = ()
+
+
+def read_csv(path: Path, columns: Columns | None = None) -> FitTable:
+    """Read a table with columns ``n_params``, ``loss``, and optionally ``n_samples``, a weight, a group and a cluster.
 
     Args:
-        path: the file; further columns are ignored.
-        weight: column of weights; the default is ``weight``, if there is one.
-        group: column of groups; the default is ``group``, if there is one.
+        path: the file; further columns are ignored. In a `results.csv` of a run only finished models are read.
+        columns: other names, and rows to keep.
 
     Raises:
         DataError: every problem of the file, with rows.
     """
-    return of_frame(_read(path), str(path), weight=weight, group=group)
+    return of_frame(_read(path), str(path), columns)
 
 
-def of_frame(frame: pd.DataFrame, place: str, *, weight: str | None = None, group: str | None = None) -> FitTable:
+def of_frame(frame: pd.DataFrame, place: str, columns: Columns | None = None) -> FitTable:
     """A table of a data frame; see `read_csv`.
 
     Args:
         frame: with the columns; further ones are ignored. Rows are counted from 1, whatever the index is.
         place: how messages name it.
-        weight: as of `read_csv`.
-        group: as of `read_csv`.
+        columns: other names, and rows to keep.
 
     Raises:
         DataError: every problem, with rows.
     """
-    wanted = [*REQUIRED, *(name for name in (weight, group) if name)]
-    missing = [name for name in wanted if name not in frame.columns]
+    columns = columns or Columns()
+    ours = set(_OF_RESULTS) <= set(frame.columns)
+    loss = columns.loss or ("val_loss" if ours and "loss" not in frame.columns else "loss")
+    named = (columns.samples, columns.weight, columns.group, columns.cluster, *(name for name, _ in columns.where))
+    missing = [name for name in ("n_params", loss, *filter(None, named)) if name not in frame.columns]
     if missing:
         raise DataError(
             Problem(
                 place=place,
                 message=f"column {', '.join(repr(name) for name in missing)} is missing; "
                 f"there are: {', '.join(map(repr, frame.columns)) or 'none'}",
-                fix="name the columns n_params, loss and, where it varies, n_samples",
+                fix="name the columns n_params, loss and, where it varies, n_samples; or give theirs: --loss NAME",
             )
         )
-    if frame.empty:
-        raise DataError(Problem(place=place, message="no rows below the heading", fix="one row a trained model"))
-    weight = weight or ("weight" if "weight" in frame.columns else None)
-    group = group or ("group" if "group" in frame.columns else None)
-    numeric = [*REQUIRED, *(["n_samples"] if "n_samples" in frame.columns else []), *([weight] if weight else [])]
+    rows = np.arange(1, len(frame) + 1)
+    keep = np.ones(len(frame), dtype=bool)
+    if ours:
+        keep &= ((frame["kind"] == "model") & (frame["status"] == "finished")).to_numpy()
+    for name, value in columns.where:
+        keep &= (frame[name].astype(str) == value).to_numpy()
+    if not keep.any():
+        message = "no row is left of them" if len(frame) else "no rows below the heading"
+        raise DataError(Problem(place=place, message=message, fix="one row a trained model; see --where"))
+    frame, rows = frame[keep], rows[keep]
+
+    def present(given: str | None, name: str) -> str | None:
+        return given or (name if name in frame.columns else None)
+
+    samples, weight = present(columns.samples, "n_samples"), present(columns.weight, "weight")
     problems: list[Problem] = []
-    values = {name: _positive(frame, name, place, problems) for name in numeric}
-    if group and frame[group].isna().any():
-        row = int(np.flatnonzero(frame[group].isna())[0]) + 1
-        problems.append(Problem(place=f"{place}: row {row}", message=f"{group} is empty", fix="name every row's group"))
+    numeric = ["n_params", loss, *filter(None, (samples, weight))]
+    values = {name: _positive(frame[name], name, place, rows, problems) for name in numeric}
+    names = {}
+    for what in ("group", "cluster"):
+        names[what] = present(getattr(columns, what), what)
+        if (column := names[what]) and (empty := frame[column].isna().to_numpy()).any():
+            where = f"{place}: row {rows[np.flatnonzero(empty)[0]]}"
+            problems.append(Problem(place=where, message=f"{column} is empty", fix="fill in every row's"))
+    problems += _mixed(frame, place, names["group"]) if ours else []
     if problems:
         raise DataError(problems)
+    texts = {what: frame[name].astype(str).to_numpy(dtype=str) if name else None for what, name in names.items()}
     return FitTable(
         n_params=values["n_params"],
-        loss=values["loss"],
-        n_samples=values.get("n_samples"),
+        loss=values[loss],
+        n_samples=values[samples] if samples else None,
         weight=values[weight] if weight else None,
-        group=frame[group].astype(str).to_numpy(dtype=str) if group else None,
-        rows=np.arange(1, len(frame) + 1),
+        group=texts["group"],
+        rows=rows,
+        cluster=texts["cluster"],
     )
+
+
+# Columns of a run's results.csv by which it is known, and those whose values keep losses from being comparable.
+_OF_RESULTS = ("key", "kind", "status", "n_params", "val_loss")
+_APART = ("horizon", "model", "tier", "timescale")
+
+
+def _mixed(frame: pd.DataFrame, place: str, group: str | None) -> list[Problem]:
+    """Rows of a results table that answer different questions and would be fitted as one law."""
+    axes = [name for name in frame.columns if name in _APART or str(name).startswith("axis:")]
+    several = {name: frame[name].dropna().unique() for name in axes if name != group}
+    return [
+        Problem(
+            place=place,
+            message=f"rows differ in {name!r} ({', '.join(map(str, found[:4]))}): their losses are not of one law",
+            fix=f"--where {name}={found[0]}, or --group {name} (an irreducible loss for each)",
+        )
+        for name, found in several.items()
+        if len(found) > 1
+    ]
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -169,8 +236,8 @@ def _read(path: Path) -> pd.DataFrame:
     return frame.rename(columns=lambda name: str(name).strip())
 
 
-def _positive(frame: pd.DataFrame, name: str, place: str, problems: list[Problem]) -> Floats:
-    numbers = pd.to_numeric(frame[name], errors="coerce")
+def _positive(column: "pd.Series[Any]", name: str, place: str, rows: Ints, problems: list[Problem]) -> Floats:
+    numbers = pd.to_numeric(column, errors="coerce")
     values: Floats = np.asarray(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
     bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
     if len(bad):
@@ -178,8 +245,8 @@ def _positive(frame: pd.DataFrame, name: str, place: str, problems: list[Problem
         more = f" (and in {len(bad) - 1} more rows)" if len(bad) > 1 else ""
         problems.append(
             Problem(
-                place=f"{place}: row {first + 1}",
-                message=f"{name} is {str(frame[name].iloc[first])!r}{more}; a finite number above 0 is needed",
+                place=f"{place}: row {rows[first]}",
+                message=f"{name} is {str(column.iloc[first])!r}{more}; a finite number above 0 is needed",
                 fix="correct the rows, or leave them out",
             )
         )

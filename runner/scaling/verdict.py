@@ -13,6 +13,7 @@ MIN_SIZES = 5  # the design's rule: fewer distinct sizes never identify a power 
 MIN_SEEDS = 2  # of most sizes: a single one adds no noise between seeds
 _SHARE_OF_E = 0.01  # an E whose interval reaches below this share of the smallest loss may as well be 0
 _LEAST_EXPONENT = 0.01
+MAX_SPAN = 4.0  # times: between exponents that far apart, ten times the size means anything from little to a lot
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,10 @@ def _doubt(evidence: Evidence) -> str:
     low, high = evidence.alpha
     if low < _LEAST_EXPONENT or high > 0.99 * MAX_EXPONENT:
         return f"the exponent is not settled (alpha in [{low:.3g}, {high:.3g}])"
+    if high > MAX_SPAN * low:
+        return (
+            f"the exponent is known too coarsely: alpha in [{low:.3g}, {high:.3g}] spans more than {MAX_SPAN:g} times"
+        )
     if evidence.irreducible[0] < _SHARE_OF_E * evidence.smallest_loss:
         return f"the irreducible loss may be 0 (E in [{evidence.irreducible[0]:.3g}, {evidence.irreducible[1]:.3g}])"
     return ""

@@ -1,11 +1,13 @@
 """A fit for people."""
 
-from runner.scaling.fit import Fit
+from collections.abc import Sequence
+
+from runner.scaling.fit import Fit, Projection
 from runner.terminal.console import Console
 
 
-def show(fit: Fit, console: Console) -> None:
-    """Print a fit: direction and form first, then the numbers that carry them."""
+def show(fit: Fit, console: Console, projected: Sequence[Projection] = ()) -> None:
+    """Print a fit: direction and form first, then the numbers that carry them, then what it predicts."""
 
     def line(name: str, text: str) -> None:
         console.print(f"{name:<14} {text}", markup=False, highlight=False)
@@ -21,7 +23,9 @@ def show(fit: Fit, console: Console) -> None:
         line(name, f"{value:.5g}  [{low:.5g}, {high:.5g}]")
     if len(fit.irreducible) > 1:
         line("E by group", ", ".join(f"{group} {value:.5g}" for group, value in fit.irreducible.items()))
-    line("points", f"{fit.n_points} of {fit.n_sizes} distinct sizes, {len(fit.excluded)} excluded")
+    names = {"n_params": "sizes", "n_samples": "numbers of samples", "pairs": "pairs of both"}
+    counts = ", ".join(f"{count} distinct {names[name]}" for name, count in fit.n_distinct.items())
+    line("points", f"{fit.n_points}: {counts}; {len(fit.excluded)} excluded")
     for one in fit.excluded:
         samples = "" if one.n_samples is None else f", n_samples {one.n_samples:g}"
         where = f"row {one.row}: n_params {one.n_params:g}{samples}, loss {one.loss:g}"
@@ -36,5 +40,10 @@ def show(fit: Fit, console: Console) -> None:
             of = f"n_params {held.n_params:g}" if held.compute is None else f"n_params x n_samples {held.compute:.3g}"
             text = f"{of}: predicted from the others {held.predicted:.5g}, observed {held.observed:.5g}"
             line(name, f"{text} ({100 * held.relative_error:+.2f} %)")
+    line("condition", f"{fit.condition:.3g}")
+    for point in projected:
+        of = f"n_params {point.n_params:g}" + ("" if point.n_samples is None else f", n_samples {point.n_samples:g}")
+        far = f"; {point.beyond:.3g} times beyond the points" if point.beyond > 1 else ""
+        line("predicted", f"{of}: {point.loss:.5g} [{point.low:.5g}, {point.high:.5g}]{far}")
     for note in fit.notes:
         line("note", note)

@@ -48,7 +48,10 @@ def _wrong(target: type[Any]) -> str:
 
 
 SOURCES: Registry[type[Any]] = Registry(
-    "source", group="isotherm.sources", shipped=("trainables.data.sources", "trainables.data.universe"), check=_wrong
+    "source",
+    group="isotherm.sources",
+    shipped=("trainables.data.sources", "trainables.data.universe", "trainables.data.synthetic"),
+    check=_wrong,
 )
 
 

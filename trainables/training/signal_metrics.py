@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field, model_validator
 from scipy.special import expit
-from scipy.stats import rankdata
 
 from trainables.parts import PartConfig
 from trainables.training import calibration
@@ -216,6 +215,8 @@ def rank_ic_t(labels_N: Floats, outputs: Floats, config: PartConfig, windows: Me
 
 
 def _ranks_by_date(labels_N: Floats, outputs: Floats, windows: MetricWindows) -> Floats:
+    from scipy.stats import rankdata  # here: it takes a second to import
+
     if outputs.ndim == 2:
         return np.zeros(0)
     order = np.argsort(windows.dates_N, kind="stable")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from runner.report.analysis import isoflop
+from runner.report.analysis import controls, isoflop
 from runner.report.analysis.attempts import History, history
 from runner.report.analysis.findings import TrialFinding, find
 from runner.report.analysis.fits import NamedFit
@@ -107,6 +107,7 @@ class Collected:
     restarts: int
     last_record: datetime | None
     commands: tuple[str, ...]
+    controls: tuple[str, ...] = ()
 
 
 def collect(paths: RunPaths) -> Collected:
@@ -145,6 +146,7 @@ def collect(paths: RunPaths) -> Collected:
         restarts=max(len(view.sweeps) - 1, 0),
         last_record=_last_time(view),
         commands=_commands(paths),
+        controls=tuple(controls.sentences(paths)),
     )
 
 

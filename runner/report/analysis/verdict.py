@@ -4,10 +4,11 @@ Formed on validation loss; each must hold on test loss, with and without collaps
 The order is the design's: no skill anywhere; optimisation failure; then the fits (`runner.report.analysis.agreement`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from runner.report.analysis import fits as fitting
+from runner.report.analysis import multiplicity
 from runner.report.analysis.agreement import ALL, SOUND, SPLITS, agree, law_in_words
 from runner.report.analysis.fits import COMPUTE, PARAMETERS, NamedFit, Series
 from runner.report.analysis.trials import Group, Trial
@@ -33,6 +34,10 @@ class SeriesVerdict:
         direction_reason: why it is this direction; empty where the interval of the change says it all.
         form_reason: why the form is this one or none; where skill or collapse decides, why they do.
         series: the trials.
+        detectable: the smallest change, in nats, that would have been seen with 80 %; None where noise is unknown.
+        reference: the prior's loss.
+        p: of no change, the larger of both splits'; None where it is unknown.
+        chances: p among all comparisons of the run, in words.
         fits: by (split, which trials); the first is the one the verdict is formed on. Empty below `MIN_SIZES` sizes and
             where skill or collapse decides.
     """
@@ -47,6 +52,10 @@ class SeriesVerdict:
     form_reason: str
     series: Series
     fits: dict[tuple[str, str], Fit]
+    detectable: float | None = None
+    reference: float = 0.0
+    p: float | None = None
+    chances: str = ""
 
     @property
     def reason(self) -> str:
@@ -72,7 +81,18 @@ def verdicts(
     for _, members in ordered:
         near = {other.key: other for trial in members for other in beside(trial, baselines)}
         judged.append(_judge(Series(paths, view, tuple(members)), list(near.values())))
-    return tuple(judged)
+    return tuple(_among_all(judged, view))
+
+
+def _among_all(judged: Sequence[SeriesVerdict], view: LedgerView) -> Iterator[SeriesVerdict]:
+    """The verdicts with their chances among all comparisons of the run."""
+    comparisons = max(multiplicity.looked_at(view), len(judged))
+    adjusted = multiplicity.holm([one.p for one in judged], comparisons)
+    for one, p in zip(judged, adjusted, strict=True):
+        if one.p is None or p is None:
+            yield one
+        else:
+            yield replace(one, chances=multiplicity.words(one.p, p, comparisons, len(view.sweeps)))
 
 
 def beside(trial: Trial, baselines: Sequence[Trial]) -> list[Trial]:
@@ -102,6 +122,9 @@ def _judge(series: Series, baselines: list[Trial]) -> SeriesVerdict:
     chosen = _chosen(series)
     directions = {key: fitting.direction(series, usable, key[0]) for key, usable in chosen.items()}
     changes, sizes = _changes(series, directions), len({trial.n_params for trial in trials})
+    on_both = [one for (_, which), one in directions.items() if which == ALL]
+    detectable, p = (_largest(values) for values in ([o.change.detectable for o in on_both], [o.p for o in on_both]))
+    reference = on_both[0].change.reference if on_both else 0.0
     fits: dict[tuple[str, str], Fit] = {}
     if not beaten and not _skilled_sizes(trials):
         reason = (
@@ -110,7 +133,9 @@ def _judge(series: Series, baselines: list[Trial]) -> SeriesVerdict:
         )
         # what is no better than the prior neither falls nor rises with size
         word = FLAT if {one.word for one in directions.values()} == {FLAT} else UNKNOWN
-        return SeriesVerdict(horizon, group, NO_SIGNAL, word, NO_FORM, changes, "", reason, series, fits)
+        return SeriesVerdict(
+            horizon, group, NO_SIGNAL, word, NO_FORM, changes, "", reason, series, fits, detectable, reference, p
+        )
     judged = {}
     for key, usable in chosen.items():
         early = without_forms(directions[key], sizes)
@@ -125,8 +150,15 @@ def _judge(series: Series, baselines: list[Trial]) -> SeriesVerdict:
         form_reason += _without_marked(series)
     why = "" if found.direction in (FALLS, RISES) else found.direction_reason
     return SeriesVerdict(
-        horizon, group, found.verdict, found.direction, found.form, changes, why, form_reason, series, fits
+        *(horizon, group, found.verdict, found.direction, found.form, changes, why, form_reason, series, fits),
+        *(detectable, reference, p),
     )
+
+
+def _largest(values: Sequence[float | None]) -> float | None:
+    """None where one is unknown: both splits must say the same."""
+    known = [value for value in values if value is not None]
+    return max(known) if known and len(known) == len(values) else None
 
 
 def _changes(series: Series, directions: dict[tuple[str, str], Direction]) -> str:
@@ -218,9 +250,18 @@ def sentence(one: SeriesVerdict, groups: tuple[Group, ...]) -> str:
     if one.verdict == OPTIMISATION_FAILURE:
         return f"{start}can't tell whether the loss falls with size: {one.verdict}. {_capital(reason)}"
     if one.verdict == NO_SIGNAL:
-        return f"{start}{one.verdict}. {_capital(reason)} {_capital(one.changes)}."
+        return f"{start}{one.verdict}. {_capital(reason)} {_capital(one.changes)}.{_limits(one)}"
     why = f": {one.direction_reason}" if one.direction_reason else ""
-    return f"{start}{first_words(one.direction, one.changes)}{why}. {_capital(one.form)}: {reason}"
+    return f"{start}{first_words(one.direction, one.changes)}{why}. {_capital(one.form)}: {reason}{_limits(one)}"
+
+
+def _limits(one: SeriesVerdict) -> str:
+    """How sure the change is among all that was looked at and, where none was found, what could have been seen."""
+    shown = f" {_capital(one.chances)}." if one.chances else ""
+    if one.direction in (FALLS, RISES) or one.detectable is None:
+        return shown
+    share = f" ({100 * one.detectable / one.reference:.1f} % of the prior's loss)" if one.reference else ""
+    return f"{shown} A change below {one.detectable:.3g} nats{share} would be missed in 1 of 5 such runs or more."
 
 
 def _capital(text: str) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runner.cli import main
-from runner.scaling import read_csv
+from runner.scaling import Columns, read_csv
 from trainables.errors import DataError
 
 
@@ -83,3 +83,64 @@ def test_a_byte_order_mark_and_spaces_do_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_bytes(b"\xef\xbb\xbf n_params , loss , note\n1e6, 2.0, x\n")
     assert read_csv(path).loss[0] == 2.0
+
+
+RESULTS = """\
+key,kind,status,n_params,horizon,model,n_train,val_loss
+a0,baseline,finished,,1,linear,900,0.61
+a1,model,finished,1e5,1,mlp,900,0.6581
+a2,model,finished,3e5,1,mlp,900,0.6137
+a3,model,finished,1e6,1,mlp,900,0.5792
+a4,model,finished,3e6,1,mlp,900,0.5570
+a5,model,finished,1e7,1,mlp,900,0.5397
+a6,model,diverged,3e7,1,mlp,900,
+b1,model,finished,1e5,5,mlp,900,0.69
+"""
+
+
+def test_a_runs_own_results_are_read_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = csv(tmp_path, RESULTS)
+    assert command(monkeypatch, str(path), "--bootstraps", "30") == 2
+    assert "--where horizon=1" in capsys.readouterr().err
+    arguments = ("--where", "horizon=1", "--bootstraps", "30", "--at", "1e8", "--json")
+    assert command(monkeypatch, str(path), *arguments) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["n_points"] == 5, "neither baselines nor trials without a loss"
+    (point,) = document["projections"]
+    assert point["low"] <= point["loss"] <= point["high"] < 0.54
+    assert point["beyond"] == pytest.approx(10)
+    assert list(read_csv(path, Columns(where=(("horizon", "1"),))).rows) == [2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--loss", "los"), "column 'los' is missing"),
+        (("--where", "group"), "has no '='"),
+        (("--where", "n_params=7"), "no row is left"),
+        (("--at", "2e9,1e12"), "it takes n_params"),
+        (("--at", "many"), "is not N or N,D"),
+    ],
+)
+def test_what_a_table_lacks_is_said(
+    arguments: tuple[str, ...],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert command(monkeypatch, str(csv(tmp_path, good())), *arguments, "--bootstraps", "20") == 2
+    assert said in capsys.readouterr().err
+
+
+def test_points_are_counted_by_size_samples_and_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{n},{d},{1 + 5 * n**-0.3 + 9 * d**-0.4}" for n in (1e5, 3e5, 1e6, 3e6, 1e7) for d in (1e4, 1e5, 1e6)]
+    path = csv(tmp_path, "n_params,n_samples,loss\n" + "\n".join(rows) + "\n")
+    assert command(monkeypatch, str(path), "--bootstraps", "20", "--tied", "--at", "1e7,1e7") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "points 15: 5 distinct sizes, 3 distinct numbers of samples, 15 distinct pairs of both; 0 excluded" in shown
+    assert "predicted n_params 1e+07, n_samples 1e+07:" in shown

@@ -1,10 +1,14 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from runner.scaling import FitOptions, FitTable, fit
+from runner.scaling import FitOptions, FitTable, fit, verdict
+from runner.scaling.direction import Change, Direction
 from runner.scaling.fit import Fit
+from runner.scaling.model_comparison import CONSTANT, LOG_LINEAR, POWER_LAW, Comparison
+from runner.scaling.verdict import Evidence
 
 QUICK = FitOptions(bootstraps=60)
 G = np.random.default_rng(1).normal(size=1000)
@@ -151,3 +155,43 @@ def test_equal_input_gives_equal_numbers() -> None:
     n_params = points(5, 2)
     one, two = (of(n_params, noisy(law(n_params), 0.003)).as_dict() for _ in range(2))
     assert one == two
+
+
+def _two_variables(noise_N: np.ndarray, beta: float = 0.35) -> FitTable:
+    random = np.random.default_rng(0)
+    sizes, samples = (np.exp(random.uniform(np.log(low), np.log(100 * low), len(noise_N))) for low in (1e8, 1e9))
+    losses = (1.8 + 480 / sizes**0.35 + 1500 / samples**beta) * np.exp(noise_N)
+    return FitTable(sizes, losses, samples)
+
+
+def test_tied_exponents_are_one_and_are_known_better() -> None:
+    table = _two_variables(0.01 * np.random.default_rng(1).normal(size=80))
+    free, tied = (fit(table, FitOptions(bootstraps=60, tied=tied)) for tied in (False, True))
+    assert tied.parameters["alpha"] == tied.parameters["beta"] == pytest.approx(0.35, abs=0.05)
+    assert free.parameters["alpha"] != free.parameters["beta"]
+    assert np.diff(tied.intervals["alpha"]) < np.diff(free.intervals["alpha"])
+    assert tied.condition < free.condition
+
+
+def test_points_of_one_run_count_for_less_than_as_many_runs() -> None:
+    random = np.random.default_rng(2)
+    cluster = np.repeat(np.arange(20), 5)
+    shared = 0.02 * random.normal(size=20)[cluster] + 0.002 * random.normal(size=100)
+    table = _two_variables(shared)
+    names = cluster.astype(str)
+    alone, clustered = (fit(replace(table, cluster=one), FitOptions(bootstraps=100)) for one in (None, names))
+    assert clustered.parameters == alone.parameters
+    assert any("of 20 clusters" in note for note in clustered.notes)
+    assert np.diff(clustered.intervals["E"]) > 0.8 * np.diff(alone.intervals["E"])
+    apart = fit(replace(table, cluster=np.arange(100).astype(str)), FitOptions(bootstraps=20))
+    assert any("of 100 clusters: 0 %" in note for note in apart.notes), "clusters of one have nothing in common"
+
+
+def test_an_exponent_that_may_be_anything_makes_no_power_law() -> None:
+    """A real table's alpha lies in [0.08, 0.59]."""
+    comparison = Comparison("aicc", {POWER_LAW: -20.0, CONSTANT: 0.0, LOG_LINEAR: -5.0}, 8, 0, False, (1e-6, 5))
+    falls = Direction("falls", "", Change(-0.1, -0.12, -0.08, 0.6), None, None, False, "")
+    for alpha, word in (((0.08, 0.59), "not identifiable"), ((0.2, 0.6), "power law")):
+        found = verdict.judge(Evidence(8, falls, comparison, 0.5, alpha, (0.3, 0.4)))
+        assert found is not None
+        assert found.word == word, found.reason
