@@ -7,6 +7,7 @@ import typer
 
 from runner.cli.common import (
     BAD_INPUT,
+    INTERNAL_ERROR,
     QUICKSTART,
     Address,
     ClearCache,
@@ -144,8 +145,10 @@ def debug(
         bool, typer.Option("--detect-anomaly", help="find the operation that makes a NaN")
     ] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="write a torch profiler trace and print its table")
+        bool, typer.Option("--profile", help="time the phases of a step and write a torch profiler trace")
     ] = False,
+    test: Annotated[bool, typer.Option("--test", help="judge the test split, too, at the end")] = False,
+    post_mortem: Annotated[bool, typer.Option("--post-mortem", help="on an error, open pdb where it happened")] = False,
 ) -> None:
     """Run one trial in this process: no Ray, no ledger, breakpoints work. Other grid axes take their first value.
 
@@ -160,6 +163,17 @@ def debug(
         raise ConfigError(Problem(place="--budget", message=message, fix="--budget 2m"))
     loaded = load(sweep, set_, tracking=False, plugins=plugin)
     options = debugging.DebugOptions(
-        steps=steps, overfit_batch=overfit_batch, detect_anomaly=detect_anomaly, profile=profile
+        steps=steps, overfit_batch=overfit_batch, detect_anomaly=detect_anomaly, profile=profile, judge_test=test
     )
-    raise typer.Exit(debugging.run(loaded, budget or "", options, console(), key=key or ""))
+    try:
+        code = debugging.run(loaded, budget or "", options, console(), key=key or "")
+    except Exception as error:
+        if not post_mortem or exit_code_of(error) == BAD_INPUT:
+            raise
+        import pdb
+        import traceback
+
+        traceback.print_exception(error)
+        pdb.post_mortem(error.__traceback__)
+        code = INTERNAL_ERROR
+    raise typer.Exit(code)

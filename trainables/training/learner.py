@@ -103,6 +103,7 @@ class Learner:
         self._schedule = schedule
         self._loss = loss
         self._device = device
+        self.gradient_norm: float | None = None  # of the latest step, before clipping
         with device:
             built = registry.build(spec.model, activation_checkpointing=record.activation_checkpointing)
         wanted, got = spec.model.n_params, param_count.built(built).total
@@ -120,7 +121,7 @@ class Learner:
         training, schedule = self._spec.training, self._schedule
         rate = learning_rate(step, total_steps=schedule.total_steps, warmup=training.warmup, peak=training.lr)
         set_learning_rate(self.optimizer, rate)
-        return train_step(
+        done = train_step(
             self.model,
             self.optimizer,
             windows,
@@ -130,7 +131,9 @@ class Learner:
             clip=training.clip,
             dtype=self._spec.dtype,
             step=step,
-        ).loss
+        )
+        self.gradient_norm = done.gradient_norm
+        return done.loss
 
     @property
     def rate(self) -> float:
