@@ -13,7 +13,7 @@ from runner.report.figures.drawing import Plot
 from runner.report.figures.fitted_curves import Overlay
 from runner.report.figures.gantt import gantt_figures
 from runner.report.figures.heatmap import heat_figures
-from runner.report.figures.plots import loss_figures
+from runner.report.figures.plots import loss_figures, overview_figures
 from runner.report.figures.speed import speed_figures
 from runner.report.figures.timeline import timeline_figures
 from runner.rundir.paths import RunPaths
@@ -21,8 +21,8 @@ from runner.thermal import telemetry
 from trainables.files import replace_text, replacing
 
 _FIGURES = (
-    "loss_h*.png", "heat_map*.png", "calibration*.png", "learning_curves*.png", "time.png", "throughput.png",
-    "temperature*.png",
+    "overview.png", "loss_h*.png", "heat_map*.png", "calibration*.png", "learning_curves*.png", "time.png",
+    "throughput.png", "temperature*.png",
 )  # fmt: skip
 
 
@@ -65,6 +65,7 @@ def build(paths: RunPaths) -> ReportFiles:
 def _plots(paths: RunPaths, collected: Collected) -> Iterator[Plot]:
     """All figures, the ones that carry the verdict first."""
     trials, baselines = collected.trials, collected.baselines
+    yield from overview_figures(trials)
     yield from loss_figures(trials, Overlay(collected.verdicts, baselines))
     yield from heat_figures(trials, baselines)
     yield from calibration_figures(paths, collected.view, trials)
