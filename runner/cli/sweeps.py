@@ -98,7 +98,8 @@ def sweep(
 
 def probe(
     budget: Annotated[str, typer.Option("--budget", "-b", help="parameter budget, such as 20m")],
-    config: Annotated[Path, typer.Option("--config", metavar="SWEEP", help="a sweep file")] = QUICKSTART,
+    sweep: Annotated[Path, typer.Argument(metavar="[SWEEP]", help="a sweep file")] = QUICKSTART,
+    config: Annotated[Path | None, typer.Option("--config", hidden=True, help="the sweep file, as before")] = None,
     dtype: Annotated[str | None, typer.Option(help="bf16 or fp32; default: as in the sweep file")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: as in the sweep file")] = None,
     memory_limit: Annotated[str | None, typer.Option(help="such as 3GB or 3GiB; default: what the device has")] = None,
@@ -110,7 +111,7 @@ def probe(
 ) -> None:
     """Measure one cell: which micro-batch fits and is fastest. A micro-batch in the file is ignored.
 
-    Example: `isotherm probe --budget 20m --memory-limit 3GB --set training.global_batch=4096`
+    Example: `isotherm probe configs/sweeps/quickstart.yaml --budget 20m --memory-limit 3GB`
 
     Exit codes: 0 it fits; 2 bad input, or nothing fits.
     """
@@ -119,7 +120,7 @@ def probe(
 
     given = {"execution.dtype": dtype, "execution.device": device, "probe.memory_limit": memory_limit}
     options = [f"{key}={value}" for key, value in given.items() if value is not None]
-    loaded = load(config, [*(set_ or ()), *options], tracking=False, plugins=plugin)
+    loaded = load(config or sweep, [*(set_ or ()), *options], tracking=False, plugins=plugin)
     folder = execution.cache_folder(use=not no_cache, clear=clear_cache)
     decision = probe_one.run(loaded, budget, cache_folder=folder, say=say)
     say("")

@@ -28,11 +28,12 @@ _FIGURES = (
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Where a report was written."""
+    """Where a report was written, and its answer in one line."""
 
     html: Path
     markdown: Path
     figures: tuple[Path, ...]
+    answer: str = ""
 
     def as_dict(self) -> dict[str, str | list[str]]:
         """The paths as text, for JSON."""
@@ -59,7 +60,7 @@ def build(paths: RunPaths) -> ReportFiles:
     _remove_stale(paths.figures, written)
     replace_text(paths.report_md, render.markdown(content, paths.figures.name))
     replace_text(paths.report_html, render.html(content))
-    return ReportFiles(html=paths.report_html, markdown=paths.report_md, figures=tuple(written))
+    return ReportFiles(html=paths.report_html, markdown=paths.report_md, figures=tuple(written), answer=content.answer)
 
 
 def _plots(paths: RunPaths, collected: Collected) -> Iterator[Plot]:
