@@ -56,7 +56,7 @@ debug: setup ## one trial in this process, no Ray (SWEEP=..., BUDGET=...)
 	@$(BIN)/isotherm debug $(SWEEP) --budget $(BUDGET) $(ARGS)
 
 probe: setup ## measure what fits at one budget (SWEEP=..., BUDGET=...)
-	@$(BIN)/isotherm probe --budget $(BUDGET) --config $(SWEEP) $(ARGS)
+	@$(BIN)/isotherm probe $(SWEEP) --budget $(BUDGET) $(ARGS)
 
 thermal-demo: setup ## a real sweep through a simulated heat wave, about two minutes
 	@$(BIN)/isotherm sweep configs/sweeps/thermal_demo.yaml $(ARGS)

@@ -1,6 +1,7 @@
 """One trial in this process: no Ray, no ledger; breakpoints work."""
 
 import dataclasses
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,7 @@ class DebugOptions:
     overfit_batch: bool = False
     detect_anomaly: bool = False
     profile: bool = False
+    judge_test: bool = False
 
 
 def run(
@@ -119,7 +121,8 @@ def _run_cell(
     if options.overfit_batch:
         spec, data = _one_batch(spec, data, options.steps or OVERFIT_STEPS)
     _show_cell(cell, data, console)
-    trainer = Trainer(spec, cell.record, data, gate=governor.gate if governor else NullGate(), store=None)
+    gate = governor.gate if governor else NullGate()
+    trainer = Trainer(spec, cell.record, data, gate=gate, store=None, judge_test=options.judge_test)
     with torch.autograd.set_detect_anomaly(options.detect_anomaly):
         return _train(trainer, options, sweep.settings.name, console)
 
@@ -181,6 +184,10 @@ def _show_cell(cell: Cell, data: TrialData, console: Console) -> None:
         + f"; a step takes {cell.spec.training.global_batch} windows as {record.accumulation} x {record.micro_batch}",
         highlight=False,
     )
+    batch = data.train.batch(torch.arange(min(record.micro_batch, len(data.train)), device=data.train.labels_N.device))
+    tensors = {"windows": batch.x_BLF, "statistics": batch.stats_BS, "labels": batch.y_B}
+    shapes = ", ".join(f"{name} {_shape(tensor)}" for name, tensor in tensors.items() if tensor is not None)
+    console.print(f"a micro-batch: {shapes}", highlight=False)
     sizes = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in model.shape.items())
     table = Table("group", "parameters", title=f"{model.name}: {sizes}")
     for group, count in (("embedding", counts.embedding), ("blocks", counts.blocks), ("head", counts.head)):
@@ -190,24 +197,51 @@ def _show_cell(cell: Cell, data: TrialData, console: Console) -> None:
     console.print(table)
 
 
+def _shape(tensor: torch.Tensor) -> str:
+    return f"{' x '.join(map(str, tensor.shape))} {str(tensor.dtype).removeprefix('torch.')}"
+
+
 def _train(trainer: Trainer, options: DebugOptions, name: str, console: Console) -> int:
-    """Train: some steps to warm up, some under the profiler, then the rest."""
+    """Train; with a profile some steps to warm up, then some under the profiler, then the rest."""
     limit = min(options.steps or trainer.total_steps, trainer.total_steps)
-    first = _advance(trainer, 0.0)
+    report = first = _advance(trainer, 0.0)
     _show_progress(first, console)
-    warm = _drive(trainer, first, min(WARM_UP_STEPS, limit), console)
+    report = _drive(trainer, first, min(WARM_UP_STEPS, limit), console)
+    if options.profile:
+        report = _profiled(trainer, report, limit, name, console)
+    _show_gradients(trainer, console)
+    report = _drive(trainer, report, limit, console, seconds=0.0 if options.steps else SLICE_S)
+    if options.steps:
+        _show_gradients(trainer, console)
+    while not options.steps and not report.done:  # the last evaluations
+        report = _advance(trainer, SLICE_S)
+        _show_progress(report, console)
+    return _show_end(trainer, first, report, options, console)
+
+
+def _profiled(trainer: Trainer, warm: SliceReport, limit: int, name: str, console: Console) -> SliceReport:
+    """Some steps under torch's profiler: the time of each phase, and a trace."""
     cuda = [ProfilerActivity.CUDA] if torch.cuda.is_available() else []
     with profile(activities=[ProfilerActivity.CPU, *cuda]) as profiler:
         report = _drive(trainer, warm, min(warm.step + PROFILED_STEPS, limit), console)
     if report.step > warm.step:
         _show_phases(profiler, report.step - warm.step, console)
-        if options.profile:
-            _write_profile(profiler, name, console)
-    report = _drive(trainer, report, limit, console, seconds=0.0 if options.steps else SLICE_S)
-    while not options.steps and not report.done:  # the last evaluations
-        report = _advance(trainer, SLICE_S)
-        _show_progress(report, console)
-    return _show_end(trainer, first, report, options, console)
+        _write_profile(profiler, name, console)
+    return report
+
+
+def _show_gradients(trainer: Trainer, console: Console) -> None:
+    """Norms of weights and gradients by the model's top-level modules; clipped where the whole was above the limit."""
+    if trainer.model is None:
+        return
+    norms: dict[str, list[tuple[float, float]]] = {}
+    for name, parameter in trainer.model.named_parameters():
+        gradient = parameter.grad.norm().item() if parameter.grad is not None else 0.0
+        norms.setdefault(name.partition(".")[0], []).append((parameter.norm().item(), gradient))
+    table = Table("module", "weights", "gradient", title="L2 norms after the latest step")
+    for name, pairs in norms.items():
+        table.add_row(name, *(f"{math.hypot(*values):.4g}" for values in zip(*pairs, strict=True)))
+    console.print(table)
 
 
 def _advance(trainer: Trainer, seconds: float) -> SliceReport:
@@ -258,7 +292,8 @@ def _show_progress(report: SliceReport, console: Console) -> None:
         values = "  ".join(f"{name} {value:.4g}" for name, value in row.values.items())
         console.print(f"epoch {row.epoch}  step {row.step}/{report.total_steps}  {values}", highlight=False)
     if not report.rows and report.loss is not None:
-        console.print(f"step {report.step}/{report.total_steps}  loss {report.loss:.4f}", highlight=False)
+        norm = "" if report.gradient_norm is None else f"  gradient norm {report.gradient_norm:.4g}"
+        console.print(f"step {report.step}/{report.total_steps}  loss {report.loss:.4f}{norm}", highlight=False)
 
 
 def _show_end(

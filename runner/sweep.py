@@ -4,7 +4,7 @@ import logging
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from runner import baselines, doctor
@@ -17,7 +17,7 @@ from runner.planning.plan import Plan
 from runner.planning.record import record_start
 from runner.probe.request import Decides
 from runner.rundir import lock, requests, results
-from runner.rundir.ledger import EventRecorded, SweepEnded
+from runner.rundir.ledger import REPORT, EventRecorded, SweepEnded
 from runner.rundir.paths import DATA, RUNS, RunPaths
 from runner.rundir.recorder import Recorder
 from runner.storage import place_of, restore
@@ -296,14 +296,14 @@ class SweepRun:
         code = _exit_code(counts, stopped) or (FAILED if self._refused else DONE)
         self.recorder.record(SweepEnded(exit_code=code, counts=dict(counts)))
         self._patience_s = self._session.STOPPED_TIMEOUT_S if stopped else self._session.END_TIMEOUT_S
-        self._session.order_close(self.tracking, self._patience_s)
         summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         self.console.print(f"{self.paths.name}: {summary}" + (f"; stopped by {stopped}" if stopped else ""))
         self.console.print(f"results  {self.paths.results_parquet}")
         if stopped in ("", TEMPERATURE, STORAGE_BEHIND, LEDGER_LOST):  # after a signal there is no time for it
-            self._build_report()
+            self._build_report()  # before the trackers end, which show its answer
         elif environment.watch().lost:  # a minute at the most, then Ray ends this process
             self._say_no_report()
+        self._session.order_close(self.tracking, self._patience_s)
         return code
 
     def close(self) -> None:
@@ -327,11 +327,13 @@ class SweepRun:
 
         try:
             with self.drain.interruptible():
-                build.build(self.paths)
+                answer = build.build(self.paths).answer
         except Interrupted:
             self._say_no_report()
         else:
-            self.console.print(f"report   {self.paths.report_html}")
+            self.console.print(f"report   {self.paths.report_html}\n         {answer}")
+            with suppress(OSError):  # the report is there, and so is every result
+                self.recorder.record(EventRecorded(what=REPORT, message=answer))
 
     def _say_no_report(self) -> None:
         self.console.print(f"report   not built: isotherm report {self.paths.root}")

@@ -17,7 +17,6 @@ from trainables.files import is_storage_trouble
 app = typer.Typer(
     help="Parameter-budget grids of time-series transformers: does the loss follow a power law, and how sure are we?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )

@@ -40,7 +40,7 @@ def doctor(
         from runner.tune import cluster
 
         execution = place.execution if settings is None else settings.execution
-        findings += cluster.check(cluster.survey(execution, place.thermal, place.shared))
+        findings += cluster.check(cluster.survey(execution, place.thermal, place.shared, patience_s=0))
         environment.stop()
     if as_json:
         print_json(doctors.as_dict(findings))

@@ -8,6 +8,7 @@ import typer
 
 from runner.cli.common import (
     BAD_INPUT,
+    INTERNAL_ERROR,
     QUICKSTART,
     Address,
     ClearCache,
@@ -133,7 +134,8 @@ def control(
 
 def probe(
     budget: Annotated[str, typer.Option("--budget", "-b", help="parameter budget, such as 20m")],
-    config: Annotated[Path, typer.Option("--config", metavar="SWEEP", help="a sweep file")] = QUICKSTART,
+    sweep: Annotated[Path, typer.Argument(metavar="[SWEEP]", help="a sweep file")] = QUICKSTART,
+    config: Annotated[Path | None, typer.Option("--config", hidden=True, help="the sweep file, as before")] = None,
     dtype: Annotated[str | None, typer.Option(help="bf16 or fp32; default: as in the sweep file")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: as in the sweep file")] = None,
     memory_limit: Annotated[str | None, typer.Option(help="such as 3GB or 3GiB; default: what the device has")] = None,
@@ -145,7 +147,7 @@ def probe(
 ) -> None:
     """Measure one cell: which micro-batch fits and is fastest. A micro-batch in the file is ignored.
 
-    Example: `isotherm probe --budget 20m --memory-limit 3GB --set training.global_batch=4096`
+    Example: `isotherm probe configs/sweeps/quickstart.yaml --budget 20m --memory-limit 3GB`
 
     Exit codes: 0 it fits; 2 bad input, or nothing fits.
     """
@@ -154,7 +156,7 @@ def probe(
 
     given = {"execution.dtype": dtype, "execution.device": device, "probe.memory_limit": memory_limit}
     options = [f"{key}={value}" for key, value in given.items() if value is not None]
-    loaded = load(config, [*(set_ or ()), *options], tracking=False, plugins=plugin)
+    loaded = load(config or sweep, [*(set_ or ()), *options], tracking=False, plugins=plugin)
     folder = execution.cache_folder(use=not no_cache, clear=clear_cache)
     decision = probe_one.run(loaded, budget, cache_folder=folder, say=say)
     say("")
@@ -180,8 +182,10 @@ def debug(
         bool, typer.Option("--detect-anomaly", help="find the operation that makes a NaN")
     ] = False,
     profile: Annotated[
-        bool, typer.Option("--profile", help="write a torch profiler trace and print its table")
+        bool, typer.Option("--profile", help="time the phases of a step and write a torch profiler trace")
     ] = False,
+    test: Annotated[bool, typer.Option("--test", help="judge the test split, too, at the end")] = False,
+    post_mortem: Annotated[bool, typer.Option("--post-mortem", help="on an error, open pdb where it happened")] = False,
 ) -> None:
     """Run one trial in this process: no Ray, no ledger, breakpoints work. Other grid axes take their first value.
 
@@ -196,6 +200,17 @@ def debug(
         raise ConfigError(Problem(place="--budget", message=message, fix="--budget 2m"))
     loaded = load(sweep, set_, tracking=False, plugins=plugin)
     options = debugging.DebugOptions(
-        steps=steps, overfit_batch=overfit_batch, detect_anomaly=detect_anomaly, profile=profile
+        steps=steps, overfit_batch=overfit_batch, detect_anomaly=detect_anomaly, profile=profile, judge_test=test
     )
-    raise typer.Exit(debugging.run(loaded, budget or "", options, console(), key=key or ""))
+    try:
+        code = debugging.run(loaded, budget or "", options, console(), key=key or "")
+    except Exception as error:
+        if not post_mortem or exit_code_of(error) == BAD_INPUT:
+            raise
+        import pdb
+        import traceback
+
+        traceback.print_exception(error)
+        pdb.post_mortem(error.__traceback__)
+        code = INTERNAL_ERROR
+    raise typer.Exit(code)

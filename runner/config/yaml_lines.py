@@ -4,6 +4,7 @@ The YAML is read with PyYAML's safe constructors from composed nodes, because on
 keys, anchors and secrets are refused here; everything about meaning is left to `runner.config.settings`.
 """
 
+import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from runner.config.settings import holds_credentials
 from trainables.errors import ConfigError, Problem
 
 MAX_BYTES = 1_000_000  # a sweep file is a page or two; anything larger is a mistake
+SHIPPED = Path("configs/sweeps")
 MAX_DEPTH = 20  # of nested values; ours have 4
 _MERGE = "tag:yaml.org,2002:merge"
 Location = tuple[str | int, ...]
@@ -120,8 +122,12 @@ def _check_nesting(node: yaml.Node | None, seen: set[int], depth: int) -> None:
 
 def _text(path: Path) -> str:
     if not path.is_file():
-        near = sorted(str(other) for other in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-        fix = f"there are: {', '.join(near)}" if near else "give the path of a sweep file"
+        folders = dict.fromkeys((path.parent, SHIPPED))
+        files = [str(other) for folder in folders if folder.is_dir() for other in sorted(folder.glob("*.y*ml"))]
+        near = difflib.get_close_matches(path.stem, [Path(other).stem for other in files], n=1)
+        meant = next((other for other in files if [Path(other).stem] == near), "")
+        fix = f"did you mean {meant}? " if meant else ""
+        fix += f"there are: {', '.join(files)}" if files else "give the path of a sweep file"
         raise ConfigError(Problem(place=str(path), message="no such sweep file", fix=fix))
     try:
         data = path.read_bytes()

@@ -14,7 +14,7 @@ from runner.report.figures.fitted_curves import Overlay
 from runner.report.figures.gantt import gantt_figures
 from runner.report.figures.heatmap import heat_figures
 from runner.report.figures.isoflop import isoflop_figures
-from runner.report.figures.plots import loss_figures
+from runner.report.figures.plots import loss_figures, overview_figures
 from runner.report.figures.speed import speed_figures
 from runner.report.figures.timeline import timeline_figures
 from runner.report.figures.tuning import tuning_figures
@@ -24,18 +24,19 @@ from runner.thermal import telemetry
 from trainables.files import replace_text, replacing
 
 _FIGURES = (
-    "loss_h*.png", "isoflop_h*.png", "heat_map*.png", "calibration*.png", "learning_curves*.png", "time.png",
-    "throughput.png", "temperature*.png", "search_*.png",
+    "overview.png", "loss_h*.png", "isoflop_h*.png", "heat_map*.png", "calibration*.png", "learning_curves*.png",
+    "time.png", "throughput.png", "temperature*.png", "search_*.png",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """Where a report was written."""
+    """Where a report was written, and its answer in one line."""
 
     html: Path
     markdown: Path
     figures: tuple[Path, ...]
+    answer: str = ""
 
     def as_dict(self) -> dict[str, str | list[str]]:
         """The paths as text, for JSON."""
@@ -64,12 +65,13 @@ def build(paths: RunPaths) -> ReportFiles:
         replace_text(paths.winners_csv, tuning_table.frame(collected.tuning).to_csv(index=False))
     replace_text(paths.report_md, render.markdown(content, paths.figures.name))
     replace_text(paths.report_html, render.html(content))
-    return ReportFiles(html=paths.report_html, markdown=paths.report_md, figures=tuple(written))
+    return ReportFiles(html=paths.report_html, markdown=paths.report_md, figures=tuple(written), answer=content.answer)
 
 
 def _plots(paths: RunPaths, collected: Collected) -> Iterator[Plot]:
     """All figures, the ones that carry the verdict first."""
     trials, baselines = collected.trials, collected.baselines
+    yield from overview_figures(trials)
     yield from loss_figures(trials, Overlay(collected.verdicts, baselines))
     yield from isoflop_figures(collected.isoflop)
     yield from heat_figures(trials, baselines)

@@ -19,6 +19,7 @@ from runner.report.fits_table import fits_table
 from runner.report.tables import Column, ReportTable
 from runner.report.wording import (
     NONE,
+    answer,
     count,
     duration,
     estimate,
@@ -101,6 +102,7 @@ class Page:
 
     title: str
     notice: str
+    answer: str
     verdicts: tuple[str, ...]
     summary: tuple[str, ...]
     facts: tuple[tuple[str, str], ...]
@@ -143,6 +145,7 @@ def make(
     return Page(
         title=f"Isotherm report: {collected.run}",
         notice=partial_notice(collected.progress),
+        answer=answer(collected.verdicts) or (NO_VERDICT if collected.trials else ""),
         verdicts=_verdicts(collected),
         summary=(
             *map(true_minus, collected.controls),
@@ -180,9 +183,7 @@ def make(
 
 def _verdicts(collected: Collected) -> tuple[str, ...]:
     groups = tuple({trial.group for trial in collected.trials})
-    return tuple(true_minus(sentence(one, groups)) for one in collected.verdicts) or (
-        (NO_VERDICT,) if collected.trials else ()
-    )
+    return tuple(true_minus(sentence(one, groups)) for one in collected.verdicts)
 
 
 def _facts(collected: Collected) -> Iterable[tuple[str, str]]:
@@ -292,7 +293,7 @@ def _trial_table(trials: tuple[Trial, ...]) -> ReportTable:
     varying = any(group.differing(groups) for group in groups)
     metrics = sorted({name for trial in trials for name, _ in trial.metrics}, key=lambda name: name.split("_", 1)[::-1])
     columns = (
-        Column("key", "key"), Column("trial"), Column("budget", "number"), Column("parameters", "number"),
+        Column("trial"), Column("key", "key"), Column("budget", "number"), Column("parameters", "number"),
         *((Column("group"),) if varying else ()),
         Column("horizon (bars)", "number"), Column("seed", "number"), Column("status"),
         Column("judged epoch", "number"),
@@ -309,8 +310,8 @@ def _trial_table(trials: tuple[Trial, ...]) -> ReportTable:
 def _trial_row(trial: Trial, groups: tuple[Group, ...], varying: bool, metrics: list[str]) -> tuple[str, ...]:
     judged = trial.status == "finished"
     return (
-        trial.key,
         trial.name,
+        trial.key,
         trial.budget or NONE,
         count(trial.n_params),
         *((trial.group.differing(groups),) if varying else ()),

@@ -36,7 +36,7 @@ def html(page: Page) -> str:
         loader=_LOADER, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     styles, script = _source("report.css"), _source("report.js")
-    pictures = {plot.name: base64.b64encode(plot.png).decode() for plot in page.figures}
+    pictures = {plot.name: base64.b64encode(plot.png.svg.encode()).decode() for plot in page.figures}
     return environment.get_template("report.html.j2").render(
         page=page,
         styles=Markup(styles),

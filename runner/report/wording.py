@@ -2,15 +2,17 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from runner.report.analysis.collect import RunProgress
 from runner.report.analysis.trials import Estimate, Group, Trial
+from runner.report.analysis.verdict import SeriesVerdict
 from runner.rundir import comparable
 from runner.scaling.verdict import MIN_SIZES
 
 NONE = "\N{EN DASH}"
+_OFF_BUDGET = 0.02  # a model's size may differ so much from its budget
 _MINUS = "\N{MINUS SIGN}"
 
 
@@ -51,11 +53,20 @@ def rate(value: float | None) -> str:
 
 
 def size(n_params: float) -> str:
-    """A number of parameters, short: ``50k``, ``1.02M``, ``2B``."""
-    for limit, suffix in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if n_params >= limit * 0.9995:  # 999,600 is 1M at three digits
-            return f"{n_params / limit:.3g}{suffix}"
+    """A number of parameters as budgets are spelled: ``50k``, ``1m``, ``2b``; three digits where it is none of those.
+
+    A model within 2 % of a budget counts as that budget, as it does where it is built.
+    """
+    for limit, suffix in ((1e9, "b"), (1e6, "m"), (1e3, "k")):
+        if n_params >= limit * (1 - _OFF_BUDGET):
+            return f"{_budget(n_params / limit):.3g}{suffix}"
     return f"{n_params:.0f}"
+
+
+def _budget(value: float) -> float:
+    """The value itself, or one of fewer digits that it is 2 % from at the most."""
+    near = (float(f"{value:.{digits}g}") for digits in (1, 2))
+    return next((one for one in near if abs(one / value - 1) <= _OFF_BUDGET), value)
 
 
 def duration(seconds: float | None) -> str:
@@ -145,6 +156,23 @@ def summary(trials: tuple[Trial, ...], cells: int) -> tuple[str, ...]:
     others += [f"{waiting} not recorded yet"] if waiting else []
     head = f"{len(finished)} of {plural(cells, 'trial')} finished" + (f" ({joined(others)})" if others else "") + "."
     return (head, *([_skill_sentence(finished)] if finished else []))
+
+
+def answer(verdicts: Sequence[SeriesVerdict]) -> str:
+    """All verdicts in one line; empty without any."""
+    if not verdicts:
+        return ""
+    whole = len(verdicts)
+
+    def shared(found: Sequence[str]) -> str:
+        counts = Counter(found)
+        if len(counts) == 1:
+            return found[0] + (f" in all {whole} series" if whole > 1 else "")
+        return ", ".join(f"{word} in {n} of {whole}" for word, n in counts.most_common())
+
+    loss = shared([one.direction for one in verdicts])
+    form = shared([one.form.removeprefix("form ") for one in verdicts])
+    return f"Loss with size: {loss}. Form: {form}."
 
 
 _STATUS_WORDS = {

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.errors import ConfigError, Problem
+from trainables.errors import ConfigError, Problem, nearest
 from trainables.files import real_folder, refuse_links
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -227,10 +227,11 @@ def existing_run(run: str | Path, runs: Path = RUNS) -> RunPaths:
             paths.refuse_links()
             return paths
     known = sorted(path.parent.name for path in runs.glob("*/ledger.jsonl"))
+    near = nearest(Path(run).name, known).replace("known:", "runs here:")
     raise ConfigError(
         Problem(
             place=f"run {str(run)!r}",
             message=f"no ledger in {os.path.join(str(run), '')} nor in {runs / str(run)}",
-            fix=f"runs here: {', '.join(known)}" if known else "start one with `isotherm sweep SWEEP`",
+            fix=near if known else "start one with `isotherm sweep SWEEP`",
         )
     )

@@ -65,7 +65,8 @@ class Grid:
 
             def half(own_R: Floats, block: float = block, freedom: int = freedom) -> Floats:
                 total_R = own_R + block**2
-                quantile_R = stdtrit(freedom * (total_R / np.maximum(own_R, 1e-4 * total_R)) ** 2, 1 - LEVEL / 2)
+                freedom_R = freedom * (total_R / np.maximum(own_R, 1e-4 * total_R)) ** 2
+                quantile_R = np.asarray(stdtrit(freedom_R, 1 - LEVEL / 2), dtype=np.float64)
                 found_R: Floats = quantile_R * np.sqrt(total_R)
                 return found_R
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from runner.rundir.ledger import FINAL, CellState, LedgerView
+from runner.rundir.ledger import FINAL, REPORT, CellState, LedgerView
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -62,6 +62,24 @@ def changing(state: CellState) -> dict[str, Any]:
 def results(state: CellState) -> dict[str, float]:
     """Final results that are numbers; empty until the trial has ended for good."""
     return finite(state.ended.result) if state.ended and state.ended.status in FINAL else {}
+
+
+# What tables of runs are sorted by. All results are in the artifact result.json, not as dozens of metrics of one point.
+HEADLINES = (
+    "val_loss", "val_auc", "val_brier", "prior_loss", "skill", "collapsed", "test_loss", "test_auc", "test_skill",
+    "train_seconds", "held_seconds", "samples_per_second", "peak_bytes", "max_celsius",
+)  # fmt: skip
+
+
+def headlines(state: CellState) -> dict[str, float]:
+    """The results that are metrics of their own."""
+    return {name: value for name, value in results(state).items() if name in HEADLINES}
+
+
+def answer(view: LedgerView) -> str:
+    """The answer of the report that the latest sweep ended with; empty before that."""
+    began = view.sweeps[-1].seq if view.sweeps else 0
+    return next((event.message for event in reversed(view.events) if event.what == REPORT and event.seq > began), "")
 
 
 def last_step(state: CellState) -> int:

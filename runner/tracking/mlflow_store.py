@@ -1,8 +1,9 @@
 """Runs in MLflow: found again by their tags, created once, written in batches."""
 
+import getpass
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -31,6 +32,8 @@ RUNNING = "RUNNING"
 KEY, LEDGER, ROLE, RUN_NAME = "isotherm.key", "isotherm.ledger", "isotherm.role", "isotherm.run"
 THROUGH, ARTIFACT, OWNED = "isotherm.through", "isotherm.artifact_sha256", "isotherm.owned"
 STUDY = "isotherm.study"
+RESULT, REPORT, DATASET = "isotherm.result_sha256", "isotherm.report_sha256", "isotherm.dataset"
+NOTE = "mlflow.note.content"  # shown as the run's description
 PARENT = "mlflow.parentRunId"
 # MLflow writes the place of its default experiment into SQL text as it is: a path with an apostrophe would end that.
 ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
@@ -89,12 +92,12 @@ class MlflowStore:
 
     # ---- finding and creating ------------------------------------------------------------------------------------
 
-    def sweep(self, ledger: str, name: str, start: datetime) -> Run:
-        """The parent run of a ledger."""
+    def sweep(self, ledger: str, name: str, start: datetime, tags: Mapping[str, str]) -> Run:
+        """The parent run of a ledger; `tags` are for one that is created."""
         found = self._search(f"tags.`{LEDGER}` = '{ledger}' and tags.`{ROLE}` = 'sweep'")
         if found:
             return _known(self._one(found))
-        return self.create(name, start, {LEDGER: ledger, ROLE: "sweep", RUN_NAME: name})
+        return self.create(name, start, {**tags, LEDGER: ledger, ROLE: "sweep", RUN_NAME: name})
 
     def studies(self, parent: Run) -> dict[str, Run]:
         """The runs of a search's studies, by the study's identity."""
@@ -212,23 +215,47 @@ class MlflowStore:
             self._client.set_terminated(run.run_id, status, _milliseconds(ended or datetime.now(UTC)))
         run.status = status
 
-    def write_artifact(self, run: Run, name: str, content: Mapping[str, Any]) -> dict[str, str]:
+    def write_artifact(self, run: Run, name: str, content: Mapping[str, Any], tag: str = ARTIFACT) -> dict[str, str]:
         """Keep a JSON document unless it is there. A store that takes none does not hold up metrics for ever.
 
         Returns:
             The tag that says so, to be written with others.
         """
         digest = sha256(fields.text(content).encode()).hexdigest()
+        return self._keep(run, tag, digest, lambda: self._client.log_dict(run.run_id, dict(content), name))
+
+    def write_report(self, run: Run, report: Path) -> dict[str, str]:
+        """Keep a report unless it is there, likewise; none where there is no file."""
+        if not report.is_file() or report.is_symlink():
+            return {}
+        digest = sha256(report.read_bytes()).hexdigest()
+        return self._keep(run, REPORT, digest, lambda: self._client.log_artifact(run.run_id, str(report)))
+
+    def write_dataset(self, run: Run, data: Mapping[str, Any]) -> dict[str, str]:
+        """Name the data as the run's input. Returns the tag that says so."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        digest = str(data.get("content_sha256") or "")
+        if not digest:
+            return {}
+        name = f"{'+'.join(map(str, data.get('assets', ()))) or 'data'}-{data.get('tier', '')}"[:NAME_LENGTH]
+        dataset = Dataset(name, digest[:36], "isotherm", fields.text({"content_sha256": digest}))
+        self._client.log_inputs(
+            run.run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])]
+        )
+        return {DATASET: digest}
+
+    def _keep(self, run: Run, tag: str, digest: str, write: Callable[[], object]) -> dict[str, str]:
         failures = self._artifact_failures.get(run.run_id, 0)
-        if run.tags.get(ARTIFACT) == digest or failures >= ARTIFACT_TRIES:
+        if run.tags.get(tag) == digest or failures >= ARTIFACT_TRIES:
             return {}
         try:
             self._check_artifacts(run)
-            self._client.log_dict(run.run_id, dict(content), name)
+            write()
         except Exception:
             self._artifact_failures[run.run_id] = failures + 1
             raise
-        return {ARTIFACT: digest}
+        return {tag: digest}
 
     def _check_artifacts(self, run: Run) -> None:
         """A database that somebody else made may name any folder as the place of a run's artifacts.
@@ -297,6 +324,14 @@ _EXPLANATIONS = (
 def _known(run: Any) -> Run:
     """What a found run records about itself."""
     return Run(run.info.run_id, run.info.status, dict(run.data.tags), set(run.data.params), set(run.data.metrics))
+
+
+def user_name() -> str:
+    """Who runs this process; a number where the host knows no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -17,11 +17,14 @@ from runner.rundir.ledger import AnyRecord, CellState, LedgerView, MetricsRecord
 from runner.rundir.paths import RunPaths
 from runner.tracking import fields
 from runner.tracking.mlflow_store import (
+    DATASET,
     HTTP_TIMEOUT_S,
     KEY,
     LEDGER,
+    NOTE,
     OWNED,
     PARENT,
+    RESULT,
     ROLE,
     RUN_NAME,
     RUNNING,
@@ -30,6 +33,7 @@ from runner.tracking.mlflow_store import (
     MlflowStore,
     Point,
     Run,
+    user_name,
 )
 from runner.tracking.runs_file import RunsFile
 from runner.tracking.tracker import Target, Tracker, key_of, ledger_id
@@ -79,6 +83,7 @@ class MlflowTracker:
 
     def __init__(self, target: MlflowTarget, paths: RunPaths) -> None:
         self._store = MlflowStore(target.uri, target.experiment, paths.mlflow_db)
+        self._report = paths.report_html
         self._parent: Run | None = None
         self._studies: dict[str, Run] = {}
         self._trials: dict[str, Run] = {}
@@ -117,7 +122,10 @@ class MlflowTracker:
         parent = self._open(view)
         sweep, ended = view.sweeps[-1], view.ended
         about = {"code_version": sweep.code_version, "cells": str(len(sweep.keys))}
+        self._store.write_params(parent, {name: fields.text(value) for name, value in fields.flatten(sweep.config)})
         self._store.write_tags(parent, {**about, **self._store.write_artifact(parent, "sweep.json", sweep.config)})
+        if answer := fields.answer(view):
+            self._store.write_tags(parent, {NOTE: answer, **self._store.write_report(parent, self._report)})
         status = MLFLOW_STATUS[fields.sweep_status(view)]
         for run in (*self._studies.values(), parent):
             self._store.write_status(run, status, ended.time if ended else None)
@@ -129,18 +137,23 @@ class MlflowTracker:
         fresh = [record for record in records if record.seq > run.through]
         if not fresh:
             return
-        self._store.write_params(run, {name: fields.text(value) for name, value in fields.fixed(state).items()})
+        fixed = {"key": state.cell.key, "budget": state.cell.labels.get("budget"), **fields.fixed(state)}
+        self._store.write_params(run, {name: fields.text(value) for name, value in fixed.items()})
         self._store.write_points(run, self._points(run, state, fresh))
+        if run.params and DATASET not in run.tags:
+            self._store.write_tags(run, self._store.write_dataset(run, state.cell.spec.get("data", {})))
         artifact = self._store.write_artifact(run, "spec.json", state.cell.spec)
+        if results := fields.results(state):
+            artifact |= self._store.write_artifact(run, "result.json", results, RESULT)
         ended_at = state.ended.time if state.ended else None
         self._store.write_status(run, MLFLOW_STATUS[state.status], ended_at)
         tags = {name: fields.text(value) for name, value in fields.changing(state).items()}
         self._store.write_tags(run, {**tags, **artifact, THROUGH: str(fresh[-1].seq)})
 
     def _points(self, run: Run, state: CellState, fresh: Sequence[AnyRecord]) -> list[Point]:
-        """Points that are not there yet: metrics by optimizer step, and the final results under ``result/``."""
+        """Points that are not there yet: metrics by optimizer step, and headline results under ``result/``."""
         rows = [(record.step, record.time, record.values) for record in fresh if isinstance(record, MetricsRecorded)]
-        if state.ended and (results := fields.results(state)):
+        if state.ended and (results := fields.headlines(state)):
             values: dict[str, float | None] = {f"result/{name}": value for name, value in results.items()}
             rows.append((fields.last_step(state), state.ended.time, values))
         points = []
@@ -154,7 +167,7 @@ class MlflowTracker:
         """The sweep's parent run; its children are looked up once, all together."""
         if self._parent is None:
             first = view.sweeps[0]
-            parent = self._store.sweep(ledger_id(view), first.run, first.time)
+            parent = self._store.sweep(ledger_id(view), first.run, first.time, _source(first.code_version))
             self._store.write_tags(parent, {OWNED: "yes"})  # before it has children: distinguishes it from a duplicate
             self._studies = self._store.studies(parent)
             self._trials = self._store.trials(parent)
@@ -167,6 +180,7 @@ class MlflowTracker:
         key = state.cell.key
         above = self._study(parent, state, view) or parent
         tags = {PARENT: above.run_id, KEY: key, ROLE: "trial", LEDGER: ledger_id(view), RUN_NAME: view.sweeps[0].run}
+        tags |= _source(state.attempts[-1].code_version if state.attempts else "")
         self._trials[key] = self._store.create(state.cell.name, fields.began(state), tags)
         return self._trials[key]
 
@@ -186,6 +200,13 @@ class MlflowTracker:
             status = MLFLOW_STATUS[fields.sweep_status(view)]
             self._store.write_status(self._studies[identity], status, view.ended.time if view.ended else None)
         return self._studies[identity]
+
+
+def _source(code_version: str) -> dict[str, str]:
+    """The columns of MLflow's table of runs: user, source, and the commit, as far as the version names one."""
+    commit = code_version.partition("+g")[2].partition(".")[0]
+    tags = {"mlflow.user": user_name(), "mlflow.source.name": "isotherm sweep", "mlflow.source.type": "LOCAL"}
+    return tags | ({"mlflow.source.git.commit": commit} if commit else {})
 
 
 @tracker("mlflow", config=MlflowTarget)

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 INIT_TIMEOUT_S = 30.0
 FINISH_TIMEOUT_S = 60.0
 REACH_TIMEOUT_S = 5.0
+TAG_LENGTH = 64  # W&B refuses longer ones
 # Errors that mean that W&B's own service process is gone. Its library does not start a second one.
 _SERVICE_GONE = ("MailboxClosedError", "HandleAbandonedError", "ConnectionResetError", "BrokenPipeError")
 
@@ -166,6 +167,8 @@ class WandbTracker:
                 name=state.cell.name,
                 group="/".join(filter(None, (view.sweeps[0].run, state.cell.labels.get("study")))),
                 job_type=state.cell.labels.get("role") or state.cell.cell_kind,
+                tags=_tags(state),
+                notes=f"trial {state.cell.key} of sweep {view.sweeps[0].run}",
                 config=_config(state),
                 allow_val_change=True,
                 dir=self._paths.wandb.parent,  # W&B adds the folder `wandb`
@@ -218,6 +221,12 @@ class WandbTracker:
         """W&B's directories of a trial: ``run-<time>-<id>`` or ``offline-run-<time>-<id>``, perhaps with a number."""
         found = (*self._paths.wandb.glob(f"*run-*-{trial.run_id}"), *self._paths.wandb.glob(f"*run-*-{trial.run_id}-*"))
         return [path for path in found if path.is_dir()]
+
+
+def _tags(state: CellState) -> list[str]:
+    """What a table of runs is filtered by."""
+    labels = fields.labels(state)
+    return [str(labels[name])[:TAG_LENGTH] for name in ("budget", "model", "tier", "timescale") if labels.get(name)]
 
 
 def _reach(url: str) -> None:

@@ -1,5 +1,6 @@
 """An existing Ray cluster: what its nodes are, whether they can run a sweep, and the probe on each kind of device."""
 
+import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from trainables.schema import ExecutionSpec
 NODES_TIMEOUT_S = 900.0  # a cloud's GPU host takes minutes to start
 LOOK_TIMEOUT_S = 120.0  # a node's first worker imports torch
 SHARED_WAIT_S = 10.0  # a network file system shows a new file late
+log = logging.getLogger(__name__)
 ACCELERATOR = "accelerator_type:"  # the resource by which Ray names a node's kind of GPU
 
 
@@ -78,24 +80,33 @@ def _look(
     }
 
 
-def survey(execution: ExecutionSpec, thermal: ThermalSpec, shared: Sequence[Path]) -> tuple[Node, ...]:
+def survey(
+    execution: ExecutionSpec, thermal: ThermalSpec, shared: Sequence[Path], *, patience_s: float = NODES_TIMEOUT_S
+) -> tuple[Node, ...]:
     """Ask every living node, and wait for one that can run trials: a cluster may still be growing.
 
-    `shared` are folders that all nodes must see under the same path.
+    Args:
+        execution: settings.
+        thermal: settings.
+        shared: folders that all nodes must see under the same path.
+        patience_s: how long to wait for a node with cores.
     """
-    alive = _alive()
+    alive = _alive(patience_s)
     with _marked(shared) as marks:
         asked = [_on(_look, node["NodeID"]).remote(execution, thermal, marks, plugins.loaded()) for node in alive]
         ray.wait(asked, num_returns=len(asked), timeout=LOOK_TIMEOUT_S)
         return tuple(_answer(node, reference) for node, reference in zip(alive, asked, strict=True))
 
 
-def _alive() -> list[dict[str, Any]]:
-    deadline = time.monotonic() + NODES_TIMEOUT_S
+def _alive(patience_s: float) -> list[dict[str, Any]]:
+    began, said = time.monotonic(), False
     while True:
         alive = [node for node in ray.nodes() if node["Alive"]]
-        if any(node["Resources"].get("CPU") for node in alive) or time.monotonic() > deadline:
+        if any(node["Resources"].get("CPU") for node in alive) or time.monotonic() - began >= patience_s:
             return alive
+        if not said:
+            said = True
+            log.warning("no node of the cluster has cores yet: waiting for one, at most %.0f s", patience_s)
         time.sleep(1.0)
 
 
@@ -104,9 +115,13 @@ def _answer(node: dict[str, Any], reference: Any) -> Node:
     cores = node["Resources"].get("CPU", 0.0)
     found = Node(node["NodeID"], node["NodeManagerAddress"], cores, accelerator=names[0] if names else "")
     try:
-        return replace(found, **ray.get(reference, timeout=0.1))
+        node_says = ray.get(reference, timeout=0.1)
     except Exception as error:  # whatever it is, the node cannot be used
         return replace(found, error=f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+    device = node_says["device"]
+    if device.kind == "cpu" and cores >= 1:  # Ray may give out fewer than the host has
+        node_says["device"] = replace(device, count=int(cores))
+    return replace(found, **node_says)
 
 
 def _on(work: Any, node_id: str, **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,13 @@ def job() -> dict[str, Any]:
     return known("RayJobSpec", document["spec"])
 
 
-def pods(job: dict[str, Any]) -> list[dict[str, Any]]:
+def groups(job: dict[str, Any]) -> list[dict[str, Any]]:
     cluster = job["rayClusterSpec"]
-    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-    return [group["template"]["spec"] for group in groups]
+    return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+
+
+def pods(job: dict[str, Any]) -> list[dict[str, Any]]:
+    return [group["template"]["spec"] for group in groups(job)]
 
 
 def test_ray_up_loads_its_file() -> None:
@@ -53,16 +57,55 @@ def test_ray_up_loads_its_file() -> None:
     assert prepared["provider"]["worker_ips"]
     started = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
     assert not [line for line in started if "--dashboard-host=0.0.0.0" in line]
-    assert "--env RAY_memory_monitor_refresh_ms=0" in config["docker"]["run_options"]
+    options = config["docker"]["run_options"]
+    assert "--env RAY_memory_monitor_refresh_ms=0" in options
+    assert "--volume /mnt/isotherm/cache:/work/cache" in options, "the probe's cache outlives the container"
+    assert any(option.startswith("--stop-timeout=") for option in options)
+
+
+def test_the_image_has_what_ray_up_calls_in_it(tmp_path: Path) -> None:
+    """Files come with rsync through `docker exec`; commands run in login shells, whose PATH /etc/profile sets anew."""
+    lines = (ROOT / "docker" / "Dockerfile").read_text()
+    installed = re.search(r"apt-get install [^&]*?((?: [a-z][a-z-]+)+) \\\\?\n", lines)
+    assert installed is not None
+    assert {"tini", "wget", "rsync", "openssh-client"} <= set(installed[1].split())
+    written = re.search(r"echo '(.+)' > /etc/profile\.d/isotherm\.sh", lines)
+    assert written is not None
+    profile = tmp_path / "profile"
+    profile.write_text(f"PATH=/usr/bin:/bin\n{written[1]}\n")
+    shown = subprocess.run(["sh", "-c", f". {profile}; echo $PATH"], capture_output=True, text=True, check=True)
+    assert shown.stdout.startswith("/opt/isotherm/bin:")
+
+
+def test_a_stopped_job_drains_and_a_failed_one_starts_no_further_cluster(job: dict[str, Any]) -> None:
+    assert job["backoffLimit"] == 0
+    for pod in pods(job):
+        environment = {one["name"]: one["value"] for one in pod["containers"][0]["env"]}
+        assert pod["terminationGracePeriodSeconds"] > int(environment["RAY_JOB_STOP_WAIT_TIME_S"]) >= 60
+
+
+def test_the_base_has_every_object_that_the_pods_name(job: dict[str, Any]) -> None:
+    base = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+    objects = [one for name in base["resources"] for one in yaml.safe_load_all((FOLDER / name).read_text())]
+    named = {(one["kind"], one["metadata"]["name"]) for one in objects}
+    for pod in pods(job):
+        assert ("ServiceAccount", pod["serviceAccountName"]) in named
+        assert ("PriorityClass", pod["priorityClassName"]) in named
+        assert "ephemeral-storage" in pod["containers"][0]["resources"]["limits"]
+    labels = [group["template"]["metadata"]["labels"] for group in groups(job)]
+    assert [one["isotherm"] for one in labels] == ["head", "worker"]
+    policies = {one["kind"]: one["spec"] for one in objects if one["kind"] in ("NetworkPolicy", "PodDisruptionBudget")}
+    assert policies["NetworkPolicy"]["podSelector"] == {"matchExpressions": [{"key": "isotherm", "operator": "Exists"}]}
+    assert policies["PodDisruptionBudget"]["maxUnavailable"] == 0
 
 
 def test_the_rayjob_has_only_known_fields(job: dict[str, Any]) -> None:
     cluster = known("RayClusterSpec", job["rayClusterSpec"])
     known("AutoscalerOptions", cluster["autoscalerOptions"])
     assert known("AuthOptions", cluster["authOptions"])["mode"] == "token"
-    groups = [known("HeadGroupSpec", cluster["headGroupSpec"])]
-    groups += [known("WorkerGroupSpec", group) for group in cluster["workerGroupSpecs"]]
-    for group in groups:
+    found = [known("HeadGroupSpec", cluster["headGroupSpec"])]
+    found += [known("WorkerGroupSpec", group) for group in cluster["workerGroupSpecs"]]
+    for group in found:
         assert all(isinstance(value, str) for value in group["rayStartParams"].values()), "KubeRay takes strings only"
 
 
@@ -93,7 +136,7 @@ def test_every_pod_is_restricted_and_shares_the_storage(job: dict[str, Any]) -> 
         mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
         volumes = {volume["name"]: volume for volume in pod["volumes"]}
         assert set(mounts.values()) <= set(volumes)
-        for path in ("/work/runs", "/work/data"):
+        for path in ("/work/runs", "/work/data", "/work/cache"):
             assert volumes[mounts[path]]["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
         assert volumes[mounts["/dev/shm"]]["emptyDir"]["medium"] == "Memory"
         assert {"name": "RAY_memory_monitor_refresh_ms", "value": "0"} in container["env"]

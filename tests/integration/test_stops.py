@@ -136,7 +136,7 @@ def test_a_sweep_is_paused_loses_a_trial_and_is_stopped_from_another_terminal(
     assert (workplace.folder / "notified").read_text() == "small: ended with exit code 3|3\n"
     assert [record["key"] for record in workplace.ledger() if record["kind"] == "attempt"].count(key) == 1
     workplace.run("sweep", "sweep.yaml", *LONGER)
-    same(calm, workplace.results())
+    same(calm.drop(columns="marks"), workplace.results().drop(columns="marks"))  # of the throughput, while it waited
 
 
 def test_a_removed_run_folder_stops_the_sweep_and_every_record_is_kept(workplace: Workplace) -> None:

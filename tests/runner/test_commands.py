@@ -121,3 +121,29 @@ def test_a_ledger_of_another_version_is_code_2_with_the_mend(folder: Path, isoth
     path.write_text('{"v": 99, "kind": "sweep_started"}\n')
     code, _ = isotherm("status", "r")
     assert code == 2
+
+
+def test_a_misspelt_run_or_sweep_file_is_answered_with_what_may_be_meant(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def answer(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["isotherm", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        return capsys.readouterr().err
+
+    (folder / "runs" / "quickstart").mkdir(parents=True)
+    (folder / "runs" / "quickstart" / "ledger.jsonl").touch()
+    assert "did you mean 'quickstart'? runs here: quickstart" in answer("status", "quikstart")
+    shipped = folder / "configs" / "sweeps"
+    shipped.mkdir(parents=True)
+    (shipped / "budget_grid.yaml").touch()
+    assert f"did you mean {Path('configs/sweeps/budget_grid.yaml')}?" in answer("plan", "budget_grd.yaml")
+    assert "did you mean" in answer("probe", "budget_grd.yaml", "--budget", "2m")
+
+
+def test_the_shell_can_complete_commands(isotherm: Any) -> None:
+    code, text = isotherm("--show-completion", "bash")
+    assert code == 0
+    assert "complete" in text

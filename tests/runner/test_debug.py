@@ -2,12 +2,15 @@
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from runner import debug
+from runner.cli import app
 from runner.config import sweep_file as sweepfile
 from runner.terminal.console import Console
 from trainables.errors import ConfigError
@@ -26,9 +29,12 @@ def test_a_whole_trial(sweep_file: Write, folder: Path) -> None:
     assert code == 0
     for part in ("train", "validation", "test", "embedding", "blocks", "head", "20 features", "finished", "val_loss"):
         assert part in text
-    for phase in debug.PHASES:
-        row = next(line for line in text.splitlines() if phase in line)
-        assert float(row.replace("│", " ").split()[-1]) > 0, row
+    assert "a micro-batch: windows 32 x 60 x 20 float32" in text
+    assert re.search(r"step 1/\d+  loss [\d.]+  gradient norm [\d.]+", text)
+    norms = [line for line in text.splitlines() if line.startswith("│ head ")][-1]
+    assert all(float(cell) > 0 for cell in norms.split("│")[2:4])
+    assert "test_loss" not in text, "the test split is not touched unless asked"
+    assert "ms a step" not in text, "nor is the profiler"
     assert not (folder / "runs").exists(), "debug mode writes no ledger"
 
 
@@ -55,8 +61,12 @@ def test_a_batch_that_is_not_learned_is_said(sweep_file: Write) -> None:
 
 
 def test_a_profile_is_written(sweep_file: Write, folder: Path) -> None:
-    code, text = run(sweep_file(), debug.DebugOptions(steps=15, profile=True))
+    code, text = run(sweep_file(), debug.DebugOptions(profile=True, judge_test=True))
     assert code == 0
+    for phase in debug.PHASES:
+        row = next(line for line in text.splitlines() if phase in line)
+        assert float(row.replace("│", " ").split()[-1]) > 0, row
+    assert "test_loss" in text
     trace = folder / "runs" / "tiny.debug" / "trace.json"
     assert json.loads(trace.read_text())["traceEvents"]
     assert "Self CPU" in text
@@ -71,3 +81,16 @@ def test_divergence_is_code_one(sweep_file: Write) -> None:
 def test_a_budget_without_sense(sweep_file: Write) -> None:
     with pytest.raises(ConfigError, match="not a budget"):
         run(sweep_file(), debug.DebugOptions(), budget="much")
+
+
+def test_an_error_can_be_examined_where_it_happened(sweep_file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        where = "in the trainer"
+        raise RuntimeError(where)
+
+    monkeypatch.setattr(debug, "_train", fail)
+    result = CliRunner().invoke(
+        app, ["debug", "--budget", "20k", str(sweep_file()), "--post-mortem"], input="p where\nq\n"
+    )
+    assert result.exit_code == 4, result.output
+    assert "'in the trainer'" in result.output

@@ -112,6 +112,7 @@ class Learner:
         self._schedule = schedule
         self._loss = loss
         self._device = device
+        self.gradient_norm: float | None = None  # of the latest step, before clipping
         with device:
             built = registry.build(spec.model, activation_checkpointing=record.activation_checkpointing)
         wanted, got = spec.model.n_params, param_count.built(built).total
@@ -128,7 +129,7 @@ class Learner:
         """
         training, schedule = self._spec.training, self._schedule
         set_learning_rate(self.optimizer, schedule.rate(step))
-        return train_step(
+        done = train_step(
             self.model,
             self.optimizer,
             windows,
@@ -138,7 +139,9 @@ class Learner:
             clip=training.clip,
             dtype=self._spec.dtype,
             step=step,
-        ).loss
+        )
+        self.gradient_norm = done.gradient_norm
+        return done.loss
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the model's state on the CPU."""

@@ -8,6 +8,7 @@ import time
 
 import pandas as pd
 import torch
+from torch import nn
 
 from trainables.checkpoints.file_store import CheckpointStore
 from trainables.checkpoints.schedule import CheckpointSchedule
@@ -44,6 +45,7 @@ class Trainer:
         *,
         gate: StepGate,
         store: CheckpointStore | None = None,
+        judge_test: bool = True,
     ) -> None:
         """Set a trial up.
 
@@ -53,12 +55,13 @@ class Trainer:
             data: windows, on the device to train on.
             gate: asked before every unit of work.
             store: where checkpoints go. Without one nothing is saved, and RELEASE holds instead.
+            judge_test: whether the test split is touched, once, at the end; without it the result has no numbers of it.
 
         Raises:
             ConfigError: the loss does not fit the task.
         """
         self._spec, self._record, self._data = spec, record, data
-        self._gate = gate
+        self._gate, self._judge_test = gate, judge_test
         self._keeper = CheckpointSchedule(store, spec, record.checkpoint_interval_s)
         self._device = data.train.labels_N.device
         assert self._device.type == record.device, "the data must be on the device that the record names"
@@ -86,6 +89,16 @@ class Trainer:
     def total_steps(self) -> int:
         """Optimizer steps of the whole trial; early stopping may end it before."""
         return self._schedule.total_steps
+
+    @property
+    def model(self) -> nn.Module | None:
+        """The model, with the gradients of its latest step; None while nothing is on the device."""
+        return self._learner.model if self._learner is not None else None
+
+    @property
+    def _trained(self) -> bool:
+        """Whether the last epoch has been validated."""
+        return self._progress.stopped or self._progress.epoch == self._spec.training.epochs
 
     def advance(self, max_seconds: float) -> SliceReport:
         """Work for about `max_seconds`, one unit at least, or wait at the gate for at most about a second.
@@ -224,10 +237,10 @@ class Trainer:
     def _plan_evaluation(self, learner: Learner) -> None:
         """Validation is due after an epoch and after the last step; then test, with training for the gap to it."""
         progress, splits = self._progress, self._judge.splits
-        if progress.stopped or progress.epoch == self._spec.training.epochs:
+        if self._trained:
             assert self._judged is not None
             learner.model.load_state_dict(self._judged.weights)
-            names = ["test", "train"]
+            names = ["test", "train"] if self._judge_test else ["train"]
         elif progress.step == self._schedule.end_of(progress.epoch + 1):
             names = [name for name in splits if name in ("selection", "validation")]
             names += ["train"] if self._judge.values else []
@@ -245,7 +258,7 @@ class Trainer:
                 name: self._judge.in_label_units(outputs_N, self._progress.step)
                 for name, outputs_N in evaluation.outputs().items()
             }
-            if "test" in outputs:
+            if self._trained:
                 self._end(final=outputs)
             else:
                 self._close_epoch(learner, outputs)
@@ -288,7 +301,7 @@ class Trainer:
         progress, judged = self._progress, self._judged
         if judged is not None:
             self._outputs |= {name: outputs_N.numpy() for name, outputs_N in judged.outputs.items()}
-        if final is not None:
+        if final is not None and "test" in final:
             self._outputs["test"] = final["test"]
         residual_variance = judged.residual_variance if judged else None
         columns, collapsed = self._judge.columns(self._outputs, residual_variance)
@@ -327,6 +340,7 @@ class Trainer:
             total_steps=self.total_steps,
             epoch=progress.epoch,
             loss=progress.loss,
+            gradient_norm=self._learner.gradient_norm if self._learner else None,
             rows=rows,
             action=action,
             saved=self._keeper.has(progress),

@@ -32,6 +32,7 @@ class SliceReport:
         step: optimizer steps done, of `total_steps` (early stopping may end a trial before).
         epoch: epochs done.
         loss: training loss of the latest step, as optimised.
+        gradient_norm: L2 norm of its gradient before clipping; None where nothing is on the device.
         rows: metrics that are new since the last report; after a resume all of them again, as the last ones before a
             crash may never have arrived.
         action: what the gate said.
@@ -47,6 +48,7 @@ class SliceReport:
     total_steps: int
     epoch: int
     loss: float | None
+    gradient_norm: float | None
     rows: list[MetricRow]
     action: Action
     saved: bool

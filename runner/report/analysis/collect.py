@@ -17,7 +17,7 @@ from runner.report.analysis.trials import ENDED, Trial, baselines_of, clean, tri
 from runner.report.analysis.tuning import Tuning, tuning
 from runner.report.analysis.verdict import SeriesVerdict, named_fits, verdicts
 from runner.rundir import ledger
-from runner.rundir.ledger import LedgerView
+from runner.rundir.ledger import REPORT, LedgerView
 from runner.rundir.paths import RunPaths
 from trainables.data.dataset import further_words, unused_words
 from trainables.schema import ResolvedTask
@@ -134,7 +134,9 @@ def collect(paths: RunPaths) -> Collected:
         findings=find(trials),
         gates=tuple(dict.fromkeys(_gate(found) for found in latest.gates)) if latest else (),
         specs=specs(paths, view.compared, {one.key: view.cells[one.key] for one in baselines}),
-        events=tuple(Event(e.time, clean(e.what), clean(e.key), clean(e.message)) for e in view.events),
+        events=tuple(
+            Event(e.time, clean(e.what), clean(e.key), clean(e.message)) for e in view.events if e.what != REPORT
+        ),
         lineage=_lineage(view),
         tuning=tuning(view, paths),
         isoflop=isoflop.series(trials),

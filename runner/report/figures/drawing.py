@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import matplotlib as mpl
 from matplotlib import font_manager
@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+
+from runner.report.figures.theme import themed
 
 FONT = "DejaVu Sans"  # ships inside matplotlib
 # Okabe and Ito (2008), Color Universal Design: distinct with every common colour vision. Yellow is too pale on white.
@@ -51,6 +53,8 @@ _STYLE: Any = {
     "ytick.labelcolor": INK,
     "figure.facecolor": "white",
     "savefig.bbox": None,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "isotherm",
     "legend.frameon": False,
     "legend.fontsize": 9,
     "legend.title_fontsize": 9,
@@ -62,6 +66,18 @@ EDGE_FACTOR = 3.0
 EDGE_FLOOR_NATS = 0.25
 
 
+class Picture(bytes):
+    """A figure as PNG, and as SVG in the reader's theme."""
+
+    svg: str
+
+    def __new__(cls, png: bytes, svg: str) -> Self:
+        """Both forms of one figure."""
+        picture = super().__new__(cls, png)
+        picture.svg = svg
+        return picture
+
+
 @dataclass(frozen=True)
 class Plot:
     """A finished figure.
@@ -71,7 +87,7 @@ class Plot:
         title: heading in the report.
         alt: what it shows, for readers who cannot see it.
         caption: what its marks mean and what they do not cover, one sentence or more each.
-        png: the picture.
+        png: the picture, for files and Markdown; its ``svg`` is in the HTML page.
         wide: whether it has panels side by side.
     """
 
@@ -79,7 +95,7 @@ class Plot:
     title: str
     alt: str
     caption: tuple[str, ...]
-    png: bytes
+    png: Picture
     wide: bool
 
 
@@ -154,14 +170,15 @@ def prior_handle() -> Line2D:
     return Line2D([], [], color=INK, linestyle=(0, (5, 3)), linewidth=1.2, label="loss of the prior")
 
 
-def finish(figure: Figure, title: str, handles: Sequence[Artist], legend_title: str = "") -> bytes:
-    """Add title and legend, if there is anything to explain; return the PNG."""
+def finish(figure: Figure, title: str, handles: Sequence[Artist], legend_title: str = "") -> Picture:
+    """Add title and legend, if there is anything to explain; return the picture."""
     figure.suptitle(plain(title, 90), x=0.01, ha="left", fontsize=11, fontweight="bold")
     columns = 3 if len(figure.axes) == 1 else 4
     if handles:
         figure.legend(
             handles=list(handles), title=legend_title, loc="outside lower center", ncols=min(len(handles), columns)
         )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()
+    png, svg = io.BytesIO(), io.StringIO()
+    figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
+    return Picture(png.getvalue(), themed(svg.getvalue()))

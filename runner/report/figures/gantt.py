@@ -74,7 +74,7 @@ def _words(history: History) -> str:
     return ", ".join(f"{part} {duration(value)}" for part, value in totals.items() if value > 0)
 
 
-def _draw(history: History, keys: list[str]) -> bytes:
+def _draw(history: History, keys: list[str]) -> drawing.Picture:
     rows_inch = min(_ROW_INCH * len(keys) + 0.2, _MAX_ROWS_INCH)
     clock = _Clock(history.sessions)
     with drawing.styled():

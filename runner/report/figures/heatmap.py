@@ -15,6 +15,7 @@ from runner.report.analysis.trials import Estimate, Group, Trial
 from runner.report.analysis.verdict import beside
 from runner.report.figures import drawing
 from runner.report.figures.drawing import GREY, INK, NARROW_INCH, WIDE_INCH, Plot
+from runner.report.figures.theme import INK_ON_COLOUR, WHITE_ON_COLOUR
 from runner.report.wording import NONE, joined, number, panels_note, plural
 
 TITLE = "AUC and skill on validation, by budget and horizon"
@@ -163,7 +164,7 @@ def _colours(measure: _Measure, values: Sequence[float]) -> mpl.cm.ScalarMappabl
 def _ink(face: npt.NDArray[np.float64]) -> str:
     channels = face[:3]
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
-    return "white" if np.dot(linear, (0.2126, 0.7152, 0.0722)) < _DARK else INK
+    return WHITE_ON_COLOUR if np.dot(linear, (0.2126, 0.7152, 0.0722)) < _DARK else INK_ON_COLOUR
 
 
 def _panel(axis: Axes, one: _Map, colours: mpl.cm.ScalarMappable) -> None:
@@ -171,7 +172,8 @@ def _panel(axis: Axes, one: _Map, colours: mpl.cm.ScalarMappable) -> None:
         for column, horizon in enumerate(one.horizons):
             cell = one.cells[name, horizon]
             face = _EMPTY if cell.value is None else colours.to_rgba(np.array([cell.value]))[0]
-            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=face, edgecolor="white", lw=1.5))
+            field = None if cell.value is None else f"field-{row}-{column}"
+            axis.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fc=face, ec="white", lw=1.5, gid=field))
             ink = GREY if cell.value is None else _ink(face)
             axis.text(column, row, cell.text, ha="center", va="center", fontsize=8, color=ink, linespacing=1.15)
     if one.n_baselines:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from itertools import groupby
+from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 
 from runner.report.analysis.trials import Group, Trial
 from runner.report.figures import drawing
@@ -14,6 +15,7 @@ from runner.report.figures.fitted_curves import Overlay
 from runner.report.wording import panels_note, plural, size, sizes_note
 
 FITTED = "The solid curve is the fitted power law, the shaded band its 95 % interval; beyond the sizes it says nothing."
+OVERVIEW_INCH = 5.4  # fits a phone at a size that can be read
 COVERAGE = (
     "Bars are 95 % intervals by block bootstrap over time: they cover the sampling of the validation period. "
     "They cover neither seeds nor other market regimes."
@@ -33,6 +35,48 @@ def loss_figures(trials: tuple[Trial, ...], overlay: Overlay | None = None) -> I
             name = f"loss_h{horizon}" + (f"_{part}" if part > 1 else "")
             chosen = groups[start : start + MAX_PANELS]
             yield _figure(name, horizon, tuple(t for t in at_horizon if t.group in chosen), chosen, groups, overlay)
+
+
+def overview_figures(trials: tuple[Trial, ...]) -> Iterator[Plot]:
+    """Mean loss against parameters on logarithmic axes, a line for each series; none for a single size."""
+    series: dict[tuple[int | None, Group], dict[int, list[float]]] = {}
+    for trial in trials:
+        if trial.status == "finished" and trial.n_params and (trial.val_loss.value or 0) > 0:
+            sizes = series.setdefault((trial.horizon, trial.group), {})
+            sizes.setdefault(trial.n_params, []).append(trial.val_loss.value or 0.0)
+    shown = sorted(((at, sizes) for at, sizes in series.items() if len(sizes) > 1), key=lambda one: one[0][0] or 0)
+    if not shown:
+        return
+    groups = tuple(dict.fromkeys(group for (_, group), _ in shown))
+    drawn, title = shown[: len(COLOURS)], "Validation loss against parameters, both on logarithmic scales"
+    with drawing.styled():
+        figure = drawing.canvas(OVERVIEW_INCH, 3.6)
+        axis = figure.subplots()
+        losses = [mean for _, sizes in drawn for mean in map(fmean, sizes.values())]
+        for colour, ((horizon, group), sizes) in zip(COLOURS, drawn, strict=False):
+            ordered = sorted(sizes)
+            means = [fmean(sizes[n]) for n in ordered]
+            named = ", ".join(part for part in (f"horizon {horizon}", group.differing(groups)) if part)
+            axis.plot(ordered, means, "o-", color=colour, lw=1.8, ms=5, label=drawing.plain(named, 44))
+        size_axis(axis, sorted({n for _, sizes in drawn for n in sizes}))
+        _loss_axis(axis, losses)
+        png = drawing.finish(figure, "", axis.get_legend_handles_labels()[0])
+    more = f" {plural(len(shown) - len(drawn), 'further series')} not drawn." if len(shown) > len(drawn) else ""
+    caption = (
+        "Means over seeds. A power law that goes to 0 is a straight line here; one with an irreducible loss bends "
+        f"towards it. The figures below have the single trials and their intervals.{more}",
+    )
+    yield Plot("overview", title, f"{title}, {plural(len(drawn), 'line')}.", caption, png, wide=False)
+
+
+def _loss_axis(axis: Axes, losses: list[float]) -> None:
+    """A log axis, which is never so short that a few thousandths of a nat look like mountains."""
+    axis.set_yscale("log")
+    axis.set_ylim(*drawing.loss_range(losses, ()))
+    axis.yaxis.set_major_locator(MaxNLocator(5))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:.4g}"))
+    axis.set_ylabel("validation loss (nats, log scale)")
 
 
 def _has_place(trial: Trial) -> bool:

@@ -7,6 +7,7 @@ and the predictions. `Ledger` writes, `read` folds a file into a `LedgerView`.
 from runner.rundir.ledger.reader import last_seq, read, records
 from runner.rundir.ledger.records import (
     FINAL,
+    REPORT,
     SCHEMA_VERSION,
     AnyRecord,
     AttemptStarted,
@@ -27,6 +28,7 @@ from runner.rundir.ledger.writer import Ledger, is_written
 
 __all__ = [
     "FINAL",
+    "REPORT",
     "SCHEMA_VERSION",
     "AnyRecord",
     "AttemptStarted",

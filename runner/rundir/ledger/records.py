@@ -158,6 +158,9 @@ class CellEnded(Record):
     log: tuple[Text, ...] = ()
 
 
+REPORT = "report"  # what an event is about that gives a report's answer in one line
+
+
 class EventRecorded(Record):
     """Anything else worth keeping."""
 

@@ -73,9 +73,26 @@ def test_figures_load_and_only_tables_and_figures_scroll_sideways(
 ) -> None:
     page.open(hard[1].html, width_px=width_px)
     assert page.run("document.documentElement.scrollWidth") <= width_px
-    names = page.run("[...document.images].filter(i => i.complete && i.naturalWidth > 500).map(i => i.alt)")
-    assert len(names) == page.run("document.images.length") == len(hard[1].figures) == 6
+    names = page.run("[...document.images].filter(i => i.complete && i.naturalWidth > 350).map(i => i.alt)")
+    assert len(names) == page.run("document.images.length") == len(hard[1].figures) == 7
     assert all(len(name) > 20 for name in names)
+
+
+def test_the_answer_and_a_figure_in_the_readers_theme_are_on_the_first_screen_of_a_phone(
+    hard: tuple[RunPaths, ReportFiles], page: Page
+) -> None:
+    figure = "document.querySelector('.first img').getBoundingClientRect()"
+    papers = {}
+    for dark in (False, True):
+        page.open(hard[1].html, width_px=390, height_px=900, dark=dark)
+        left, top, right, bottom = (page.run(f"{figure}.{side}") for side in ("left", "top", "right", "bottom"))
+        assert 0 < left < right < 390, "all of it is seen"
+        assert 0 < top < bottom < 900
+        assert page.run("document.querySelector('.verdict').textContent").startswith("Loss with size: ")
+        seen = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("L"))
+        papers[dark] = np.median(seen[int(top) : int(bottom), int(left) : int(right)])
+    assert papers[False] > 200
+    assert papers[True] < 60
 
 
 def test_every_link_inside_leads_somewhere(hard: tuple[RunPaths, ReportFiles], page: Page) -> None:

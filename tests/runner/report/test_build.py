@@ -25,7 +25,7 @@ def test_a_verdict_needs_no_libraries_of_pictures_and_pages() -> None:
 
 def test_the_files_of_a_report(quickstart: tuple[RunPaths, ReportFiles]) -> None:
     paths, report = quickstart
-    names = ("loss_h1", "loss_h5", "heat_map", "learning_curves", "time", "throughput")
+    names = ("overview", "loss_h1", "loss_h5", "heat_map", "learning_curves", "time", "throughput")
     figures = {f"figures/{name}.png" for name in names}
     assert files(paths.root) == {"ledger.jsonl", "report.html", "report.md"} | figures
     assert {str(path.relative_to(paths.root)) for path in report.figures} == figures
@@ -113,5 +113,5 @@ def test_two_hundred_trials_of_two_models_have_a_figure_a_horizon_and_not_one_a_
     names = sorted(path.stem for path in build(run(cells)).figures)
     assert names == [
         "heat_map", "learning_curves", "learning_curves_2", "loss_h1", "loss_h2", "loss_h3", "loss_h5",
-        "throughput", "time",
+        "overview", "throughput", "time",
     ]  # fmt: skip

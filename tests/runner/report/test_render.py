@@ -105,7 +105,9 @@ def test_html_holds_nothing_that_acts_or_fetches(hard: tuple[RunPaths, ReportFil
     for tag, attributes in parsed.tags:
         assert not [name for name in attributes if name.startswith("on") or name == "style"]
         if tag == "img":
-            assert attributes["src"].startswith("data:image/png;base64,iVBOR")
+            picture = base64.b64decode(attributes["src"].removeprefix("data:image/svg+xml;base64,")).decode()
+            assert "</svg>" in picture
+            assert "<script" not in picture
             assert attributes["alt"]
         if tag == "a":
             assert attributes["href"].startswith("#")

@@ -26,9 +26,17 @@ def test_durations_have_two_units(seconds: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("n", "text"),
-    [(940, "940"), (49_213, "49.2k"), (999_600, "1M"), (2_003_120, "2M"), (60e6, "60M"), (1_987e6, "1.99B")],
+    [
+        (940, "940"),
+        (9_980, "10k"),
+        (49_213, "50k"),
+        (52_300, "52k"),
+        (999_600, "1m"),
+        (1_047_000, "1.05m"),
+        (2e9, "2b"),
+    ],
 )
-def test_sizes_are_short(n: float, text: str) -> None:
+def test_sizes_are_spelled_as_the_budgets_that_they_are_within_2_percent_of(n: float, text: str) -> None:
     assert wording.size(n) == text
 
 

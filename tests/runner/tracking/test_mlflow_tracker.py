@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from runner.rundir.ledger import EventRecorded
+
 A, B = "a" * 12, "b" * 12
 
 
 def artifacts(run: Any) -> dict[str, Any]:
     folder = Path(urlparse(run.info.artifact_uri).path)
-    return {path.name: json.loads(path.read_text()) for path in folder.iterdir()}
+    return {path.name: json.loads(path.read_text()) for path in folder.iterdir() if path.suffix == ".json"}
 
 
 def test_one_parent_with_its_children(mlflow_bench: Any, story: Any) -> None:
@@ -29,6 +31,8 @@ def test_parameters_tags_and_artifacts_of_a_trial(mlflow_bench: Any, story: Any)
     mlflow_bench.deliver()
     run = next(run for run in mlflow_bench.runs() if run.data.tags.get("isotherm.key") == A)
     assert run.data.params == {
+        "key": A,
+        "budget": "2m",
         "data.content_sha256": "5f" * 32,
         "data.features": '["open", "close"]',
         "data.tier": "a20",
@@ -44,9 +48,28 @@ def test_parameters_tags_and_artifacts_of_a_trial(mlflow_bench: Any, story: Any)
     tags = {"key": A, "budget": "2m", "horizon": "5", "data_sha256": "5f" * 32, "code_version": "c0de"}
     tags |= {"status": "finished", "attempts": "2", "micro_batch": "16", "isotherm.run": "quick"}
     assert {name: run.data.tags.get(name) for name in tags} == tags
-    assert set(artifacts(run)) == {"spec.json"}
+    assert set(artifacts(run)) == {"spec.json", "result.json"}
+    assert artifacts(run)["result.json"]["val_loss"] == 0.61
+    [dataset] = [one.dataset for one in run.inputs.dataset_inputs]
+    assert dataset.digest == ("5f" * 32)[:36]
+    assert run.data.tags["mlflow.source.name"] == "isotherm sweep"
+    assert run.data.tags["mlflow.user"]
     assert artifacts(run)["spec.json"]["training"] == {"lr": 0.001, "early_stopping": None}
     assert mlflow_bench.paths.root.parent / "mlartifacts" in Path(urlparse(run.info.artifact_uri).path).parents
+
+
+def test_the_parent_has_the_sweeps_parameters_its_answer_and_its_report(mlflow_bench: Any, story: Any) -> None:
+    story.whole()
+    mlflow_bench.paths.report_html.write_text("<p>the report</p>")
+    story.tell(EventRecorded(what="report", message="Loss with size: falls. Form: power law."))
+    for _ in range(2):
+        mlflow_bench.deliver()
+        (parent,) = mlflow_bench.parents()
+        assert parent.data.params == {"name": "quick", "grid.horizon": "[1, 5]"}
+        assert parent.data.tags["mlflow.note.content"] == "Loss with size: falls. Form: power law."
+        assert parent.info.status == "FINISHED"
+        folder = Path(urlparse(parent.info.artifact_uri).path)
+        assert (folder / "report.html").read_text() == "<p>the report</p>"
 
 
 def test_each_trials_run_is_noted_in_the_run_directory(mlflow_bench: Any, story: Any) -> None:
