@@ -217,10 +217,9 @@ def test_a_plan_loads_nothing_that_takes_longer_than_the_plan_itself(tmp_path: P
         "import sys\n"
         "from pathlib import Path\n"
         "from runner.config.sweep_file import load\n"
-        "from runner.planning import plan, record\n"
-        "from trainables.models.flops import training_flop_per_window\n"
+        "from runner.planning import plan\n"
         "built = plan.build(load(Path('sweep.yaml')), prober=None)\n"
-        "assert training_flop_per_window(built.grid.cells[0].spec.model) > 1e5\n"
+        "assert built.grid.cells[0].counts.total > 49_000\n"
         "heavy = 'torch._dynamo scipy.stats scipy.optimize sklearn matplotlib mlflow wandb ray optuna statsmodels'\n"
         "print('loaded:', *(name for name in heavy.split() if name in sys.modules))"
     )
