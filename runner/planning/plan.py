@@ -243,17 +243,16 @@ def show(plan: Plan, console: Console) -> None:
     for name in ("key", "cell", "state"):
         table.add_column(name, no_wrap=True)
     lengths = {(cell.spec.training.epochs, cell.spec.training.steps) for cell in plan.grid.cells}
-    long = ["steps"] if len(lengths) > 1 or any(steps for _, steps in lengths) else []
+    varied = len(lengths) > 1 or any(steps for _, steps in lengths)  # then that is more to know than the windows
     for name in (
         "parameters",
         "off",
         "width\nx depth",
         "lr",
-        *long,
         "micro\nx accum.",
         "memory",
         "time",
-        "windows",
+        "steps" if varied else "windows",
         "effective\nvalidation",
     ):
         table.add_column(name, justify="right", no_wrap=True)
@@ -267,9 +266,8 @@ def show(plan: Plan, console: Console) -> None:
             f"{100 * (cell.counts.total / cell.target - 1):+.2f} %",
             _size(cell.spec.model.shape),
             f"{training.lr:.2e}",
-            *([f"{training.total_steps(cell.sizes['n_train'] or 1):,}"] if long else []),
             *_resources(cell),
-            "-" if cell.sizes["n_train"] is None else f"{cell.sizes['n_train']:,}",
+            _amount(cell, varied),
             "-" if cell.sizes["n_val_effective"] is None else f"{cell.sizes['n_val_effective']:,}",
         )
     console.print(table)
@@ -344,6 +342,12 @@ def _resources(cell: Cell) -> tuple[str, str, str]:
         decimal(record.measured.peak_bytes) if record.measured else "-",
         _duration(seconds) if seconds is not None else "-",
     )
+
+
+def _amount(cell: Cell, varied: bool) -> str:
+    """Optimizer steps where lengths vary, else training windows."""
+    n_train = cell.sizes["n_train"]
+    return "-" if not n_train else f"{cell.spec.training.total_steps(n_train) if varied else n_train:,}"
 
 
 def _size(shape: dict[str, Any]) -> str:
