@@ -1,13 +1,15 @@
 """How long trials train: measures, rules of the size, keys, the axis `compute`."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from runner.config import sweep_file as sweepfile
-from runner.planning import grid
+from runner.planning import grid, plan
 from runner.planning.length import Length, of
+from runner.terminal.console import Console
 from trainables.errors import ConfigError
 from trainables.models.flops import training_flop_per_window
 from trainables.schema import TrainingSpec
@@ -70,6 +72,21 @@ def test_keys_of_whole_epochs_stay_and_equal_trials_have_equal_keys(sweep_file: 
     assert same.key == key
     [shorter] = grid.expand(sweepfile.load(path, [f"training.length.steps={per_epoch - 1}"])).cells
     assert len({key, shorter.key, *changed}) == 5
+
+
+def test_the_plan_shows_lengths_where_they_vary(sweep_file: Write) -> None:
+    plain = plan.build(sweepfile.load(sweep_file()))
+    varied = plan.build(sweepfile.load(sweep_file(("  epochs: 1\n", ""), ("horizon: [1]", "compute: [1e11, 4e11]"))))
+    steps = [cell["steps"] for cell in varied.as_dict()["cells"]]
+    assert len(steps) == 2
+    assert abs(steps[1] - 4 * steps[0]) <= 3
+    shown = []
+    for one in (plain, varied):
+        console = Console(file=io.StringIO(), width=160)
+        plan.show(one, console)
+        shown.append(console.file.getvalue())  # type: ignore[attr-defined]
+    assert "steps" not in shown[0]
+    assert f"{min(steps):,} to {max(steps):,}" in shown[1]
 
 
 def test_a_compute_budget_gives_each_size_its_length(sweep_file: Write) -> None:
