@@ -287,7 +287,8 @@ class SweepRun:
         counts = Counter(str(status) for status in table.loc[table["kind"] == "model", "status"])
         code = _exit_code(counts, stopped)
         self.recorder.record(SweepEnded(exit_code=code, counts=dict(counts)))
-        self._patience_s = self._session.STOPPED_TIMEOUT_S if stopped else self._session.END_TIMEOUT_S
+        in_order_s = self._session.end_timeout_s(self.settings.tracking)
+        self._patience_s = self._session.STOPPED_TIMEOUT_S if stopped else in_order_s
         self._session.order_close(self.tracking, self._patience_s)
         summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         self.console.print(f"{self.paths.name}: {summary}" + (f"; stopped by {stopped}" if stopped else ""))

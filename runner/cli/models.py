@@ -77,7 +77,7 @@ def export(
     Example: `isotherm export quickstart --best --to model`
     """
     trial = _trial(run, key, best, plugin)
-    folder = trial.export(to if to is not None else trial.paths.root / "exports" / trial.state.cell.key)
+    folder = trial.export(to if to is not None else trial.paths.export(trial.state.cell.key))
     if as_json:
         print_json({"key": trial.state.cell.key, "folder": str(folder)})
     else:

@@ -13,7 +13,7 @@ from urllib.request import url2pathname
 
 from filelock import FileLock
 
-from runner.tracking import fields
+from runner.tracking import fields, models
 from trainables.errors import ConfigError, Problem
 
 # Longer than the slowest server that is still of use: a call that is given up was often done all the same.
@@ -30,6 +30,7 @@ TAG_LENGTH = 5000  # of MLflow before 3.0; later ones take 8000
 RUNNING = "RUNNING"
 KEY, LEDGER, ROLE, RUN_NAME = "isotherm.key", "isotherm.ledger", "isotherm.role", "isotherm.run"
 THROUGH, ARTIFACT, OWNED = "isotherm.through", "isotherm.artifact_sha256", "isotherm.owned"
+MODEL = "isotherm.model"  # id of the model that was logged
 PARENT = "mlflow.parentRunId"
 # MLflow writes the place of its default experiment into SQL text as it is: a path with an apostrophe would end that.
 ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
@@ -220,6 +221,11 @@ class MlflowStore:
             self._artifact_failures[run.run_id] = failures + 1
             raise
         return {ARTIFACT: digest}
+
+    def log_model(self, run: Run, folder: Path, register_as: str | None) -> str:
+        """Log an exported trial as a model of its run, unless it is there; returns the model's id."""
+        self._check_artifacts(run)
+        return models.log(self._client, self.uri, self._experiment_id, run.run_id, folder, register_as)
 
     def _check_artifacts(self, run: Run) -> None:
         """A database that somebody else made may name any folder as the place of a run's artifacts.
