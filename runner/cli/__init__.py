@@ -24,7 +24,7 @@ app = typer.Typer(
 for command in (
     *(sweeps.plan, sweeps.sweep, sweeps.probe, sweeps.debug),
     *(runs.status, runs.report, runs.compare, runs.sync),
-    *(models.predict, models.evaluate, models.export),
+    *(models.predict, models.evaluate, models.export, models.backtest),
     *(host.doctor, fits.fit, fits.rule, parts.parts),
 ):
     app.command()(command)
