@@ -295,7 +295,8 @@ class SweepRun:
             self.console.print(f"search   {words}; its sizes were not trained: {LADDER_FIX}", highlight=False)
         code = _exit_code(counts, stopped) or (FAILED if self._refused else DONE)
         self.recorder.record(SweepEnded(exit_code=code, counts=dict(counts)))
-        self._patience_s = self._session.STOPPED_TIMEOUT_S if stopped else self._session.END_TIMEOUT_S
+        in_order_s = self._session.end_timeout_s(self.settings.tracking)
+        self._patience_s = self._session.STOPPED_TIMEOUT_S if stopped else in_order_s
         summary = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
         self.console.print(f"{self.paths.name}: {summary}" + (f"; stopped by {stopped}" if stopped else ""))
         self.console.print(f"results  {self.paths.results_parquet}")

@@ -23,7 +23,7 @@ app = typer.Typer(
 for command in (
     *(sweeps.plan, sweeps.sweep, sweeps.control, sweeps.probe, sweeps.debug),
     *(runs.status, runs.stop, runs.pause, runs.report, runs.compare, runs.sync),
-    *(models.predict, models.evaluate, models.export),
+    *(models.predict, models.evaluate, models.export, models.backtest),
     *(host.doctor, fits.fit, fits.rule, parts.parts),
 ):
     app.command()(command)

@@ -77,11 +77,31 @@ def export(
     Example: `isotherm export quickstart --best --to model`
     """
     trial = _trial(run, key, best, plugin)
-    folder = trial.export(to if to is not None else trial.paths.root / "exports" / trial.state.cell.key)
+    folder = trial.export(to if to is not None else trial.paths.export(trial.state.cell.key))
     if as_json:
         print_json({"key": trial.state.cell.key, "folder": str(folder)})
     else:
         console().print(f"exported {trial.state.cell.name} to {folder}; try: python {folder / 'example.py'}")
+
+
+def backtest(
+    run: RunName,
+    cost_bps: Annotated[float, typer.Option(min=0, max=1000, help="costs in basis points of what is traded")] = 5.0,
+    as_json: Json = False,
+) -> None:
+    """Turn the test predictions of trials and baselines into positions by a stated rule; no promise of any profit.
+
+    Example: `isotherm backtest quickstart --cost-bps 5`
+    """
+    from runner.backtest import run as backtesting
+    from runner.rundir.paths import existing_run
+    from runner.terminal import models
+
+    found = backtesting.run(existing_run(run), cost_bps)
+    if as_json:
+        print_json(found.as_dict())
+    else:
+        models.show_backtest(found, console())
 
 
 def _trial(run: str, key: str | None, best: bool, plugin: list[Path] | None) -> "Trial":

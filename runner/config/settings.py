@@ -112,6 +112,12 @@ class MlflowSpec(Spec):
 
     uri: str | None = Field(None, description="tracking server; null = sqlite in runs/mlflow.db, shared by all sweeps")
     experiment: str = Field("isotherm", min_length=1, description="name of the MLflow experiment")
+    log_model: Literal["best", "all", "none"] = Field(
+        "none", description="models of finished trials: the best of each data set and task, or all"
+    )
+    register_as: str | None = Field(
+        None, min_length=1, max_length=200, description="name in MLflow's registry, of which each model is a version"
+    )
 
     @field_validator("uri")
     @classmethod

@@ -178,6 +178,10 @@ class RunPaths:
         """What the workers of a trial logged, over all attempts."""
         return self.logs / f"{key}.log"
 
+    def export(self, key: str) -> Path:
+        """A trial's model as a folder that torch alone can load."""
+        return self.root / "exports" / key
+
     @property
     def wandb(self) -> Path:
         """W&B's own files."""

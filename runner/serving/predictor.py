@@ -21,7 +21,7 @@ from trainables.data.dataset import CatalogEntry, Dataset
 from trainables.data.new_bars import Fitted, NewWindows
 from trainables.errors import ConfigError, DataError, Problem
 from trainables.files import read_json
-from trainables.schema import DataSpec, TrialSpec
+from trainables.schema import DataSpec, ResolvedData, TrialSpec
 from trainables.training import predictions
 from trainables.training.bootstrap import Floats
 from trainables.training.evaluation import EvaluationPass
@@ -140,7 +140,7 @@ def open_predictor(paths: RunPaths, view: LedgerView, state: CellState, data_roo
         DataError: the data that it was trained on are not there any more.
     """
     spec = weights.spec_of(paths, state)
-    dataset = catalog.load(_entry(paths, view, spec, data_root), data_root)
+    dataset = catalog.load(entry_of(paths, view, spec.data, data_root), data_root)
     return Predictor(
         key=state.cell.key,
         spec=spec,
@@ -159,11 +159,12 @@ def _validation(paths: RunPaths, key: str) -> pd.DataFrame:
     return frame[frame["split"] == "validation"]
 
 
-def _entry(paths: RunPaths, view: LedgerView, spec: TrialSpec, data_root: Path) -> CatalogEntry:
+def entry_of(paths: RunPaths, view: LedgerView, data: ResolvedData, data_root: Path) -> CatalogEntry:
+    """The catalog entry of a trial's data, as the ledger or the data folder has it."""
     recorded = [one for sweep in view.sweeps for one in sweep.datasets]
     for one in reversed(recorded):
         entry = catalog.entry_of(one, str(paths.ledger))
-        if (entry.content_sha256, entry.features) == (spec.data.content_sha256, spec.data.features):
+        if (entry.content_sha256, entry.features) == (data.content_sha256, data.features):
             known = catalog.entries(data_root).get(entry.name, entry)  # built anew since: other bytes, equal content
             return known if known.content_sha256 == entry.content_sha256 else entry
     message = "the ledger does not name the data set that the trial was trained on"

@@ -12,6 +12,7 @@ from trainables.errors import ConfigError, Problem
 from trainables.files import replacing
 
 if TYPE_CHECKING:
+    from runner.backtest.run import Backtest
     from runner.serving.evaluate import Evaluation
 
 SHOWN = 10  # of the latest predictions
@@ -74,6 +75,21 @@ def show_evaluation(cell: CellRecorded, found: "Evaluation", console: Console) -
     for one in found.drift[:SHOWN_DRIFT]:
         drift.add_row(one.feature, f"{one.shift:+.2f}", f"{one.stability:.2f}", "beyond" if one.beyond else "")
     console.print(drift)
+
+
+def show_backtest(found: "Backtest", console: Console) -> None:
+    """Print what each trial, baseline and buy and hold would have earned, with the rule and what it does not say."""
+    plain = found.as_dict()
+    console.print(f"{plain['rule']}\nCosts: {found.cost_bps:g} basis points. {plain['note']}")
+    columns = ("trial", "asset", "bars", "total", "drawdown", "Sharpe [95 %]", "deflated", "exposure", "turnover")
+    table = Table(*columns, title=f"test split; deflated by {found.trials} trials of the ledger")
+    for row in found.rows:
+        ratio = f"{_number(row.sharpe)} [{_number(row.sharpe_low)}, {_number(row.sharpe_high)}]"
+        shares = (f"{row.total:+.1%}", f"{row.drawdown:.1%}")
+        deflated = "" if row.deflated is None else f"{row.deflated:.2f}"
+        rates = (f"{row.exposure:.0%}", f"{row.turnover:.2f}")
+        table.add_row(row.name, row.asset, f"{row.bars:,}", *shares, ratio, deflated, *rates)
+    console.print(table)
 
 
 def _number(value: float | None) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self
 from ray.tune import Callback
 
 from runner.config.settings import MlflowSpec, Secrets, WandbEnvironment, WandbSpec
-from runner.rundir.paths import RUNS, RunPaths
+from runner.rundir.paths import DATA, RUNS, RunPaths
 from runner.tracking.experiment_ledger import ExperimentLedger
 from runner.tracking.mlflow_tracker import MlflowTarget
 from runner.tracking.tracker import OwnTarget, Target, TrackerQueue, TrackerReport
@@ -163,20 +163,30 @@ class MlflowCallback(TrackerCallback):
         super().__init__(folder)
         self._spec = MlflowSpec(uri=uri, experiment=experiment)
 
+    @classmethod
+    def of(cls, spec: MlflowSpec) -> "MlflowCallback":
+        """As a sweep's settings ask for it."""
+        made = cls(spec.uri, spec.experiment)
+        made._spec = spec
+        return made
+
     def target(self, secrets: Secrets | None = None) -> Target:
         """Where MLflow is. Credentials go to the address that they were set for, and to no database."""
         spec, secrets = self._spec, secrets or Secrets()
         if spec.uri is None or not secrets.are_for(spec.uri):
             if spec.uri is not None and (secrets.mlflow_tracking_token or secrets.mlflow_tracking_password):
                 log.warning("MLflow's credentials are for MLFLOW_TRACKING_URI: they are not sent to %s", spec.uri)
-            return MlflowTarget(uri=spec.uri, experiment=spec.experiment)
+            return MlflowTarget(**self._plain())
         return MlflowTarget(
-            uri=spec.uri,
-            experiment=spec.experiment,
+            **self._plain(),
             username=secrets.mlflow_tracking_username,
             password=secrets.mlflow_tracking_password,
             token=secrets.mlflow_tracking_token,
         )
+
+    def _plain(self) -> dict[str, Any]:
+        """All that is no credential. The tracker's process works elsewhere: the data folder is a whole path."""
+        return {**self._spec.model_dump(), "data_root": str(DATA.resolve())}
 
 
 class WandbCallback(TrackerCallback):

@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 
 from filelock import FileLock
 
-from runner.tracking import fields
+from runner.tracking import fields, models
 from trainables.errors import ConfigError, Problem
 
 # Longer than the slowest server that is still of use: a call that is given up was often done all the same.
@@ -33,6 +33,7 @@ KEY, LEDGER, ROLE, RUN_NAME = "isotherm.key", "isotherm.ledger", "isotherm.role"
 THROUGH, ARTIFACT, OWNED = "isotherm.through", "isotherm.artifact_sha256", "isotherm.owned"
 STUDY = "isotherm.study"
 RESULT, REPORT, DATASET = "isotherm.result_sha256", "isotherm.report_sha256", "isotherm.dataset"
+MODEL = "isotherm.model"  # id of the model that was logged
 NOTE = "mlflow.note.content"  # shown as the run's description
 PARENT = "mlflow.parentRunId"
 # MLflow writes the place of its default experiment into SQL text as it is: a path with an apostrophe would end that.
@@ -256,6 +257,11 @@ class MlflowStore:
             self._artifact_failures[run.run_id] = failures + 1
             raise
         return {tag: digest}
+
+    def log_model(self, run: Run, folder: Path, register_as: str | None) -> str:
+        """Log an exported trial as a model of its run, unless it is there; returns the model's id."""
+        self._check_artifacts(run)
+        return models.log(self._client, self.uri, self._experiment_id, run.run_id, folder, register_as)
 
     def _check_artifacts(self, run: Run) -> None:
         """A database that somebody else made may name any folder as the place of a run's artifacts.

@@ -8,6 +8,7 @@ before that tag could be written, the metrics' histories tell what had arrived.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 from pydantic import SecretStr
@@ -15,12 +16,13 @@ from pydantic import SecretStr
 from runner.config.trackers import tracker
 from runner.rundir.ledger import AnyRecord, CellState, LedgerView, MetricsRecorded
 from runner.rundir.paths import RunPaths
-from runner.tracking import fields
+from runner.tracking import fields, models
 from runner.tracking.mlflow_store import (
     DATASET,
     HTTP_TIMEOUT_S,
     KEY,
     LEDGER,
+    MODEL,
     NOTE,
     OWNED,
     PARENT,
@@ -63,6 +65,9 @@ class MlflowTarget(Target):
     username: str | None = None
     password: SecretStr | None = None
     token: SecretStr | None = None
+    log_model: Literal["best", "all", "none"] = "none"
+    register_as: str | None = None
+    data_root: str = ""  # absolute; of the data that trials were trained on
 
     def environment(self) -> dict[str, str]:
         """MLflow's client takes time limits and credentials from the environment alone."""
@@ -87,6 +92,9 @@ class MlflowTracker:
         self._parent: Run | None = None
         self._studies: dict[str, Run] = {}
         self._trials: dict[str, Run] = {}
+        self._target = target
+        self._exporter = models.Exporter(paths, Path(target.data_root))
+        self._refused: set[str] = set()  # keys that cannot be exported
         self._runs = RunsFile(paths.tracker_runs(self.name))
 
     def consume(self, records: Sequence[AnyRecord], view: LedgerView) -> None:
@@ -129,14 +137,26 @@ class MlflowTracker:
         status = MLFLOW_STATUS[fields.sweep_status(view)]
         for run in (*self._studies.values(), parent):
             self._store.write_status(run, status, ended.time if ended else None)
+        if ended is not None and self._target.log_model == "best":
+            for state in models.best_of_each(view):
+                if state.cell.key in self._trials:
+                    self._log_model(self._trials[state.cell.key], state.cell.key)
 
     def _level_trial(self, state: CellState, records: Sequence[AnyRecord], view: LedgerView) -> None:
         parent = self._open(view)
         run = self._trials.get(state.cell.key) or self._create(parent, state, view)
         self._runs.note(state.cell.key, run.run_id, self._store.address(run))
-        fresh = [record for record in records if record.seq > run.through]
-        if not fresh:
+        if fresh := [record for record in records if record.seq > run.through]:
+            self._bring(run, state, fresh)
+        if state.status != "finished" or state.cell.cell_kind != "model":
             return
+        if self._target.log_model == "all":
+            self._log_model(run, state.cell.key)
+        elif self._target.log_model == "best" and view.ended is None and state in models.best_of_each(view):
+            self._exported(state.cell.key)  # while others train, so that the sweep's end need not wait for it
+
+    def _bring(self, run: Run, state: CellState, fresh: Sequence[AnyRecord]) -> None:
+        """Bring a trial's run level with new records."""
         fixed = {"key": state.cell.key, "budget": state.cell.labels.get("budget"), **fields.fixed(state)}
         self._store.write_params(run, {name: fields.text(value) for name, value in fixed.items()})
         self._store.write_points(run, self._points(run, state, fresh))
@@ -149,6 +169,22 @@ class MlflowTracker:
         self._store.write_status(run, MLFLOW_STATUS[state.status], ended_at)
         tags = {name: fields.text(value) for name, value in fields.changing(state).items()}
         self._store.write_tags(run, {**tags, **artifact, THROUGH: str(fresh[-1].seq)})
+
+    def _log_model(self, run: Run, key: str) -> None:
+        """Log a trial's model, once."""
+        if MODEL in run.tags or (folder := self._exported(key)) is None:
+            return
+        self._store.write_tags(run, {MODEL: self._store.log_model(run, folder, self._target.register_as)})
+
+    def _exported(self, key: str) -> Path | None:
+        """A trial's export; None where there can be none, which is raised once."""
+        if key in self._refused:
+            return None
+        try:
+            return self._exporter.folder(key)
+        except models.ModelExportError:
+            self._refused.add(key)
+            raise
 
     def _points(self, run: Run, state: CellState, fresh: Sequence[AnyRecord]) -> list[Point]:
         """Points that are not there yet: metrics by optimizer step, and headline results under ``result/``."""

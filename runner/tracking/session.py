@@ -17,6 +17,7 @@ from trainables.errors import ConfigError, LedgerError, Problem
 from trainables.files import read_json
 
 END_TIMEOUT_S = 10.0  # what a sweep that ended in good order waits for its trackers
+MODELS_TIMEOUT_S = 20.0  # more, where models are logged: their files are larger than anything else
 STOPPED_TIMEOUT_S = 2.0  # after a signal every second counts; the ledger has everything
 SYNC_TIMEOUT_S = 300.0  # what has not arrived by then is said, and the command can be run again
 
@@ -34,12 +35,18 @@ def make(spec: TrackingSpec, paths: RunPaths) -> list[TrackerCallback]:
         paths.refuse_linked_store()
     callbacks: list[TrackerCallback] = []
     if spec.mlflow is not None:
-        callbacks.append(MlflowCallback(spec.mlflow.uri, spec.mlflow.experiment).of_sweep(secrets, paths))
+        callbacks.append(MlflowCallback.of(spec.mlflow).of_sweep(secrets, paths))
     wandb = WandbEnvironment().limit(spec.wandb)
     if wandb is not None:
         callbacks.append(WandbCallback(wandb.project, wandb.entity, wandb.mode).of_sweep(secrets, paths))
     callbacks += [OwnCallback(other.name, other.config).of_sweep(secrets, paths) for other in spec.others]
     return callbacks
+
+
+def end_timeout_s(spec: TrackingSpec) -> float:
+    """What a sweep that ended in good order waits for its trackers."""
+    models = spec.mlflow is not None and spec.mlflow.log_model != "none"
+    return END_TIMEOUT_S + (MODELS_TIMEOUT_S if models else 0.0)
 
 
 def start(callbacks: Sequence[TrackerCallback]) -> None:
@@ -101,7 +108,7 @@ def _recorded(paths: RunPaths) -> TrackingSpec:
 
 def _given(uri: str, recorded: MlflowSpec | None) -> MlflowSpec:
     try:
-        return MlflowSpec(uri=uri, **({"experiment": recorded.experiment} if recorded else {}))
+        return MlflowSpec.model_validate({**(recorded.model_dump() if recorded else {}), "uri": uri})
     except ValidationError as error:
         message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise ConfigError(Problem(place="--mlflow-uri", message=message)) from error

@@ -24,6 +24,7 @@ import psutil
 
 from runner.config.trackers import TRACKERS
 from runner.rundir.paths import RunPaths
+from runner.tracking import models
 from runner.tracking.delivery import Delivery
 from runner.tracking.http_limits import limit_answers
 from runner.tracking.tracker import RESTART_CODE, Status, Target
@@ -79,7 +80,7 @@ def _resident(process: psutil.Process) -> int:
     total = 0
     for one in (process, *process.children(recursive=True)):
         with contextlib.suppress(psutil.Error):
-            total += one.memory_info().rss
+            total += 0 if one.pid in models.exporting else one.memory_info().rss
     return total
 
 

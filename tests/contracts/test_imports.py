@@ -57,6 +57,7 @@ MUST_NOT: dict[str, tuple[str, ...]] = {
     "runner.thermal.governor": ("runner.probe", "runner.tune"),
     "runner.thermal.ray_gate": ("runner.probe", "runner.tune"),
     "runner.tracking": ("runner.thermal", "runner.probe", "runner.tune"),
+    "runner.backtest": ("ray", "torch", "runner.tune", "runner.tracking", "runner.cli"),
     "runner.serving": ("ray", "runner.tune", "runner.tracking", "runner.thermal", "runner.probe", "runner.cli"),
     "runner.storage": ("ray", "runner.tune", "runner.report", "runner.tracking", "runner.thermal", "runner.probe"),
     "runner.scaling": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking", "runner.planning"),

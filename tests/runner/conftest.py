@@ -1,9 +1,14 @@
-"""A sweep file to change, and an empty working directory to be in."""
+"""A sweep file to change, an empty working directory to be in, and a finished run."""
 
+import importlib.util
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from runner.rundir.paths import RunPaths
+from tests.once import made_once
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,3 +58,31 @@ def sweep_file(folder: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+def _finish(folder: Path) -> None:
+    import pandas as pd
+
+    from tests.finished import finished_run
+
+    finished_run(folder)
+    found = importlib.util.find_spec("arch")
+    assert found is not None
+    assert found.submodule_search_locations
+    bars = Path(found.submodule_search_locations[0]) / "data" / "sp500" / "sp500.csv.gz"
+    pd.read_csv(bars).to_csv(folder / "new.csv", index=False)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunPaths:
+    """Two trials and four baselines of S&P 500 bars; and the same bars as `new.csv` above `runs`. Read only."""
+    return RunPaths(made_once(tmp_path_factory, "finished", _finish) / "runs" / "tiny")
+
+
+@pytest.fixture
+def place(finished: RunPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished run's working directory, to be in."""
+    folder = tmp_path / "place"
+    shutil.copytree(finished.root.parent.parent, folder)
+    monkeypatch.chdir(folder)
+    return folder
