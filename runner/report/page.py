@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from runner.report import isoflop_table, tuning_table
+from runner.report.analysis import folds
 from runner.report.analysis.against import comparison_sentences, differences_table
 from runner.report.analysis.collect import Collected, Lineage
 from runner.report.analysis.contrasts import Contrast
@@ -183,7 +184,9 @@ def make(
 
 def _verdicts(collected: Collected) -> tuple[str, ...]:
     groups = tuple({trial.group for trial in collected.trials})
-    return tuple(true_minus(sentence(one, groups)) for one in collected.verdicts)
+    over_folds = [one.text for one in folds.pooled(collected.verdicts, groups)]
+    each = [sentence(one, groups) for one in collected.verdicts]
+    return tuple(map(true_minus, [*over_folds, *each]))
 
 
 def _facts(collected: Collected) -> Iterable[tuple[str, str]]:

@@ -72,13 +72,13 @@ def loss_of(trial: Trial, split: str) -> float | None:
 
 def by_parameters(series: Series, chosen: Sequence[Trial], split: str) -> Fit:
     """L(N), or L(N, D) where the data fraction varies."""
-    return scaling.fit(_table(chosen, split), _options(chosen), loss_resamples_RN=series.resamples(split, chosen))
+    return scaling.fit(_table(chosen, split), options_of(chosen), loss_resamples_RN=series.resamples(split, chosen))
 
 
 def direction(series: Series, chosen: Sequence[Trial], split: str) -> Direction:
     """Direction of the loss with the parameters, without a fit."""
     resampled = series.resamples(split, chosen)
-    return scaling.direction(_table(chosen, split), _options(chosen), loss_resamples_RN=resampled)
+    return scaling.direction(_table(chosen, split), options_of(chosen), loss_resamples_RN=resampled)
 
 
 def by_compute(series: Series) -> Fit | None:
@@ -89,7 +89,7 @@ def by_compute(series: Series) -> Fit | None:
     flop = np.array([trial.flop for trial in chosen], dtype=np.float64)
     table = FitTable(n_params=flop, loss=_losses(chosen, "validation"))
     resampled = series.resamples("validation", chosen)
-    return scaling.fit(table, _options(chosen, FEWER), loss_resamples_RN=resampled)
+    return scaling.fit(table, options_of(chosen, FEWER), loss_resamples_RN=resampled)
 
 
 def pooled(named: Sequence[tuple[str, Series]]) -> Fit | None:
@@ -111,11 +111,12 @@ def pooled(named: Sequence[tuple[str, Series]]) -> Fit | None:
         group=np.array([name for name, _, trials in parts for _ in trials], dtype=np.str_),
     )
     return scaling.fit(
-        table, _options(chosen, FEWER), loss_resamples_RN=np.hstack(known) if len(known) == len(parts) else None
+        table, options_of(chosen, FEWER), loss_resamples_RN=np.hstack(known) if len(known) == len(parts) else None
     )
 
 
-def _options(trials: Sequence[Trial], count: int = REFITS) -> FitOptions:
+def options_of(trials: Sequence[Trial], count: int = REFITS) -> FitOptions:
+    """How a report fits these trials."""
     priors = [trial.prior_loss for trial in trials if trial.prior_loss is not None]
     reference = float(np.mean(priors)) if priors else None
     return FitOptions(bootstraps=count, sparing=True, replicates=True, reference_loss=reference)

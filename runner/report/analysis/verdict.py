@@ -257,7 +257,7 @@ def sentence(one: SeriesVerdict, groups: tuple[Group, ...]) -> str:
 
 def _limits(one: SeriesVerdict) -> str:
     """How sure the change is among all that was looked at and, where none was found, what could have been seen."""
-    shown = f" {_capital(one.chances)}." if one.chances else ""
+    shown = f" The change has {one.chances}." if one.chances else ""
     if one.direction in (FALLS, RISES) or one.detectable is None:
         return shown
     share = f" ({100 * one.detectable / one.reference:.1f} % of the prior's loss)" if one.reference else ""
