@@ -10,6 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.filesize import decimal
 from rich.table import Table
 
+from runner.config import listed_parts
 from runner.config.sweep_file import Sweep
 from runner.host.device import Site
 from runner.planning import checks, execution
@@ -196,6 +197,9 @@ def build(
             settings.thermal,
             site,
             searched=settings.search.space if settings.search else (),
+        ),
+        *checks.changed_parts(
+            listed_parts.of_sweep(settings), (part for start in view.sweeps for part in start.parts), "warn"
         ),
         *data_findings.check(asked.cells, settings.gates),
         *(checks.idle_gpus(settings.execution) if site is None else ()),
