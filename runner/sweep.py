@@ -24,6 +24,8 @@ from runner.storage import place_of, restore
 from runner.storage.checkpoints import Pruner
 from runner.storage.mirror import NoMirror
 from runner.storage.mirror import begin as begin_mirror
+from runner.terminal import doctor as terminal_doctor
+from runner.terminal import trackers as terminal_trackers
 from runner.terminal.console import Console
 from runner.thermal import TEMPERATURE, telemetry
 from runner.tracking import addresses
@@ -116,7 +118,7 @@ class SweepRun:
         host = doctor.HostContext.of(self.settings, self.runs, self.data_root, cluster=self.cluster)
         findings = doctor.examine(host, fast=True)
         doctor.refuse(findings)
-        doctor.show([finding for finding in findings if finding.level != "ok"], self.console)
+        terminal_doctor.show([finding for finding in findings if finding.level != "ok"], self.console)
         restore.bring(self.settings, self.runs, self.data_root, self.console)
 
     def make_plan(self) -> None:
@@ -143,7 +145,7 @@ class SweepRun:
         nodes = cluster.survey(self.settings.execution, self.settings.thermal, host.shared)
         findings = list(cluster.check(nodes))
         doctor.refuse(findings)
-        doctor.show(findings, self.console)
+        terminal_doctor.show(findings, self.console)
         with cluster.ClusterProber(nodes, self.settings, self._say_probing) as prober:
             self._site = cluster.site(nodes)
             return planning.build(self.sweep, self.runs, self.data_root, prober=prober, site=self._site)
@@ -312,7 +314,7 @@ class SweepRun:
         if not self.mirror.close(self._patience_s):
             self.console.print(f"storage  {self.settings.storage_path} {STORAGE_FIX}")
         reports = self._session.close(self.tracking, self._session.STOPPED_TIMEOUT_S)
-        self._session.show(reports, self.settings.tracking, self.paths, self.console)
+        terminal_trackers.show(reports, self.settings.tracking, self.paths, self.console)
 
     def _storage_is_behind(self) -> bool:
         """Whether the storage cannot be brought level; a signal ends the wait for it."""

@@ -24,6 +24,7 @@ def doctor(
     """
     from runner import doctor as doctors
     from runner.config import sweep_file
+    from runner.terminal.doctor import show
     from runner.tracking import addresses
 
     loaded = None if sweep is None else sweep_file.load(sweep, set_ or (), plugins=plugin or ())
@@ -45,6 +46,6 @@ def doctor(
     if as_json:
         print_json(doctors.as_dict(findings))
     else:
-        doctors.show(findings, console())
+        show(findings, console())
     if not doctors.as_dict(findings)["ok"]:
         raise typer.Exit(FAILED)

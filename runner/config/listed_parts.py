@@ -23,6 +23,7 @@ class Listed:
 
     setting: Location
     registry: Registry[Any]
+    of_trials: bool = False  # the ledger keeps those in the records of the cells
 
     def given(self, settings: SweepSettings) -> list[tuple[Location, NamedPart]]:
         """The parts that are named, each with its place."""
@@ -35,11 +36,18 @@ class Listed:
 
 
 LISTED = (
-    Listed(("baselines",), BASELINES),
-    Listed(("metrics",), METRICS),
+    Listed(("baselines",), BASELINES, of_trials=True),
+    Listed(("metrics",), METRICS, of_trials=True),
     Listed(("thermal", "sensor"), SENSORS),
     Listed(("tracking", "others"), TRACKERS),
 )
+
+
+def of_sweep(settings: SweepSettings) -> tuple[dict[str, Any], ...]:
+    """What the ledger keeps of the sensor and the trackers of one's own."""
+    shared = [listed for listed in LISTED if not listed.of_trials]
+    named = [listed.registry.get(block.name) for listed in shared for _, block in listed.given(settings)]
+    return tuple(part.record() for part in named)
 
 
 def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Iterator[Problem]:

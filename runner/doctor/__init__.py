@@ -6,17 +6,15 @@ from typing import Any
 from runner.doctor import gpu, memory, ray_start, storage, temperature, trackers
 from runner.doctor.context import HostContext
 from runner.doctor.finding import Diagnosis
-from runner.terminal.console import Console
 from trainables.errors import ConfigError, Problem
 
-__all__ = ["Diagnosis", "HostContext", "as_dict", "examine", "refuse", "show"]
+__all__ = ["Diagnosis", "HostContext", "as_dict", "examine", "refuse"]
 
 # These take milliseconds and import neither torch nor pandas. Temperatures are checked by the plan.
 _FAST: tuple[Callable[[HostContext], Iterator[Diagnosis]], ...] = (
     *(storage.check, memory.check, ray_start.check, gpu.check),
     trackers.check_variables,
 )
-_COLOURS = {"ok": "green", "warn": "yellow", "error": "red"}
 
 
 def examine(place: HostContext, *, fast: bool = False) -> list[Diagnosis]:
@@ -53,14 +51,3 @@ def as_dict(findings: Sequence[Diagnosis]) -> dict[str, Any]:
         "ok": all(one.level != "error" for one in findings),
         "findings": [one.as_dict() for one in findings],
     }
-
-
-def show(findings: Sequence[Diagnosis], console: Console) -> None:
-    """Print the findings, each problem with its fix."""
-    for one in findings:
-        colour = _COLOURS[one.level]
-        console.print(f"{one.level:<5}", style=colour, end="")
-        console.print(f" {one.check}: {one.what}")
-        for word, text in (("why", one.why), ("fix", one.fix)):
-            if text:
-                console.print(f"      {word}: {text}")

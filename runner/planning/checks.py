@@ -5,7 +5,7 @@ are in `runner.planning`.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -62,7 +62,10 @@ def check(
         *_seeds(cells),
         *_untuned(cells, searched),
         *_starved(cells, spec),
-        *_changed_parts(cells, view),
+        *changed_parts(
+            (part for cell in cells for part in cell.parts),
+            (part for state in view.cells.values() for part in state.cell.parts),
+        ),
         *_mixed_code(cells, view, spec),
         *_thermal(cells, thermal, site),
     ]
@@ -112,20 +115,27 @@ def _tokens(cell: Cell) -> int:
     return (cell.sizes["n_train"] or 0) * cell.spec.task.context
 
 
-def _changed_parts(cells: tuple[Cell, ...], view: LedgerView) -> Iterator[CheckFinding]:
+def changed_parts(
+    asked: Iterable[dict[str, Any]], recorded: Iterable[dict[str, Any]], level: Literal["warn", "error"] = "error"
+) -> Iterator[CheckFinding]:
     """Parts of one's own with another source than the ledger has under the same version.
 
     What ships is left to the check of mixed code: its files change with every release.
+
+    Args:
+        asked: records of the parts that are used now (`Part.record`).
+        recorded: those of the ledger.
+        level: of a finding; a warning where the part changes no result.
     """
-    now = {_identity(part): part for cell in cells for part in cell.parts if part["origin"] != SHIPPED}
-    known = {(_identity(part), part["sha256"]) for state in view.cells.values() for part in state.cell.parts}
+    now = {_identity(part): part for part in asked if part["origin"] != SHIPPED}
+    known = {(_identity(part), part["sha256"]) for part in recorded}
     for identity, part in now.items():
         others = sorted(sha256[:12] for one, sha256 in known if one == identity and sha256 != part["sha256"])
         if others:
             kind, name, version = identity
             yield CheckFinding(
                 gate="changed part",
-                level="error",
+                level=level,
                 number=len(others) + 1,
                 limit=1,
                 message=f"the source of the {kind} {name!r} ({part['origin']}) was changed under version {version}: "

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from rich.filesize import decimal
 from rich.text import Text
 
+from runner.config import listed_parts
 from runner.config.sweep_file import Sweep
 from runner.host.device import Site
 from runner.planning import checks, execution
@@ -200,6 +201,9 @@ def build(
             settings.thermal,
             site,
             searched=settings.search.dimensions if settings.search else (),
+        ),
+        *checks.changed_parts(
+            listed_parts.of_sweep(settings), (part for start in view.sweeps for part in start.parts), "warn"
         ),
         *data_findings.check(asked.cells, settings.gates),
         *(checks.idle_gpus(settings.execution) if site is None else ()),

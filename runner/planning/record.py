@@ -2,6 +2,7 @@
 
 import json
 
+from runner.config import listed_parts
 from runner.config.sweep_file import Sweep
 from runner.host.versions import code_version, library_versions
 from runner.planning.grid import Cell
@@ -38,6 +39,7 @@ def record_start(sweep: Sweep, plan: Plan, recorder: Recorder) -> None:
             datasets=tuple({cell.entry.name: cell.entry.model_dump(mode="json") for cell in plan.grid.cells}.values()),
             gates=tuple(finding.as_dict() for finding in plan.findings),
             studies=tuple(study.asked for study in plan.studies),
+            parts=listed_parts.of_sweep(sweep.settings),
         )
     )
     for cell in plan.listed:

@@ -9,7 +9,6 @@ from runner.config.settings import MlflowSpec, Secrets, TrackingSpec, WandbEnvir
 from runner.config.trackers import TRACKERS
 from runner.rundir import ledger, lock
 from runner.rundir.paths import RunPaths
-from runner.terminal.console import Console
 from runner.tracking import addresses
 from runner.tracking.callbacks import MlflowCallback, OwnCallback, TrackerCallback, WandbCallback
 from runner.tracking.tracker import TrackerReport, close_all
@@ -120,13 +119,3 @@ def as_dict(reports: Sequence[TrackerReport]) -> dict[str, Any]:
         report.name: {"delivered": report.delivered, "pending": report.pending, "errors": list(report.errors)}
         for report in reports
     }
-
-
-def show(reports: Sequence[TrackerReport], spec: TrackingSpec, paths: RunPaths, console: Console) -> None:
-    """Say where each tracker is and what it has not got."""
-    places = {"wandb": str(paths.wandb), "mlflow": f"sqlite:///{paths.mlflow_db}"}
-    if spec.mlflow is not None and spec.mlflow.uri is not None:
-        places["mlflow"] = spec.mlflow.uri
-    for report in reports:
-        missing = f"; {report.pending} records have not arrived: isotherm sync {paths.root}" if report.pending else ""
-        console.print(f"{report.name:<8} {places.get(report.name, '')}{missing}", highlight=False, markup=False)

@@ -176,10 +176,33 @@ def test_without_an_image_the_mend_is_said(tools: Path, run: Run) -> None:
 
 def test_a_sweep_file_elsewhere_is_mounted(tools: Path, run: Run, tmp_path: Path) -> None:
     engine(tools, "docker")
+    (tmp_path / "project" / "mine").mkdir()
+    (tmp_path / "project" / "mine" / "sweep.yaml").touch()
     mounts = after(run("run", "isotherm", SWEEP="mine/sweep.yaml").stdout, "--volume")
     assert f"{tmp_path}/project/mine/sweep.yaml:/work/mine/sweep.yaml:ro" in mounts
     mounts = after(run("run", "isotherm", SWEEP="configs/sweeps/quickstart.yaml").stdout, "--volume")
     assert not [mount for mount in mounts if "quickstart" in mount]
+
+
+def test_plugins_are_mounted_where_they_are_named(tools: Path, run: Run, tmp_path: Path) -> None:
+    engine(tools, "docker")
+    project = tmp_path / "project"
+    theirs = tmp_path / "theirs.py"
+    for path in (theirs, project / "parts" / "mine.py", project / "other.py"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    named = ("--plugin", "parts/mine.py", f"--plugin={theirs}", "--plugin", "configs/shared.py", "--plugin=absent.py")
+    before = after(run("run", "isotherm").stdout, "--volume")
+    said = run("run", "isotherm", "sweep", "x.yaml", *named, ISOTHERM_PLUGINS="parts/mine.py:other.py").stdout
+    assert sorted(set(after(said, "--volume")) - set(before)) == sorted(
+        (
+            f"{project}/parts/mine.py:/work/parts/mine.py:ro",
+            f"{theirs}:{theirs}:ro",
+            f"{project}/other.py:/work/other.py:ro",
+        )
+    )
+    assert len(after(said, "--volume")) == len(before) + 3, "an engine refuses two of one place"
+    assert said.splitlines()[-6:] == list(named), "the command is as it was"
 
 
 def test_the_build_names_the_commit(tools: Path, run: Run) -> None:

@@ -59,6 +59,7 @@ class SweepStarted(Record):
     datasets: tuple[DatasetEntry, ...] = ()  # catalog entries of the data that the grid uses
     gates: tuple[Plain, ...] = ()  # findings: gate (the check), level, number, limit, message, fix
     studies: tuple[StudyRecord, ...] = ()  # of a search, in the grid's order
+    parts: tuple[Plain, ...] = ()  # sensor and trackers, recorded as a cell's parts are
 
 
 class CellRecorded(Record):

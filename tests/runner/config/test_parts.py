@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,13 @@ from runner.cli import app
 from runner.config import sweep_file as sweepfile
 from runner.config.settings import GatesSpec
 from runner.planning import checks, grid, plan
+from runner.planning import record as planning_record
 from runner.probe.child import Worker
 from runner.probe.worker import Request
 from runner.rundir.ledger import CellRecorded, LedgerView, fold
 from runner.rundir.paths import RunPaths
+from runner.rundir.recorder import Recorder
+from runner.thermal.sensors import SENSORS
 from runner.thermal.spec import ThermalSpec
 from trainables.errors import ConfigError
 from trainables.models.registry import ARCHITECTURES
@@ -275,6 +279,34 @@ def test_a_changed_source_under_the_same_version_is_an_error_before_anything_run
     assert finding.fix.startswith("raise its version above 1")
     assert not check(recorded(cell, version=2))
     assert not check(recorded(found[0]))
+
+
+def test_a_changed_sensor_is_a_warning_before_anything_runs(
+    sweep_file: Write, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Recorded with the start of a sweep, and held against the ledger by the next plan."""
+    monkeypatch.setattr(SENSORS, "_parts", {part.name: part for part in SENSORS})
+    monkeypatch.setattr(plugins, "_loaded", dict(plugins._loaded))
+    example = Path(__file__).parents[3] / "examples" / "my_sensor.py"
+    own = folder / "my_sensor.py"
+    own.write_text(example.read_text())
+    (folder / "celsius").write_text("40")
+
+    def built() -> tuple[sweepfile.Sweep, plan.Plan, list[checks.CheckFinding]]:
+        sensor = ("thermal.sensor={name: file, path: celsius}", "thermal.require_sensors=true")
+        sweep = sweepfile.load(sweep_file(), sensor, plugins=[own])
+        found = plan.build(sweep)
+        return sweep, found, [one for one in found.findings if one.gate == "changed part"]
+
+    sweep, first, none = built()
+    assert not none
+    with closing(Recorder(first.paths)) as recorder:
+        planning_record.record_start(sweep, first, recorder)
+    assert not built()[2]
+    own.write_text(own.read_text() + "# changed\n")
+    [finding] = built()[2]
+    assert finding.level == "warn"
+    assert "the sensor 'file' (plugin my_sensor.py) was changed under version 1" in finding.message
 
 
 def test_what_ships_may_change_with_a_release(sweep_file: Write, folder: Path) -> None:
