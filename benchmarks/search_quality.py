@@ -100,6 +100,10 @@ def best(objective: Objective, trials: tuple[StudyTrial, ...]) -> float:
     return objective.true(chosen.values)
 
 
+def _lowest(size: float) -> float:
+    return Objective(size, 0).true({LR: Objective(size, 0).lr})
+
+
 def state(size: int, trials: tuple[StudyTrial, ...], **asked: Any) -> StudyState:
     return StudyState({"study": str(size), "budget": size, **asked}, trials)
 
@@ -128,30 +132,38 @@ def samplers() -> dict[str, float]:
     found: dict[str, float] = {}
     for name in names:
         objectives = [Objective(1e6, seed) for seed in range(SEEDS)]
-        lowest = objectives[0].true({LR: objectives[0].lr})
-        found[name] = median(best(one, search(one, sampler=name)[0]) - lowest for one in objectives)
+        found[name] = median(best(one, search(one, sampler=name)[0]) for one in objectives) - _lowest(1e6)
     return found
 
 
 def pruners() -> dict[str, Any]:
     """Median loss relative to that of the full search, and the share of its epochs."""
-    found: dict[str, Any] = {}
     full = [search(Objective(1e6, seed)) for seed in range(SEEDS)]
+    lowest = _lowest(1e6)
+    found: dict[str, Any] = {
+        "none": {"excess": median(best(Objective(1e6, seed), full[seed][0]) for seed in range(SEEDS)) - lowest}
+    }
     names: tuple[PrunerName, ...] = ("asha", "hyperband", "median")
     for name in names:
-        ratios, shares = [], []
+        ratios, shares, losses = [], [], []
         for seed in range(SEEDS):
             objective = Objective(1e6, seed)
             trials, spent = search(objective, pruner=name)
-            ratios.append(best(objective, trials) / best(objective, full[seed][0]))
+            losses.append(best(objective, trials))
+            ratios.append(losses[-1] / best(objective, full[seed][0]))
             shares.append(spent / full[seed][1])
-        found[name] = {"loss_ratio": median(ratios), "worst_loss_ratio": max(ratios), "epochs_share": median(shares)}
+        found[name] = {
+            "excess": median(losses) - lowest,
+            "loss_ratio": median(ratios),
+            "worst_loss_ratio": max(ratios),
+            "epochs_share": median(shares),
+        }
     return found
 
 
 def transferred() -> dict[str, Any]:
     """Sizes above the two smallest: loss relative to full searches, and shares of training (size times epochs)."""
-    ratios, shares, totals = [], [], []
+    ratios, shares, totals, excess, full_excess = [], [], [], [], []
     for seed in range(SEEDS):
         states: list[StudyState] = []
         cost, above, full_above, full = 0.0, 0.0, 0.0, 0.0
@@ -163,10 +175,12 @@ def transferred() -> dict[str, Any]:
                 cost += size * spent
             else:
                 full_above += size * spent
-                predicted = transfer.predicted(str(size), SPACE, size, states)
+                predicted = transfer.predicted(f"{size:012x}", SPACE, size, states)
                 narrow = transfer.narrowed(SPACE, StudyState({}, (), predicted=predicted))
                 few, spent = search(objective, trials=transfer.trials(TRIALS), space=narrow, start=predicted.values)
                 ratios.append(best(objective, few) / best(objective, trials))
+                excess.append(best(objective, few) - _lowest(size))
+                full_excess.append(best(objective, trials) - _lowest(size))
                 trials = few
                 cost += size * spent
                 above += size * spent
@@ -174,6 +188,8 @@ def transferred() -> dict[str, Any]:
         shares.append(above / full_above)
         totals.append(cost / full)
     return {
+        "excess": median(excess),
+        "full_excess": median(full_excess),
         "loss_ratio": median(ratios),
         "worst_loss_ratio": max(ratios),
         "training_share_above_the_two_smallest": median(shares),
@@ -200,7 +216,7 @@ def climbed() -> dict[str, Any]:
         for size in SIZES:
             objective = Objective(size, seed)
             values = {LR: ladder.at(step.rules[LR], size)}
-            excess.append(objective.true(values) - objective.true({LR: objective.lr}))
+            excess.append(objective.true(values) - _lowest(size))
     return {"trials": median(trials_made), "excess": median(excess), "worst_excess": max(excess)}
 
 
@@ -236,7 +252,7 @@ def ray_tune() -> dict[str, Any]:
             searcher.on_trial_complete(trial.trial_id, {"loss": loss, "training_iteration": epoch})
             number += 1
         theirs.append(objective.true(min(finished, key=lambda one: one[0])[1]) if finished else math.inf)
-    lowest = Objective(1e6, 0).true({LR: Objective(1e6, 0).lr})
+    lowest = _lowest(1e6)
     wins = sum(own < other for own, other in zip(ours, theirs, strict=True))
     return {
         "excess": median(ours) - lowest,

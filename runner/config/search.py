@@ -95,7 +95,7 @@ class SearchSpec(Spec):
     sampler: Sampler = Field("tpe", description="how the next values are chosen")
     pruner: PrunerName = Field("none", description="whether trials end early that are behind others at an epoch")
     transfer: bool = Field(
-        False, description="sizes above the two smallest start at what smaller ones predict, with a quarter of trials"
+        False, description="sizes above the two smallest start at what smaller ones predict, with a fifth of trials"
     )
     metric: SearchMetric = Field("val_loss", description="what the best trial of a study is best in")
     seed: int = Field(

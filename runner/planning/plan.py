@@ -267,9 +267,16 @@ def _show_studies(plan: Plan, console: Console) -> None:
         done = sum(trial.status in FINAL for trial in plan.progress[study.identity].trials)
         ranges = ", ".join(f"{dotted} {axis.words()}" for dotted, axis in study.space.items())
         seeds = ", ".join(str(variant.training.seed) for variant in study.variants)
+        if study.search.ladder:
+            ranges = f"{', '.join(study.search.ladder)} in steps of 3"
+        words = (
+            f"{done} of {'about ' if study.search.ladder else ''}{checks.plural(study.trials, 'trial')} "
+            f"by {study.asked['sampler']}, {ranges}; {_transferred(study, plan.progress[study.identity])}"
+            if study.trials
+            else "follows the rule of the ladder; "
+        )
         console.print(
-            f"study {study.name}: {done} of {checks.plural(study.trials, 'trial')} by {study.search.sampler}, "
-            f"{ranges}; {_transferred(study, plan.progress[study.identity])}its winner is confirmed with seed {seeds}",
+            f"study {study.name}: {words}its values are confirmed with seed {seeds}",
             markup=False,
             highlight=False,
         )

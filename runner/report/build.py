@@ -18,7 +18,7 @@ from runner.report.figures.plots import loss_figures, overview_figures
 from runner.report.figures.speed import speed_figures
 from runner.report.figures.timeline import timeline_figures
 from runner.report.figures.tuning import tuning_figures
-from runner.rundir import studies
+from runner.rundir import results, studies
 from runner.rundir.paths import RunPaths
 from runner.thermal import telemetry
 from trainables.files import replace_text, replacing
@@ -62,7 +62,7 @@ def build(paths: RunPaths) -> ReportFiles:
         written.append(path)
     _remove_stale(paths.figures, written)
     if collected.tuning.winners:
-        replace_text(paths.winners_csv, tuning_table.frame(collected.tuning).to_csv(index=False))
+        results.write_csv(tuning_table.frame(collected.tuning), paths.writable(paths.winners_csv))
     replace_text(paths.report_md, render.markdown(content, paths.figures.name))
     replace_text(paths.report_html, render.html(content))
     return ReportFiles(html=paths.report_html, markdown=paths.report_md, figures=tuple(written), answer=content.answer)

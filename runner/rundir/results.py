@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -134,10 +135,15 @@ def write(view: LedgerView, paths: RunPaths) -> pd.DataFrame:
     table = frame(view)
     with replacing(paths.results_parquet) as aside:
         table.to_parquet(aside, index=False)
-    with replacing(paths.results_csv) as aside:
+    write_csv(table, paths.results_csv)
+    return table
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as text atomically."""
+    with replacing(path) as aside:
         texts = table.select_dtypes(["string", "object"]).map(_plain)
         table.assign(**texts).rename(columns=_plain).to_csv(aside, index=False)
-    return table
 
 
 def _row(state: CellState, names: Iterable[str]) -> dict[str, Any]:

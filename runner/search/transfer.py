@@ -15,7 +15,7 @@ from runner.scaling.rule import Prediction, Tried, predict
 from runner.search.space import Axis, rounded
 
 FULL_SIZES = 2  # smallest sizes of a series that are searched in full: a line takes two
-SHARE = 0.25  # of the trials that a size makes which was predicted; `docs/search.md` has what was measured
+SHARE = 0.2  # of the trials that a size makes which was predicted; `docs/search.md` has what was measured
 FEWEST = 5  # trials, as many as a rule of the size needs (`runner.scaling.rule.MIN_TRIALS`)
 NARROW = 3.0
 

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from tests.integration.workplace import SWEEP, Workplace, wait_for
@@ -52,4 +53,11 @@ def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
         assert (table["role"] == "confirmed").sum() == 4
         assert set(table.loc[table["role"] == "confirmed", "status"]) == {"finished"}
         assert set(table["status"]) <= {"finished", "pruned"}
-        assert "## Winners of the search" in (place.folder / "runs" / "small" / "report.md").read_text()
+        run = place.folder / "runs" / "small"
+        assert "## Winners of the search" in (run / "report.md").read_text()
+        assert {"search_losses_1.png"} <= {path.name for path in (run / "figures").glob("search_*.png")}
+        won = pd.read_csv(run / "winners.csv")
+        assert len(won) == 2
+        many = won[won["deflated"].notna()]  # of studies with one finished trial nothing was chosen
+        assert (many["deflated"] >= many["searched"]).all()
+        assert (many["deflated_low"] <= many["deflated"]).all()

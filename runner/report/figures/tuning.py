@@ -1,7 +1,7 @@
 """What a search tried: loss against each key, optimum against size, parallel coordinates, importance of the keys."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -104,8 +104,11 @@ def _points(axis: Axes, state: StudyState, dotted: str, colour: Any, top: float)
             axis.plot(place, trial.loss, "*", mec="white", mfc=colour, ms=15, mew=0.8, zorder=5, clip_on=False)
 
 
-def _place(value: Any, axis: dict[str, Any]) -> float:
-    return float(axis["choices"].index(value)) if "choices" in axis else float(value)
+def _place(value: Any, axis: Mapping[str, Any]) -> float:
+    """Where a value is drawn; NaN, which is not drawn, for none of the choices."""
+    if "choices" in axis:
+        return float(axis["choices"].index(value)) if value in axis["choices"] else math.nan
+    return float(value)
 
 
 def _scale(axis: Axes, dotted: str, members: Sequence[StudyState]) -> None:
@@ -210,12 +213,12 @@ def _ranked(state: StudyState) -> list[tuple[float, StudyTrial]]:
     return [(place / max(1, len(known) - 1), trial) for place, trial in enumerate(known)]
 
 
-def _height(value: Any, axis: dict[str, Any]) -> float:
+def _height(value: Any, axis: Mapping[str, Any]) -> float:
     """Where a value lies in its range, from 0 to 1; NaN where it was not searched."""
     if value is None:
         return math.nan
     if "choices" in axis:
-        return float(axis["choices"].index(value) / max(1, len(axis["choices"]) - 1))
+        return _place(value, axis) / max(1, len(axis["choices"]) - 1)
     scale = math.log if axis["log"] else float
     return (scale(value) - scale(axis["low"])) / (scale(axis["high"]) - scale(axis["low"]))
 

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     StringConstraints,
     field_validator,
+    model_validator,
 )
 
 from trainables.schema import KEY_LENGTH, ResolvedTask, parse_budget
@@ -172,6 +173,20 @@ class _Dataset(_Open):
     last_date: str = ""
 
 
+class _Axis(_Open):
+    choices: list[Any] | tuple[Any, ...] = ()
+    low: _Number = 0.0
+    high: _Number = 1.0
+    log: bool = False
+    integer: bool = False
+
+    @model_validator(mode="after")
+    def _has_an_extent(self) -> Self:
+        if not self.choices and not (self.low < self.high and (self.low > 0 or not self.log)):
+            raise ValueError("low is below high, and above 0 where log is true")
+        return self
+
+
 class _Study(_Open):
     study: Key
     name: str
@@ -179,7 +194,8 @@ class _Study(_Open):
     trials: Count
     metric: str
     axes: dict[str, Any]
-    space: dict[str, dict[str, Any]]
+    space: dict[str, _Axis]
+    ladder: list[str] | tuple[str, ...] = ()
     seeds: list[int] | tuple[int, ...]
 
 

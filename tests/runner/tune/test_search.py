@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from runner import debug
@@ -16,6 +17,7 @@ from runner.planning.grid import Builder
 from runner.planning.plan import Plan
 from runner.planning.record import record_start
 from runner.report.analysis.tuning import measured, tuning
+from runner.report.build import build
 from runner.report.tuning_table import sentences
 from runner.rundir import ledger, results, status
 from runner.rundir.ledger import AttemptStarted, CellEnded
@@ -306,6 +308,12 @@ def test_a_ladder_ends_in_a_rule_that_all_sizes_follow(place) -> None:
     assert found.rule.exponent == pytest.approx(-0.5, abs=0.02)
     assert tuning(view).untuned == ""
     assert len(tuning(view).winners) == 6
+    report = build(calm.plan().paths)
+    assert {path.stem for path in report.figures if "search" in path.stem} == {"search_losses_1", "search_rules"}
+    table = pd.read_csv(calm.plan().paths.winners_csv)
+    assert list(table["budget"]) == [20_000, 40_000, 60_000, 100_000, 200_000, 600_000]
+    assert table["number"].isna().all()  # all values are the rule's
+    assert table["confirmed"].notna().all()
 
 
 def test_a_ladder_with_its_optimum_at_the_end_trains_nothing_else(place) -> None:
