@@ -53,6 +53,7 @@ from trainables.schema.data import (
     DataSpec,
     FileFormat,
     RepairSpec,
+    SessionSpec,
     SplitSpec,
     TierSpec,
 )
@@ -119,6 +120,7 @@ __all__ = [
     "ResolvedTier",
     "ResolvedTraining",
     "Scaling",
+    "SessionSpec",
     "ShareOrAuto",
     "SizeRule",
     "Spec",
