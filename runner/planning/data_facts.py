@@ -108,7 +108,7 @@ def examine(dataset: Dataset, index: WindowIndex, how: Scaling) -> Facts:
         horizon=index.task.horizon,
         classes=index.task.classes,
         splits={name: _split(index, name) for name in index.splits},
-        overlaps=_overlaps(index, dates_T),
+        overlaps=_overlaps(index, dataset.frame["date"].to_numpy().astype("datetime64[ns]")),
         gaps=tuple(_gaps(dataset, index, dates_T)),
         jumps=tuple(_jumps(dataset)),
         inputs=_inputs(dataset, index, how) if complete else None,
@@ -165,7 +165,7 @@ def _gaps(dataset: Dataset, index: WindowIndex, dates_T: npt.NDArray[np.datetime
         spanned = spanned_T[rows.start : rows.stop - 1]
         if spanned.any():
             longest = rows.start + int(np.argmax(np.where(spanned, days, 0)))
-            usual = int(np.quantile(days, USUAL, method="lower"))
+            usual = int(np.quantile(days[days > 0] if (days > 0).any() else [1], USUAL, method="lower"))
             yield Gap(rows.asset, _day(dates_T[longest]), _day(dates_T[longest + 1]), usual)
 
 

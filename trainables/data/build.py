@@ -100,13 +100,13 @@ def build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
     bars = ohlcv.load_sources(spec)
     tier = tier_registry.resolved(spec.tier)
     part, config = tier_registry.of_dataset(tier)
-    resampled = {asset: ohlcv.resample(daily, spec.timescale) for asset, daily in sorted(bars.frames.items())}
+    resampled = bars.resampled(spec.timescale)
     computed: dict[str, Computed] = {}
     problems: list[Problem] = []
     short: list[str] = []
     for asset, frame in resampled.items():
         try:
-            computed[asset] = tiers.compute(frame, bars.frames[asset], tier, asset)
+            computed[asset] = tiers.compute(frame, bars.frames[asset], tier, asset, bars.days.get(asset))
         except DataError as exc:
             if isinstance(exc, tiers.TooShortError) and asset in bars.universe:
                 short.append(asset)
@@ -126,7 +126,11 @@ def build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
     if not kinds and not added:
         message, fix = "the tier 'none' has no features", "add data.features or data.context, or use another tier"
         raise DataError(Problem(place="data.tier", message=message, fix=fix))
-    causality.prove(part, config, {asset: AssetBars(resampled[asset], bars.frames[asset]) for asset in resampled})
+    causality.prove(
+        part,
+        config,
+        {asset: AssetBars(resampled[asset], bars.frames[asset], bars.days.get(asset)) for asset in resampled},
+    )
     for one in added:
         kinds = kinds | one.kinds
     members = membership.read(spec.members, spec, list(resampled)) if spec.members else None

@@ -92,6 +92,8 @@ def _further(spec: DataSpec) -> dict[str, Any]:
         found["features"] = spec.features.model_dump()
     if spec.members is not None:
         found["members"] = spec.members
+    if spec.session is not None:
+        found["session"] = spec.session.model_dump()
     if spec.context:
         found["context"] = {name: block.model_dump() for name, block in spec.context.items()}
     return found

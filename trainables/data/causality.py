@@ -57,15 +57,22 @@ def _cuts(rows: int) -> list[int]:
 
 
 def _cut(bars: AssetBars, row: int) -> AssetBars:
-    return AssetBars(bars.frame.iloc[: row + 1], bars.daily.loc[: bars.frame.index[row]])
+    days = None if bars.days is None else bars.days[: row + 1]
+    return AssetBars(bars.frame.iloc[: row + 1], bars.daily.iloc[: _known_days(bars, row)], days)
+
+
+def _known_days(bars: AssetBars, row: int) -> int:
+    """How many daily bars are known with a bar: its own one, or those before its trading day, which goes on."""
+    if bars.days is not None:
+        return int(bars.daily.index.searchsorted(bars.days[row], side="left"))
+    return int(bars.daily.index.searchsorted(bars.frame.index[row], side="right"))
 
 
 def _changed(bars: AssetBars, row: int) -> AssetBars:
-    date = bars.frame.index[row]
     frame, daily = bars.frame.copy(), bars.daily.copy()
-    for table, first in ((frame, row + 1), (daily, int(daily.index.searchsorted(date, side="right")))):
+    for table, first in ((frame, row + 1), (daily, _known_days(bars, row))):
         table.iloc[first:] = table.iloc[first:].to_numpy()[::-1] * _OTHER
-    return AssetBars(frame, daily)
+    return AssetBars(frame, daily, bars.days)
 
 
 def _moved(

@@ -8,9 +8,10 @@ from collections.abc import Collection, Hashable, Mapping
 
 import pandas as pd
 
+from trainables.data import session as sessions
 from trainables.data.barfile import names, values
 from trainables.errors import Problem
-from trainables.schema import AS_FOUND, FileFormat
+from trainables.schema import AS_FOUND, FileFormat, SessionSpec
 
 PRICES = ("open", "high", "low", "close")
 NUMBERS = (*PRICES, "volume")
@@ -25,7 +26,11 @@ def unused(frame: pd.DataFrame, mapping: Mapping[str, str], further: Collection[
 
 
 def to_ours(
-    frame: pd.DataFrame, mapping: Mapping[str, str], source: str, form: FileFormat = AS_FOUND
+    frame: pd.DataFrame,
+    mapping: Mapping[str, str],
+    source: str,
+    form: FileFormat = AS_FOUND,
+    session: SessionSpec | None = None,
 ) -> tuple[pd.DataFrame, list[Problem], dict[str, str]]:
     """Pick, name and type the columns.
 
@@ -35,6 +40,7 @@ def to_ours(
             a name that a vendor gives them.
         source: the place named in problems.
         form: what the user says about numbers and dates.
+        session: of bars within a day, which are dated by their moment in UTC; None for daily bars.
 
     Returns:
         The columns that were found, `date` as datetime64[ns] at midnight and the rest as float64 (NaT and NaN where a
@@ -57,8 +63,17 @@ def to_ours(
     ours_frame = pd.DataFrame(index=table.index)
     try:
         if "date" in chosen:
-            ours_frame["date"], more = values.dates(chosen.pop("date"), form.dates, form.timezone)
+            dated = chosen.pop("date")
+            if session is None:
+                ours_frame["date"], more = values.dates(dated, form.dates, form.timezone)
+            else:
+                read, more = values.moments(_with_time(table, dated), form.dates)
+                ours_frame["date"] = sessions.to_utc(read, session)
             found |= more
+    except sessions.ClockError as error:
+        fix = "give time stamps in UTC (data.session.stamps: utc) or with their offset"
+        problems.append(Problem(place=source, message=str(error), fix=fix))
+        ours_frame["date"] = pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]")
     except values.AmbiguousError as error:
         ours_frame["date"] = pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]")
         problems.append(Problem(place=source, message=str(error), fix=error.fix))
@@ -69,6 +84,14 @@ def to_ours(
     except values.AmbiguousError as error:
         problems.append(Problem(place=source, message=str(error), fix=error.fix))
     return ours_frame, problems, found
+
+
+def _with_time(table: pd.DataFrame, dated: pd.Series) -> pd.Series:
+    """Days with the time of day of another column, where there is one."""
+    column = names.first_of([name for name in table.columns if name != dated.name], names.TIMES)
+    if column is None:
+        return dated
+    return dated.astype("string").str.strip() + " " + table[column].astype("string").str.strip()
 
 
 def _with_index(frame: pd.DataFrame, mapping: Mapping[str, str]) -> pd.DataFrame:

@@ -65,7 +65,9 @@ def a20(bars: AssetBars, config: PartConfig) -> dict[str, Feature]:
     `rsi_weekly` and `stochrsi_weekly` come from the daily closes of calendar weeks (the last close of each), whatever
     the length of a bar; a bar has the value of the last week before its own.
     """
-    values = _indicators(bars) | _weekly(pd.DatetimeIndex(bars.frame.index), bars.daily)
+    values = _indicators(bars) | _weekly(
+        pd.DatetimeIndex(bars.frame.index) if bars.days is None else bars.days, bars.daily
+    )
     return {name: Feature(values[name], kind) for name, kind in A20.items()}
 
 

@@ -41,7 +41,7 @@ def inspect(source: str, spec: DataSpec) -> Inspection:
         raw = sources.read(source, spec)
     except DataError as error:
         return Inspection({}, (), pd.DataFrame(), tuple(error.problems), ())
-    bars, problems, found = to_ours(raw.frame, spec.columns, source, spec.format)
+    bars, problems, found = to_ours(raw.frame, spec.columns, source, spec.format, spec.session)
     bars, more, adjusted_by = ohlcv.adjusted(bars, raw.frame, spec, source)
     bars, without = ohlcv.volume_or_none(bars)
     problems, found = problems + more, found | without

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from trainables.data import columns, given, sources
+from trainables.data import columns, given, session, sources
 from trainables.data.columns import NUMBERS, PRICES, to_ours, unused
 from trainables.data.source_registry import RawTable
 from trainables.data.validation import MIN_ROWS, find_problems, repaired
 from trainables.errors import DataError, Problem
 from trainables.schema import DataSpec, Timescale
+from trainables.schema.common import INTRADAY
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ class Bars:
             (datetime64[ns], midnight, ascending, distinct). Bars without volume have NaN there, all of them.
         source_sha256: by source, the hash of what was read.
         unused_columns: by source, names of columns that nothing is read from; sources without any are left out.
+        intraday: by asset, bars of a timescale within a day, indexed by their first moments in UTC.
+        days: by asset, the trading day of each of those bars.
         universe: assets of sources that hold several; those that are too short for the features may be left out.
         own: by asset, the source's own columns that `data.features` asks for, float64, indexed like the bars.
     """
@@ -42,6 +45,15 @@ class Bars:
     unused_columns: dict[str, tuple[str, ...]]
     own: dict[str, pd.DataFrame] = field(default_factory=dict)
     universe: frozenset[str] = frozenset()
+    intraday: dict[str, pd.DataFrame] = field(default_factory=dict)
+    days: dict[str, pd.DatetimeIndex] = field(default_factory=dict)
+
+    def resampled(self, timescale: Timescale) -> dict[str, pd.DataFrame]:
+        """Bars of a timescale by asset."""
+        return {
+            asset: self.intraday[asset] if asset in self.intraday else resample(frame, timescale)
+            for asset, frame in sorted(self.frames.items())
+        }
 
 
 def load_sources(spec: DataSpec) -> Bars:
@@ -59,6 +71,8 @@ def load_sources(spec: DataSpec) -> Bars:
     others_of: dict[str, tuple[str, ...]] = {}
     problems: list[Problem] = []
     universe: set[str] = set()
+    intraday: dict[str, pd.DataFrame] = {}
+    days: dict[str, pd.DatetimeIndex] = {}
     for source in spec.source:
         short: list[str] = []
         try:
@@ -78,6 +92,16 @@ def load_sources(spec: DataSpec) -> Bars:
                     problems.extend(exc.problems)
                     continue
                 frames[asset], own[asset], hashes[source] = loaded.bars, loaded.own, raw.sha256
+                if spec.session is not None:
+                    whole = loaded.bars.join(loaded.own)
+                    daily, _ = session.joined(whole, spec.session, "daily")
+                    if daily.empty:
+                        fix = "correct data.session, which is by the clock of its timezone"
+                        problems.append(Problem(place=place, message="has no bar inside the session", fix=fix))
+                    frames[asset], own[asset] = daily[list(NUMBERS)], daily[list(loaded.own)]
+                    if spec.timescale in INTRADAY:
+                        finer, days[asset] = session.joined(whole, spec.session, spec.timescale)
+                        intraday[asset], own[asset] = finer[list(NUMBERS)], finer[list(loaded.own)]
                 if loaded.unused:
                     others_of[source] = loaded.unused
             if short:
@@ -91,7 +115,7 @@ def load_sources(spec: DataSpec) -> Bars:
         problems.append(Problem(place=spec.source[0], message="no asset has enough rows", fix="use longer series"))
     if problems:
         raise DataError(problems)
-    return Bars(frames, hashes, others_of, own if spec.features else {}, frozenset(universe))
+    return Bars(frames, hashes, others_of, own if spec.features else {}, frozenset(universe), intraday, days)
 
 
 def _members(source: str, spec: DataSpec) -> Iterator[tuple[str, str, RawTable]]:
@@ -117,7 +141,7 @@ class _Loaded:
 
 
 def _load_one(raw: RawTable, source: str, spec: DataSpec) -> _Loaded:
-    bars, problems, found = to_ours(raw.frame, spec.columns, source, spec.format)
+    bars, problems, found = to_ours(raw.frame, spec.columns, source, spec.format, spec.session)
     bars, more, adjusted_by = adjusted(bars, raw.frame, spec, source)
     bars, without = volume_or_none(bars)
     problems, found = problems + more, found | without

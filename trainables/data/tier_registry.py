@@ -61,11 +61,14 @@ class AssetBars:
 
     Attributes:
         frame: open, high, low, close, volume, indexed by date; bars of the dataset's timescale.
-        daily: the bars as they came from the source, of which those of `frame` are made.
+        daily: the bars as they came from the source, of which those of `frame` are made; of bars within a day, the
+            bars of whole trading days: that of a bar's own day is not known when the bar ends.
+        days: trading day of each bar, of bars within a day; None where it is the bar's own date.
     """
 
     frame: "pd.DataFrame"
     daily: "pd.DataFrame"
+    days: "pd.DatetimeIndex | None" = None
 
     @property
     def open(self) -> Array:

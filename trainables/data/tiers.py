@@ -39,7 +39,13 @@ class Computed:
     left_out: tuple[str, ...] = ()
 
 
-def compute(frame: pd.DataFrame, daily: pd.DataFrame, tier: str | ResolvedTier, place: str = "bars") -> Computed:
+def compute(
+    frame: pd.DataFrame,
+    daily: pd.DataFrame,
+    tier: str | ResolvedTier,
+    place: str = "bars",
+    days: pd.DatetimeIndex | None = None,
+) -> Computed:
     """The raw features of one asset.
 
     Args:
@@ -47,6 +53,7 @@ def compute(frame: pd.DataFrame, daily: pd.DataFrame, tier: str | ResolvedTier, 
         daily: the bars as they came from the source, indexed by date.
         tier: which features.
         place: named in errors.
+        days: the trading day of each bar; None where it is the bar's own date.
 
     Raises:
         DataError: a value that is not finite, in the bars or in a feature after its warm-up; a tier that fails or gives
@@ -55,7 +62,7 @@ def compute(frame: pd.DataFrame, daily: pd.DataFrame, tier: str | ResolvedTier, 
     """
     for bars in (frame, daily):
         _refuse_non_finite(bars, place)
-    result = columns(*of_dataset(tier), AssetBars(frame, daily), place)
+    result = columns(*of_dataset(tier), AssetBars(frame, daily, days), place)
     first_complete(result.values.to_numpy(), pd.DatetimeIndex(frame.index), list(result.kinds), place)
     return result
 
@@ -84,7 +91,7 @@ def _made_up(bars: AssetBars, step: float) -> AssetBars:
     def volume(frame: pd.DataFrame) -> pd.DataFrame:
         return frame.assign(volume=1e6 * (1 + np.arange(1, len(frame) + 1) * step % 1))
 
-    return AssetBars(volume(bars.frame), volume(bars.daily))
+    return AssetBars(volume(bars.frame), volume(bars.daily), bars.days)
 
 
 def _columns(part: Part[Tier], config: PartConfig, bars: AssetBars, place: str) -> Computed:

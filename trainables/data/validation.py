@@ -35,7 +35,7 @@ _UNFILLED = _REPAIR + "; opens of zero: data.repair: {fill_open: true}"
 _ROUNDED = _REPAIR + "; where it is rounding: data.repair: {tolerance: 1.0e-5}"
 _RULES = {
     "unparsable": _Rule("the date cannot be understood: {value}", "write dates as YYYY-MM-DD"),
-    "duplicate": _Rule("the date occurs twice", "keep one bar a day; intraday bars are not supported"),
+    "duplicate": _Rule("the date occurs twice", "keep one bar a day; bars within a day need data.session"),
     "unsorted": _Rule("the date is earlier than the one before it", "sort the source by date, or set data.sort: true"),
     "finite": _Rule("{column} is not a finite number: {value}", _REPAIR),
     "positive": _Rule("{column} is not positive: {value}", _UNFILLED),

@@ -58,6 +58,7 @@ from trainables.schema.data import (
     DataSpec,
     FileFormat,
     RepairSpec,
+    SessionSpec,
     SplitSpec,
     TierSpec,
 )
@@ -129,6 +130,7 @@ __all__ = [
     "ResolvedTraining",
     "Scaling",
     "ScheduleName",
+    "SessionSpec",
     "ShareOrAuto",
     "SizeRule",
     "Spec",

@@ -4,7 +4,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-Timescale = Literal["daily", "2d", "3d", "5d", "weekly", "2wk", "monthly"]
+Timescale = Literal[
+    "1min", "5min", "10min", "15min", "30min", "1h", "2h", "4h", "daily", "2d", "3d", "5d", "weekly", "2wk", "monthly"
+]
+INTRADAY = {"1min": 1, "5min": 5, "10min": 10, "15min": 15, "30min": 30, "1h": 60, "2h": 120, "4h": 240}  # minutes
 Representation = Literal["relative", "raw"]
 Scaling = Literal["zscore", "revin", "none", "rank", "by_date"]
 Outcome = Literal["binary", "classes", "value"]  # what a label is: 0 or 1, a class of three or more, a number

@@ -7,7 +7,7 @@ from zoneinfo import available_timezones
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
-from trainables.schema.common import NamedPart, Representation, Scaling, Spec, Timescale, is_number
+from trainables.schema.common import INTRADAY, NamedPart, Representation, Scaling, Spec, Timescale, is_number
 from trainables.schema.given import ContextSpec, FeaturesSpec
 
 _FractionOrDate = Discriminator(lambda value: "<fraction>" if is_number(value) else "<date>")
@@ -96,6 +96,32 @@ class RepairSpec(Spec):
         return self.model_dump(exclude=set() if self.fill_open else {"fill_open"})
 
 
+class SessionSpec(Spec):
+    """When an exchange trades, by its own clock; bars of a source are then within a day, stamped where they begin."""
+
+    timezone: str = Field(description="of the exchange, such as America/New_York; UTC for a market that never closes")
+    open: str = Field("00:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="first minute, by that clock")
+    close: str = Field("00:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="end; the open's own = 24 hours")
+    stamps: Literal["exchange", "utc"] = Field("exchange", description="clock of time stamps without a zone")
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"{value!r} is no time zone of the IANA database, such as America/New_York")
+        return value
+
+    @property
+    def open_minute(self) -> int:
+        """Of the day."""
+        return int(self.open[:2]) * 60 + int(self.open[3:])
+
+    @property
+    def close_minute(self) -> int:
+        """Of the day."""
+        return int(self.close[:2]) * 60 + int(self.close[3:])
+
+
 class TierSpec(NamedPart):
     """Which features. Further keys are the tier's own; without any, its name alone says the same."""
 
@@ -120,6 +146,7 @@ class DataSpec(Spec):
     tier: TierSpec = Field(TierSpec(), description="feature tier: a name, or a block with it and the tier's own keys")
     features: FeaturesSpec | None = Field(None, description="own columns of the source as features; null = none")
     context: dict[str, ContextSpec] = Field({}, description="series that all assets see, by a name of yours")
+    session: SessionSpec | None = Field(None, description="bars within a day, and when they trade; null = daily bars")
     members: str | None = Field(
         None, description="a table of asset, from, to: windows end on days on which the asset belongs to the universe"
     )
@@ -139,6 +166,15 @@ class DataSpec(Spec):
             raise ValueError("a source is named twice")
         return value
 
+    @model_validator(mode="after")
+    def _intraday(self) -> Self:
+        if self.timescale in INTRADAY and self.session is None:
+            raise ValueError(
+                f"timescale {self.timescale} needs data.session: {{timezone: America/New_York, open: '09:30', close: "
+                "'16:00'}, or {timezone: UTC} for a market that never closes"
+            )
+        return self
+
     @field_validator("context")
     @classmethod
     def _plain_names(cls, value: dict[str, ContextSpec]) -> dict[str, ContextSpec]:
@@ -157,5 +193,6 @@ class DataSpec(Spec):
 
 # What a dataset is built from; all else of `DataSpec` is about how it is used.
 DATASET_FIELDS = {
-    "source", "columns", "format", "repair", "adjust", "sort", "tier", "features", "context", "members", "timescale",
+    "source", "columns", "format", "repair", "adjust", "sort", "tier", "features", "context", "members", "session",
+    "timescale",
 }  # fmt: skip

@@ -94,6 +94,18 @@ def _to_float(text: pd.Series, decimal: str) -> pd.Series:
 # ---- dates -------------------------------------------------------------------------------------------------------
 
 
+def moments(column: pd.Series, form: str | None) -> tuple[pd.Series, dict[str, str]]:
+    """Time stamps as they are, with the zone or offset where one is written; epochs are UTC.
+
+    Raises:
+        AmbiguousError: as `dates`.
+    """
+    stamps, found = _stamps(column, form, "UTC")
+    if "since 1970, UTC" in found.get("dates", ""):
+        stamps = stamps.dt.tz_localize("UTC")
+    return stamps.astype("datetime64[ns]") if stamps.dt.tz is None else stamps, found
+
+
 def dates(column: pd.Series, form: str | None, timezone: str | None) -> tuple[pd.Series, dict[str, str]]:
     """Days as datetime64[ns] at midnight, NaT where a cell could not be understood; and what was found out.
 

@@ -1,0 +1,105 @@
+"""Bars within a day: their moments in UTC, the trading day that each belongs to, and coarser bars that end with it.
+
+A bar is stamped where it begins. A session opens and closes by the exchange's wall clock, so that its hours in UTC move
+with daylight saving; bars are counted from the open in elapsed time, so that a day of 23 or 25 hours has as many.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from trainables.schema import SessionSpec
+from trainables.schema.common import INTRADAY
+
+_JOINED = {"open": "first", "high": "max", "low": "min", "close": "last", "volume": "sum"}
+_DAY = pd.Timedelta(days=1)
+
+
+class ClockError(ValueError):
+    """Wall-clock times that happened twice, or never."""
+
+
+def to_utc(stamps: pd.Series, spec: SessionSpec) -> pd.Series:
+    """Moments in UTC, without a zone, of stamps with a zone, or of those without one by `spec.stamps`.
+
+    Raises:
+        ClockError: a time of the exchange's clock that is ambiguous or was skipped.
+    """
+    if stamps.dt.tz is None and spec.stamps == "exchange":
+        try:
+            stamps = stamps.dt.tz_localize(spec.timezone, ambiguous="infer", nonexistent="raise")
+        except ValueError as error:
+            message = f"a time of the clock of {spec.timezone} happened twice or never ({error})"
+            raise ClockError(message) from error
+    if stamps.dt.tz is not None:
+        stamps = stamps.dt.tz_convert("UTC").dt.tz_localize(None)
+    return stamps.astype("datetime64[ns]")
+
+
+@dataclass(frozen=True, eq=False)
+class Sessions:
+    """Which trading day each moment belongs to.
+
+    Attributes:
+        days: trading day of each moment, midnight without a zone.
+        since_open: elapsed time since the day's session opened.
+        inside: whether the moment is within the session.
+    """
+
+    days: pd.DatetimeIndex
+    since_open: pd.TimedeltaIndex
+    inside: np.ndarray
+
+    @classmethod
+    def of(cls, moments: pd.DatetimeIndex, spec: SessionSpec) -> "Sessions":
+        """Of moments in UTC."""
+        wall = moments.tz_localize("UTC").tz_convert(spec.timezone).tz_localize(None)
+        opens = pd.Timedelta(minutes=spec.open_minute)
+        length = pd.Timedelta(minutes=(spec.close_minute - spec.open_minute) % (24 * 60) or 24 * 60)
+        begun = (wall - opens).normalize()  # day on whose wall clock the session opened
+        inside = np.asarray(wall - opens - begun < length)
+        overnight = spec.open_minute + length / pd.Timedelta(minutes=1) > 24 * 60
+        opened = (begun + opens).tz_localize(
+            spec.timezone, ambiguous=np.ones(len(begun), bool), nonexistent="shift_forward"
+        )
+        since = moments - opened.tz_convert("UTC").tz_localize(None)
+        return cls(begun + _DAY if overnight else begun, pd.TimedeltaIndex(since), inside)
+
+
+def joined(frame: pd.DataFrame, spec: SessionSpec, timescale: str) -> tuple[pd.DataFrame, pd.DatetimeIndex]:
+    """Coarser bars of one asset, none of which reaches into another session.
+
+    The last bar is left out unless a later one exists, as for calendar weeks: it may still be moving.
+
+    Args:
+        frame: columns of bars and perhaps others, of which a bar has the last value; indexed by moments in UTC.
+        spec: the session; bars outside it are left out.
+        timescale: of INTRADAY: indexed by the bars' first moments in UTC; else a bar a session, indexed by its day.
+
+    Returns:
+        The bars, and the trading day of each.
+    """
+    sessions = Sessions.of(pd.DatetimeIndex(frame.index), spec)
+    size = INTRADAY.get(timescale)
+    number = np.zeros(len(frame), dtype=np.int64)
+    if size is not None:
+        number = np.asarray(sessions.since_open // pd.Timedelta(minutes=size), dtype=np.int64)
+    day = sessions.days.to_numpy()
+    kept = sessions.inside
+    frame, number, day, since = frame[kept], number[kept], day[kept], sessions.since_open[kept]
+    if not len(frame):
+        return frame, pd.DatetimeIndex(day)
+    group = np.concatenate([[0], np.cumsum((np.diff(number) != 0) | (day[1:] != day[:-1]))])
+    complete = int(np.searchsorted(group, group[-1]))  # rows before the last group
+    chosen = frame.iloc[:complete]
+    how = dict.fromkeys(frame.columns, "last") | _JOINED
+    result = chosen.groupby(group[:complete], sort=False).agg(how)
+    if frame["volume"].isna().all():
+        result["volume"] = np.nan
+    first = np.flatnonzero(np.concatenate([[True], np.diff(group[:complete]) > 0])) if complete else np.zeros(0, int)
+    days = pd.DatetimeIndex(day[first])
+    if size is None:
+        return result.set_axis(days.rename("date")), days
+    begun = pd.DatetimeIndex(frame.index[first]) - since[first] + number[first] * pd.Timedelta(minutes=size)
+    return result.set_axis(begun.rename("date")), days
