@@ -100,13 +100,14 @@ typecheck: setup ## static types, strict
 	@$(BIN)/mypy
 
 # Files of tests are shared out among processes, one thread each: more would wait for each other's turn on few cores.
-# The slow ones start processes of their own, which keep the cores busy; they have more time each.
+# The slow ones start processes of their own, which keep the cores busy although they often wait; the files that take
+# longest come first (tests/conftest.py).
 test test-slow: export OMP_NUM_THREADS = 1
 test: setup ## the tests, without the slow ones
-	@$(BIN)/python -m pytest -m "not slow" -n logical --maxprocesses 8 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup setup-storage ## the tests that take long
-	@$(BIN)/python -m pytest -m slow -n 2 --dist loadfile --timeout 1200 $(ARGS)
+	@$(BIN)/python -m pytest -m slow -n 3 --dist loadfile --no-loadscope-reorder --timeout 1200 $(ARGS)
 
 check: lint typecheck test test-slow ## all that CI runs
 

@@ -11,6 +11,44 @@ from trainables.checkpoints.object_store import Storage, StoragePlace
 
 environment.prepare()  # before any test file imports Ray, which reads them once
 
+# Files that take longest, the longest first: none is begun when the others are about to be over.
+LONGEST = (
+    "docker/test_containers.py",
+    "integration/test_storage.py",
+    "integration/test_sweep.py",
+    "integration/test_stops.py",
+    "contracts/test_docs.py",
+    "integration/test_faults.py",
+    "tracking/test_callbacks.py",
+    "integration/test_cluster.py",
+    "integration/test_changed_ledger.py",
+    "integration/test_installed.py",
+    "integration/test_thermal.py",
+    "integration/test_lost_ray.py",
+    "integration/test_probe.py",
+    "integration/test_secrets.py",
+    "integration/test_planted_law.py",
+    "docker/test_compose.py",
+    "integration/test_search.py",
+    "integration/test_parts.py",
+    "tracking/test_outages.py",
+    "integration/test_chaos.py",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mutations", type=int, default=30, help="run directories that test_mutated_runs.py changes")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get("/".join(item.path.parts[-2:]), len(rank)))
+
+
+@pytest.fixture
+def mutations(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--mutations"))
+
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:

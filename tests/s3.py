@@ -50,7 +50,7 @@ class S3Server:
                 [self._command, "-H", "127.0.0.1", "-p", str(self.port)], stdout=log, stderr=log
             )
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/bucket", method="PUT")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 180
         while True:
             try:
                 urllib.request.urlopen(request, timeout=10).close()

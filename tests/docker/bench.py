@@ -166,4 +166,4 @@ class Bench:
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
-            process.wait(timeout=30)
+            process.wait(timeout=180)

@@ -14,7 +14,7 @@ from tests.docker.bench import CANARY, IMAGE, USER, Bench, call
 from tests.integration.workplace import SWEEP
 from tests.servers import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 NAME = f"isotherm-test-{os.getpid()}"  # of containers; a killed test of before may have left some
 MLFLOW = f"{NAME}-mlflow"
@@ -92,14 +92,14 @@ def test_stopped_killed_and_without_its_tracker_nothing_is_lost(place: Bench) ->
     first = start(f"{NAME}-1")
     place.podman("stop", "--time", "5", MLFLOW)
     place.podman("stop", f"{NAME}-1")  # with the grace period that docker/run asks for
-    assert first.wait(timeout=60) == 3, "not 137: it ended by itself"
+    assert first.wait(timeout=180) == 3, "not 137: it ended by itself"
     interrupted = [record for record in place.ledger("small") if record.get("status") == "interrupted"]
     assert interrupted
     assert "resume with: isotherm sweep sweep.yaml" in (place.folder / f"{NAME}-1.log").read_text()
 
     second = start(f"{NAME}-2")
     place.podman("kill", "--signal", "KILL", f"{NAME}-2")
-    assert second.wait(timeout=60) == 128 + signal.SIGKILL
+    assert second.wait(timeout=180) == 128 + signal.SIGKILL
 
     place.podman("start", MLFLOW)
     third = place.start(f"{NAME}-3", "isotherm", "sweep", "sweep.yaml", MEMORY="3g")

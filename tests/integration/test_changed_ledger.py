@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.workplace import LONGER, Workplace, same, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def edited(path: Path) -> None:
@@ -36,7 +36,7 @@ def test_a_changed_ledger_stops_the_sweep_and_loses_nothing(
     wait_for(workplace.has_checkpoint)
     before = workplace.ledger()
     change(path)
-    assert process.wait(timeout=90) == 3, workplace.log()
+    assert process.wait(timeout=180) == 3, workplace.log()
     said = " ".join(workplace.log().split())
     assert "stopped by a change of the ledger from outside" in said
     assert words in said

@@ -9,7 +9,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.storm import make_place, seeded, through
 from tests.integration.workplace import LONGER, SWEEP
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_a_sweep_comes_through_kills_and_torn_files_with_the_same_bits(tmp_path: Path, calm: pd.DataFrame) -> None:

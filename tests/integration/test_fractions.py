@@ -6,7 +6,7 @@ from runner.report.analysis.collect import collect
 from runner.rundir.paths import RunPaths
 from tests.integration.workplace import Workplace
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 SWEEP = """\
 name: small

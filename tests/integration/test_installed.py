@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"```(python|yaml|sh)\n(.*?)```", re.DOTALL)
 NAME = re.compile(r"# ([\w.]+)\n")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @dataclass
@@ -101,7 +101,7 @@ def test_a_model_and_a_loss_of_ones_own_go_on_after_kill_9(place: Installed) -> 
     wait_for(place.has_checkpoint, timeout=240)
     left = Descendants.of(process.pid)
     process.send_signal(signal.SIGKILL)
-    process.wait(timeout=30)
+    process.wait(timeout=180)
     wait_for(lambda: not left.alive, timeout=90)
     copies = (place.folder / "runs" / "small" / "plugins").iterdir()
     assert sorted(copy.name.split("_", 1)[1] for copy in copies) == ["my_architecture.py", "my_loss.py"]

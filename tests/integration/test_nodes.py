@@ -10,7 +10,7 @@ import pytest
 from tests.integration.workplace import LONGER, Workplace, same
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_a_node_that_leaves_in_mid_trial_gives_it_to_the_other(workplace: Workplace, calm: pd.DataFrame) -> None:

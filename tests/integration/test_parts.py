@@ -12,7 +12,7 @@ from tests.integration.workplace import SWEEP, Workplace, wait_for
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_architecture.py"
 PLUGIN = ("--plugin", "tcn.py")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_a_model_of_ones_own_is_probed_trained_stopped_resumed_and_reported(own:
     process = own.start("sweep", "sweep.yaml", "--no-tracking", *PLUGIN)
     wait_for(own.has_checkpoint, timeout=240)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=60) == 3, own.log()
+    assert process.wait(timeout=180) == 3, own.log()
     assert "resume with: isotherm sweep sweep.yaml --plugin tcn.py" in own.log()
 
     # The copy in the run directory is as good as the file, which another machine need not have.

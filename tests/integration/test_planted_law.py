@@ -9,7 +9,7 @@ import pytest
 from tests.integration.planted import write_bars
 from tests.integration.workplace import Workplace
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 BASE: dict[str, Any] = {
     "name": "known",

@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.workplace import SWEEP, Workplace
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1200)
 
 ONE = ("--set", "grid.budget=[60k]", "--set", "model.dropout=0", "--no-tracking")
 

@@ -186,7 +186,7 @@ def test_crashes_show_no_secret(canaries: Canaries, command: tuple[str, ...], nu
         canaries.trial_worker().send_signal(number)
         found += watch(canaries, process, canaries.at_most(5))
     process.send_signal(number)
-    process.wait(30)
+    process.wait(180)
     assert not [*found, *canaries.found()]
 
 

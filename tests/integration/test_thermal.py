@@ -14,7 +14,7 @@ from runner.thermal.spec import ThermalSpec
 from tests.integration.monitors import MONITORED, heat
 from tests.integration.workplace import LONGER, SWEEP, Workplace, same, wait_for
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(1200)
 
 WATCHED = "thermal: {sensor: hwmon, interval_s: 0.3, min_hold_s: 0, hold_timeout_s: 3}"
 COOL, HOT, AT_ONCE, TOO_HOT = 50.0, 90.0, 92.0, 96.0  # hold is at 88, one reading of 91.5 is enough, stop is at 95

@@ -40,7 +40,7 @@ def same(one: pd.DataFrame, other: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(one[columns], other[columns], check_exact=True)
 
 
-def wait_for(condition: Callable[[], Any], timeout: float = 90) -> None:
+def wait_for(condition: Callable[[], Any], timeout: float = 240) -> None:
     """Wait until a condition holds; fail where it does not come true."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -132,9 +132,13 @@ class Workplace:
         """What a started command has printed."""
         return (self.folder / f"started-{number}.log").read_text()
 
+    def checkpoints(self) -> set[Path]:
+        """What trials have saved, as far as it is kept."""
+        return set((self.folder / "runs" / "small" / "checkpoints").glob("*/checkpoint-*"))
+
     def has_checkpoint(self) -> bool:
         """Whether any trial has saved."""
-        return any((self.folder / "runs" / "small" / "checkpoints").glob("*/checkpoint-*"))
+        return bool(self.checkpoints())
 
     def attempts(self) -> int:
         """Starts of trials; baselines are left out."""
@@ -174,4 +178,4 @@ class Workplace:
         for process in self.started:
             if process.poll() is None:
                 process.kill()
-                process.wait(timeout=30)
+                process.wait(timeout=180)

@@ -32,7 +32,7 @@ def test_the_guard_ends_its_process(tmp_path: Path) -> None:
     ended = threading.Event()
     guard = HostGuard(lambda: 0, end=lambda code: ended.set())
     guard(tmp_path / "checkpoints" / "key")
-    assert ended.wait(10)
+    assert ended.wait(120)
 
 
 def record(micro_batch: int, **changes: Any) -> ExecutionRecord:

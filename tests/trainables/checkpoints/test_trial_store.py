@@ -30,7 +30,7 @@ def entry() -> CatalogEntry:
 
 
 def wait_until(ask):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not ask(0.5):
         assert time.monotonic() < deadline, "waited in vain"
 
