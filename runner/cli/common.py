@@ -15,7 +15,7 @@ from trainables.files import is_storage_trouble
 if TYPE_CHECKING:
     from runner.config.sweep_file import Sweep
 
-FAILED, BAD_INPUT, INTERNAL_ERROR = 1, 2, 4
+FAILED, BAD_INPUT, STOPPED, INTERNAL_ERROR = 1, 2, 3, 4
 PIPE_COLUMNS = 1000  # nothing that is printed is longer
 QUICKSTART = Path("configs/sweeps/quickstart.yaml")
 

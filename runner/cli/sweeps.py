@@ -1,7 +1,12 @@
 """Commands on a sweep file: plan, sweep, probe, debug."""
 
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -10,6 +15,7 @@ from runner.cli.common import (
     BAD_INPUT,
     INTERNAL_ERROR,
     QUICKSTART,
+    STOPPED,
     Address,
     ClearCache,
     Json,
@@ -90,18 +96,35 @@ def sweep(
     from runner.cli.output import logged_console
     from runner.tune import environment
 
-    loaded = load(sweep, set_, tracking=not no_tracking, plugins=plugin)
-    name = loaded.settings.name
-    try:
-        code = sweeping.run(loaded, logged_console(), address=address)
-    except Exception as error:
+    with _stopped_early():
+        loaded = load(sweep, set_, tracking=not no_tracking, plugins=plugin)
+        name = loaded.settings.name
+        try:
+            code = sweeping.run(loaded, logged_console(), address=address)
+        except Exception as error:
+            if notify is not None:
+                notifying.run(notify, f"{name}: {str(error).splitlines()[0]}", exit_code_of(error))
+            raise
         if notify is not None:
-            notifying.run(notify, f"{name}: {str(error).splitlines()[0]}", exit_code_of(error))
-        raise
-    if notify is not None:
-        notifying.run(notify, f"{name}: ended with exit code {code}", code)
-    environment.leave_lost_ray(code)
-    raise typer.Exit(code)
+            notifying.run(notify, f"{name}: ended with exit code {code}", code)
+        environment.leave_lost_ray(code)
+        raise typer.Exit(code)
+
+
+@contextmanager
+def _stopped_early() -> Iterator[None]:
+    """Inside, and until the drain handles them, signals end this process with the code of a sweep to be resumed."""
+    before = {number: signal.signal(number, _stop_early) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop_early(number: int, _frame: FrameType | None) -> None:
+    print(f"isotherm: {signal.Signals(number).name}: stopped before any trial; run it again", file=sys.stderr)
+    sys.exit(STOPPED)
 
 
 def control(

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from runner.config.settings import SweepSettings, plugin_paths
+from runner.config.words import words_of
 from runner.config.yaml_lines import Location
 from trainables.data.tier_registry import TIERS
 from trainables.errors import ConfigError, Problem, nearest
@@ -206,7 +207,7 @@ def _message(issue: ErrorDetails) -> str:
         return f"the key {str(issue['loc'][-1])!r} is missing"
     shown = repr(issue["input"])
     got = f" (got {shown})" if len(shown) <= 60 and issue["type"] != "value_error" else ""
-    return str(issue["msg"]).removeprefix("Value error, ") + got
+    return words_of(issue) + got
 
 
 def _advice(part: Part[Any], issue: ErrorDetails) -> str:

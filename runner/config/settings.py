@@ -50,6 +50,9 @@ _SECRET_QUERY = re.compile(
 )
 
 
+_MLFLOW_URI = re.compile(r"(https?|sqlite|postgresql|mysql|mssql)(?:\+\w+)?://", re.IGNORECASE)
+
+
 def holds_credentials(text: str) -> bool:
     """Whether there is a URI in a text with user information or with credentials among its parameters."""
     return bool(_USER_INFO.search(text) or _SECRET_QUERY.search(text))
@@ -129,6 +132,23 @@ class MlflowSpec(Spec):
             )
         return value
 
+    @field_validator("uri")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        """A server or a database; trackers run in another folder, so that a relative path would name another file."""
+        if value is None or value.startswith("databricks"):
+            return value
+        if not (form := _MLFLOW_URI.match(value)):
+            host = f"http://{value}" if re.fullmatch(r"[\w.-]+:\d+/?", value) else "http://HOST:5000"
+            raise ValueError(
+                f"{value!r} is no server or database that MLflow tracks to; write {host}, sqlite:////FOLDER/mlflow.db "
+                "or postgresql://..., or null for runs/mlflow.db"
+            )
+        if form[1] == "sqlite" and not value.startswith("sqlite:////"):
+            path = Path(value.removeprefix("sqlite:///").removeprefix("sqlite:")).absolute()
+            raise ValueError(f"{value!r} is a relative path; write sqlite:///{path}")
+        return value
+
 
 class WandbSpec(Spec):
     """W&B tracking."""
@@ -136,6 +156,17 @@ class WandbSpec(Spec):
     mode: Literal["auto", "online", "offline"] = Field("auto", description="auto = online with a key, else offline")
     project: str = Field("isotherm", min_length=1, description="name of the W&B project")
     entity: str | None = Field(None, description="W&B team or user; null = your default")
+
+    @field_validator("project")
+    @classmethod
+    def _is_a_name(cls, value: str) -> str:
+        if found := sorted(set(value) & set("/\\#?%:")):
+            raise ValueError(
+                f"W&B takes no {' '.join(found)} in a project's name; write the entity apart: entity: TEAM"
+            )
+        if len(value) > 128:
+            raise ValueError("W&B takes at most 128 characters as a project's name")
+        return value
 
 
 class TrackerSpec(NamedPart):
@@ -312,7 +343,9 @@ def merged_values(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[st
 class UserSettings(_Settings):
     """What belongs to a user and not to a sweep; from the environment or ``.env`` only."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
 
     cache_dir: Path = Field(Path(platformdirs.user_cache_dir("isotherm")), description="what the probe measured")
     state_dir: Path = Field(
@@ -333,7 +366,7 @@ class UserMlflow(_Settings):
 class RayEnvironment(BaseSettings):
     """Ray's own variables, as far as a sweep depends on them; from the environment only."""
 
-    model_config = SettingsConfigDict(env_prefix="RAY_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="RAY_", extra="ignore", frozen=True, env_ignore_empty=True)
 
     address: str = ""
     tmpdir: Path | None = None
@@ -341,6 +374,12 @@ class RayEnvironment(BaseSettings):
     auth_mode: str = ""
     auth_token: SecretStr | None = None
     auth_token_path: Path | None = None
+
+    @field_validator("tmpdir")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        """Ray's processes run in other folders."""
+        return None if value is None else value.absolute()
 
 
 class MlflowEnvironment(_Settings):
@@ -373,7 +412,13 @@ class Secrets(_Settings):
         return not own or own.rstrip("/") == mlflow_uri.rstrip("/")
 
 
-_TRACKERS_OWN = ("WANDB_API_KEY", *(f"MLFLOW_TRACKING_{one}" for one in ("URI", "USERNAME", "PASSWORD", "TOKEN")))
+# A sweep or run of W&B's own that this process happens to be part of: its ids would take the place of ours.
+_WANDB_IDS = ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID", "WANDB_RESUME")
+_TRACKERS_OWN = (
+    "WANDB_API_KEY",
+    *_WANDB_IDS,
+    *(f"MLFLOW_TRACKING_{one}" for one in ("URI", "USERNAME", "PASSWORD", "TOKEN")),
+)
 
 
 def tracker_environment() -> dict[str, str]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from runner.config import axes, parts
 from runner.config.places import advice, model_at, place_of
 from runner.config.settings import SweepSettings
+from runner.config.words import words_of
 from runner.config.yaml_lines import ConfigFile
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.schema import (
@@ -196,7 +197,7 @@ def _value_problems(
         AXIS_BLOCKS[block].model_validate(blocks[block])
     except ValidationError as error:
         for issue in error.errors(include_url=False):
-            message = str(issue["msg"]).removeprefix("Value error, ")
+            message = words_of(issue)
             fix = advice(AXIS_BLOCKS[block], tuple(rest.split(".")))
             yield Problem(
                 place=place_of(file, given, ("grid", axis, index)), message=f"{message} (got {value!r})", fix=fix

@@ -1,7 +1,11 @@
 """The commands that need no sweep: data, status, paths and help, as a user types them."""
 
 import json
+import re
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,3 +151,22 @@ def test_the_shell_can_complete_commands(isotherm: Any) -> None:
     code, text = isotherm("--show-completion", "bash")
     assert code == 0
     assert "complete" in text
+
+
+@pytest.mark.parametrize(("name", "delay_s"), [("SIGTERM", 0.0), ("SIGTERM", 1.5), ("SIGINT", 0.0)])
+def test_a_signal_in_the_first_seconds_of_a_sweep_is_an_end_to_be_resumed(
+    sweep_file: Write, folder: Path, name: str, delay_s: float
+) -> None:
+    command = [sys.executable, "-m", "runner", "sweep", str(sweep_file()), "--no-tracking"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    number = signal.Signals[name]
+    handled = re.compile(r"SigCgt:\s*([0-9a-f]+)")
+    deadline_s = time.monotonic() + 60
+    while not int(handled.findall(Path(f"/proc/{process.pid}/status").read_text())[0], 16) & 1 << (signal.SIGTERM - 1):
+        assert time.monotonic() < deadline_s
+    time.sleep(delay_s)
+    process.send_signal(number)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 3, output
+    assert "Traceback" not in output
+    assert not (folder / "runs").exists() or not any((folder / "runs").rglob(".running"))

@@ -121,7 +121,7 @@ def test_name_version_and_config_are_in_the_key_and_the_file_is_not(sweep_file: 
     ("keys", "expected"),
     [
         ("repeat: 2", ["sweep.yaml:10: model.repeat: unknown key 'repeat'", "did you mean 'repeats'"]),
-        ("repeats: many", ["sweep.yaml:10: model.repeats: ", "valid integer", "'many'", "blocks for each level"]),
+        ("repeats: many", ["sweep.yaml:10: model.repeats: ", "whole number", "'many'", "blocks for each level"]),
         ("repeats: 9", ["sweep.yaml:10: model.repeats: ", "less than or equal to 4"]),
         ("plugin: my_model.py", ["unknown key 'plugin'"]),
     ],

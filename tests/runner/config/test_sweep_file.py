@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from runner.config import sweep_file as sweepfile
-from runner.config.settings import Secrets
+from runner.config.settings import RayEnvironment, Secrets, UserSettings, tracker_environment
 from trainables.errors import ConfigError
 from trainables.schema import SizeRule
 
@@ -151,3 +152,50 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch, folder: Path) 
     assert secrets.wandb_api_key is not None
     assert secrets.wandb_api_key.get_secret_value() == "sentinel-value"
     assert "sentinel" not in repr(secrets) + str(secrets) + secrets.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("GRID__BUDGET", "[20k", "must be a list, such as [a, b] (got '[20k')"),
+        ("TRAINING", "3", "must be a block with keys, such as {key: value} (got 3)"),
+        ("TRACKING__MLFLOW__URI", "./mlruns", "'./mlruns' is no server or database"),
+        ("TRACKING__MLFLOW__URI", "localhost:5000", "write http://localhost:5000"),
+        ("TRACKING__MLFLOW__URI", "postgres://u/x", "or postgresql://..."),
+        ("TRACKING__MLFLOW__URI", "sqlite:///my.db", "is a relative path; write sqlite:////"),
+        ("TRACKING__WANDB__PROJECT", "team/name", "W&B takes no / in a project's name"),
+        ("TRACKING__WANDB__PROJECT", "a:b", "W&B takes no : in a project's name"),
+    ],
+)
+def test_a_wrong_variable_is_said_in_words_with_the_right_form(
+    sweep_file: Write, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    path = sweep_file()
+    monkeypatch.setenv(f"ISOTHERM_{variable}", value)
+    with pytest.raises(ConfigError) as refused:
+        sweepfile.load(path)
+    [problem] = refused.value.problems
+    assert problem.place == f"environment: ISOTHERM_{variable}"
+    assert words in problem.message
+
+
+def test_right_addresses_of_mlflow_are_taken(sweep_file: Write) -> None:
+    for uri in (
+        "http://mlflow.lan:5000",
+        "https://x/y",
+        "sqlite:////data/my.db",
+        "postgresql+psycopg2://h/d",
+        "databricks",
+    ):
+        mlflow = sweepfile.load(sweep_file(), [f"tracking.mlflow.uri={uri}"]).settings.tracking.mlflow
+        assert mlflow is not None
+        assert mlflow.uri == uri
+
+
+def test_an_empty_or_relative_folder_in_a_variable(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ISOTHERM_CACHE_DIR", "")
+    monkeypatch.setenv("RAY_TMPDIR", "./rt")
+    assert UserSettings().cache_dir == Path(platformdirs.user_cache_dir("isotherm"))
+    assert RayEnvironment().tmpdir == folder / "rt"
+    monkeypatch.setenv("WANDB_SWEEP_ID", "of-another")
+    assert "WANDB_SWEEP_ID" not in tracker_environment()
