@@ -9,6 +9,9 @@ from torch import nn
 
 from trainables.errors import ConfigError
 from trainables.models import budget, registry
+from trainables.models.conformance import check_architecture
+from trainables.models.parametrization import Scale
+from trainables.models.patchtst import PatchTST
 from trainables.schema import DataShape, ModelSpec, ResolvedModel
 from trainables.training.optim import LR_FACTOR, make_optimizer, set_learning_rate
 
@@ -111,9 +114,6 @@ def test_an_architecture_that_does_not_say_how_it_is_scaled_is_refused():
 
 
 def test_a_factor_of_a_parameter_that_is_not_there_is_refused(monkeypatch):
-    from trainables.models.parametrization import Scale
-    from trainables.models.patchtst import PatchTST
-
     monkeypatch.setattr(PatchTST, "mup", lambda self, model, shape, base: {"block.weight": Scale(lr=0.5)})
     with pytest.raises(ConfigError, match=r"mup names block\.weight, which the model does not have"):
         registry.build(model_of("patchtst", sizes(128), sizes()))
@@ -123,3 +123,9 @@ def test_multipliers_are_set_wherever_a_trials_model_is_built():
     built: nn.Module = registry.build(model_of("patchtst", sizes(256, 4), sizes()))
     attention = built.blocks[0].attention
     assert (attention.scale, attention.gain, built.head.gain) == (math.sqrt(16) / 64, 0.5, 0.25)
+
+
+def test_the_conformance_kit_finds_a_factor_at_the_base(monkeypatch):
+    monkeypatch.setattr(PatchTST, "mup", lambda self, model, shape, base: {"head.weight": Scale(lr=0.5)})
+    with pytest.raises(AssertionError, match=r"at its base no parameter is scaled, but head\.weight is"):
+        check_architecture("patchtst", target=20_000)
