@@ -1,9 +1,8 @@
 """The power of a plan: for each series of comparable cells, the smallest change of loss that it could detect.
 
 The error by the sampling of the validation period is that of a paired difference of losses under resampled blocks: of
-the two baselines `linear` and `boosted_trees`, fitted here, or of the trials at the two ends of the sizes where a run
-has them. Both differ about as much as two sizes of a model do (``docs/fits.md``). The labels of test are not used: its
-error is that of validation, scaled by the number of windows.
+the two baselines `linear` and `boosted_trees`, fitted here. They differ about as much as two sizes of a model do
+(``docs/fits.md``). The labels of test are not used: its error is that of validation, scaled by the number of windows.
 
 Array names: N windows, T dates, R resamples, A assets.
 """
