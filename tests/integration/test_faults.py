@@ -137,5 +137,5 @@ def test_a_second_signal_ends_the_driver_at_once(workplace: Workplace) -> None:
     process.send_signal(signal.SIGTERM)
     wait_for(lambda: "once more: stop at once" in workplace.log())
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=180) == 128 + signal.SIGTERM
+    assert process.wait(timeout=30) == 128 + signal.SIGTERM
     wait_for(lambda: not workplace.workers())
