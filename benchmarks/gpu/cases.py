@@ -30,7 +30,8 @@ def trial_spec(size: str, *, batch: int, dtype: Dtype, dropout: float | None = N
     )
     if dropout is not None:
         model = model.model_copy(update={"config": model.config | {"dropout": dropout}})
-    training = TrainingSpec().model_dump() | {"global_batch": batch, "epochs": epochs, "lr": 1e-3, "seed": 0}
+    asked = TrainingSpec().model_dump(exclude={"length", "parametrization", "mup_base", "cooldown"})
+    training = asked | {"global_batch": batch, "epochs": epochs, "lr": 1e-3, "seed": 0}
     data = ResolvedData(
         content_sha256="",
         assets=("random",),

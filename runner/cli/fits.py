@@ -36,8 +36,8 @@ def fit(
 
     A run's results.csv can be given as it is: its finished models are read.
 
-    Examples: `isotherm fit losses.csv --exclude-outliers --at 2e9`,
-    `isotherm fit runs/quickstart/results.csv --where horizon=1`
+    Example: `isotherm fit losses.csv --exclude-outliers --at 2e9`,
+    or `isotherm fit runs/quickstart/results.csv --where horizon=1`
     """
     from runner import scaling
     from runner.terminal.fit import show

@@ -319,8 +319,8 @@ def findings(series: Sequence[SeriesPower]) -> Iterator[CheckFinding]:
 def show(series: Sequence[SeriesPower], console: Console) -> None:
     """Print what the plan can detect."""
     for one in series:
-        console.print(f"power, {one.words()}", markup=False, highlight=False, soft_wrap=True)
-        console.print(f"  noise by {one.basis}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"power, {one.words()}", markup=False, highlight=False)
+        console.print(f"  noise by {one.basis}", markup=False, highlight=False)
 
 
 def _percent(share: float) -> str:

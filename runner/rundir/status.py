@@ -1,9 +1,9 @@
 """Progress of a running or ended sweep, from its ledger and the lock on it."""
 
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any
 
+from runner.host import clock
 from runner.rundir import ledger, requests, results, studies
 from runner.rundir.ledger import FINAL, CellRecorded, CellState, LedgerView, SweepStarted
 from runner.rundir.paths import RunPaths
@@ -60,7 +60,7 @@ def _eta_s(view: LedgerView, done_before: float) -> float | None:
     gained = done - done_before
     if gained <= MEASURED_SHARE * (left + done):
         return None
-    return (datetime.now(UTC) - view.sweeps[-1].time).total_seconds() * left / gained
+    return (clock.now() - view.sweeps[-1].time).total_seconds() * left / gained
 
 
 def _done(view: LedgerView) -> float:

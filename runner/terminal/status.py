@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
@@ -42,7 +43,8 @@ def drawn(status: dict[str, Any], *, running: bool = False) -> Group:
     """A status, with all cells or with those that run."""
     parts: list[Any] = [_headline(status)]
     parts += [" ".join(one) for one in [_temperatures(status)] if one]
-    parts.append(_cells(status, running=running))
+    cells = _shown(status, running=running)
+    parts += [_cells(cells), *_remarks(cells)]
     if status["studies"]:
         parts.append(_studies(status["studies"]))
     return Group(*parts)
@@ -64,32 +66,40 @@ def _temperatures(status: dict[str, Any]) -> list[str]:
     ]
 
 
-def _cells(status: dict[str, Any], *, running: bool) -> Table:
-    table = Table()
+def _cells(cells: list[dict[str, Any]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in ("key", "cell", "status"):
         table.add_column(name, overflow="fold")
-    for name in ("attempts", "epoch", "step", "best validation loss", "skill"):
+    for name in ("attempts", "epoch", "step", "best validation\nloss", "skill"):
         table.add_column(name, justify="right")
-    table.add_column("remarks", overflow="fold")
-    for cell in status["cells"]:
-        if cell["role"] == "searched" and cell["status"] in FINAL:
-            continue  # as many as there are trials of a search; the table of the studies has their sum
-        if running and cell["status"] != "running":
-            continue
+    for cell in cells:
         total = f" of {cell['total_steps']}" if cell["total_steps"] else ""
         table.add_row(
             *(str(cell[name]) for name in ("key", "name", "status", "attempts", "epoch")),
             f"{cell['step']}{total}",
             "-" if cell["best_val_loss"] is None else f"{cell['best_val_loss']:.4f}",
             "-" if cell["skill"] is None else f"{cell['skill']:+.4f}",
-            "collapsed" if cell["collapsed"] else cell["reason"],
         )
     return table
 
 
+def _shown(status: dict[str, Any], *, running: bool) -> list[dict[str, Any]]:
+    """The cells of the table. Searched trials that are over are too many; the table of the studies has their sum."""
+    return [
+        cell
+        for cell in status["cells"]
+        if (cell["status"] == "running" if running else cell["role"] != "searched" or cell["status"] not in FINAL)
+    ]
+
+
+def _remarks(cells: list[dict[str, Any]]) -> list[str]:
+    remarks = {cell["name"]: "collapsed" if cell["collapsed"] else cell["reason"] for cell in cells}
+    return [f"{name}: {remark}" for name, remark in remarks.items() if remark]
+
+
 def _studies(found: list[dict[str, Any]]) -> Table:
     """The best of each study so far."""
-    table = Table(title="studies")
+    table = Table(title="studies", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("study", "trials", "best", "number", "values"):
         table.add_column(name, overflow="fold")
     for study in found:

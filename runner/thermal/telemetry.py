@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from runner.host import clock
 from runner.thermal.monitor import Sample
 from trainables import tables
 from trainables.errors import DataError, Problem
@@ -66,7 +67,7 @@ def latest(path: Path) -> list[dict[str, Any]]:
     known = frame.dropna(subset=["celsius"]).sort_values("time")
     hottest = known[known["time"] >= known.groupby(["node", "device"])["time"].transform("max")]
     rows = hottest.sort_values("celsius").drop_duplicates(["node", "device"], keep="last").copy()
-    rows["age_seconds"] = (pd.Timestamp.now("UTC") - rows["time"]).dt.total_seconds()
+    rows["age_seconds"] = (pd.Timestamp(clock.now()) - rows["time"]).dt.total_seconds()
     shown = rows[["node", "device", "sensor", "celsius", "state", "age_seconds"]]
     return [{str(name): value for name, value in row.items()} for row in shown.to_dict(orient="records")]
 

@@ -85,8 +85,8 @@ def test_a_loss_has_keys_of_its_own_and_its_name_alone_is_the_default(sweep_file
     [
         ("fokal", ["sweep.yaml:13: training.loss", "no loss 'fokal' is registered", "did you mean 'focal'"]),
         ("{name: asymmetric_focal, gama_negative: 3}", ["loss.gama_negative: ", "did you mean 'gamma_negative'"]),
-        ("{name: label_smoothing, smoothing: 1}", ["training.loss.smoothing: ", "less than 1", "share of the label"]),
-        ("{name: focal, focal_gamma: -1}", ["greater than or equal to 0"]),
+        ("{name: label_smoothing, smoothing: 1}", ["loss.smoothing: ", "must be below 1", "share of the label"]),
+        ("{name: focal, focal_gamma: -1}", ["must be at least 0"]),
         ("{name: focal, focal_gamma: 1}\n  focal_gamma: 2", ["focal_gamma has two values"]),
         ("squared_error", ["the loss 'squared_error' is for value outcomes, the task's is binary", "grid"]),
         ("7", ["training.loss"]),
@@ -119,7 +119,7 @@ def test_losses_and_their_keys_are_axes(sweep_file: Write) -> None:
     }.items():
         with pytest.raises(ConfigError, match=expected):
             sweepfile.load(sweep_file(), ["training.loss=weighted" if "positiv" in axis else "name=tiny", axis])
-    with pytest.raises(ConfigError, match=r"greater than 0 \(got -1\)"):
+    with pytest.raises(ConfigError, match=r"must be above 0\.0 \(got -1\)"):
         sweepfile.load(sweep_file(), ["training.loss=weighted", "grid.training.loss.positive=[1, -1]"])
 
 

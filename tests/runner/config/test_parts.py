@@ -122,7 +122,7 @@ def test_name_version_and_config_are_in_the_key_and_the_file_is_not(sweep_file: 
     [
         ("repeat: 2", ["sweep.yaml:10: model.repeat: unknown key 'repeat'", "did you mean 'repeats'"]),
         ("repeats: many", ["sweep.yaml:10: model.repeats: ", "whole number", "'many'", "blocks for each level"]),
-        ("repeats: 9", ["sweep.yaml:10: model.repeats: ", "less than or equal to 4"]),
+        ("repeats: 9", ["sweep.yaml:10: model.repeats: ", "must be at most 4"]),
         ("plugin: my_model.py", ["unknown key 'plugin'"]),
     ],
 )
@@ -158,7 +158,7 @@ def test_values_on_an_axis_are_checked_by_the_part(sweep_file: Write, plugin: Pa
     with pytest.raises(ConfigError) as caught:
         cells(mine(sweep_file), plugin, "grid.model.repeats=[1, 9]")
     assert "grid.model.repeats" in str(caught.value)
-    assert "less than or equal to 4 (got 9)" in str(caught.value)
+    assert "must be at most 4 (got 9)" in str(caught.value)
     with pytest.raises(ConfigError, match=r"no axis 'model\.repeat'\n.*did you mean 'model\.repeats'"):
         cells(mine(sweep_file), plugin, "grid.model.repeat=[1]")
 

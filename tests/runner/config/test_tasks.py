@@ -59,11 +59,11 @@ def test_keys_of_a_task_are_axes_and_every_kind_may_be_one(sweep_file: Write) ->
     [
         ("{kind: drowdown}", ["task.kind", "no task 'drowdown' is registered", "did you mean 'drawdown'", "--plugin"]),
         ("{kind: drawdown, treshold: 0.1}", ["task.treshold", "unknown key 'treshold'", "did you mean 'threshold'"]),
-        ("{kind: drawdown, threshold: 1.5}", ["task.threshold", "less than 1", "fall that counts"]),
+        ("{kind: drawdown, threshold: 1.5}", ["task.threshold", "must be below 1", "fall that counts"]),
         ("{kind: drawdown, price: high}", ["task.price", "'low' or 'close'"]),
         ("{kind: bands, loss: 0.02}", ["loss 0.02 must be below gain 0.01"]),
-        ("{kind: threshold, horizon: 0}", ["task.horizon", "greater than or equal to 1"]),
-        ("{kind: 7}", ["task.kind", "valid string"]),
+        ("{kind: threshold, horizon: 0}", ["task.horizon", "must be at least 1"]),
+        ("{kind: 7}", ["task.kind", "must be text"]),
     ],
 )  # fmt: skip
 def test_a_wrong_task_is_placed_and_explained(sweep_file: Write, task: str, expected: list[str]) -> None:

@@ -135,7 +135,8 @@ def test_the_shipped_sweeps_have_warnings_at_most(folder: Path) -> None:
         found = build(path, *here).findings
         assert {finding.level for finding in found} <= {"warn"}, path
         assert all(finding.message and finding.fix for finding in found)
-        assert "distribution drift" in {finding.gate for finding in found}  # 1999 to 2013 is no calm decade
+        if path.stem != "control":  # its bars are made; 1999 to 2013 is no calm decade
+            assert "distribution drift" in {finding.gate for finding in found}
 
 
 def test_sensors_that_are_required_stop_the_sweep(sweep_file: Write) -> None:

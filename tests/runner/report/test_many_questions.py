@@ -356,7 +356,7 @@ def test_the_loss_at_the_splits_own_rate_is_shown_under_the_name_that_the_warnin
     table = made.report.markdown.read_text(encoding="utf-8").partition("## All trials")[2]
     head, _, *rows = [line.split(" | ") for line in table.splitlines() if line.startswith("|")]
     column = head.index(f"loss at the {OWN_RATE} (nats)")
-    shown = {row[0].strip("| `"): row[column] for row in rows if len(row) == len(head)}
+    shown = {row[head.index("key")].strip("` "): row[column] for row in rows if len(row) == len(head)}
     for one in made.collected.baselines:
         rate = made.predictions[one.key]["validation"]["label"].mean()
         assert float(shown[one.key]) == pytest.approx(-rate * np.log(rate) - (1 - rate) * np.log(1 - rate), abs=6e-5)
