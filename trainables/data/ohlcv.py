@@ -145,7 +145,7 @@ def _load_one(raw: RawTable, source: str, spec: DataSpec) -> _Loaded:
     bars, more, adjusted_by = adjusted(bars, raw.frame, spec, source)
     bars, without = volume_or_none(bars)
     problems, found = problems + more, found | without
-    if raw.found | found:
+    if (raw.found | found) and source not in sources.SHIPPED:  # what ships has a known form
         logger.warning("%s: %s", source, "; ".join(f"{what} {value}" for what, value in (raw.found | found).items()))
     bars = repaired(in_order(bars, source, sort=spec.sort), spec.repair, source)
     problems += find_problems(bars, raw.frame, spec.columns, source)
