@@ -55,8 +55,11 @@ class Ledger:
 
         Raises:
             OSError: the disk is full, read-only or gone. Nothing of the record stays: it can be tried again.
+            ValueError: the ledger is closed.
         """
         with self._lock:
+            if not self._descriptors:
+                raise ValueError("the ledger is closed")
             numbered = record.model_copy(update={"seq": self._chain.length})
             line = self._chain.seal(numbered.model_dump_json().encode())
             self._look()
@@ -87,8 +90,9 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file."""
-        while self._descriptors:
-            os.close(self._descriptors.pop())
+        with self._lock:
+            while self._descriptors:
+                os.close(self._descriptors.pop())
 
     def _write(self, line: bytes) -> None:
         """Write a whole line, or none of it."""

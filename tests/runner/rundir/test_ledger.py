@@ -50,6 +50,15 @@ def write(path: Path, *records: ledger.AnyRecord) -> None:
     writer.close()
 
 
+def test_a_closed_ledger_takes_no_record(path: Path) -> None:
+    """A thread that outlasts the sweep may still have something to report."""
+    one = Ledger(path)
+    one.close()
+    with pytest.raises(ValueError, match="is closed"):
+        one.append(SweepEnded(exit_code=0, counts={}))
+    assert list(ledger.records(path)) == []
+
+
 def test_records_come_back_as_they_went_in(path: Path) -> None:
     given = [
         started(A),
