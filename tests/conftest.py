@@ -1,5 +1,6 @@
 """Ray's variables for all tests, and storages: a folder, and (slow) a bucket of a real S3 server."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from tests.s3 import CREDENTIALS, S3Server
 from trainables.checkpoints.object_store import Storage, StoragePlace
 
 environment.prepare()  # before any test file imports Ray, which reads them once
+
+for _name in ("COLUMNS", "LINES"):  # GNU readline sets them, which pytest imports: what tests start is in no terminal
+    os.environ.pop(_name, None)
 
 # Files that take longest, the longest first: none is begun when the others are about to be over.
 LONGEST = (

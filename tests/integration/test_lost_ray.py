@@ -42,7 +42,7 @@ def test_a_lost_process_of_ray_ends_the_sweep_with_the_reason(
     [victim] = [one for one in psutil.Process(driver.pid).children(recursive=True) if process in one.cmdline()[0]]
     victim.send_signal(number)
     assert driver.wait(timeout=120) == 3, workplace.log()
-    log = workplace.log().replace("\n", " ")
+    log = " ".join(workplace.log().split())
     fate = "which died or was killed" if number is signal.SIGKILL else "suspended for 30 s"
     assert f"stopped by the loss of Ray's {name} (process {victim.pid}), {fate}" in log
     assert "resume with: isotherm sweep sweep.yaml" in log

@@ -36,7 +36,7 @@ def test_a_sweep_with_parts_of_ones_own_of_every_kind(workplace: Workplace) -> N
     table = pd.read_parquet(run / "results.parquet").set_index("model")
     assert (table["status"] == "finished").all()
     assert set(table.index) == {"mlp", "prior", "neighbours"}
-    assert table[["metric:val_hit_rate", "metric:test_precision_low"]].notna().all().all()
+    assert table[["metric:val_hit_rate", "metric:test_top_precision_low"]].notna().all().all()
     assert table.loc["mlp", "max_celsius"] == 45.0
     assert {row["name"] for row in json.loads((run / "table.json").read_text())} == {
         "20k-h1-s0",
@@ -44,4 +44,4 @@ def test_a_sweep_with_parts_of_ones_own_of_every_kind(workplace: Workplace) -> N
         "neighbours-h1",
     }
     assert len(list((run / "plugins").iterdir())) == len(KINDS)
-    assert r"val\_precision" in (run / "report.md").read_text()
+    assert r"val\_top\_precision" in (run / "report.md").read_text()

@@ -77,7 +77,7 @@ def test_an_mlflow_server_that_starts_late_and_is_killed(story: Any, mlflow_serv
     assert (report.delivered, report.pending) == (12, 0)
     assert shown_by(mlflow_server.url) == {
         "sweep": ("KILLED", [], ["sweep.json"]),
-        A: ("FINISHED", [10, 20], ["spec.json"]),
+        A: ("FINISHED", [10, 20], ["result.json", "spec.json"]),
         B: ("KILLED", [10, 20], ["spec.json"]),
     }
     story.sweep(A, B)  # resumed by another driver
@@ -91,7 +91,7 @@ def test_an_mlflow_server_that_starts_late_and_is_killed(story: Any, mlflow_serv
     assert later.close(60).pending == 0
     assert shown_by(mlflow_server.url) == {
         "sweep": ("FINISHED", [], ["sweep.json"]),
-        A: ("FINISHED", [10, 20], ["spec.json"]),
+        A: ("FINISHED", [10, 20], ["result.json", "spec.json"]),
         B: ("FINISHED", [10, 20, 30], ["spec.json"]),
     }
 
@@ -132,7 +132,7 @@ def test_a_slow_mlflow_server_gets_everything_once(
     report = queue.close(90)
     assert report.pending == 0
     assert len(calls) < 60  # metrics that piled up went together
-    assert shown_by(mlflow_server.url)[A] == ("FINISHED", list(range(100)), ["spec.json"])
+    assert shown_by(mlflow_server.url)[A] == ("FINISHED", list(range(100)), ["result.json", "spec.json"])
 
 
 @pytest.mark.parametrize(
