@@ -92,7 +92,7 @@ def test_an_mlflow_server_that_starts_late_and_is_killed(story: Any, mlflow_serv
     assert shown_by(mlflow_server.url) == {
         "sweep": ("FINISHED", [], ["sweep.json"]),
         A: ("FINISHED", [10, 20], ["result.json", "spec.json"]),
-        B: ("FINISHED", [10, 20, 30], ["spec.json"]),
+        B: ("FINISHED", [10, 20, 30], ["result.json", "spec.json"]),
     }
 
 
