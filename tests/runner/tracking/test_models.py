@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,18 @@ from runner.rundir.paths import RunPaths
 from runner.tracking import models
 from runner.tracking.mlflow_tracker import MlflowTarget
 from tests.servers import free_port
+
+
+@pytest.fixture(autouse=True)
+def mlflow_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Deliveries run in this process here; logging a model sets globals of MLflow, which later tests must not see."""
+    import mlflow
+
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.setenv(name, "")  # so that what is set meanwhile is undone
+        monkeypatch.delenv(name)
+    yield
+    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture
@@ -39,7 +52,6 @@ def test_the_best_model_is_logged_once_loaded_and_served(bench: Any, monkeypatch
     import mlflow
 
     uri = f"sqlite:///{bench.paths.mlflow_db}"
-    before = mlflow.get_tracking_uri()
     delivery = bench.delivery()
     end = time.monotonic() + 60
     delivery.close(lambda: end - time.monotonic())
@@ -64,14 +76,11 @@ def test_the_best_model_is_logged_once_loaded_and_served(bench: Any, monkeypatch
     expected = 1 / (1 + np.exp(-np.array(example["outputs"])))
     mlflow.set_tracking_uri(uri)
     monkeypatch.chdir(bench.paths.root.parent.parent.parent)
-    try:
-        loaded = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
-        assert np.allclose(loaded.predict(np.array(example["inputs"][0])), expected, atol=1e-6)
-        signature = loaded.metadata.signature
-        assert signature.inputs.inputs[0].shape == (-1, 20, 5)
-        folder = mlflow.artifacts.download_artifacts(f"models:/{model.model_id}")
-    finally:
-        mlflow.set_tracking_uri(before)
+    loaded = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
+    assert np.allclose(loaded.predict(np.array(example["inputs"][0])), expected, atol=1e-6)
+    signature = loaded.metadata.signature
+    assert signature.inputs.inputs[0].shape == (-1, 20, 5)
+    folder = mlflow.artifacts.download_artifacts(f"models:/{model.model_id}")
     assert (Path(folder) / "serving_input_example.json").is_file()
     assert serve(Path(folder)) == pytest.approx(expected.tolist(), abs=1e-6)
 
