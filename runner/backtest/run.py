@@ -1,5 +1,6 @@
 """A backtest of all trials and baselines of a run on their test windows."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from runner.backtest import returns
+from runner.planning.grid import name_parts
 from runner.report.analysis.resamples import read_predictions
-from runner.rundir import ledger, results
+from runner.rundir import comparable, ledger, results
 from runner.rundir.ledger import CellState, LedgerView
 from runner.rundir.paths import DATA, RunPaths
 from runner.serving.predictor import entry_of
@@ -23,6 +25,7 @@ RULE = (
 )
 NO_PROMISE = "What was is no promise of what will be: no slippage, no limits of size, one period of one market."
 HOLD = "buy and hold"
+ALL = "all"  # assets, with equal weight
 YEAR_NS = 365.25 * 86_400e9
 
 
@@ -33,14 +36,14 @@ class BacktestRow:
     Attributes:
         total: net return over the whole test split.
         sharpe: annual, with its 95 % interval.
-        deflated: probability that it is more than luck among all trials of the ledger (`returns.deflated_sharpe`).
+        deflated: probability that it is more than luck among all trials of the ledger (`returns.deflated_sharpe`), with
+            the variance of those that have the same data and task.
         exposure: share of bars with a position; turnover: positions changed a bar.
     """
 
     key: str
     name: str
     kind: str
-    question: str
     asset: str
     bars: int
     total: float
@@ -66,6 +69,17 @@ class Backtest:
         return {"rule": RULE, "note": NO_PROMISE, **asdict(self)}
 
 
+@dataclass(frozen=True, eq=False)
+class _Series:
+    """What one row is made from: `asked` is the identity of data and task, `table` as of `_returns`."""
+
+    key: str
+    name: str
+    kind: str
+    asked: str
+    table: pd.DataFrame
+
+
 def run(paths: RunPaths, cost_bps: float = 5.0, data_root: Path = DATA) -> Backtest:
     """Backtest a run.
 
@@ -79,25 +93,24 @@ def run(paths: RunPaths, cost_bps: float = 5.0, data_root: Path = DATA) -> Backt
         DataError: predictions or data cannot be read.
     """
     view = ledger.read(paths.ledger)
-    done = [*view.current.values(), *results.baseline_states(view)]
-    positions = {state.cell.key: _positions(paths, state) for state in done if state.status == "finished"}
-    if not positions:
+    # Baselines first: buy and hold of a data set and task has the axes in its name that theirs have.
+    done = [one for one in (*results.baseline_states(view), *view.current.values()) if one.status == "finished"]
+    if not done:
         message = "no trial has finished"
         raise ConfigError(Problem(place=f"run {paths.name!r}", message=message, fix="wait for one"))
     opens: dict[str, pd.DataFrame] = {}
-    found: list[tuple[CellState, str, pd.DataFrame]] = []
-    held: set[str] = set()
+    found: list[_Series] = []
     for state in done:
-        if (table := positions.get(state.cell.key)) is None:
-            continue
-        sha = state.cell.spec["data"]["content_sha256"]
+        spec, positions = state.cell.spec, _positions(paths, state)
+        sha, asked = spec["data"]["content_sha256"], comparable.identity(spec)
         if sha not in opens:
             opens[sha] = _opens(paths, view, state, data_root)
-        question = f"h{state.cell.spec['task']['horizon']}"
-        found.append((state, question, _returns(table, opens[sha], cost_bps)))
-        if question + sha not in held:
-            held.add(question + sha)
-            found.append((state, HOLD, _returns(table.assign(position=1.0), opens[sha], cost_bps)))
+        if asked not in {one.asked for one in found}:
+            name = ", ".join([HOLD, f"h{spec['task']['horizon']}", *name_parts(state.cell.labels.get("axes") or {})])
+            always = positions.assign(position=1.0)
+            found.append(_Series("", name, HOLD, asked, _returns(always, opens[sha], cost_bps)))
+        table = _returns(positions, opens[sha], cost_bps)
+        found.append(_Series(state.cell.key, state.cell.name, state.cell.cell_kind, asked, table))
     tried = sum(state.cell.cell_kind == "model" for state in view.cells.values())
     return Backtest(cost_bps, tried, tuple(_rows(found, tried)))
 
@@ -140,36 +153,29 @@ def _returns(positions: pd.DataFrame, opens: pd.DataFrame, cost_bps: float) -> p
     return joined
 
 
-def _rows(found: list[tuple[CellState, str, pd.DataFrame]], tried: int) -> list[BacktestRow]:
-    pooled = [table.groupby("date")[["net", "position", "traded"]].mean().reset_index() for _, _, table in found]
+def _rows(found: list[_Series], tried: int) -> Iterator[BacktestRow]:
+    pooled = [one.table.groupby("date")[["net", "position", "traded"]].mean().reset_index() for one in found]
     ratios: dict[str, list[float]] = {}
-    for (state, question, _), table in zip(found, pooled, strict=True):
-        ratio = returns.sharpe(table["net"].to_numpy(), 1.0)
-        if state.cell.cell_kind == "model" and question != HOLD and ratio is not None:
-            ratios.setdefault(question, []).append(ratio)
-    rows = []
-    for (state, question, table), whole in zip(found, pooled, strict=True):
-        assets = list(table.groupby("asset", sort=True))
-        parts = [("all", whole), *((str(asset), part) for asset, part in assets if len(assets) > 1)]
-        others = np.array(ratios.get(question, [])) if state.cell.cell_kind == "model" else np.zeros(0)
-        rows += [_row(state, question, asset, part, others, tried) for asset, part in parts]
-    return rows
+    for one, whole in zip(found, pooled, strict=True):
+        if one.kind == "model" and (ratio := returns.sharpe(whole["net"].to_numpy(), 1.0)) is not None:
+            ratios.setdefault(one.asked, []).append(ratio)
+    for one, whole in zip(found, pooled, strict=True):
+        others = np.array(ratios.get(one.asked, ())) if one.kind == "model" else np.zeros(0)
+        yield _row(one, ALL, whole, returns.deflated_sharpe(whole["net"].to_numpy(), others, tried))
+        assets = list(one.table.groupby("asset", sort=True))
+        yield from (_row(one, str(asset), part, None) for asset, part in assets if len(assets) > 1)
 
 
-def _row(
-    state: CellState, question: str, asset: str, table: pd.DataFrame, others: returns.Floats, tried: int
-) -> BacktestRow:
+def _row(one: _Series, asset: str, table: pd.DataFrame, deflated: float | None) -> BacktestRow:
     net_T = table["net"].to_numpy(dtype=np.float64)
     dates_T = table["date"].to_numpy().astype("datetime64[ns]")
     years = float((dates_T[-1] - dates_T[0]).astype(np.int64)) / YEAR_NS
     a_year = (len(dates_T) - 1) / years if years else float(len(dates_T))
-    hold = question == HOLD
     low, high = returns.sharpe_interval(net_T, dates_T, a_year) if net_T.std() else (None, None)
     return BacktestRow(
-        key="" if hold else state.cell.key,
-        name=HOLD if hold else state.cell.name,
-        kind=HOLD if hold else state.cell.cell_kind,
-        question=f"h{state.cell.spec['task']['horizon']}",
+        key=one.key,
+        name=one.name,
+        kind=one.kind,
         asset=asset,
         bars=len(net_T),
         total=float(np.prod(1 + net_T) - 1),
@@ -177,7 +183,7 @@ def _row(
         sharpe=returns.sharpe(net_T, a_year),
         sharpe_low=low,
         sharpe_high=high,
-        deflated=None if hold or asset != "all" else returns.deflated_sharpe(net_T, others, tried),
+        deflated=deflated,
         exposure=float(table["position"].mean()),
         turnover=float(table["traded"].mean()),
     )

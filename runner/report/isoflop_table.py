@@ -6,7 +6,8 @@ from runner.report.analysis.isoflop import IsoFlopSeries
 from runner.report.analysis.trials import Group
 from runner.report.tables import Column, ReportTable
 from runner.report.wording import NONE, number, plural, size
-from runner.scaling.isoflop import Frontier, Valley
+from runner.scaling.isoflop import Valley
+from runner.scaling.trend import Trend
 
 FIXED = (
     "Trials of one compute budget train the shorter the larger they are, so that their loss has a lowest point in "
@@ -29,7 +30,7 @@ def _law(one: IsoFlopSeries) -> str:
     return f"{known}; 3 are needed to say how it grows"
 
 
-def formula(frontier: Frontier) -> str:
+def formula(frontier: Trend) -> str:
     """The law with the interval of its exponent."""
     ends = f"[{frontier.exponent_low:.2f}, {frontier.exponent_high:.2f}]"
     return f"{size(frontier.base)} (C / {frontier.at:.2g})^{frontier.exponent:.2f} {ends}"

@@ -15,16 +15,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from runner.scaling.trend import Floats, Trend, interval, through
 
 MIN_SIZES = 4  # a parabola takes three, and leaves no doubt of it
 MIN_BUDGETS = 3  # likewise of a line
 DRAWS = 4000
 SEED = 0
-LEVEL = 95.0
 SURE = 0.975  # share of the draws that must have a lowest point for an interval to mean something
-
-Floats = NDArray[np.float64]
 
 
 class Point(NamedTuple):
@@ -66,24 +64,11 @@ class Valley:
 
 
 @dataclass(frozen=True)
-class Frontier:
-    """``N_opt = base * (compute / at) ** exponent``, with 95 % intervals of both."""
-
-    at: float
-    base: float
-    base_low: float
-    base_high: float
-    exponent: float
-    exponent_low: float
-    exponent_high: float
-
-
-@dataclass(frozen=True)
 class IsoFlop:
     """Valleys by compute, ascending, and the law of their lowest points; None below `MIN_BUDGETS` of those."""
 
     valleys: tuple[Valley, ...]
-    frontier: Frontier | None
+    frontier: Trend | None
 
 
 def fit(points: Sequence[Point]) -> IsoFlop:
@@ -118,7 +103,7 @@ def _valley(compute: float, points: tuple[Point, ...], rng: np.random.Generator)
     if drawn_D is None:
         why = "its curvature is within the scatter of the trials"
         return Valley(compute, points, optimum, None, None, loss, parabola, centre, why), None
-    low, high = (centre * float(np.exp(end)) for end in _middle(drawn_D))
+    low, high = (centre * float(np.exp(end)) for end in interval(drawn_D))
     return Valley(compute, points, optimum, low, high, loss, parabola, centre), drawn_D + np.log(centre)
 
 
@@ -136,27 +121,10 @@ def _drawn(x: Floats, losses: Floats, found: Floats, rng: np.random.Generator) -
     return None if np.mean(bends > 0) < SURE else -slopes[bends > 0] / (2 * bends[bends > 0])
 
 
-def _frontier(bounded: Sequence[tuple[Valley, Floats]]) -> Frontier | None:
+def _frontier(bounded: Sequence[tuple[Valley, Floats]]) -> Trend | None:
     if len(bounded) < MIN_BUDGETS:
         return None
-    x = np.log([valley.compute for valley, _ in bounded])
-    best = np.log([valley.optimum or 0.0 for valley, _ in bounded])
+    best_C = np.log10([valley.optimum or 0.0 for valley, _ in bounded])
     shortest = min(len(drawn_D) for _, drawn_D in bounded)
-    drawn_CD = np.stack([drawn_D[:shortest] for _, drawn_D in bounded])
-    exponent, start = np.polyfit(x - x.mean(), best, 1)
-    exponents_D, starts_D = np.polyfit(x - x.mean(), drawn_CD, 1)
-    (exponent_low, exponent_high), (low, high) = _middle(exponents_D), _middle(starts_D)
-    return Frontier(
-        at=float(np.exp(x.mean())),
-        base=float(np.exp(start)),
-        base_low=float(np.exp(low)),
-        base_high=float(np.exp(high)),
-        exponent=float(exponent),
-        exponent_low=exponent_low,
-        exponent_high=exponent_high,
-    )
-
-
-def _middle(values: Floats) -> tuple[float, float]:
-    low, high = np.percentile(values, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-    return float(low), float(high)
+    drawn_DC = np.stack([drawn_D[:shortest] for _, drawn_D in bounded], axis=1)
+    return through(np.log10([valley.compute for valley, _ in bounded]), best_C, drawn_DC / np.log(10))

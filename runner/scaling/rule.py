@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from runner.scaling.trend import Floats, Trend, interval, through
 
 MIN_SIZES = 3  # two make a line without any doubt of it
 MIN_TRIALS = 5  # of one size; a parabola takes three
@@ -18,8 +19,6 @@ STEP = 3.0  # to a neighbouring value, as in a ladder of rates
 DRAWS = 400
 SEED = 0
 PREDICTS = 3  # trials of one size at least, where its optimum helps to predict that of a larger one
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -47,16 +46,9 @@ class Optimum:
 
 
 @dataclass(frozen=True)
-class Rule:
-    """``base * (size / at) ** exponent`` with 95 % intervals; `at` is the middle of the sizes, in the logarithm."""
+class Rule(Trend):
+    """The trend of measured optima with the size."""
 
-    at: float
-    base: float
-    base_low: float
-    base_high: float
-    exponent: float
-    exponent_low: float
-    exponent_high: float
     optima: tuple[Optimum, ...]
 
 
@@ -80,9 +72,9 @@ def predict(tried: Sequence[Tried], size: float) -> Prediction | None:
     best_S, drawn_DS = _optima(usable)
     there = np.log10(size)
     slope, start = np.polyfit(x_S - there, best_S, 1)
-    low, high = 10 ** np.percentile(np.polyfit(x_S - there, drawn_DS.T, 1)[1], [2.5, 97.5])
+    low, high = interval(np.polyfit(x_S - there, drawn_DS.T, 1)[1])
     sizes = tuple(one.size for one in usable)
-    return Prediction(float(10**start), float(low), float(high), float(slope), sizes)
+    return Prediction(float(10**start), 10**low, 10**high, float(slope), sizes)
 
 
 def fit(tried: Sequence[Tried]) -> Rule | None:
@@ -91,31 +83,13 @@ def fit(tried: Sequence[Tried]) -> Rule | None:
     if len({one.size for one in usable}) < MIN_SIZES:
         return None
     x_S = np.log10([one.size for one in usable])
-    middle = float(x_S.mean())
     best_S, drawn_DS = _optima(usable)
     low_S, high_S = np.percentile(drawn_DS, [2.5, 97.5], axis=0)
     optima = tuple(
         Optimum(one.size, float(10**best), float(10**low), float(10**high), _rise(one))
         for one, best, low, high in zip(usable, best_S, low_S, high_S, strict=True)
     )
-    return _line(x_S, middle, best_S, drawn_DS, optima)
-
-
-def _line(x_S: Floats, middle: float, best_S: Floats, drawn_DS: Floats, optima: tuple[Optimum, ...]) -> Rule:
-    slope, start = np.polyfit(x_S - middle, best_S, 1)
-    slopes_D, starts_D = np.polyfit(x_S - middle, drawn_DS.T, 1)
-    base_low, base_high = 10 ** np.percentile(starts_D, [2.5, 97.5])
-    exponent_low, exponent_high = np.percentile(slopes_D, [2.5, 97.5])
-    return Rule(
-        at=10**middle,
-        base=float(10**start),
-        base_low=float(base_low),
-        base_high=float(base_high),
-        exponent=float(slope),
-        exponent_low=float(exponent_low),
-        exponent_high=float(exponent_high),
-        optima=optima,
-    )
+    return Rule(**vars(through(x_S, best_S, drawn_DS)), optima=optima)
 
 
 def fit_ladder(tried: Sequence[Tried]) -> Rule | None:
@@ -128,13 +102,13 @@ def fit_ladder(tried: Sequence[Tried]) -> Rule | None:
         return None
     found = [_between_neighbours(one) for one in usable]
     x_S, half = np.log10([one.size for one in usable]), float(np.log10(STEP)) / 2
-    middle, best_S = float(x_S.mean()), np.log10([value for value, _ in found])
+    best_S = np.log10([value for value, _ in found])
     drawn_DS = best_S + np.random.default_rng(SEED).uniform(-half, half, (DRAWS, len(best_S)))
     optima = tuple(
         Optimum(one.size, value, value / STEP**0.5, value * STEP**0.5, rise)
         for one, (value, rise) in zip(usable, found, strict=True)
     )
-    return _line(x_S, middle, best_S, drawn_DS, optima)
+    return Rule(**vars(through(x_S, best_S, drawn_DS)), optima=optima)
 
 
 def _between_neighbours(one: Tried) -> tuple[float, float | None]:
