@@ -145,12 +145,23 @@ def settle(
         taken: names of other features.
 
     Raises:
-        DataError: as `given.settle`.
+        DataError: as `given.settle`; or days without an hour, which bars within the day would see before it is over.
     """
+    place = f"data.context.{name}"
+    moments = pd.DatetimeIndex(series.frame.index) - pd.Timedelta(days=spec.delay_days)
+    if spec.delay_days < 1 and _are_days(moments) and not all(_are_days(frame.index) for frame in frames.values()):
+        message = f"{spec.source} has days without an hour: bars within a day would see a value before its day is over"
+        raise DataError(Problem(place=f"{place}.delay_days", message=message, fix="set 1 or more, or give hours"))
     columns = list(series.frame.columns)
     named = {columns[0]: name} if len(columns) == 1 else given.feature_names(columns, taken, f"{name}_")
     kinds = {column: given.found_kind([series.frame[column].to_numpy()]) for column in columns}
     joined = {asset: join(series, pd.DatetimeIndex(frame.index), spec) for asset, frame in frames.items()}
-    found = given.settle(joined, spec, kinds, f"data.context.{name}", named)
+    found = given.settle(joined, spec, kinds, place, named)
     words = f"of {spec.source}, known {spec.delay_days:g} days after its date"
     return Given(found.values, found.kinds, {feature: f"{how}; {words}" for feature, how in found.how.items()})
+
+
+def _are_days(moments: pd.Index) -> bool:
+    """Whether no moment has an hour."""
+    dates = pd.DatetimeIndex(moments)
+    return bool((dates == dates.normalize()).all())

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainables.data import catalog
+from trainables.data import catalog, context
 from trainables.data.representation import represent
 from trainables.errors import DataError
 from trainables.schema import ContextSpec, DataSpec, FeaturesSpec
@@ -137,6 +137,24 @@ def test_a_monthly_series_is_known_from_its_publication_and_restated_rows_change
         assert seen.empty or seen.min() >= day > month
     with pytest.raises(DataError, match="values are missing"):
         built(tmp_path, bars, context={"rate": block | {"max_age_days": 20}})
+
+
+def test_bars_within_a_day_do_not_see_the_value_of_a_day_that_is_not_over(tmp_path):
+    days, hours = pd.date_range("2020-01-06", periods=3), pd.date_range("2020-01-06 15:00", periods=48, freq="h")
+    source = series(tmp_path, days, [10.0, 20.0, 30.0])
+    frames = {"x": pd.DataFrame(index=hours)}
+
+    def seen(**block: object) -> pd.DataFrame:
+        spec = ContextSpec.model_validate({"source": source, **block})
+        return context.settle("vix", spec, context.read("vix", spec, DataSpec(source="sp500")), frames, ()).values["x"]
+
+    late = seen()["vix"]
+    assert late[:"2020-01-06 23:00"].isna().all()
+    assert (late["2020-01-07"] == 10).all()
+    assert (late["2020-01-08"] == 20).all()
+    for early in ({"delay_days": 0}, {"delay_days": 0.5}, {"published": "DATE", "delay_days": 0}):
+        with pytest.raises(DataError, match=r"delay_days: .* before its day is over"):
+            seen(**early)
 
 
 def test_no_row_of_the_future_is_seen(bars, tmp_path):
