@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from runner.config.settings import SweepSettings
 from runner.config.trackers import TRACKERS
-from runner.config.words import words_of
+from runner.config.words import with_value
 from runner.config.yaml_lines import Location
 from runner.thermal.sensors.base import SENSORS
 from trainables.baseline_registry import BASELINES
@@ -80,5 +80,4 @@ def _keys(part: Part[Any], block: NamedPart, location: Location, place: Callable
                 fix = nearest(key, ["name", *part.config_type.model_fields])
                 yield Problem(place=where, message=f"the {part.kind} {part.name!r} has no key {key!r}", fix=fix)
             else:
-                message = words_of(issue)
-                yield Problem(place=where, message=f"{message} (got {issue['input']!r})")
+                yield Problem(place=where, message=with_value(issue))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from runner.config.settings import SweepSettings, plugin_paths
-from runner.config.words import words_of
+from runner.config.words import with_value
 from runner.config.yaml_lines import Location
 from trainables.data.tier_registry import TIERS
 from trainables.errors import ConfigError, Problem, nearest
@@ -205,9 +205,7 @@ def _issues(choice: Choice, part: Part[Any], values: dict[str, Any]) -> list[Err
 def _message(issue: ErrorDetails) -> str:
     if issue["type"] == "missing":
         return f"the key {str(issue['loc'][-1])!r} is missing"
-    shown = repr(issue["input"])
-    got = f" (got {shown})" if len(shown) <= 60 and issue["type"] != "value_error" else ""
-    return words_of(issue) + got
+    return with_value(issue)
 
 
 def _advice(part: Part[Any], issue: ErrorDetails) -> str:

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from runner.config import axes
 from runner.config.settings import PREFIX, environment_names
-from runner.config.words import words_of
+from runner.config.words import with_value
 from runner.config.yaml_lines import ConfigFile, Location
 from trainables.errors import Problem, nearest
 
@@ -21,10 +21,7 @@ def problem_of(file: ConfigFile, given: dict[str, Any], model: type[BaseModel], 
         return Problem(place=place, message=f"unknown key {name!r}", fix=nearest(name, fields(model, location[:-1])))
     if issue["type"] == "missing":
         return Problem(place=place, message=f"the key {str(location[-1])!r} is missing", fix="add it")
-    message = words_of(issue)
-    shown = repr(issue["input"])
-    got = f" (got {shown})" if len(shown) <= 60 and issue["type"] != "value_error" else ""
-    return Problem(place=place, message=f"{message}{got}", fix=advice(model, location))
+    return Problem(place=place, message=with_value(issue), fix=advice(model, location))
 
 
 def advice(model: type[BaseModel], location: Location) -> str:

@@ -26,10 +26,21 @@ def words_of(issue: Mapping[str, Any]) -> str:
     kind, context = str(issue["type"]), issue.get("ctx") or {}
     if kind in _BOUNDS:
         word, name = _BOUNDS[kind]
-        return f"must be {word} {context[name]}"
+        return f"must be {word} {_number(context[name])}"
     if kind == "literal_error":
         return f"must be one of {context['expected']}"
     start = kind.split("_")[0]
     if start in _KINDS and kind.endswith(("_type", "_parsing", "_from_float")):
         return f"must be {_KINDS[start]}"
     return str(issue["msg"]).removeprefix("Value error, ")
+
+
+def with_value(issue: Mapping[str, Any]) -> str:
+    """The message of a pydantic error, with the value where it is short and the message does not have it."""
+    shown = repr(issue["input"])
+    return words_of(issue) + (f" (got {shown})" if len(shown) <= 60 and issue["type"] != "value_error" else "")
+
+
+def _number(bound: float) -> str:
+    """``0`` and not ``0.0``."""
+    return str(int(bound)) if bound == int(bound) else str(bound)
