@@ -132,7 +132,7 @@ def control(
 ) -> None:
     """Run a sweep's own grid on its bars in random order, and on bars with a law to be found.
 
-    The runs are NAME-null and NAME-teacher; the report of NAME has their verdicts with its own.
+    The runs are NAME-null and NAME-teacher; the report of NAME, if that has run, is built again with their verdicts.
 
     Example: `isotherm control configs/sweeps/quickstart.yaml`
 
@@ -142,6 +142,7 @@ def control(
     import sys
 
     from runner.planning import controls
+    from runner.rundir.paths import run_paths
 
     loaded = load(sweep, set_, tracking=not no_tracking, plugins=plugin)
     for kind in controls.KINDS:
@@ -149,10 +150,15 @@ def control(
         options = [part for text in given for part in ("--set", text)]
         options += [part for path in plugin or () for part in ("--plugin", str(path))]
         options += ["--no-tracking"] * no_tracking + (["--address", address] if address else [])
-        # a process of its own each: a driver leaves Ray and its signal handlers behind
-        code = subprocess.run([sys.executable, "-m", "runner", "sweep", str(sweep), *options], check=False).returncode
-        if code:
+        # A process of its own each: a driver leaves Ray and its signal handlers behind. It imports nothing from here.
+        command = [sys.executable, "-P", "-m", "runner", "sweep", str(sweep), *options]
+        if code := subprocess.run(command, check=False).returncode:
             raise typer.Exit(code if code > 0 else 128 - code)
+    paths = run_paths(loaded.settings.name)
+    if paths.ledger.exists():
+        from runner.report import build
+
+        console().print(f"report   {build.build(paths).html}", highlight=False)
 
 
 def probe(

@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from runner.config.trackers import tracker
 from runner.rundir.ledger import AnyRecord, CellState, LedgerView, MetricsRecorded
 from runner.rundir.paths import RunPaths
+from runner.serving.choice import best_of_each
 from runner.tracking import fields, models
 from runner.tracking.mlflow_store import (
     DATASET,
@@ -138,7 +139,7 @@ class MlflowTracker:
         for run in (*self._studies.values(), parent):
             self._store.write_status(run, status, ended.time if ended else None)
         if ended is not None and self._target.log_model == "best":
-            for state in models.best_of_each(view):
+            for state in best_of_each(view):
                 if state.cell.key in self._trials:
                     self._log_model(self._trials[state.cell.key], state.cell.key)
 
@@ -152,7 +153,7 @@ class MlflowTracker:
             return
         if self._target.log_model == "all":
             self._log_model(run, state.cell.key)
-        elif self._target.log_model == "best" and view.ended is None and state in models.best_of_each(view):
+        elif self._target.log_model == "best" and view.ended is None and state in best_of_each(view):
             self._exported(state.cell.key)  # while others train, so that the sweep's end need not wait for it
 
     def _bring(self, run: Run, state: CellState, fresh: Sequence[AnyRecord]) -> None:

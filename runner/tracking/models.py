@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from runner.rundir.paths import RunPaths
-from runner.serving.choice import best_of_each
 from trainables.parts import plugins
 
 KEY = "isotherm.key"
 EXPORT_TIMEOUT_S = 600.0
 exporting: set[int] = set()  # processes whose memory is a model's, and not that of a tracking library
-
-__all__ = ["Exporter", "ModelExportError", "best_of_each", "exporting", "log"]
 
 
 class ModelExportError(Exception):

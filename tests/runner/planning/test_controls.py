@@ -66,8 +66,21 @@ def test_the_command_runs_both_and_stops_at_the_first_that_fails(
     names = [next(text for text in command if text.startswith("name=")) for command in started]
     assert names == ["name=tiny-null", "name=tiny-teacher"]
     for command in started:
-        assert command[:5] == [sys.executable, "-m", "runner", "sweep", str(path)]
+        assert command[:6] == [sys.executable, "-P", "-m", "runner", "sweep", str(path)]
         assert {"--no-tracking", "training.epochs=2"} <= set(command)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_both_controls_run_and_are_in_the_report_of_the_sweep(place: Path) -> None:
+    (place / "runner.py").write_text("raise SystemExit('a file of the current folder was imported')")
+    command = [sys.executable, "-P", "-m", "runner", "control", "sweep.yaml", "--no-tracking"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for kind in controls.KINDS:
+        table = pd.read_parquet(f"runs/tiny-{kind}/results.parquet")
+        assert list(table.loc[table["kind"] == "model", "status"]) == ["finished"] * 2
+    assert Path("runs/tiny/report.md").read_text().count("\nControl, ") == 2
 
 
 def test_generate_writes_bars_and_says_what_can_be_known(tmp_path: Path) -> None:
