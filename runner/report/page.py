@@ -146,7 +146,7 @@ def make(
     return Page(
         title=f"Isotherm report: {collected.run}",
         notice=partial_notice(collected.progress),
-        answer=answer(collected.verdicts) or (NO_VERDICT if collected.trials else ""),
+        answer=answer(collected.verdicts, collected.tuning) or (NO_VERDICT if collected.trials else ""),
         verdicts=_verdicts(collected),
         summary=(
             *map(true_minus, collected.controls),

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from runner.report.analysis.collect import RunProgress
 from runner.report.analysis.trials import Estimate, Group, Trial
+from runner.report.analysis.tuning import Tuning
 from runner.report.analysis.verdict import SeriesVerdict
 from runner.rundir import comparable
 from runner.scaling.verdict import MIN_SIZES
@@ -158,8 +159,8 @@ def summary(trials: tuple[Trial, ...], cells: int) -> tuple[str, ...]:
     return (head, *([_skill_sentence(finished)] if finished else []))
 
 
-def answer(verdicts: Sequence[SeriesVerdict]) -> str:
-    """All verdicts in one line; empty without any."""
+def answer(verdicts: Sequence[SeriesVerdict], tuning: Tuning) -> str:
+    """All verdicts in one line, with what speaks against reading them as an effect of size; empty without any."""
     if not verdicts:
         return ""
     whole = len(verdicts)
@@ -172,7 +173,9 @@ def answer(verdicts: Sequence[SeriesVerdict]) -> str:
 
     loss = shared([one.direction for one in verdicts])
     form = shared([one.form.removeprefix("form ") for one in verdicts])
-    return f"Loss with size: {loss}. Form: {form}."
+    against = [*(["untuned"] if tuning.untuned else []), *(["recipe, not size"] if tuning.recipe else [])]
+    doubt = f" ({'; '.join(against)})" if against else ""
+    return f"Loss with size: {loss}{doubt}. Form: {form}."
 
 
 _STATUS_WORDS = {

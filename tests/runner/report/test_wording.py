@@ -1,10 +1,14 @@
 """Numbers and sentences."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from runner.report import wording
 from runner.report.analysis.collect import collect
 from runner.report.analysis.trials import Estimate
+from runner.report.analysis.tuning import Tuning
 
 
 @pytest.mark.parametrize(
@@ -87,3 +91,24 @@ def test_sizes_are_counted_within_comparable_trials(run) -> None:
 
 def test_an_empty_run_says_so() -> None:
     assert wording.summary((), 0) == ()
+
+
+@pytest.mark.parametrize(
+    ("directions", "tuning", "text"),
+    [
+        ([], {}, ""),
+        (["falls"], {}, "Loss with size: falls. Form: power law."),
+        (["falls", "falls"], {}, "Loss with size: falls in all 2 series. Form: power law in all 2 series."),
+        (["falls"], {"untuned": "one learning rate"}, "Loss with size: falls (untuned). Form: power law."),
+        (
+            ["falls", "flat"],
+            {"untuned": "one", "recipe": ("a rate moves 50k more",)},
+            "Loss with size: falls in 1 of 2, flat in 1 of 2 (untuned; recipe, not size). Form: power law in all 2 series.",
+        ),
+    ],
+)
+def test_the_answer_in_one_line_has_what_speaks_against_it(
+    directions: list[str], tuning: dict[str, Any], text: str
+) -> None:
+    verdicts: Any = [SimpleNamespace(direction=direction, form="form power law") for direction in directions]
+    assert wording.answer(verdicts, Tuning(**tuning)) == text
