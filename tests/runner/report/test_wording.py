@@ -103,7 +103,8 @@ def test_an_empty_run_says_so() -> None:
         (
             ["falls", "flat"],
             {"untuned": "one", "recipe": ("a rate moves 50k more",)},
-            "Loss with size: falls in 1 of 2, flat in 1 of 2 (untuned; recipe, not size). Form: power law in all 2 series.",
+            "Loss with size: falls in 1 of 2, flat in 1 of 2 (untuned; recipe, not size). "
+            "Form: power law in all 2 series.",
         ),
     ],
 )
