@@ -67,8 +67,13 @@ class Predictor:
             message = f"the tier gives {len(entry.features)} features that are not those of the trial"
             fix = f"the trial was trained on {', '.join(data.features[:8])}, ...: register the tier as it was then"
             raise DataError(Problem(place=place, message=message, fix=fix))
+        known_assets = self.trained_on.entry.assets
+        if data.scaling in ("rank", "by_date") and entry.assets != known_assets:
+            message = f"scaling {data.scaling} compares the assets of a date, and these are not those of the trial"
+            raise DataError(Problem(place=place, message=message, fix=f"give bars of {', '.join(known_assets)}"))
         frame = tables.read(content, place, max_bytes=tables.DATA_BYTES)
-        dataset = Dataset(frame, entry.features, entry)
+        # Kinds of own columns were found out from the values that the trial was trained on.
+        dataset = Dataset(frame, entry.features, entry.model_copy(update={"kinds": self.trained_on.entry.kinds}))
         found, known = new_bars.spacing(dataset), self.fitted.spacing_ns
         if found and known and not 1 / SPACING_FACTOR <= found / known <= SPACING_FACTOR:
             message = f"bars are {_duration(found)} apart, those of the trial {_duration(known)} ({data.timescale})"

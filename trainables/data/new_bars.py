@@ -13,9 +13,9 @@ import torch
 from trainables.data import scaling
 from trainables.data.dataset import Dataset, asset_rows
 from trainables.data.labels import make_labels
-from trainables.data.representation import Represented, represent
+from trainables.data.representation import Represented
 from trainables.data.scaling import Standardizer
-from trainables.data.window_index import SplitIndex, index_windows
+from trainables.data.window_index import SplitIndex, index_windows, presented
 from trainables.data.windows import Windows
 from trainables.errors import DataError, Problem
 from trainables.schema import ResolvedData, ResolvedTask
@@ -101,7 +101,7 @@ def windows_of(dataset: Dataset, data: ResolvedData, task: ResolvedTask, fitted:
     Raises:
         DataError: no asset has as many complete bars as a window.
     """
-    represented = represent(dataset.frame, dataset.entry.kinds_of_features, data.representation)
+    represented = presented(dataset, data)
     ends, assets = [], []
     for rows in asset_rows(dataset.frame):
         complete_T = represented.complete_T[rows.start : rows.stop]

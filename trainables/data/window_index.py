@@ -111,15 +111,8 @@ def index_windows(dataset: Dataset, data: DataSpec | ResolvedData, task: Resolve
     """
     _same_data(dataset, data)
     frame = dataset.frame
-    represented = represent(frame, dataset.entry.kinds_of_features, data.representation)
+    represented = presented(dataset, data)
     dates_T = frame["date"].to_numpy().astype("datetime64[ns]")
-    if data.scaling in ("rank", "by_date"):
-        if len(dataset.entry.assets) < MIN_ASSETS:
-            message = f"{data.scaling} compares the assets of a date, and there is one"
-            raise ConfigError(Problem(place="data.scaling", message=message, fix="use zscore, or more assets"))
-        among_T = represented.complete_T & members(frame)
-        scaled_TF = scaling.across_assets(represented.values_TF, dates_T, among_T, rank=data.scaling == "rank")
-        represented = replace(represented, values_TF=scaled_TF)
     axis = np.unique(dates_T[represented.complete_T])
     spans = splits.limits(axis, data.splits, data.fraction)
     position_T = np.searchsorted(axis, dates_T)
@@ -150,6 +143,24 @@ def index_windows(dataset: Dataset, data: DataSpec | ResolvedData, task: Resolve
         for name, part in index.items()
     }
     return WindowIndex(represented, index, effective, dataset.features, task)
+
+
+def presented(dataset: Dataset, data: DataSpec | ResolvedData) -> Represented:
+    """Features as a model is given them, but for what is fitted on training windows.
+
+    Raises:
+        ConfigError: assets are to be compared, and there is one.
+    """
+    represented = represent(dataset.frame, dataset.entry.kinds_of_features, data.representation)
+    if data.scaling not in ("rank", "by_date"):
+        return represented
+    if len(dataset.entry.assets) < MIN_ASSETS:
+        message = f"{data.scaling} compares the assets of a date, and there is one"
+        raise ConfigError(Problem(place="data.scaling", message=message, fix="use zscore, or more assets"))
+    dates_T = dataset.frame["date"].to_numpy().astype("datetime64[ns]")
+    among_T = represented.complete_T & members(dataset.frame)
+    scaled_TF = scaling.across_assets(represented.values_TF, dates_T, among_T, rank=data.scaling == "rank")
+    return replace(represented, values_TF=scaled_TF)
 
 
 def members(frame: pd.DataFrame) -> Flags:

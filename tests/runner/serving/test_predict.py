@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 import isotherm
 from runner.cli import app
 from tests.finished import SWEEP, finished_run
+from trainables.data import sources
 from trainables.errors import DataError
 
 
@@ -83,6 +84,36 @@ def test_every_scaling_outcome_and_architecture_predicts_and_exports(
     last = torch.from_numpy(np.squeeze(table[[new for new, _ in pairs]].tail(4).to_numpy().copy()))
     assert torch.allclose(program(*inputs).double(), last, atol=1e-4)
     assert torch.allclose(program(*(one[:1] for one in inputs)).double(), last[:1], atol=1e-4), "any number of windows"
+
+
+ONE = SWEEP.replace("[0, 1]", "[0]")
+
+
+def test_assets_are_compared_with_those_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished_run(tmp_path, "data.scaling=rank", text=ONE.replace("source: sp500", "source: [sp500, nasdaq]"))
+    monkeypatch.chdir(tmp_path)
+    run = isotherm.open_run("tiny")
+    trial = run.best()
+    both = run.predictions(trial.state.cell.key).merge(trial.predict(["sp500", "nasdaq"]), on=["date", "asset"])
+    assert len(both) > 2000
+    assert both["logit_y"].std() > 0.01
+    assert np.allclose(both["logit_x"], both["logit_y"], rtol=0, atol=1e-6)
+    with pytest.raises(DataError, match="not those of the trial"):
+        trial.predict("sp500")
+
+
+def test_the_kind_of_an_own_column_is_that_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = sources.read("sp500").frame
+    frame = frame.assign(score=np.random.default_rng(0).uniform(0, 1, len(frame)))
+    frame.to_csv(tmp_path / "own.csv", index=False)
+    own = "{source: own.csv, tier: ohlcv, features: {columns: score}}"
+    finished_run(tmp_path, text=ONE.replace("{source: sp500, tier: ohlcv}", own))
+    monkeypatch.chdir(tmp_path)
+    trial = isotherm.open_run("tiny").best()
+    frame.assign(score=[*frame["score"][:-1], 2.0]).to_csv("new.csv", index=False)  # alone it would be a percent
+    known, new = (trial.predict(path)["logit"] for path in ("own.csv", "new.csv"))
+    assert np.allclose(known[:-1], new[:-1], rtol=0, atol=1e-6)
+    assert known.iloc[-1] != new.iloc[-1]
 
 
 @pytest.mark.parametrize(
