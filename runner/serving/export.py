@@ -25,6 +25,7 @@ PROGRAM, CONFIG, WEIGHTS = "model.pt2", "config.json", "weights.safetensors"
 EXAMPLES = 4  # windows of the example, with the outputs that are expected
 FORMULAS = {
     "close": "ln(close / close of the bar before)",
+    "change": "ln(value / value of the bar before)",
     "level": "value / close - 1",
     "range": "value / close",
     "square": "value / close^2",

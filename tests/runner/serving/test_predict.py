@@ -13,8 +13,10 @@ from typer.testing import CliRunner
 
 import isotherm
 from runner.cli import app
+from runner.serving.export import FORMULAS
 from tests.finished import SWEEP, finished_run
 from trainables.data import sources
+from trainables.data.tier_registry import Kind
 from trainables.errors import DataError
 
 
@@ -114,6 +116,10 @@ def test_the_kind_of_an_own_column_is_that_of_the_training(tmp_path: Path, monke
     known, new = (trial.predict(path)["logit"] for path in ("own.csv", "new.csv"))
     assert np.allclose(known[:-1], new[:-1], rtol=0, atol=1e-6)
     assert known.iloc[-1] != new.iloc[-1]
+
+
+def test_an_export_says_how_a_feature_of_each_kind_is_presented() -> None:
+    assert set(FORMULAS) == {str(kind) for kind in Kind}
 
 
 @pytest.mark.parametrize(
