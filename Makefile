@@ -43,7 +43,7 @@ setup-storage: ## the S3 server of the tests, in .venv-s3: its libraries would h
 
 lock: ## resolve requirements.lock anew (needs the tool uv)
 	@sed -n '/^#/p' requirements.lock > .lock.head
-	@uv pip compile --universal --python-version 3.11 --extra dev --extra yfinance --extra cluster --no-header --no-annotate --quiet \
+	@uv pip compile --universal --python-version 3.11 --extra dev --extra yfinance --extra sql --extra cluster --no-header --no-annotate --quiet \
 	  --upgrade -o .lock.body pyproject.toml && cat .lock.head .lock.body > requirements.lock; rm -f .lock.head .lock.body
 
 sweep: setup ## run a sweep (SWEEP=...); run again, it resumes
@@ -99,15 +99,16 @@ format: setup ## put the code in order
 typecheck: setup ## static types, strict
 	@$(BIN)/mypy
 
-# Files of tests are shared out among processes, one thread each: more would wait for each other's turn on few cores.
-# The slow ones start processes of their own, which keep the cores busy although they often wait; the files that take
-# longest come first (tests/conftest.py).
+# Files of tests are shared out among processes, one more than there are cores, since a third of the time they wait for
+# processes that they started; one thread each.
+# The slow ones start processes of their own and often wait for them, so more of them share the cores, test by test but
+# for groups (`xdist_group`) that share what is made once; the files that take longest come first (tests/conftest.py).
 test test-slow: export OMP_NUM_THREADS = 1
 test: setup ## the tests, without the slow ones
-	@$(BIN)/python -m pytest -m "not slow" -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n $$(( $$(nproc) < 8 ? $$(nproc) + 1 : 8 )) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup setup-storage ## the tests that take long
-	@$(BIN)/python -m pytest -m slow -n 3 --dist loadfile --no-loadscope-reorder --timeout 1200 $(ARGS)
+	@$(BIN)/python -m pytest -m slow -n 4 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 check: lint typecheck test test-slow ## all that CI runs
 

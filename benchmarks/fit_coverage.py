@@ -134,8 +134,9 @@ def simulate_other(resample: Callable[..., Floats], tables: int) -> dict[str, An
         table, _ = draw(random)
         design, *_ = table.design()
         y_N = np.log(table.loss)
-        law = FitProblem(design, y_N, DELTA).fit()
-        laws = intervals.refit(design, resample(design, y_N, law, random), law, DELTA)
+        problem = FitProblem(design, y_N, DELTA)
+        law = problem.fit()
+        laws = problem.refit(law, resample(design, y_N, law, random))
         for name, values in (("E", [one.irreducible[0] for one in laws]), ("alpha", [one.exponent(0) for one in laws])):
             low, high = intervals.interval(np.array(values))
             held[name] += low <= truth[name] <= high

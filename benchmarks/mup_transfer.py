@@ -110,7 +110,7 @@ def main() -> int:
     torch.set_num_threads(1)
     runs: dict[tuple[str, str], dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     with tempfile.TemporaryDirectory() as folder:
-        bars = write_bars(Path(folder), assets=options.assets, bars=2400, planted=True)
+        bars = write_bars(Path(folder), assets=options.assets, bars=2400)
         cells = grid.expand(sweep_of(bars, options), Path(folder)).cells
         spec = cells[0].spec
         data = windows.build(catalog.load(cells[0].entry, Path(folder)), spec.data, spec.task, torch.device("cpu"))

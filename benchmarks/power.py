@@ -5,9 +5,9 @@
 
 Losses are simulated window by window: each date has a loss that all trials share, each size differs from the others by
 a persistent series of its own, each seed by a number (half of its variance is common to validation and test). The plan
-sees two baselines on the validation dates and the spread of the seeds; `runner.planning.power.measure` resamples their
-difference as it does before a sweep. The report's rule then decides on the trials: `direction` with resamples of the
-blocks of dates, on validation and on test.
+sees two baselines on the validation dates and the spread of the seeds; their difference is resampled as it is before a
+sweep (`runner.planning.validation_noise`). The report's rule then decides on the trials: `direction` with resamples of
+the blocks of dates, on validation and on test.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from runner.planning.power import of_blocks
+from runner.planning.validation_noise import of_blocks
 from runner.scaling import FitOptions, FitTable, direction
 from runner.scaling.direction import FALLS
 from runner.scaling.power import COMMON, Grid

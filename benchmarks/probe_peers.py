@@ -1,8 +1,8 @@
 """The resource probe against Lightning's and accelerate's batch-size finders, under a real memory limit on a CPU.
 
-    .venv/bin/python benchmarks/probe_peers.py                                # the probe alone; about five minutes
-    .venv/bin/python benchmarks/probe_peers.py --peers PATH/bin/python        # and the peers
-    .venv/bin/python benchmarks/probe_peers.py --peers PATH/bin/python --write
+    .venv/bin/python -m benchmarks.probe_peers                                # the probe alone; about five minutes
+    .venv/bin/python -m benchmarks.probe_peers --peers PATH/bin/python        # and the peers
+    .venv/bin/python -m benchmarks.probe_peers --peers PATH/bin/python --write
 
 It must run as root on Linux with a writable memory control group (version 1) or with systemd. The interpreter of the
 peers needs `lightning` and `accelerate` beside this project's own packages and the same torch.
@@ -10,12 +10,16 @@ peers needs `lightning` and `accelerate` beside this project's own packages and 
 Every contestant runs in a process of its own inside a fresh group with the limit, and looks for the micro-batch of the
 same 20m model, on random windows of the same shapes, with the same optimizer. The probe's answer is then trained, in a
 fresh process under the same limit: `STEPS` optimizer steps of two micro-batches each, whose peak is that of any
-accumulation; a peer's answer makes one such step. The peers get a second chance under a limit on the address space,
-where nobody is killed and an allocation fails with an error that they can catch.
+accumulation; a peer's answer makes one such step. The peers get a second chance under a limit on a process's data,
+where an allocation fails with an error that they can catch.
+
+What it does not show: both peers are made for CUDA, where an allocation that fails is an error that they catch. That
+the kernel kills them on a CPU says little of them there; it shows why the probe measures in a process of its own.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import os
 import platform
@@ -66,15 +70,19 @@ def kills(group: Path | None) -> int | None:
 
 @contextlib.contextmanager
 def polite() -> Iterator[tuple[list[str], None]]:
-    """A limit on the address space: nobody is killed, an allocation fails with an error that a program can catch."""
-    yield ["prlimit", f"--as={LIMIT_BYTES}"], None
+    """A limit on private memory: nobody is killed, an allocation fails with an error that a program can catch.
+
+    Not on the address space, where libraries count that are mapped and never read.
+    """
+    yield ["prlimit", f"--data={LIMIT_BYTES}"], None
 
 
 def run(command: list[str], folder: Path, limit: Limiter = limited) -> dict[str, Any]:
     """Run a command under a limit: exit code, seconds, kills, and the last line of its output as JSON."""
     started = time.perf_counter()
     with limit() as (prefix, group):
-        environment = {**os.environ, "ISOTHERM_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+        own = {"ISOTHERM_CACHE_DIR": str(folder / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        environment = os.environ | own
         try:
             done = subprocess.run(
                 [*prefix, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S
@@ -98,35 +106,14 @@ def run(command: list[str], folder: Path, limit: Limiter = limited) -> dict[str,
 
 def request(micro_batch: int, batch: int = GLOBAL_BATCH) -> Any:
     """What the probe's worker is asked for this model."""
-    from runner.probe.messages import Request
-    from trainables.models import budget
-    from trainables.schema import (
-        DataShape,
-        ModelSpec,
-        ResolvedData,
-        ResolvedTask,
-        ResolvedTraining,
-        SplitSpec,
-        TrainingSpec,
-        TrialSpec,
-    )
+    import torch
 
-    shape = budget.solve(20_000_000, spec=ModelSpec(), data=DataShape(n_features=20, context=60))
-    values = TrainingSpec().model_dump() | {"global_batch": batch, "epochs": 1}
-    data = ResolvedData(
-        content_sha256="",
-        assets=(),
-        features=(),
-        tier="a20",
-        timescale="daily",
-        representation="relative",
-        scaling="zscore",
-        splits=SplitSpec(),
-        fraction=1.0,
-    )
-    training = ResolvedTraining.model_validate(values)
-    spec = TrialSpec(data=data, task=ResolvedTask(context=60), model=shape, training=training, dtype="fp32")
-    return Request(spec=spec, n_rows=N_ROWS, n_windows=N_ROWS - 60, micro_batch=micro_batch, threads=1, device="cpu")
+    from benchmarks.gpu import cases
+    from runner.probe.messages import Request
+
+    spec = cases.trial_spec(BUDGET, batch=batch, dtype="fp32")
+    record = cases.record(spec, torch.device("cpu"), micro_batch)
+    return Request(spec=spec, record=record, n_rows=N_ROWS, n_windows=N_ROWS - cases.CONTEXT)
 
 
 def train(micro_batch: int, steps: int) -> None:
@@ -134,7 +121,7 @@ def train(micro_batch: int, steps: int) -> None:
     from runner.probe import worker
 
     given = request(micro_batch, 2 * micro_batch).model_copy(update={"steps": steps})
-    print(worker.run(given).model_dump_json())
+    print(json.dumps(dataclasses.asdict(worker.run(given))))
 
 
 def model_and_optimizer() -> tuple[Any, Any]:
@@ -156,6 +143,8 @@ def lightning() -> None:
     from torch.utils.data import DataLoader, TensorDataset
 
     tried: list[int] = []
+    count = N_ROWS - 60
+    windows = TensorDataset(torch.randn(count, 60, 20), torch.rand(count).round())  # before the search, as data are
 
     class Module(lightning.LightningModule):
         def __init__(self) -> None:
@@ -173,8 +162,7 @@ def lightning() -> None:
         def train_dataloader(self) -> Any:
             tried.append(self.batch_size)
             print(f"trying {self.batch_size}", file=sys.stderr, flush=True)
-            count = N_ROWS - 60
-            return DataLoader(TensorDataset(torch.randn(count, 60, 20), torch.rand(count).round()), self.batch_size)
+            return DataLoader(windows, self.batch_size)
 
     trainer = lightning.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_checkpointing=False)
     started = time.perf_counter()
@@ -215,7 +203,7 @@ def probe(folder: Path, budget: str) -> dict[str, Any]:
 
 
 def trained(size: int, folder: Path, steps: int = STEPS) -> dict[str, Any]:
-    return run([sys.executable, str(Path(__file__).resolve()), "--train", str(size), "--steps", str(steps)], folder)
+    return run([sys.executable, "-m", "benchmarks.probe_peers", "--train", str(size), "--steps", str(steps)], folder)
 
 
 def compare(peers: str | None, folder: Path) -> dict[str, Any]:
@@ -228,7 +216,7 @@ def compare(peers: str | None, folder: Path) -> dict[str, Any]:
     found["two_billion"] = probe(folder, "2b")
     for name in ("lightning", "accelerate") if peers else ():
         for how, limit in (("killed", limited), ("told", polite)):
-            command = [str(peers), str(Path(__file__).resolve()), "--contestant", name]
+            command = [str(peers), "-m", "benchmarks.probe_peers", "--contestant", name]
             result = found[f"{name}_{how}_at_the_limit"] = run(command, folder, limit)
             size = result.get("answer", {}).get("micro_batch")
             result["answer_trained"] = trained(size, folder, 1) if size else None

@@ -258,7 +258,6 @@ def ray_tune() -> dict[str, Any]:
         "excess": median(ours) - lowest,
         "ray_tune_excess": median(theirs) - lowest,
         "seeds_where_ours_is_lower": wins,
-        "neuralforecast": "not installed, and not compared",
     }
 
 

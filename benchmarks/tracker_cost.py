@@ -2,10 +2,13 @@
 
     .venv/bin/python benchmarks/tracker_cost.py             # prints; two minutes
     .venv/bin/python benchmarks/tracker_cost.py --write     # and writes results/tracker_cost.json
+    .venv/bin/python benchmarks/tracker_cost.py --sweeps 3  # instead: whole sweeps with a wrong key and no network
 
 A loop records metrics as a sweep of a dozen trials does, eight rows a second, into a real ledger, with the sweep's own
 tracker callbacks as listeners. Measured is the time inside the callbacks once their processes are being started:
 each call's, their share of the loop's time, and their share of recording alone, the waits between rows left out.
+With ``--sweeps`` two small sweeps are run in turn: one without trackers, and one with W&B online, a key that is none
+and an address that does not answer. The median of the ratios of their seconds says what that costs a user.
 """
 
 import argparse
@@ -13,6 +16,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,6 +34,7 @@ from runner.rundir.ledger import AnyRecord, AttemptStarted, CellRecorded, Ledger
 from runner.rundir.paths import RunPaths
 from runner.rundir.recorder import Recorder
 from runner.tracking import session
+from tests.integration.workplace import ONE, SWEEP, Workplace
 from tests.servers import HttpServer
 
 RESULTS = Path(__file__).parent / "results" / "tracker_cost.json"
@@ -41,7 +46,23 @@ AWAY = "http://127.0.0.1:9"  # nothing listens there
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--sweeps", type=int, default=0, help="pairs of whole sweeps, in place of the loop")
     options = parser.parse_args()
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    if options.sweeps:
+        with tempfile.TemporaryDirectory(prefix="isotherm-cost-") as folder:
+            ratios = []
+            for number in range(options.sweeps):
+                ratios.append(paired_sweeps(Path(folder) / str(number)))
+                print("seconds without trackers, with the wrong key:", *ratios[-1], flush=True)
+        known["sweeps with a wrong key of W&B and no network"] = {
+            "seconds": ratios,
+            "median_ratio": round(statistics.median(wrong / without for without, wrong in ratios), 3),
+        }
+        print(json.dumps(known["sweeps with a wrong key of W&B and no network"]))
+        if options.write:
+            RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+        return
     found: dict[str, Any] = {}
     for name, place in states():
         with place as (spec, variables), patch.dict(os.environ, variables):
@@ -50,7 +71,27 @@ def main() -> None:
     if options.write:
         machine = f"{os.cpu_count()} cores, {platform.machine()}, shared with other work"
         date = datetime.now(UTC).isoformat(timespec="seconds")
-        RESULTS.write_text(json.dumps({"states": found, "machine": machine, "date": date}, indent=1) + "\n")
+        known |= {"states": found, "machine": machine, "date": date}
+        RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def paired_sweeps(folder: Path) -> tuple[float, float]:
+    """Seconds of a sweep without trackers, and of the same one with W&B's wrong key and without a network."""
+    seconds = []
+    for name, variables, options in (  # in a place of its own each, so that both begin alike
+        ("without", {}, ("--no-tracking",)),
+        ("wrong", {"WANDB_API_KEY": "x" * 40, "WANDB_BASE_URL": AWAY}, ("--set", "tracking.mlflow=null")),
+    ):
+        place = Workplace(folder / name, slow=False)
+        place.folder.mkdir(parents=True)
+        place.write(SWEEP)
+        place.run("plan", "sweep.yaml", *ONE[1:])  # prepares the data and measures
+        command, environment = place.command("sweep", "sweep.yaml", *ONE[1:], *options), place.environment() | variables
+        started = time.perf_counter()
+        done = subprocess.run(command, cwd=place.folder, env=environment, capture_output=True, text=True, check=True)
+        seconds.append(round(time.perf_counter() - started, 1))
+        assert (name == "wrong") == ("wandb" in done.stdout), done.stdout
+    return seconds[0], seconds[1]
 
 
 def states() -> Iterator[tuple[str, Any]]:

@@ -73,21 +73,25 @@ def modules() -> Iterator[tuple[str, Path]]:
             yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
-def imported(path: Path) -> Iterator[str]:
-    """What a file imports; ``from a import b`` gives both a and a.b."""
+def imported(path: Path) -> Iterator[tuple[str, int]]:
+    """Every module that a file imports, with the line; ``from a import b`` counts as both a and a.b."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative imports hide directions"
+            yield from (
+                (name, node.lineno)
+                for name in (str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names))
+            )
 
 
-def arrows() -> dict[str, set[str]]:
-    """For every room the rooms that it imports from."""
+def arrows(left_out: Iterable[str] = COMMON) -> dict[str, set[str]]:
+    """For every room the rooms that it imports from, without `left_out`."""
     rooms = {room(name) for name, _ in modules()}
-    found: dict[str, set[str]] = {name: set() for name in sorted(rooms) if name not in (*COMMON, *PACKAGES)}
+    found: dict[str, set[str]] = {name: set() for name in sorted(rooms) if name not in (*left_out, *PACKAGES)}
     for name, path in modules():
-        for other in map(room, imported(path)):
+        for other in (room(one) for one, _ in imported(path)):
             if room(name) in found and other in found and other != room(name):
                 found[room(name)].add(other)
     return found

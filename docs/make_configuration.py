@@ -24,8 +24,9 @@ HEAD = """\
 Made from the code by `python docs/make_configuration.py`; a test keeps it true.
 
 A sweep is one YAML file. Precedence: `--set a.b=c` on the command line, `ISOTHERM_A__B` in the environment, the same in
-`.env`, the file, the defaults below. `MLFLOW_TRACKING_URI` stands for the default of `tracking.mlflow.uri`. All
-problems are reported at once, each with file, line and key.
+`.env`, the file, the defaults below. `MLFLOW_TRACKING_URI` stands for the default of `tracking.mlflow.uri`. Lists,
+blocks and null are written in variables as in `--set`: `ISOTHERM_GRID__BUDGET='[50k, 200k]'`. All problems are reported
+at once, each with file, line and key.
 
 A *rule of the size* is `{base: 1.0e-3, at: 2m, exponent: -0.15, source: where it is from}`: the value is
 `base * (budget / at) ** exponent`, with the budget as asked for. Axes of `grid` are `budget` (required), `horizon`

@@ -4,11 +4,12 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from runner.host.versions import code_version
@@ -20,8 +21,10 @@ from runner.rundir.paths import RunPaths
 from runner.rundir.recorder import Recorder
 from trainables import baselines
 from trainables.baseline_registry import BASELINES
-from trainables.baselines import Prediction
+from trainables.baselines import Prediction, SplitWindows
 from trainables.data import catalog
+from trainables.data.dataset import Dataset
+from trainables.data.splits import SplitName
 from trainables.data.window_index import WindowIndex, index_windows
 from trainables.files import replacing
 from trainables.parts import Part
@@ -31,10 +34,16 @@ from trainables.training import predictions as prediction_tables
 from trainables.training.metrics import Prior, Scorer, is_collapsed
 from trainables.training.result import share_columns, split_columns
 
-_PREFIXES = {"validation": "val", "test": "test"}
+_PREFIXES: dict[SplitName, str] = {"validation": "val", "test": "test"}
 _SHARED_LABELS = ("horizon", "tier", "timescale", "data_fraction")
 
 log = logging.getLogger(__name__)
+
+
+def key_of(spec: Mapping[str, Any]) -> str:
+    """Identity of what is asked, as `TrialSpec.key` is a trial's."""
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
 @dataclass(frozen=True)
@@ -68,8 +77,7 @@ class Baseline:
     @property
     def key(self) -> str:
         """Identity, as `TrialSpec.key` is a trial's."""
-        text = json.dumps(self.spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+        return key_of(self.spec)
 
     def recorded(self) -> CellRecorded:
         """Its cell record."""
@@ -115,49 +123,90 @@ def run(
         DataError: a dataset's bytes have changed since the plan, or a baseline fails.
         OSError: the ledger or a file of predictions cannot be written.
     """
-    places: dict[int, list[Baseline]] = {}
+    places: dict[int, tuple[Cell, list[Baseline]]] = {}
     for baseline in of(plan, asked):
+        _, missing = places.setdefault(id(baseline.cell), (baseline.cell, []))
         known = recorder.view.cells.get(baseline.key)
         if known is None or not known.final:
-            places.setdefault(id(baseline.cell), []).append(baseline)
-    for missing in places.values():
-        _run_place(missing, plan.paths, recorder, data_root, metrics)
+            missing.append(baseline)
+    for cell, missing in places.values():
+        regimes = plan.paths.regime(comparable.identity(cell.spec.model_dump(mode="json")))
+        if missing or not regimes.exists():
+            _run_place(cell, missing, plan.paths, recorder, data_root, metrics, regimes)
 
 
 def _run_place(
-    missing: list[Baseline], paths: RunPaths, recorder: Recorder, data_root: Path, metrics: Sequence[MetricSpec]
+    cell: Cell,
+    missing: list[Baseline],
+    paths: RunPaths,
+    recorder: Recorder,
+    data_root: Path,
+    metrics: Sequence[MetricSpec],
+    regimes: Path,
 ) -> None:
-    cell = missing[0].cell
     dataset = catalog.load(cell.entry, data_root)
     index = index_windows(dataset, cell.spec.data, cell.spec.task)
+    _keep_regimes(paths.writable(regimes), dataset, index)
     started = time.perf_counter()
     predictions = {one.name: one for one in baselines.predict(dataset, index, [one.asked for one in missing])}
-    seconds = (time.perf_counter() - started) / len(predictions)
-    prior = Prior.of(index.splits["train"].labels_N, index.task)
+    seconds = (time.perf_counter() - started) / max(1, len(predictions))
     for baseline in missing:
-        prediction = predictions[baseline.name]
-        if baseline.key not in recorder.view.cells:
-            recorder.record(baseline.recorded())
-        attempt = len(recorder.view.cells[baseline.key].attempts) + 1
-        recorder.record(
-            AttemptStarted(key=baseline.key, attempt=attempt, execution={"device": "cpu"}, code_version=code_version())
-        )
-        outputs = _outputs(prediction, index)
-        own = metric_registry.of_table(metrics, {str(name): outputs[name] for name in outputs})
-        result = {**_scored(prediction, index, prior), **own, "train_seconds": seconds}
-        with replacing(paths.writable(paths.prediction(baseline.key))) as aside:
-            outputs.to_parquet(aside, index=False)
-        recorder.record(CellEnded(key=baseline.key, attempt=attempt, status="finished", result=result))
-    log.info("baselines of %s: %.1f s", missing[0].recorded().name, time.perf_counter() - started)
+        record_outputs(baseline.recorded(), predictions[baseline.name], index, paths, recorder, metrics, seconds)
+    log.info("%d baselines of %s: %.1f s", len(missing), cell.name, time.perf_counter() - started)
 
 
-def _scored(prediction: Prediction, index: WindowIndex, prior: Prior) -> dict[str, Any]:
+def _keep_regimes(path: Path, dataset: Dataset, index: WindowIndex) -> None:
+    """Which third of the training windows each window of validation and test falls in, by volatility over the context.
+
+    The report is made from the run directory alone, which has no bars.
+    """
+    volatility = {name: SplitWindows(dataset, index, name).volatility_N2[:, 0] for name in ("train", *_PREFIXES)}
+    limits = np.quantile(volatility["train"], (1 / 3, 2 / 3))
+    tables = [
+        pd.DataFrame({"date": part.dates_N, "asset": part.assets_N, "split": name, "regime": found_N})
+        for name in _PREFIXES
+        for part, found_N in [(index.splits[name], np.searchsorted(limits, volatility[name]))]
+    ]
+    with replacing(path) as aside:
+        pd.concat(tables, ignore_index=True).to_parquet(aside, index=False)
+
+
+def record_outputs(
+    cell: CellRecorded,
+    prediction: Prediction,
+    index: WindowIndex,
+    paths: RunPaths,
+    recorder: Recorder,
+    metrics: Sequence[MetricSpec],
+    train_seconds: float,
+) -> None:
+    """Score outputs for every split as those of a trial are, keep them, and record their cell with its end.
+
+    Raises:
+        OSError: the ledger or the file of predictions cannot be written.
+    """
+    if cell.key not in recorder.view.cells:
+        recorder.record(cell)
+    attempt = len(recorder.view.cells[cell.key].attempts) + 1
+    recorder.record(
+        AttemptStarted(key=cell.key, attempt=attempt, execution={"device": "cpu"}, code_version=code_version())
+    )
+    outputs = _outputs(prediction, index)
+    own = metric_registry.of_table(metrics, {str(name): outputs[name] for name in outputs})
+    result = {**_scored(prediction, index), **own, "train_seconds": train_seconds}
+    with replacing(paths.writable(paths.prediction(cell.key))) as aside:
+        outputs.to_parquet(aside, index=False)
+    recorder.record(CellEnded(key=cell.key, attempt=attempt, status="finished", result=result))
+
+
+def _scored(prediction: Prediction, index: WindowIndex) -> dict[str, Any]:
+    prior = Prior.of(index.splits["train"].labels_N, index.task)
     columns: dict[str, Any] = {"train_base_rate": prior.mean, "train_residual_variance": prediction.residual_variance}
     columns |= share_columns(prior)
     for split, prefix in _PREFIXES.items():
-        part = index.splits[split]  # type: ignore[index]
+        part = index.splits[split]
         scorer = Scorer(part.labels_N, part.dates_N, task=index.task, prior=prior)
-        outputs_N = prediction.outputs[split]  # type: ignore[index]
+        outputs_N = prediction.outputs[split]
         scores = scorer.scores(outputs_N, prediction.residual_variance)
         intervals = scorer.intervals(outputs_N, prediction.residual_variance)
         columns |= split_columns(prefix, scores, intervals)
@@ -174,6 +223,6 @@ def _outputs(prediction: Prediction, index: WindowIndex) -> pd.DataFrame:
 
 def _parts(prediction: Prediction, index: WindowIndex) -> Iterator[pd.DataFrame]:
     for split in _PREFIXES:
-        part = index.splits[split]  # type: ignore[index]
-        outputs = prediction.outputs[split]  # type: ignore[index]
+        part = index.splits[split]
+        outputs = prediction.outputs[split]
         yield prediction_tables.table(part.dates_N, part.assets_N, split, part.labels_N.astype("float32"), outputs)

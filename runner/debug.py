@@ -23,7 +23,7 @@ from runner.thermal.local_gate import LocalGovernor
 from trainables.data import catalog, windows
 from trainables.data.windows import TrialData
 from trainables.errors import ConfigError, InfeasibleError, Problem
-from trainables.schema import TrialSpec, parse_budget
+from trainables.schema import TrialSpec
 from trainables.training.gate import Action, NullGate
 from trainables.training.loop import Trainer
 from trainables.training.result import SliceReport
@@ -76,7 +76,7 @@ def run(
         InputError: bad input.
         InfeasibleError: the cell cannot be run honestly.
     """
-    variant = _variant_of(sweep, key, data_root, runs) if key else _variant(sweep, budget)
+    variant = _variant_of(sweep, key, data_root, runs) if key else sweep.at_budget(budget)
     cell = expand(sweep, data_root, [variant]).cells[0]
     if cell.infeasible:
         raise InfeasibleError(cell.infeasible)
@@ -127,16 +127,6 @@ def _run_cell(
         return _train(trainer, options, sweep.settings.name, console)
 
 
-def _variant(sweep: Sweep, budget: str) -> Variant:
-    """The sweep's first cell, at the budget asked for."""
-    try:
-        parse_budget(budget)
-    except ValueError as error:
-        raise ConfigError(Problem(place="--budget", message=str(error))) from None
-    first = sweep.variants[0]
-    return dataclasses.replace(first, axes={**first.axes, "budget": budget})
-
-
 def _variant_of(sweep: Sweep, key: str, data_root: Path, runs: Path) -> Variant:
     """The trial with a key, be it of the grid, suggested by a study, or a winner's confirmation."""
     cells = expand(sweep, data_root).cells
@@ -159,7 +149,7 @@ def _variant_of(sweep: Sweep, key: str, data_root: Path, runs: Path) -> Variant:
 def _one_batch(spec: TrialSpec, data: TrialData, steps: int) -> tuple[TrialSpec, TrialData]:
     """The trial on its first global batch alone, for one epoch of `steps` steps, without regularisation."""
     batch = min(spec.training.global_batch, len(data.train))
-    same = data.train.take(torch.arange(batch, device=data.train.labels_N.device).repeat(steps))
+    same = data.train.take(torch.arange(batch, device=data.train.table.home).repeat(steps))
     training = spec.training.model_copy(update={"epochs": 1, "steps": None, "global_batch": batch, "weight_decay": 0.0})
     config = spec.model.config
     model = spec.model.model_copy(update={"config": {**config, "dropout": 0.0} if "dropout" in config else config})
@@ -184,7 +174,7 @@ def _show_cell(cell: Cell, data: TrialData, console: Console) -> None:
         + f"; a step takes {cell.spec.training.global_batch} windows as {record.accumulation} x {record.micro_batch}",
         highlight=False,
     )
-    batch = data.train.batch(torch.arange(min(record.micro_batch, len(data.train)), device=data.train.labels_N.device))
+    batch = data.train.batch(torch.arange(min(record.micro_batch, len(data.train)), device=data.train.table.home))
     tensors = {"windows": batch.x_BLF, "statistics": batch.stats_BS, "labels": batch.y_B}
     shapes = ", ".join(f"{name} {_shape(tensor)}" for name, tensor in tensors.items() if tensor is not None)
     console.print(f"a micro-batch: {shapes}", highlight=False)
@@ -210,8 +200,11 @@ def _train(trainer: Trainer, options: DebugOptions, name: str, console: Console)
     if options.profile:
         report = _profiled(trainer, report, limit, name, console)
     _show_gradients(trainer, console)
+    if torch.cuda.is_available():
+        console.print(f"training steps {trainer.eager or 'are one CUDA graph'}", highlight=False, markup=False)
+    warm = report.step
     report = _drive(trainer, report, limit, console, seconds=0.0 if options.steps else SLICE_S)
-    if options.steps:
+    if options.steps and report.step > warm:
         _show_gradients(trainer, console)
     while not options.steps and not report.done:  # the last evaluations
         report = _advance(trainer, SLICE_S)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from runner import baselines, doctor
+from runner import baselines, doctor, ensembles
 from runner.config.sweep_file import Sweep
 from runner.host.device import Site
-from runner.planning import execution
+from runner.planning import branches, execution
 from runner.planning import plan as planning
 from runner.planning.grid import Builder, Cell
 from runner.planning.plan import Plan
@@ -25,6 +25,7 @@ from runner.storage.checkpoints import Pruner
 from runner.storage.mirror import NoMirror
 from runner.storage.mirror import begin as begin_mirror
 from runner.terminal import doctor as terminal_doctor
+from runner.terminal import plan as terminal_plan
 from runner.terminal import trackers as terminal_trackers
 from runner.terminal.console import Console
 from runner.thermal import TEMPERATURE, telemetry
@@ -34,7 +35,6 @@ from runner.tune.ray_watch import RayWatch
 from runner.tune.search import Search
 from trainables.errors import ConfigError, Problem
 from trainables.files import LogFile, is_storage_trouble
-from trainables.parts import plugins
 
 log = logging.getLogger(__name__)
 
@@ -129,8 +129,8 @@ class SweepRun:
                 Problem(place=f"check: {finding.gate}", message=finding.message, fix=finding.fix)
                 for finding in self.plan.errors
             )
-        planning.show_unused(self.plan, self.console)
-        planning.show_findings(self.plan, self.console)
+        terminal_plan.show_unused(self.plan, self.console)
+        terminal_plan.show_findings(self.plan, self.console)
 
     def _plan_here(self) -> Plan:
         cache = execution.cache_folder()
@@ -178,7 +178,7 @@ class SweepRun:
                     self._set_damaged_temperatures_aside()
                     self._session.start(self.tracking)
                     settings = self.settings
-                    baselines.run(self.plan, self.recorder, self.data_root, settings.metrics, settings.baselines)
+                    baselines.run(self.plan, self.recorder, self.data_root, settings.all_metrics, settings.baselines)
                     self.trials()
                     code = self.end()
                 finally:
@@ -225,17 +225,27 @@ class SweepRun:
             return
         from runner.terminal.progress import LiveProgress
         from runner.tune.launch import Launch, run_rounds
+        from runner.tune.metrics import RayMetrics
         from runner.tune.protection import Protection
 
         grid, storage = self.plan.grid, place_of(self.settings, self.paths)
         with self._ray() as watch, self._prober() as prober:
+            metrics = RayMetrics(self.paths.name) if self.cluster else None  # no one reads those of a Ray of our own
             protection = Protection(
-                self.settings.thermal, grid.device.kind, self.paths, self.recorder, watch, cluster=self.cluster
+                self.settings.thermal,
+                grid.device.kind,
+                self.paths,
+                self.recorder,
+                watch,
+                cluster=self.cluster,
+                metrics=metrics,
             )
             progress = LiveProgress(
                 self.plan.listed, self.recorder.view, self.console, protection.line, self.plan.planned
             )
             self.recorder.listen(progress.on_record)
+            if metrics is not None:
+                self.recorder.listen(metrics.on_record)
             search = self._search(prober, progress.add)
             with nullcontext() if self.drain.requested else protection, progress:
                 run_rounds(
@@ -247,13 +257,14 @@ class SweepRun:
                         recorder=self.recorder,
                         drain=self.drain,
                         watch=watch,
-                        callbacks=tuple(self.tracking),
+                        callbacks=(*self.tracking, *([metrics] if metrics else [])),
                         execution=self.settings.execution,
                         make_gate=protection.make_gate(self.drain.flag, elsewhere=storage if self.cluster else None),
                         storage=storage,
                         cluster=self.cluster,
-                        metrics=self.settings.metrics,
+                        metrics=self.settings.all_metrics,
                         search=search,
+                        stable=branches.stable_runs(self.plan.listed),
                     )
                 )
             self._refused = tuple(search.refused.values()) if search else ()
@@ -290,6 +301,8 @@ class SweepRun:
         behind = self._storage_is_behind()
         self.recorder.check()
         stopped = self.drain.reason or (STORAGE_BEHIND if behind else "")
+        if not stopped:
+            ensembles.run(self.plan, self.recorder, self.data_root, self.settings.all_metrics)
         table = results.write(self.recorder.view, self.paths)
         counts = Counter(str(status) for status in table.loc[table["kind"] == "model", "status"])
         for words in self._refused:
@@ -345,8 +358,9 @@ class SweepRun:
         if self.sweep.file.path is None:
             self.console.print("resume by running the same sweep again")
             return
-        named = "".join(f" --plugin {shlex.quote(plugin.path)}" for plugin in plugins.loaded())
-        self.console.print(f"resume with: isotherm sweep {self.sweep.file.path}{named}")
+        options = (*self.sweep.options, *(("--address", self.address) if self.address is not None else ()))
+        command = shlex.join(["isotherm", "sweep", str(self.sweep.file.path), *options])
+        self.console.print(f"resume with: {command}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _exit_code(counts: Counter[str], stopped: str) -> int:
@@ -364,4 +378,5 @@ def _log_file(paths: RunPaths) -> Iterator[None]:
         yield
     finally:
         logging.getLogger().removeHandler(handler)
-        handler.close()
+        with suppress(OSError):  # a full disk: the exit code of the sweep says so
+            handler.close()

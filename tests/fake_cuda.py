@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,6 +70,7 @@ def fake_cuda(patch: pytest.MonkeyPatch) -> Iterator[Seen]:
     """Everything inside runs on fake tensors; `CUDA` is the device."""
     seen = Seen()
     patch.setattr(nn.Module, "to", _stays)
+    patch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * 2**30))
     if torch.version.cuda is None:
         _give_cuda_a_guard()
         patch.setattr(Tensor, "backward", _no_backward)

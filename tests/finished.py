@@ -4,7 +4,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from runner import baselines
+from runner import baselines, ensembles
 from runner.config import sweep_file
 from runner.planning import plan as planning
 from runner.planning.record import record_start
@@ -54,9 +54,10 @@ def finished_run(folder: Path, *overrides: str, text: str = SWEEP) -> RunPaths:
         plan = planning.build(sweep)
         recorder = Recorder(plan.paths)
         record_start(sweep, plan, recorder)
-        baselines.run(plan, recorder, Path("data"), sweep.settings.metrics, sweep.settings.baselines)
+        baselines.run(plan, recorder, Path("data"), sweep.settings.all_metrics, sweep.settings.baselines)
         for cell in plan.grid.cells:
-            _train(cell, plan.paths, recorder, sweep.settings.metrics)
+            _train(cell, plan.paths, recorder, sweep.settings.all_metrics)
+        ensembles.run(plan, recorder, Path("data"), sweep.settings.all_metrics)
         recorder.record(SweepEnded(exit_code=0, counts={"finished": len(plan.grid.cells)}))
         results.write(recorder.view, plan.paths)
         recorder.close()

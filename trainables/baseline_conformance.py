@@ -40,7 +40,7 @@ def check_baseline(part: str | type[Any], **config: Any) -> None:
     data = DataSpec.model_validate({"source": "generated", "tier": "ohlcv"})
     for kind in ("direction", "regression"):
         task = resolved(TaskSpec.model_validate({"kind": kind, "context": 10, "horizon": 1}))
-        index, other = (index_windows(dataset, data, task) for _ in range(2))
+        index, other = (index_windows(rows, data, task) for rows in (dataset, _dataset()))
         held_out_N = other.splits["validation"].labels_N
         held_out_N[:] = held_out_N[::-1].copy()
         first, again, blind = (_predicted(dataset, one, spec) for one in (index, index, other))

@@ -17,7 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.baseline_registry import BASELINES, baseline
-from trainables.data.dataset import Dataset, asset_rows
+from trainables.data import scaling
+from trainables.data.dataset import Dataset
 from trainables.data.splits import SPLITS, SplitName, class_shares
 from trainables.data.window_index import WindowIndex
 from trainables.errors import DataError, Problem
@@ -27,6 +28,7 @@ from trainables.schema import BASELINE_NAMES, BaselineSpec
 Floats = npt.NDArray[np.float64]
 DEFAULT = tuple(BaselineSpec(name=name) for name in BASELINE_NAMES)
 
+MAX_FITTED = 500_000  # windows that a baseline is fitted on; above it some of them, evenly spread
 _STRENGTH = 0.01  # inverse of the L2 penalty: overlapping windows of noisy data are far fewer samples than they count
 _RECENT_BARS = 10
 _SMALLEST = 1e-6  # volatility whose logarithm is taken
@@ -67,8 +69,8 @@ class SplitWindows:
     """
 
     def __init__(self, dataset: Dataset, index: WindowIndex, split: SplitName) -> None:
-        self._dataset, self._index, self._split = dataset, index, split
-        part = index.splits[split]
+        self._dataset, self._index = dataset, index
+        part = self._part = index.splits[split].spread(MAX_FITTED) if split == "train" else index.splits[split]
         self.n_classes = index.task.n_classes
         self.classes = self.n_classes > 0
         self.n_outputs = self.n_classes if index.task.outcome == "classes" else 1
@@ -80,19 +82,21 @@ class SplitWindows:
     @cached_property
     def bars_NLF(self) -> Floats:  # noqa: N802
         """Features as presented, before scaling, of each window's bars. Built when asked for: N x L x F numbers."""
-        rows_NL = self._index.splits[self._split].ends_N[:, None] + np.arange(1 - self._index.task.context, 1)
-        bars_NLF: Floats = self._index.data.values_TF[rows_NL]
-        return bars_NLF
+        rows_NL = self._part.ends_N[:, None] + np.arange(1 - self._index.task.context, 1)
+        return np.asarray(self._index.data.values_TF[rows_NL], dtype=np.float64)
 
     @cached_property
     def summary_NS(self) -> Floats:  # noqa: N802
         """Last value, mean and standard deviation of each feature, [N, 3 F]."""
-        return _summary(self._index.data.values_TF, self._index, self._split)
+        values_TF, ends_N = self._index.data.values_TF, self._part.ends_N
+        mean_NF, variance_NF = scaling.moments(values_TF, ends_N, self._index.task.context)
+        summary_NS: Floats = np.hstack([values_TF[ends_N], mean_NF, np.sqrt(variance_NF)])
+        return summary_NS
 
     @cached_property
     def volatility_N2(self) -> Floats:  # noqa: N802
         """Logarithm of the returns' standard deviation over the context and over its last bars."""
-        return _volatility(_returns(self._dataset), self._index, self._split)
+        return _volatility(self._dataset, self._part.ends_N, self._index.task.context)
 
 
 def predict(dataset: Dataset, index: WindowIndex, specs: Sequence[BaselineSpec] = DEFAULT) -> list[Prediction]:
@@ -203,39 +207,12 @@ def _error(outputs: dict[SplitName, Floats], labels_N: Floats) -> float:
     return float(np.mean((outputs["train"] - labels_N) ** 2))
 
 
-def _summary(values_TF: Floats, index: WindowIndex, split: SplitName) -> Floats:
-    """Last value, mean and standard deviation of each feature, [N, 3 F]."""
-    ends_N, bars = index.splits[split].ends_N, index.task.context
-    # rows that warm up are in no window; differences of running sums lose least about a common origin
-    origin_F = np.nanmedian(values_TF, axis=0)
-    shifted_TF = np.nan_to_num(values_TF - origin_F)
-    mean_NF, deviation_NF = _moments(shifted_TF, ends_N, bars)
-    summary_NS: Floats = np.hstack([shifted_TF[ends_N], mean_NF, deviation_NF])
-    return summary_NS
-
-
-def _returns(dataset: Dataset) -> Floats:
-    """Log return of each row's close on the one before, [T, 1]; 0 at the first row of an asset."""
-    close_T = dataset.frame["close"].to_numpy(dtype=np.float64)
-    return_T = np.zeros(len(close_T))
-    for rows in asset_rows(dataset.frame):
-        return_T[rows.start + 1 : rows.stop] = np.diff(np.log(close_T[rows.start : rows.stop]))
-    return return_T[:, None]
-
-
-def _volatility(return_T1: Floats, index: WindowIndex, split: SplitName) -> Floats:
+def _volatility(dataset: Dataset, ends_N: npt.NDArray[np.int64], context: int) -> Floats:
     """Log of the returns' standard deviation over the context and over its last bars, [N, 2]."""
-    ends_N, context = index.splits[split].ends_N, index.task.context
+    close_T = dataset.number("close")
+    return_T1 = np.diff(np.log(close_T), prepend=np.nan)[:, None]
+    return_T1[[rows.start for rows in dataset.rows]] = 0
     spans = (context, min(_RECENT_BARS, context))
-    columns = [_moments(return_T1, ends_N, bars)[1] for bars in spans]
+    columns = [np.sqrt(scaling.moments(return_T1, ends_N, bars)[1]) for bars in spans]
     log_N2: Floats = np.log(np.maximum(np.hstack(columns), _SMALLEST))
     return log_N2
-
-
-def _moments(values_TF: Floats, ends_N: npt.NDArray[np.int64], bars: int) -> tuple[Floats, Floats]:
-    """Mean and standard deviation over the last `bars` rows up to and including each end."""
-    zero_1F = np.zeros((1, values_TF.shape[1]))
-    sums = [np.vstack([zero_1F, np.cumsum(power, axis=0)]) for power in (values_TF, values_TF**2)]
-    mean_NF, square_NF = ((total[ends_N + 1] - total[ends_N + 1 - bars]) / bars for total in sums)
-    deviation_NF: Floats = np.sqrt(np.maximum(square_NF - mean_NF**2, 0.0))
-    return mean_NF, deviation_NF

@@ -10,6 +10,7 @@ IsothermError
 ├── CheckpointError         a checkpoint that is torn, altered or of another trial
 │   └── FencedError         a newer attempt owns this trial: this worker must end and write nothing
 ├── LedgerError             a ledger that cannot be read or written
+├── LostRankError           a process of a trial over several devices has failed: it resumes from its checkpoint
 ├── OutOfMemoryError        the device's or the host's memory ran out
 └── ThermalStopError        a device reached its stop limit, or its temperature is unknown
 """
@@ -100,6 +101,10 @@ class FencedError(CheckpointError):
 
 class LedgerError(IsothermError):
     """A ledger cannot be read or written."""
+
+
+class LostRankError(IsothermError):
+    """A process of a trial over several devices has failed, and all of them with it."""
 
 
 class OutOfMemoryError(IsothermError):

@@ -12,6 +12,7 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
@@ -194,6 +195,11 @@ class LogFile(logging.FileHandler):
 
     def _open(self) -> TextIOWrapper:
         return open_appending(Path(self.baseFilename))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Leave a line out that a full disk does not take: what matters is on the terminal, too."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def remove_tree(path: Path) -> None:

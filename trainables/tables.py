@@ -4,11 +4,13 @@ Compression, dictionaries and run lengths let a file of a megabyte hold a table 
 many rows and bytes there are; a text that many rows share is read once, and counted before it is repeated.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from io import BytesIO
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +21,7 @@ from trainables.errors import DataError, Problem
 RUN_BYTES = 2 * 2**30  # of one table of a run directory; the predictions of ten million windows take a tenth
 DATA_BYTES = 64 * 2**30  # of bars: a minute bar of 500 assets over ten years has as much
 MAX_COLUMNS = 10_000
+_BATCH_ROWS = 65_536
 # Real tables take up to some hundred times their file's size; a table that is small anyway may take more.
 MAX_RATIO, SMALL_BYTES = 500, 256 * 2**20
 
@@ -58,14 +61,57 @@ def read(
         TooLargeError: it would take more.
         DataError: it is no parquet file, is damaged, or lacks a column.
     """
-    try:
-        with pq.ParquetFile(BytesIO(source) if isinstance(source, bytes) else source) as file:
-            names = _columns(file.schema_arrow, columns, optional, place, fix)
+    with _readable(source, place, fix):
+        opened = pa.py_buffer(source) if isinstance(source, bytes) else source
+        with pq.ParquetFile(opened) as file:
+            schema = file.schema_arrow
+            names = _columns(schema, columns, optional, place, fix)
             _check_size(file, names, source, place, max_bytes)
-            texts = [name for name in names if _IS["text"](file.schema_arrow.field(name).type)]
-        with pq.ParquetFile(BytesIO(source) if isinstance(source, bytes) else source, read_dictionary=texts) as file:
-            table = file.read(columns=names, use_threads=False)
-        frame: pd.DataFrame = _plain_texts(table, texts, place, max_bytes).to_pandas(use_threads=False)
+            texts = [name for name in names if _IS["text"](schema.field(name).type)]
+            table = None if texts else file.read(columns=names, use_threads=False)
+        if table is None:
+            with pq.ParquetFile(opened, read_dictionary=texts) as file:
+                table = _plain_texts(file.read(columns=names, use_threads=False), texts, place, max_bytes)
+        frame: pd.DataFrame = table.to_pandas(use_threads=False)
+    return frame
+
+
+def pieces(
+    source: Path, by: str, columns: Collection[str], *, max_bytes: int, fix: str = ""
+) -> Iterator[tuple[str, dict[str, "np.ndarray"]]]:
+    """Read a parquet table that is sorted by a column of texts: each text, and the columns of its rows.
+
+    At most the rows of one text, and some thousands more, are in memory. Raises as `read`.
+    """
+    place = str(source)
+    with _readable(source, place, fix), pq.ParquetFile(source, read_dictionary=[by]) as file:
+        _check_size(file, [by, *columns], source, place, max_bytes)
+        held: list[dict[str, np.ndarray]] = []
+        name = ""
+        # A whole group at a time takes several times as long: all of its memory is new.
+        for batch in file.iter_batches(_BATCH_ROWS, columns=[by, *columns], use_threads=False):
+            texts = batch[by] if pa.types.is_dictionary(batch[by].type) else batch[by].dictionary_encode()
+            arrays = {column: batch[column].to_numpy(zero_copy_only=False) for column in columns}
+            codes, known = texts.indices.to_numpy(), texts.dictionary.to_pylist()
+            edges = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(codes)]
+            for start, stop in pairwise(edges):
+                if held and known[codes[start]] != name:
+                    yield name, _joined(held)
+                    held = []
+                name = known[codes[start]]
+                held.append({column: array[start:stop] for column, array in arrays.items()})
+        if held:
+            yield name, _joined(held)
+
+
+def _joined(parts: list[dict[str, "np.ndarray"]]) -> dict[str, "np.ndarray"]:
+    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+@contextmanager
+def _readable(source: Path | bytes, place: str, fix: str) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError, TypeError, OverflowError, MemoryError, pa.ArrowException) as error:
@@ -74,7 +120,6 @@ def read(
         first = (str(error).splitlines() or [type(error).__name__])[0]
         message = f"cannot be read as parquet: {first[:300]}"
         raise DataError(Problem(place=place, message=message, fix=fix)) from error
-    return frame
 
 
 def _columns(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -22,9 +23,12 @@ from trainables.data import catalog, windows
 from trainables.files import LogFile, is_storage_trouble, real_folder, replacing
 from trainables.schema import ExecutionRecord, MetricSpec, Spec, TrialSpec
 from trainables.training import memory, metric_registry
+from trainables.training.branching import Branch, Branches
+from trainables.training.follower import Follower
 from trainables.training.gate import Action, StepGate
 from trainables.training.loop import HEARTBEAT_S, Trainer
 from trainables.training.progress import Waits
+from trainables.training.ranks import ALONE, Leader, Ranks
 
 FIRST_SLICE_S = 1.5  # a report costs Tune 3-5 ms: 0.3 % of this
 LONGEST_SLICE_S = 30.0
@@ -52,6 +56,8 @@ class TrialJob(Spec):
     log_file: Path
     storage: StoragePlace | None = None
     metrics: tuple[MetricSpec, ...] = ()  # no part of the trial's specification
+    branches: tuple[Branch, ...] = ()
+    decided_at: tuple[int, ...] = ()  # epochs after which a search decides whether the trial goes on
 
     def config(self, name: str) -> dict[str, Any]:
         """The job as a Tune config: plain values for the driver's callbacks, and the whole as text for the worker."""
@@ -59,6 +65,7 @@ class TrialJob(Spec):
             "key": self.spec.key,
             "name": name,
             "attempt": self.attempt,
+            "global_batch": self.spec.training.global_batch,
             "execution": self.record.model_dump(mode="json"),
             "payload": self.model_dump_json(),
         }
@@ -77,8 +84,13 @@ class TrialGate(StepGate, Protocol):
         ...
 
     def readings(self) -> dict[str, float]:
-        """``celsius`` now and ``max_celsius`` of this trial, as far as known."""
+        """As far as known: ``celsius`` and ``watts`` now; since `begin` ``max_celsius``, the device's ``joules`` and,
+        where there were any, ``limited_seconds`` under a lowered power limit.
+        """
         ...
+
+
+_MOMENTARY = ("celsius", "watts")
 
 
 def life(job: TrialJob, gate: TrialGate, guard: Callable[[Path], None]) -> Iterator[Report]:
@@ -100,12 +112,18 @@ def life(job: TrialJob, gate: TrialGate, guard: Callable[[Path], None]) -> Itera
     waited_s = yield from _wait_at_gate(gate)
     with _log_to(job.log_file), _given_back():
         store = yield from _retried(lambda: _open_store(job), gate)
+        ranks = ALONE
         try:
             while not (yield from _retried(lambda: store.wait_until_ready(HEARTBEAT_S), gate)):
                 yield _with_messages(trial_reports.idle("waiting", Action.HOLD), store)
-            trainer = yield from _retried(lambda: _start(job, gate, guard, store, waited_s), gate)
-            yield from _train(job, gate, store, trainer)
+            guard(job.checkpoints)
+            ranks = _ranks(job)
+            while not ranks.wait_until_ready(HEARTBEAT_S):
+                yield _with_messages(trial_reports.idle("waiting", Action.HOLD), store)
+            trainer = yield from _retried(lambda: _start(job, gate, store, ranks, waited_s), gate)
+            yield from _train(job, gate, store, ranks, trainer)
         finally:
+            ranks.close()
             store.close()
 
 
@@ -136,7 +154,9 @@ def _retried(action: Callable[[], T], gate: TrialGate) -> Waiting[T]:
             yield trial_reports.idle("blocked", gate.check()) | {"reason": str(error)}
 
 
-def _train(job: TrialJob, gate: TrialGate, store: trial_store.TrialStore, trainer: Trainer) -> Iterator[Report]:
+def _train(
+    job: TrialJob, gate: TrialGate, store: trial_store.TrialStore, ranks: Ranks, trainer: Trainer
+) -> Iterator[Report]:
     """Train in slices of seconds until the trial ends, or has saved during a drain."""
     began = time.monotonic()
     rows: list[dict[str, Any]] = []  # metrics that no report has carried yet
@@ -144,12 +164,13 @@ def _train(job: TrialJob, gate: TrialGate, store: trial_store.TrialStore, traine
 
     def advance() -> Report:
         nonlocal unsaved
-        if unsaved:
-            trainer.save()
-        unsaved = True
         slice_s = min(LONGEST_SLICE_S, max(FIRST_SLICE_S, SLICE_GROWTH * (time.monotonic() - began)))
-        done = trainer.advance(slice_s)
-        rows.extend(trial_reports.rows(done, gate.readings()))
+        with ranks.watched():
+            if unsaved:
+                trainer.save()
+            unsaved = True
+            done = trainer.advance(slice_s, job.decided_at)
+        rows.extend(trial_reports.rows(done, _readings(gate, job)))
         report = trial_reports.of(done)
         if done.done:
             report |= _finish(job, store, trainer)
@@ -164,10 +185,19 @@ def _train(job: TrialJob, gate: TrialGate, store: trial_store.TrialStore, traine
         if report["kind"] == "saved":
             yield from _stay_saved(report, store)
         if report["kind"] == "ended":
-            report["outcome"]["max_celsius"] = gate.readings().get("max_celsius")
+            since_begin = {name: value for name, value in _readings(gate, job).items() if name not in _MOMENTARY}
+            report["outcome"] |= {"max_celsius": None, "joules": None} | since_begin
             yield from _arrive(report, job, store, delivers=trainer.done)
             return
         yield _with_messages(report, store)
+
+
+def _readings(gate: TrialGate, job: TrialJob) -> dict[str, float]:
+    """The gate's readings; of a shared device's energy the trial's share."""
+    readings = gate.readings()
+    if "joules" in readings:
+        readings["joules"] *= job.record.gpu_share
+    return readings
 
 
 def _finish(job: TrialJob, store: trial_store.TrialStore, trainer: Trainer) -> Report:
@@ -222,15 +252,23 @@ def _open_store(job: TrialJob) -> trial_store.TrialStore:
     )
 
 
-def _start(
-    job: TrialJob, gate: TrialGate, guard: Callable[[Path], None], store: trial_store.TrialStore, waited_s: float
-) -> Trainer:
-    guard(job.checkpoints)
+def _ranks(job: TrialJob) -> Ranks:
+    """Of a trial over several devices, with their processes."""
+    record = job.record
+    if record.devices == 1:
+        return ALONE
+    make = partial(Follower, job.spec, record, partial(_trial_data, job))
+    return Leader(make, record.devices, sharded=record.sharded, device=record.device)
+
+
+def _start(job: TrialJob, gate: TrialGate, store: trial_store.TrialStore, ranks: Ranks, waited_s: float) -> Trainer:
     memory.cap_device(torch.device(job.record.device), job.record.gpu_share)
     if waited_s:
         books = asdict(Waits()) | store.checkpoints.noted()
         store.checkpoints.note(books | {"held_seconds": books["held_seconds"] + waited_s})
-    return Trainer(job.spec, job.record, _trial_data(job), gate=gate, store=store.checkpoints)
+    data = _trial_data(job)
+    branches = Branches(job.branches, len(data.train), job.storage)
+    return Trainer(job.spec, job.record, data, gate=gate, store=store.checkpoints, branches=branches, ranks=ranks)
 
 
 _datasets: dict[str, windows.TrialData] = {}
@@ -264,9 +302,10 @@ def _log_to(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _given_back() -> Iterator[None]:
-    """Unused device memory is given back at the end: the process goes on with other trials."""
+    """Unused memory of the device, and pinned memory, is given back at the end: this process runs other trials."""
     try:
         yield
     finally:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+            torch.accelerator.empty_host_cache()

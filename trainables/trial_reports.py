@@ -30,8 +30,11 @@ def of(report: SliceReport) -> dict[str, Any]:
         "step": report.step,
         "total_steps": report.total_steps,
         "epoch": report.epoch,
+        "held_s": report.held_s,
+        "train_s": report.train_s,
         "rows": [],
         "done": False,
+        "train_seconds": report.train_s,
     }
 
 

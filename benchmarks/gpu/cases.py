@@ -3,8 +3,10 @@
 import numpy as np
 import torch
 
+from trainables.data.dataset import AssetRows, Rows
+from trainables.data.representation import Represented
 from trainables.data.splits import EffectiveSize
-from trainables.data.windows import SplitIndex, TrialData, Windows
+from trainables.data.windows import SplitIndex, Table, TrialData, Windows
 from trainables.models import budget
 from trainables.schema import (
     DataShape,
@@ -67,16 +69,16 @@ def trial_data(spec: TrialSpec, device: torch.device, n_train: int, n_other: int
     """Random windows with dates in their order; labels that the last bar tells."""
     random = np.random.default_rng(0)
     values = random.standard_normal((ROWS, FEATURES), dtype=np.float32)
-    values_TF = torch.from_numpy(values).to(device)
+    one_TF = np.broadcast_to(np.float32(1), values.shape)
+    data = Represented(values, one_TF, one_TF, np.ones(ROWS, dtype=bool))
+    table = Table(data, spec.task.context, device, None, revin=False)
+    dates_T = np.datetime64("2000-01-01", "ns") + np.arange(ROWS) * np.timedelta64(1, "D")
+    place = Rows(dates_T, (AssetRows("random", 0, ROWS),))
 
     def split(first: int, count: int) -> Windows:
         ends_N = first + np.arange(count) % (ROWS - first)
-        days_N = np.datetime64("2000-01-01", "ns") + ends_N * np.timedelta64(1, "D")
         labels_N = (values[ends_N, 0] > 0).astype(np.float64)
-        index = SplitIndex(
-            ends_N=ends_N, labels_N=labels_N, dates_N=days_N, assets_N=np.full(count, "random"), bars_N=ends_N
-        )
-        return Windows(values_TF, index, spec.task.context)
+        return Windows(table, SplitIndex(ends_N, labels_N, place, dates_T, count))
 
     train, validation, test = split(CONTEXT, n_train), split(3000, n_other), split(4000, n_other)
     mean = float(train.labels_N.mean())

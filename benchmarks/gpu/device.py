@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.gpu.stages import Row, Setting
-from runner.config.settings import cuda_visible_devices
 from runner.doctor import gpu, memory, temperature
 from runner.doctor.context import HostContext
+from runner.host.cuda import cuda_visible_devices
 from runner.thermal.sensors import SensorError
 from runner.thermal.sensors.nvml import NvmlSensor, load_library
 

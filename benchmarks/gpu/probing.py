@@ -4,7 +4,9 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
-from benchmarks.gpu.cases import ROWS, trial_spec
+import torch
+
+from benchmarks.gpu.cases import ROWS, record, trial_spec
 from benchmarks.gpu.stages import Row, Setting
 from runner.host.memory_limits import usable_cores
 from runner.probe.child import Worker
@@ -27,7 +29,7 @@ def probe(setting: Setting) -> Iterator[Row]:
             yield {
                 "budget": size,
                 "micro_batch": chosen.micro_batch if chosen else None,
-                "activation_checkpointing": decision.activation_checkpointing,
+                "activation_checkpointing": decision.execution.activation_checkpointing,
                 "reason": decision.reason,
                 "stopped": decision.stopped,
                 "peak_bytes": chosen.peak_bytes if chosen else None,
@@ -44,13 +46,12 @@ def probe(setting: Setting) -> Iterator[Row]:
 def packed(setting: Setting) -> Iterator[Row]:
     """Total throughput of k trials at once, as a multiple of one alone."""
     for size in setting.small:
+        spec = trial_spec(size, batch=setting.batch, dtype=_dtype(setting))
         request = Request(
-            spec=trial_spec(size, batch=setting.batch, dtype=_dtype(setting)),
+            spec=spec,
+            record=record(spec, torch.device(setting.device), setting.batch),
             n_rows=ROWS,
             n_windows=N_WINDOWS,
-            micro_batch=setting.batch,
-            threads=1,
-            device=setting.device,
             measure_s=setting.span_s,
             crowded=True,  # one alone, too: its throughput is counted in the same way
         )
@@ -75,16 +76,16 @@ def packed(setting: Setting) -> Iterator[Row]:
 
 
 def _question(setting: Setting, size: str) -> ProbeRequest:
+    spec = trial_spec(size, batch=setting.batch, dtype=_dtype(setting))
     return ProbeRequest(
         label=size,
-        spec=trial_spec(size, batch=setting.batch, dtype=_dtype(setting)),
-        device=setting.device,
+        spec=spec,
+        record=record(spec, torch.device(setting.device), setting.batch),
+        pinned=frozenset({"threads", "gpu_share"}),
         device_name="benchmark",
         n_rows=ROWS,
         n_windows=N_WINDOWS,
-        threads=1,
         n_trials=1,
-        gpu_share=1.0,
     )
 
 

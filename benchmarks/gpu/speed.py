@@ -1,5 +1,6 @@
-"""Time of a step at each size: how much of it the device works, and how much of its arithmetic that is."""
+"""Time of a step at each size, with and without a CUDA graph; how long the device works, and how near to its peak."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 
@@ -7,12 +8,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.gpu.cases import ROWS, trial_spec
+from benchmarks.gpu.cases import ROWS, record, trial_spec
 from benchmarks.gpu.stages import Row, Setting
 from runner.probe.messages import Request
 from runner.probe.trial import ProbedTrial
 from trainables.models import registry
 from trainables.schema import TrialSpec
+from trainables.training.graph import WARM_UP
 
 MATMUL = 8192
 PROFILED = 3
@@ -25,20 +27,26 @@ def steps(setting: Setting) -> Iterator[Row]:
     dtype = "bf16" if setting.device == "cuda" else "fp32"
     peak = _matmul_flops(setting, device)
     yield {"matmul_tflops": peak / 1e12, "size": MATMUL if setting.device == "cuda" else 256, "dtype": dtype}
-    for size in setting.sizes:
+    for size, cuda_graph in itertools.product(setting.sizes, (False, True) if device.type == "cuda" else (False,)):
         spec = trial_spec(size, batch=setting.batch, dtype=dtype)  # type: ignore[arg-type]
         request = Request(
-            spec=spec, n_rows=ROWS, n_windows=1000, micro_batch=setting.batch, threads=1, device=setting.device
+            spec=spec,
+            record=record(spec, device, setting.batch).model_copy(update={"cuda_graph": cuda_graph}),
+            n_rows=ROWS,
+            n_windows=1000,
         )
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         trial = ProbedTrial(request, device)
-        trial.step()
+        for _ in range(WARM_UP + 1):
+            trial.step()
         seconds = _typical(trial.step, device, setting.span_s)
         busy, launches = _device_seconds(trial.step, device)
         flops = _flops(spec, device) * setting.batch
         yield {
             "budget": size,
+            "cuda_graph": cuda_graph and not trial.eager,
+            "eager_because": trial.eager,
             "step_ms": 1e3 * seconds,
             "samples_per_second": setting.batch / seconds,
             "device_ms": None if busy is None else 1e3 * busy,

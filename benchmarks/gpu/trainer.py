@@ -12,8 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gpu.cases import record, trial_data, trial_spec
 from benchmarks.gpu.stages import Row, Setting
-from runner.config.settings import cuda_visible_devices
 from runner.debug import PHASES
+from runner.host.cuda import cuda_visible_devices
 from runner.thermal import sensors
 from runner.thermal.local_gate import LocalGovernor, cuda_uuid
 from runner.thermal.spec import GpuLimits, PlantSpec, ThermalSpec

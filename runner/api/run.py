@@ -9,11 +9,11 @@ import pandas as pd
 
 from runner.config import parts
 from runner.report.analysis import trials as analysed
-from runner.report.analysis.resamples import read_predictions
 from runner.report.analysis.verdict import SeriesVerdict, verdicts
 from runner.rundir import ledger, results
 from runner.rundir.ledger import CellState, LedgerView
 from runner.rundir.paths import DATA, RunPaths, existing_run
+from runner.rundir.predictions import read_predictions
 from runner.serving.choice import chosen
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.schema import TrialSpec
@@ -45,8 +45,8 @@ def open_run(path: str | Path, *, plugins: Sequence[str | Path] = ()) -> "Run":
 class Run:
     """A run directory. Every method reads the ledger as it is now.
 
-    Methods that take a key accept that of a trial or a baseline, and raise ConfigError where the run has no such key.
-    LedgerError means that the ledger is damaged.
+    Methods that take a key accept that of a trial, a baseline or an ensemble, and raise ConfigError where the run has
+    none such. LedgerError means that the ledger is damaged.
     """
 
     paths: RunPaths
@@ -63,7 +63,7 @@ class Run:
         return ended.exit_code if ended is not None else None
 
     def results(self) -> pd.DataFrame:
-        """One row a trial or baseline that was started, as in ``results.parquet``.
+        """One row a trial that was started, a baseline or an ensemble, as in ``results.parquet``.
 
         Example: ``run.results().query("kind == 'model'")[["key", "n_params", "val_loss"]]``
         """
@@ -98,11 +98,11 @@ class Run:
         """One trial of the run.
 
         Raises:
-            ConfigError: no such key, or it is a baseline's.
+            ConfigError: no such key, or it is that of a baseline or an ensemble.
         """
         state = self._state(key)
         if state.cell.cell_kind != "model":
-            message = f"{key} is the baseline {state.cell.name!r}, which has no model"
+            message = f"{key} is the {state.cell.cell_kind} {state.cell.name!r}, which has no model of its own"
             raise ConfigError(Problem(place=f"run {self.name!r}", message=message, fix="give the key of a trial"))
         return Trial(self.paths, state)
 
@@ -120,7 +120,7 @@ class Run:
     def _state(self, key: str) -> CellState:
         cells = self._view().cells
         if key not in cells:
-            message, fix = f"no trial or baseline has the key {key!r}", nearest(key, cells)
+            message, fix = f"no trial has the key {key!r}", nearest(key, cells)
             raise ConfigError(Problem(place=f"run {self.name!r}", message=message, fix=fix))
         return cells[key]
 

@@ -8,7 +8,8 @@ import yaml
 from pydantic import BaseModel
 
 from runner.config import parts, sweep_file, yaml_lines
-from runner.config.settings import GatesSpec, ProbeSpec, SweepSettings, TrackingSpec
+from runner.config.gates import GatesSpec
+from runner.config.settings import ProbeSpec, SweepSettings, TrackingSpec
 from runner.config.yaml_lines import ConfigFile
 from runner.rundir.paths import DATA, RUNS
 from runner.thermal.spec import ThermalSpec

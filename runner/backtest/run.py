@@ -1,7 +1,7 @@
 """A backtest of all trials and baselines of a run on their test windows."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +10,11 @@ import pandas as pd
 
 from runner.backtest import returns
 from runner.planning.grid import name_parts
-from runner.report.analysis.resamples import read_predictions
 from runner.rundir import comparable, ledger, results
+from runner.rundir.backtest import ALL, HOLD, Backtest, BacktestRow
 from runner.rundir.ledger import CellState, LedgerView
 from runner.rundir.paths import DATA, RunPaths
+from runner.rundir.predictions import read_predictions
 from runner.serving.predictor import entry_of
 from trainables.data import catalog
 from trainables.errors import ConfigError, DataError, Problem
@@ -24,49 +25,8 @@ RULE = (
     "decided at a bar's close, taken at the next bar's open, held for one bar at least. Assets have equal weight."
 )
 NO_PROMISE = "What was is no promise of what will be: no slippage, no limits of size, one period of one market."
-HOLD = "buy and hold"
-ALL = "all"  # assets, with equal weight
+POINTS = 250  # of an equity curve that is kept
 YEAR_NS = 365.25 * 86_400e9
-
-
-@dataclass(frozen=True)
-class BacktestRow:
-    """One trial, baseline or buy and hold on one asset, or on all (`asset` is 'all').
-
-    Attributes:
-        total: net return over the whole test split.
-        sharpe: annual, with its 95 % interval.
-        deflated: probability that it is more than luck among all trials of the ledger (`returns.deflated_sharpe`), with
-            the variance of those that have the same data and task.
-        exposure: share of bars with a position; turnover: positions changed a bar.
-    """
-
-    key: str
-    name: str
-    kind: str
-    asset: str
-    bars: int
-    total: float
-    drawdown: float
-    sharpe: float | None
-    sharpe_low: float | None
-    sharpe_high: float | None
-    deflated: float | None
-    exposure: float
-    turnover: float
-
-
-@dataclass(frozen=True)
-class Backtest:
-    """All rows, by what was decided before: the rule, the costs, and how many trials the ledger holds."""
-
-    cost_bps: float
-    trials: int
-    rows: tuple[BacktestRow, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, for ``--json``."""
-        return {"rule": RULE, "note": NO_PROMISE, **asdict(self)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +36,8 @@ class _Series:
     key: str
     name: str
     kind: str
+    question: str
+    budget: str
     asked: str
     table: pd.DataFrame
 
@@ -94,7 +56,8 @@ def run(paths: RunPaths, cost_bps: float = 5.0, data_root: Path = DATA) -> Backt
     """
     view = ledger.read(paths.ledger)
     # Baselines first: buy and hold of a data set and task has the axes in its name that theirs have.
-    done = [one for one in (*results.baseline_states(view), *view.current.values()) if one.status == "finished"]
+    derived = (*results.baseline_states(view), *results.ensemble_states(view))
+    done = [one for one in (*derived, *view.current.values()) if one.status == "finished"]
     if not done:
         message = "no trial has finished"
         raise ConfigError(Problem(place=f"run {paths.name!r}", message=message, fix="wait for one"))
@@ -105,14 +68,16 @@ def run(paths: RunPaths, cost_bps: float = 5.0, data_root: Path = DATA) -> Backt
         sha, asked = spec["data"]["content_sha256"], comparable.identity(spec)
         if sha not in opens:
             opens[sha] = _opens(paths, view, state, data_root)
-        if asked not in {one.asked for one in found}:
-            name = ", ".join([HOLD, f"h{spec['task']['horizon']}", *name_parts(state.cell.labels.get("axes") or {})])
-            always = positions.assign(position=1.0)
-            found.append(_Series("", name, HOLD, asked, _returns(always, opens[sha], cost_bps)))
-        table = _returns(positions, opens[sha], cost_bps)
-        found.append(_Series(state.cell.key, state.cell.name, state.cell.cell_kind, asked, table))
+        known = next((one for one in found if one.asked == asked), None)
+        if known is None:
+            question = ", ".join([f"h{spec['task']['horizon']}", *name_parts(state.cell.labels.get("axes") or {})])
+            always = _returns(positions.assign(position=1.0), opens[sha], cost_bps)
+            found.append(known := _Series("", f"{HOLD}, {question}", HOLD, question, "", asked, always))
+        table, cell = _returns(positions, opens[sha], cost_bps), state.cell
+        budget = str(cell.labels.get("budget") or "")
+        found.append(_Series(cell.key, cell.name, cell.cell_kind, known.question, budget, asked, table))
     tried = sum(state.cell.cell_kind == "model" for state in view.cells.values())
-    return Backtest(cost_bps, tried, tuple(_rows(found, tried)))
+    return Backtest(cost_bps, tried, tuple(_rows(found, tried)), RULE, NO_PROMISE)
 
 
 def _positions(paths: RunPaths, state: CellState) -> pd.DataFrame:
@@ -131,7 +96,9 @@ def _positions(paths: RunPaths, state: CellState) -> pd.DataFrame:
 
 def _opens(paths: RunPaths, view: LedgerView, state: CellState, data_root: Path) -> pd.DataFrame:
     data = ResolvedData.model_validate(state.cell.spec["data"])
-    return catalog.load(entry_of(paths, view, data, data_root), data_root).frame[["date", "asset", "open"]]
+    dataset = catalog.load(entry_of(paths, view, data, data_root), data_root)
+    bars = [dataset.bars(rows)[["date", "open"]].assign(asset=rows.asset) for rows in dataset.rows]
+    return pd.concat(bars, ignore_index=True)
 
 
 def _returns(positions: pd.DataFrame, opens: pd.DataFrame, cost_bps: float) -> pd.DataFrame:
@@ -186,4 +153,14 @@ def _row(one: _Series, asset: str, table: pd.DataFrame, deflated: float | None) 
         deflated=deflated,
         exposure=float(table["position"].mean()),
         turnover=float(table["traded"].mean()),
+        question=one.question,
+        budget=one.budget,
+        equity=_curve(dates_T, net_T) if asset == ALL else (),
     )
+
+
+def _curve(dates_T: np.ndarray[Any, Any], net_T: returns.Floats) -> tuple[tuple[str, float], ...]:
+    """Equity after each bar, of some bars evenly spread, the last one among them."""
+    equity_T = np.cumprod(1 + net_T)
+    chosen = np.unique(np.linspace(0, len(net_T) - 1, POINTS).round().astype(int))
+    return tuple((str(dates_T[at].astype("datetime64[D]")), round(float(equity_T[at]), 6)) for at in chosen)

@@ -91,17 +91,25 @@ def backtest(
 ) -> None:
     """Turn the test predictions of trials and baselines into positions by a stated rule; no promise of any profit.
 
+    The report shows it from then on.
+
     Example: `isotherm backtest quickstart --cost-bps 5`
     """
     from runner.backtest import run as backtesting
+    from runner.report import build
+    from runner.rundir import backtest as kept
     from runner.rundir.paths import existing_run
     from runner.terminal import models
 
-    found = backtesting.run(existing_run(run), cost_bps)
+    paths = existing_run(run)
+    found = backtesting.run(paths, cost_bps)
+    kept.write(found, paths)
+    files = build.build(paths)
     if as_json:
         print_json(found.as_dict())
     else:
         models.show_backtest(found, console())
+        console().print(f"report   {files.html}", highlight=False)
 
 
 def _trial(run: str, key: str | None, best: bool, plugin: list[Path] | None) -> "Trial":

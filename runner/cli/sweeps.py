@@ -55,6 +55,7 @@ def plan(
     from runner.planning import plan as planning
     from runner.rundir.paths import DATA, RUNS
     from runner.storage import restore
+    from runner.terminal import plan as terminal
 
     loaded = load(sweep, set_, plugins=plugin)
     restore.bring(loaded.settings, RUNS, DATA, Console(stderr=True))
@@ -67,8 +68,7 @@ def plan(
     if as_json:
         print_json({**built.as_dict(), "power": [one.as_dict() for one in known]})
     else:
-        planning.show(built, console(), cells=cells)
-        power.show(known, console())
+        terminal.show(built, console(), power=known, cells=cells)
     if built.errors:
         raise typer.Exit(BAD_INPUT)
 

@@ -8,14 +8,14 @@ from pydantic import ValidationError
 
 from runner.config.settings import SweepSettings
 from runner.config.trackers import TRACKERS
-from runner.config.words import with_value
+from runner.config.words import fix_of, with_value
 from runner.config.yaml_lines import Location
 from runner.thermal.sensors.base import SENSORS
 from trainables.baseline_registry import BASELINES
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.parts import Part, Registry
 from trainables.schema import MetricSpec, NamedPart
-from trainables.training.metric_registry import METRICS
+from trainables.training.metric_registry import METRICS, OF_EVERY_TRIAL
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,9 @@ def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Itera
                 fix = "give the second one a label" if isinstance(block, MetricSpec) else "name it once"
                 yield Problem(place=place(location), message=f"{name!r} is named twice", fix=fix)
             names.add(name)
+            if listed.registry is METRICS and block.name in OF_EVERY_TRIAL:
+                message = f"{block.name!r} is reported for every trial"
+                yield Problem(place=place(location), message=message, fix="take it out of the list")
             try:
                 part = listed.registry.get(block.name, place(location))
             except ConfigError as error:
@@ -80,4 +83,4 @@ def _keys(part: Part[Any], block: NamedPart, location: Location, place: Callable
                 fix = nearest(key, ["name", *part.config_type.model_fields])
                 yield Problem(place=where, message=f"the {part.kind} {part.name!r} has no key {key!r}", fix=fix)
             else:
-                yield Problem(place=where, message=with_value(issue))
+                yield Problem(place=where, message=with_value(issue), fix=fix_of(issue, part.config_type, issue["loc"]))

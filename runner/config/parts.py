@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,10 +10,11 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from runner.config.settings import SweepSettings, plugin_paths
-from runner.config.words import with_value
+from runner.config.words import fix_of, with_value
 from runner.config.yaml_lines import Location
+from trainables.data import source_registry
 from trainables.data.tier_registry import TIERS
-from trainables.errors import ConfigError, Problem, nearest
+from trainables.errors import ConfigError, DataError, Problem, nearest
 from trainables.models.registry import ARCHITECTURES, Architecture, not_scaled
 from trainables.parts import Part, Registry, plugins
 from trainables.schema import DataShape, ModelSpec, PartBlock, TaskSpec, TrainingSpec
@@ -21,6 +22,7 @@ from trainables.tasks import registry as task_registry
 from trainables.tasks.registry import TASKS
 from trainables.training import loss_registry
 from trainables.training.loss_registry import LOSSES
+from trainables.training.metric_registry import METRICS
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +105,19 @@ def problems(settings: SweepSettings, place: Place) -> Iterator[Problem]:
     for choice in CHOICES:
         unknown = list(_unknown_names(settings, choice, place))
         yield from unknown or _key_problems(settings, choice, place)
+    for number, source in enumerate(settings.data.source):
+        yield from _source_problems(source, lambda *keys, number=number: place(("data", "source", number, *keys)))
+
+
+def _source_problems(source: str, place: Callable[..., str]) -> Iterator[Problem]:
+    """What is wrong with the keys of a source; one that is not registered is found where data are read."""
+    try:
+        source_registry.of(source)
+    except ConfigError as error:
+        for problem in error.problems:
+            yield replace(problem, place=place(*problem.place.split(".")[2:]))
+    except DataError:
+        return
 
 
 def _unknown_names(settings: SweepSettings, choice: Choice, place: Place) -> Iterator[Problem]:
@@ -132,7 +147,9 @@ def _key_problems(settings: SweepSettings, choice: Choice, place: Place) -> Iter
             if (not issue["loc"] and on_axes) or (issue["loc"] and issue["loc"][0] in on_axes):
                 continue  # checked with every value of the axes
             where = place((*block, *issue["loc"]))
-            found.setdefault(where, Problem(place=where, message=_message(issue), fix=_advice(part, issue)))
+            found.setdefault(
+                where, Problem(place=where, message=_message(issue), fix=fix_of(issue, part.config_type, issue["loc"]))
+            )
     yield from found.values()
 
 
@@ -165,7 +182,7 @@ def keys(settings: SweepSettings, top: str) -> list[str]:
 
 
 def value_problems(settings: SweepSettings, top: str, dotted: str, value: Any) -> Iterator[tuple[str, str]]:
-    """What is wrong with a value of a part's key: message and advice."""
+    """What is wrong with a value of a part's key: message and fix."""
     found: dict[str, str] = {}
     for choice in CHOICES:
         key = dotted.removeprefix(choice.prefix)
@@ -178,7 +195,7 @@ def value_problems(settings: SweepSettings, top: str, dotted: str, value: Any) -
             if key in choice.keys(part):
                 for issue in _issues(choice, part, {**choice.given(settings).config, key: value}):
                     if issue["loc"] and issue["loc"][0] == key:
-                        found.setdefault(_message(issue), _advice(part, issue))
+                        found.setdefault(_message(issue), fix_of(issue, part.config_type, issue["loc"]))
     yield from found.items()
 
 
@@ -191,6 +208,11 @@ def check(model: ModelSpec, task: TaskSpec, training: TrainingSpec) -> None:
     asked = task_registry.resolved(task)
     Architecture.of(model, DataShape(n_features=1, context=task.context, n_outputs=asked.n_outputs))
     loss_registry.check(training, asked.outcome)
+    if training.early_stopping is not None:
+        METRICS.get(training.early_stopping.metric.removeprefix("val_"), "training.early_stopping.metric")
+    if task.calibrate != "none" and asked.outcome != "binary":
+        message = f"calibrate: {task.calibrate} is for labels 0 and 1, and the task {task.kind!r} has others"
+        raise ConfigError(Problem(place="task.calibrate", message=message, fix="calibrate: none"))
 
 
 def _issues(choice: Choice, part: Part[Any], values: dict[str, Any]) -> list[ErrorDetails]:
@@ -206,8 +228,3 @@ def _message(issue: ErrorDetails) -> str:
     if issue["type"] == "missing":
         return f"the key {str(issue['loc'][-1])!r} is missing"
     return with_value(issue)
-
-
-def _advice(part: Part[Any], issue: ErrorDetails) -> str:
-    field = part.config_type.model_fields.get(str(issue["loc"][0])) if issue["loc"] else None
-    return f"{issue['loc'][0]}: {field.description}" if field and field.description else ""

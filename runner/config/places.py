@@ -5,9 +5,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from runner.config import axes
-from runner.config.settings import PREFIX, environment_names
-from runner.config.words import with_value
+from runner.config import axes, layers
+from runner.config.words import block_of, fix_of, with_value
 from runner.config.yaml_lines import ConfigFile, Location
 from trainables.errors import Problem, nearest
 
@@ -21,15 +20,7 @@ def problem_of(file: ConfigFile, given: dict[str, Any], model: type[BaseModel], 
         return Problem(place=place, message=f"unknown key {name!r}", fix=nearest(name, fields(model, location[:-1])))
     if issue["type"] == "missing":
         return Problem(place=place, message=f"the key {str(location[-1])!r} is missing", fix="add it")
-    return Problem(place=place, message=with_value(issue), fix=advice(model, location))
-
-
-def advice(model: type[BaseModel], location: Location) -> str:
-    """A field's description, which says what it takes."""
-    *parents, name = location or ("",)
-    inner = model_at(model, parents)
-    field = inner.model_fields.get(str(name)) if inner else None
-    return f"{name}: {field.description}" if field and field.description else ""
+    return Problem(place=place, message=with_value(issue), fix=fix_of(issue, model, location))
 
 
 def model_at(model: type[BaseModel], location: Iterable[str | int]) -> type[BaseModel] | None:
@@ -37,10 +28,7 @@ def model_at(model: type[BaseModel], location: Iterable[str | int]) -> type[Base
     current: type[BaseModel] | None = model
     for part in location:
         field = current.model_fields.get(str(part)) if current else None
-        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())] if field else []
-        for annotation in list(candidates):  # look inside Annotated members of a union
-            candidates += getattr(annotation, "__args__", ())
-        current = next((one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)), None)
+        current = block_of(field.annotation) if field else None
     return current
 
 
@@ -58,13 +46,12 @@ def place_of(file: ConfigFile, given: dict[str, Any], location: Location) -> str
     dotted = ".".join(map(str, location))
     if inner is not None:
         return f"{file.overrides}{dotted}"
-    variable = PREFIX + "__".join(map(str, location)).upper()
-    for name in environment_names():
-        if location and (name.upper() == variable or variable.startswith(name.upper() + "__")):
-            return f"environment: {name}"
+    for variable in (*layers.of_environment(), *layers.of_dotenv()):
+        if variable.gives(location):
+            return variable.place
     if location[:1] == ("grid",) and len(location) > 1:  # the file may spell the axis in its other way
         spellings = (location[1], axes.setting(str(location[1])))
         location = next((one for name in spellings if (one := ("grid", name, *location[2:])) in file.lines), location)
     if location == ("tracking", "mlflow", "uri") and location not in file.lines:
-        return "environment: MLFLOW_TRACKING_URI"
+        return layers.place_of_name("MLFLOW_TRACKING_URI")
     return file.place(location)

@@ -4,11 +4,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from trainables.schema import CountOrRule, Spec, parse_budget
+from trainables.schema import CountOrRule, Spec
 
 Sampler = Literal["tpe", "random", "qmc", "grid", "gp"]
 PrunerName = Literal["none", "asha", "hyperband", "median"]
-SearchMetric = Literal["val_loss", "val_auc", "selection_loss"]
 SEARCH_SEED = 1_000_000  # far from the seeds that people write into grids
 MAX_POINTS = 1000
 MAX_KEYS = 20
@@ -88,16 +87,21 @@ class SearchSpec(Spec):
         (),
         max_length=MAX_KEYS,
         description="in place of space: keys of which a few values in steps of 3 are tried at the smallest, the middle "
-        "and the largest size; all sizes then follow the rule. `search: ladder` is that of training.lr",
+        "and the largest size that max_hours allow; all sizes then follow the rule. `search: ladder` is that of "
+        "training.lr",
     )
-    largest: str | None = Field(None, description="largest budget at which a ladder is trained; null = of the grid")
     trials: CountOrRule = Field(20, description="trials of one study, or a rule of the size")
     sampler: Sampler = Field("tpe", description="how the next values are chosen")
     pruner: PrunerName = Field("none", description="whether trials end early that are behind others at an epoch")
     transfer: bool = Field(
         False, description="sizes above the two smallest start at what smaller ones predict, with a fifth of trials"
     )
-    metric: SearchMetric = Field("val_loss", description="what the best trial of a study is best in")
+    metric: str = Field(
+        "val_loss",
+        pattern=r"^(skill|selection_loss|val_[a-z0-9][a-z0-9_-]*)$",
+        description="what the best trial of a study is best in: val_loss, val_auc, val_ap, val_brier, skill, "
+        "selection_loss, or val_ and the name or label of one of `metrics`",
+    )
     seed: int = Field(
         SEARCH_SEED, ge=0, lt=2**31, description="of the suggestions and of searched trials; none of grid.seed"
     )
@@ -111,14 +115,6 @@ class SearchSpec(Spec):
     def _short_form(cls, value: Any) -> Any:
         return {"ladder": ["training.lr"]} if value == "ladder" else value
 
-    @field_validator("largest", mode="before")
-    @classmethod
-    def _budget(cls, value: object) -> str | None:
-        if value is None:
-            return None
-        parse_budget(str(value))
-        return str(value)
-
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         if bool(self.space) == bool(self.ladder):
@@ -127,8 +123,6 @@ class SearchSpec(Spec):
         idle = [name for name, value in defaults.items() if self.ladder and getattr(self, name) != value]
         if idle:
             raise ValueError(f"a ladder has no {', '.join(idle)}")
-        if self.largest is not None and not self.ladder:
-            raise ValueError("largest is of a ladder; a space is searched at all sizes")
         return self
 
     @property

@@ -8,10 +8,12 @@ from runner.config import axes, parts
 from runner.config.search import Around, Choices, Range, SearchSpec
 from runner.config.settings import SweepSettings
 from runner.config.variants import AXIS_BLOCKS, block_keys, has_field, variant_of, whole
+from runner.config.words import words_of
 from runner.config.yaml_lines import Location
 from runner.rundir import comparable
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.schema import parse_budget
+from trainables.training.metric_registry import METRICS, lower_is_better
 
 
 def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Iterator[Problem]:
@@ -27,6 +29,7 @@ def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Itera
         yield Problem(
             place=place(("search", "metric")), message=message, fix="give data.splits.selection, such as 0.33"
         )
+    yield from _metric_problems(settings, search, place)
     yield from _ladder_problems(settings, search, place)
     yield from _transfer_problems(settings, search, place)
     for dotted, dimension in search.dimensions.items():
@@ -47,12 +50,37 @@ def problems(settings: SweepSettings, place: Callable[[Location], str]) -> Itera
             try:
                 variant_of(settings, {"budget": settings.grid["budget"][0]}, {dotted: whole(value)})
             except ValidationError as error:
-                message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-                yield Problem(place=where, message=f"{message} (got {value!r})")
+                yield Problem(place=where, message=f"{words_of(error.errors()[0])} (got {value!r})")
             except ConfigError as error:
                 yield Problem(place=where, message=f"{error.problems[0].message} (got {value!r})")
             except ValueError as error:
                 yield Problem(place=where, message=f"{error} (got {value!r})")
+
+
+BY_EPOCH = ("val_loss", "val_auc", "val_ap", "val_brier", "skill", "selection_loss")
+
+
+def _metric_problems(
+    settings: SweepSettings, search: SearchSpec, place: Callable[[Location], str]
+) -> Iterator[Problem]:
+    where, named = place(("search", "metric")), [f"val_{one.column}" for one in settings.all_metrics]
+    if search.metric not in BY_EPOCH and search.metric not in named:
+        message = f"{search.metric!r} is a number of no trial"
+        fix = f"{nearest(search.metric, (*BY_EPOCH, *named))}; another one is named in `metrics`, too"
+        yield Problem(place=where, message=message, fix=fix)
+    elif search.metric not in BY_EPOCH and search.pruner != "none":
+        message = (
+            f"{search.metric} is known at the end of a trial alone, and the pruner {search.pruner} needs it before"
+        )
+        yield Problem(place=where, message=message, fix=f"pruner: none, or one of {', '.join(BY_EPOCH)}")
+
+
+def higher_is_better(settings: SweepSettings) -> bool:
+    """Which way the metric of a search goes."""
+    assert settings.search is not None
+    metric = settings.search.metric.removeprefix("val_")
+    names = {one.column: one.name for one in settings.all_metrics}
+    return metric != "selection_loss" and not lower_is_better(METRICS.get(names.get(metric, metric)))
 
 
 def _ladder_problems(
@@ -65,8 +93,6 @@ def _ladder_problems(
         sizes = {parse_budget(budget) for budget in settings.grid["budget"]}
     except ValueError:
         return
-    if search.largest is not None:
-        sizes = {size for size in sizes if size <= parse_budget(search.largest)}
     if len(sizes) < 3:
         where = place(("search", "ladder"))
         yield Problem(

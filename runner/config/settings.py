@@ -1,4 +1,4 @@
-"""The settings of a sweep and of this process: the only module that reads the environment.
+"""The settings of a sweep and of this process. The environment is read here and in `runner.config.layers` alone.
 
 Precedence: command line (`--set`), environment (``ISOTHERM_*``, nested with ``__``), ``.env``, the sweep file,
 ``MLFLOW_TRACKING_URI`` for the one key that it stands for, defaults.
@@ -6,21 +6,16 @@ Precedence: command line (`--set`), environment (``ISOTHERM_*``, nested with ``_
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, ByteSize, Field, SecretStr, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    SettingsConfigDict,
-)
+from pydantic import ByteSize, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from runner.config.axes import Layer
+from runner.config.gates import GatesSpec
 from runner.config.search import SearchSpec
 from runner.rundir.paths import wrong_name
 from runner.thermal.spec import ThermalSpec
@@ -36,6 +31,7 @@ from trainables.schema import (
     Spec,
     TaskSpec,
     TrainingSpec,
+    with_calibration,
 )
 
 PREFIX = "ISOTHERM_"
@@ -69,45 +65,6 @@ class ProbeSpec(Spec):
         8.0, gt=0, description="measuring time for sizes beyond the first; more before long training"
     )
     timeout_s: float = Field(60.0, gt=0, description="of the first step of one size, and of its measurement")
-
-
-def _off(given: object) -> object:
-    """YAML 1.1 reads a bare `off` as false."""
-    return "off" if given is False else given
-
-
-GateLevel = Annotated[Literal["error", "warn", "off"], BeforeValidator(_off)]
-
-
-class GatesSpec(Spec):
-    """Checks before any trial: `error` stops the sweep before anything starts, `warn` is shown and kept, `off` is not.
-
-    The limits are in `runner.planning.data_rules`.
-    """
-
-    effective_samples: GateLevel = Field(
-        "warn",
-        description="validation or test below 100 effective samples, or 30 of the rarest class; never run anyway",
-    )
-    class_balance: GateLevel = Field("warn", description="rarest class below 5 % of a split's windows")
-    base_rate: GateLevel = Field("warn", description="share of positives moves by more than 0.10 from training")
-    label_overlap: GateLevel = Field("error", description="a label that reaches into a later split")
-    price_jump: GateLevel = Field("warn", description="a step of the price level as of a split that was not adjusted")
-    label_gap: GateLevel = Field("warn", description="a label across a gap of over 4 times the usual distance of bars")
-    split_dates: GateLevel = Field("warn", description="validation or test of less than a year")
-    mean_drift: GateLevel = Field(
-        "error", description="mean of an input moves by more than 3 training standard deviations"
-    )
-    distribution_drift: GateLevel = Field("warn", description="population stability index of an input above 0.25")
-    constant_inputs: GateLevel = Field("error", description="an input that never changes in training")
-    duplicate_inputs: GateLevel = Field("warn", description="two inputs with a correlation beyond 0.9999")
-    strong_input: GateLevel = Field("warn", description="one input alone with an AUC from 0.85 to 0.95")
-    leak: GateLevel = Field("error", description="one input alone with an AUC above 0.95")
-    lead_lag: GateLevel = Field(
-        "error", description="a column as given that goes with the next return by a correlation above 0.3"
-    )
-    data_starved: GateLevel = Field("warn", description="more than 16 parameters for each bar of the training windows")
-    mixed_code: GateLevel = Field("warn", description="compared cells that were trained by different code")
 
 
 class MlflowSpec(Spec):
@@ -157,15 +114,14 @@ class WandbSpec(Spec):
     project: str = Field("isotherm", min_length=1, description="name of the W&B project")
     entity: str | None = Field(None, description="W&B team or user; null = your default")
 
-    @field_validator("project")
+    @field_validator("project", "entity")
     @classmethod
-    def _is_a_name(cls, value: str) -> str:
-        if found := sorted(set(value) & set("/\\#?%:")):
-            raise ValueError(
-                f"W&B takes no {' '.join(found)} in a project's name; write the entity apart: entity: TEAM"
-            )
-        if len(value) > 128:
-            raise ValueError("W&B takes at most 128 characters as a project's name")
+    def _is_a_name(cls, value: str | None) -> str | None:
+        if found := sorted(set(value or "") & set("/\\#?%:")):
+            message = f"W&B takes no {' '.join(found)} in the name of a project or team"
+            raise ValueError(f"{message}; write both apart: project: NAME, entity: TEAM")
+        if len(value or "") > 128:
+            raise ValueError("W&B takes at most 128 characters as the name of a project or team")
         return value
 
 
@@ -183,53 +139,39 @@ class TrackingSpec(Spec):
     others: tuple[TrackerSpec, ...] = Field((), description="trackers of your own: names, or blocks with their keys")
 
 
-class _KnownDotEnv(DotEnvSettingsSource):
-    """A ``.env`` may hold other programs' variables; only ours are read here."""
-
-    def __call__(self) -> dict[str, Any]:
-        return {name: value for name, value in super().__call__().items() if name in self.settings_cls.model_fields}
-
-
 @contextmanager
-def _utf8() -> Iterator[None]:
-    """A ``.env`` that is not UTF-8 is a problem of that file.
+def readable_dotenv() -> Iterator[None]:
+    """A ``.env`` that cannot be read is a problem of that file.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is not UTF-8, or not for this user.
     """
     try:
         yield
     except UnicodeDecodeError as error:
         message = f"not UTF-8 text (byte {error.start})"
         raise ConfigError(Problem(place=".env", message=message, fix="save it as UTF-8")) from error
+    except OSError as error:
+        raise ConfigError(Problem(place=".env", message=f"cannot be read: {error.strerror}")) from error
 
 
 class _Settings(BaseSettings):
     """Settings that may come from a ``.env`` file, which is a user's own text.
 
     Raises:
-        ConfigError: it is not UTF-8.
+        ConfigError: it cannot be read.
     """
 
     def __init__(self, **values: Any) -> None:
-        with _utf8():
+        with readable_dotenv():
             super().__init__(**values)
 
 
-class SweepSettings(_Settings):
-    """A whole sweep, as asked, from keywords alone; `layers` reads the other sources.
+class SweepSettings(Spec):
+    """A whole sweep, as asked; `runner.config.layers` reads the sources.
 
     Example: ``SweepSettings(name="first", grid={"budget": ["2m", "20m"]})``
     """
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX,
-        env_nested_delimiter="__",
-        env_file=".env",
-        extra="forbid",
-        frozen=True,
-        validate_default=True,
-    )
 
     name: str = Field(description="the run directory is runs/<name>")
     data: DataSpec = DataSpec()
@@ -260,9 +202,10 @@ class SweepSettings(_Settings):
         description="a folder that exists, or a URI such as s3://bucket/folder, that another machine can go on from",
     )
 
-    def __init__(self, /, **values: Any) -> None:
-        # Not BaseSettings': it reads the sources itself, and takes a key such as _env_file for an option of its own.
-        BaseModel.__init__(self, **values)
+    @property
+    def all_metrics(self) -> tuple[MetricSpec, ...]:
+        """The metrics that are asked for, and those that `task.calibrate` adds."""
+        return with_calibration(self.metrics, self.task.calibrate)
 
     @field_validator("name")
     @classmethod
@@ -295,49 +238,6 @@ class SweepSettings(_Settings):
             if len({repr(value) for value in values}) != len(values):
                 raise ValueError(f"the axis {axis!r} names a value twice")
         return grid
-
-
-def layers(overrides: Layer, file: Layer) -> list[Layer]:
-    """What each source of a sweep's settings says, the strongest first.
-
-    Args:
-        overrides: nested values of the command line, or of a caller in Python.
-        file: values of the sweep file.
-
-    Raises:
-        SettingsError: a variable of the environment or of ``.env`` cannot be read.
-    """
-    with _utf8():
-        dotenv = _KnownDotEnv(SweepSettings)()
-    return [
-        overrides,
-        Layer("the environment", EnvSettingsSource(SweepSettings)()),
-        Layer(".env", dotenv),
-        file,
-        Layer("the trackers' own variables", {"tracking": tracking_of_environment()}),
-    ]
-
-
-def merged(sources: Sequence[Layer]) -> dict[str, Any]:
-    """The values of all sources; the strongest comes first and wins, mappings are merged key by key."""
-    result: dict[str, Any] = {}
-    for layer in reversed(sources):
-        result = merged_values(result, layer.values)
-    return result
-
-
-def merged_values(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of two sources; those of `strong` win, mappings are merged key by key."""
-    result = dict(weak)
-    for name, value in strong.items():
-        known = result.get(name)
-        if isinstance(known, str) and isinstance(value, Mapping):
-            known = {"name": known}  # the short form of a block that names a part
-        if isinstance(known, Mapping) and isinstance(value, Mapping):
-            result[name] = merged_values(known, value)
-        else:
-            result[name] = value
-    return result
 
 
 class UserSettings(_Settings):
@@ -455,23 +355,6 @@ def wandb_base_url() -> str:
     return os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"
 
 
-def environment_names() -> list[str]:
-    """Names of the ``ISOTHERM_*`` variables that are set."""
-    return sorted(name for name in os.environ if name.upper().startswith(PREFIX))
-
-
-def dotenv_names() -> list[str]:
-    """Names of the ``ISOTHERM_*`` variables in ``.env``."""
-    with _utf8():
-        given = _KnownDotEnv(SweepSettings).env_vars
-    return sorted(name.upper() for name in given if name.upper().startswith(PREFIX))
-
-
 def plugin_paths() -> tuple[Path, ...]:
     """Python files named in ISOTHERM_PLUGINS. Not from ``.env``, which may have come with somebody's folder."""
     return tuple(Path(one) for one in os.environ.get(PLUGINS, "").split(os.pathsep) if one)
-
-
-def cuda_visible_devices() -> str | None:
-    """CUDA_VISIBLE_DEVICES, None where it is not set."""
-    return os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -1,31 +1,21 @@
 """From a sweep file and command-line overrides to settings, with every problem reported together and in its place."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
-from runner.config import axes, listed_parts, parts, search_space
+from runner.config import axes, layers, listed_parts, parts, search_space
 from runner.config.axes import Layer
 from runner.config.places import place_of, problem_of
-from runner.config.settings import (
-    PLUGINS,
-    PREFIX,
-    SweepSettings,
-    UserSettings,
-    dotenv_names,
-    environment_names,
-    layers,
-    merged,
-    merged_values,
-)
+from runner.config.settings import SweepSettings
 from runner.config.variants import Variant, variants, with_selection
 from runner.config.yaml_lines import MAX_DEPTH, ConfigFile, Location, parse, read, read_value
 from runner.rundir import comparable
-from trainables.errors import ConfigError, Problem, nearest
+from trainables.errors import ConfigError, Problem
 from trainables.schema import (
     DataSpec,
     LossSpec,
@@ -33,6 +23,7 @@ from trainables.schema import (
     TaskSpec,
     TierSpec,
     TrainingSpec,
+    parse_budget,
 )
 
 Block = TypeVar("Block", ModelSpec, LossSpec, TaskSpec, TierSpec)
@@ -40,12 +31,30 @@ Block = TypeVar("Block", ModelSpec, LossSpec, TaskSpec, TierSpec)
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as understood; `notices` say which given values replace an axis of the grid or have no effect."""
+    """A sweep as understood.
+
+    Attributes:
+        notices: which given values replace an axis of the grid or have no effect.
+        options: of the command line, with which its file gives the same sweep again.
+    """
 
     settings: SweepSettings
     file: ConfigFile
     variants: tuple[Variant, ...]
     notices: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+    def at_budget(self, budget: str) -> Variant:
+        """The first cell, at the budget that `--budget` asks for.
+
+        Raises:
+            ConfigError: it is none.
+        """
+        try:
+            parse_budget(budget)
+        except ValueError as error:
+            raise ConfigError(Problem(place="--budget", message=str(error))) from None
+        return replace(self.variants[0], axes={**self.variants[0].axes, "budget": budget})
 
 
 def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True, plugins: Sequence[Path] = ()) -> Sweep:
@@ -64,7 +73,9 @@ def load(path: Path, overrides: Sequence[str] = (), *, tracking: bool = True, pl
     given = _overrides(overrides)
     if not tracking:
         given["tracking"] = {"mlflow": None, "wandb": None, "others": []}
-    return understand(read(path), given)
+    named = [("--plugin", str(plugin)) for plugin in plugins] + [("--set", one) for one in overrides]
+    options = (*chain(*named), *([] if tracking else ["--no-tracking"]))
+    return replace(understand(read(path), given), options=options)
 
 
 def data_of(overrides: Sequence[str]) -> DataSpec:
@@ -83,13 +94,13 @@ def understand(file: ConfigFile, given: dict[str, Any]) -> Sweep:
     Raises:
         ConfigError: all problems, each with its place.
     """
-    problems = list(_unknown_environment())
+    problems = list(layers.problems())
     try:
         over = Layer(file.overrides.rstrip(": ") or "keywords", given)
-        sources = layers(over, Layer(str(file.path), file.values, is_file=True))
+        sources = layers.layers(over, Layer(str(file.path), file.values, is_file=True))
         resolved = axes.resolve(sources)
         problems += resolved.problems
-        values = merged(sources)
+        values = layers.merged(sources)
         problems += _two_lengths(values, resolved.grid, lambda location: place_of(file, given, location))
         if isinstance(values.get("grid"), dict):
             values["grid"] = resolved.grid
@@ -98,11 +109,6 @@ def understand(file: ConfigFile, given: dict[str, Any]) -> Sweep:
         problems += [problem_of(file, given, SweepSettings, issue) for issue in error.errors(include_url=False)]
         problems += parts.problems(_readable(file, given), lambda location: place_of(file, given, location))
         raise ConfigError(sorted(problems, key=_by_line)) from error
-    except SettingsError as error:
-        raise ConfigError([*problems, Problem(place="environment or .env", message=str(error))]) from error
-    except RecursionError as error:
-        problem = Problem(place="environment or .env", message="a value is nested too deeply", fix="shorten it")
-        raise ConfigError([*problems, problem]) from error
     known = settings.model_dump()
     problems += search_space.problems(settings, lambda location: place_of(file, given, location))
     single = {axis: [comparable.setting(known, axes.setting(axis))] for axis in resolved.replaced}
@@ -124,7 +130,7 @@ def understand(file: ConfigFile, given: dict[str, Any]) -> Sweep:
 
 def _readable(file: ConfigFile, given: dict[str, Any]) -> SweepSettings:
     """What names parts, as far as it can be read where something else is wrong."""
-    values = merged_values(file.values, given)
+    values = layers.merged_values(file.values, given)
     loss = _mapping(values, "training").get("loss", {})
     if isinstance(loss, dict):  # keys of `training` may be given there, too
         loss = {key: value for key, value in loss.items() if key not in TrainingSpec.model_fields}
@@ -133,7 +139,7 @@ def _readable(file: ConfigFile, given: dict[str, Any]) -> SweepSettings:
     model, asked = _valid(ModelSpec, _mapping(values, "model")), _mapping(values, "task")
     task = _valid(TaskSpec, {key: value for key, value in asked.items() if key not in ("context", "horizon")})
     data = DataSpec.model_construct(tier=_valid(TierSpec, _mapping(values, "data").get("tier", {})))
-    return SweepSettings.model_construct(data=data, model=model, task=task, training=training, grid=axes)
+    return SweepSettings.model_construct(name="", data=data, model=model, task=task, training=training, grid=axes)
 
 
 def _two_lengths(values: dict[str, Any], grid: dict[str, Any], place: Callable[[Location], str]) -> Iterator[Problem]:
@@ -168,7 +174,7 @@ def _by_line(problem: Problem) -> tuple[str, int]:
     return file, int(line) if line.isdigit() else 0
 
 
-# ---- overrides and environment -----------------------------------------------------------------------------------
+# ---- overrides ---------------------------------------------------------------------------------------------------
 
 
 def _overrides(texts: Sequence[str]) -> dict[str, Any]:
@@ -211,12 +217,3 @@ def _parts(key: str) -> list[str]:
         if key.startswith(prefix):
             return [*block, key.removeprefix(prefix)]
     return key.split(".")
-
-
-def _unknown_environment() -> Iterator[Problem]:
-    known = [PLUGINS, *(PREFIX + name.upper() for name in (*SweepSettings.model_fields, *UserSettings.model_fields))]
-    for place, names in (("environment", environment_names()), (".env", dotenv_names())):
-        for name in names:
-            head = name.upper().split("__")[0]
-            if head not in known:
-                yield Problem(place=f"{place}: {name}", message="unknown setting", fix=nearest(head, known))

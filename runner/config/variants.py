@@ -9,9 +9,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from runner.config import axes, parts
-from runner.config.places import advice, model_at, place_of
+from runner.config.places import model_at, place_of
 from runner.config.settings import SweepSettings
-from runner.config.words import words_of
+from runner.config.words import fix_of, words_of
 from runner.config.yaml_lines import ConfigFile
 from trainables.errors import ConfigError, Problem, nearest
 from trainables.schema import (
@@ -198,7 +198,7 @@ def _value_problems(
     except ValidationError as error:
         for issue in error.errors(include_url=False):
             message = words_of(issue)
-            fix = advice(AXIS_BLOCKS[block], tuple(rest.split(".")))
+            fix = fix_of(issue, AXIS_BLOCKS[block], rest.split("."))
             yield Problem(
                 place=place_of(file, given, ("grid", axis, index)), message=f"{message} (got {value!r})", fix=fix
             )

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from runner.config.layers import place_of_name
 from runner.config.settings import (
     ProbeSpec,
     RayEnvironment,
@@ -32,7 +33,7 @@ def _tracking() -> TrackingSpec:
         return TrackingSpec.model_validate(tracking_of_environment())
     except ValidationError as error:
         message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-        raise ConfigError(Problem(place="environment: MLFLOW_TRACKING_URI", message=message)) from None
+        raise ConfigError(Problem(place=place_of_name("MLFLOW_TRACKING_URI"), message=message)) from None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Folders that must be writable, the disk below them, and the clock."""
+"""Folders that must be writable or are searched for modules, the disk below them, and the clock."""
 
 import os
 import shutil
@@ -10,22 +10,39 @@ from pathlib import Path
 import runner
 from runner.doctor.context import HostContext
 from runner.doctor.finding import Diagnosis, ok
+from runner.host import shadows
 
 LEAST_FREE_BYTES = 100 * 10**6  # the ledger and one small checkpoint
 LOW_FREE_BYTES = 5 * 10**9  # two checkpoints of a 2m to 200m grid; `isotherm plan` says what a sweep needs
+LOW_TEMP_BYTES = 1 * 10**9  # sockets, logs and sessions; docker/run gives /tmp 4 GiB
 
 
 def check(place: HostContext) -> Iterator[Diagnosis]:
     """Look at every folder that a sweep writes to."""
     yield from _folder("results", place.runs, "a sweep keeps its ledger and checkpoints there", needed=True)
     yield from _folder("datasets", place.data, "a sweep keeps the datasets that it builds there", needed=True)
-    yield from _folder("temporary files", place.temp, "Ray keeps its sockets and sessions there", needed=True)
+    yield from _folder(
+        "temporary files", place.temp, "Ray keeps its sockets and sessions there", needed=True, low=LOW_TEMP_BYTES
+    )
     yield from _folder("probe's cache", place.cache, "without it every sweep measures anew", needed=False)
     yield from _folder("HOME", place.home, "libraries keep caches there and may refuse to start", needed=False)
     yield _clock()
+    yield from _shadows()
 
 
-def _folder(name: str, folder: Path, why: str, *, needed: bool) -> Iterator[Diagnosis]:
+def _shadows() -> Iterator[Diagnosis]:
+    for said in shadows.found():
+        yield Diagnosis(
+            check="imports",
+            level="warn",
+            what=said,
+            why="what needs the module gets that file, and fails or computes something else",
+            fix="rename it, or start from another folder; `isotherm` itself never looks in the current folder, "
+            "PYTHONPATH and `python -m` do",
+        )
+
+
+def _folder(name: str, folder: Path, why: str, *, needed: bool, low: int = LOW_FREE_BYTES) -> Iterator[Diagnosis]:
     reason = _unwritable(folder)
     if reason:
         yield Diagnosis(
@@ -38,7 +55,7 @@ def _folder(name: str, folder: Path, why: str, *, needed: bool) -> Iterator[Diag
         )
         return
     free = shutil.disk_usage(_existing(folder)).free
-    if free >= LOW_FREE_BYTES or (not needed and free >= LEAST_FREE_BYTES):
+    if free >= low or (not needed and free >= LEAST_FREE_BYTES):
         yield ok(name, f"{folder} can be written, {_gb(free)} free")
         return
     yield Diagnosis(

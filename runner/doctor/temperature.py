@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from runner.config.settings import cuda_visible_devices
 from runner.doctor.context import HostContext
 from runner.doctor.finding import Diagnosis, ok
+from runner.host.cuda import cuda_visible_devices
 from runner.thermal.monitor import ThermalMonitor
 from runner.thermal.sensors import Sensor, SensorError, open_sensor
 from runner.thermal.sensors.nvml import NvmlSensor

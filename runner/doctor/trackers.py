@@ -16,9 +16,11 @@ from pydantic import SecretStr
 from runner.config.settings import MlflowEnvironment, wandb_base_url
 from runner.doctor.context import HostContext
 from runner.doctor.finding import Diagnosis, ok
+from runner.tracking.causes import MLFLOW, WANDB, cause_of
 from runner.tracking.http_limits import limit_answers
 
 TIMEOUT_S = 5.0
+MAX_BYTES = 100_000  # of an answer
 LARGEST_SKEW_S = 120.0  # certificates and signed requests tolerate a few minutes
 WHY = "the sweep runs all the same; what a tracker misses, `isotherm sync RUN` brings later"
 
@@ -31,6 +33,13 @@ class _Answer:
     words: str
     body: str = ""
     skew_s: float = 0.0
+
+    def as_error(self) -> str:
+        """The text by which its cause is known."""
+        if self.status == 0:
+            return self.words
+        page = "; not in a valid JSON format" if self.status == 200 else ""
+        return f"error code {self.status}{page}: {self.body}"
 
 
 def check(place: HostContext) -> Iterator[Diagnosis]:
@@ -84,26 +93,18 @@ def _mlflow(place: HostContext, uri: str | None) -> Iterator[Diagnosis]:
         headers["Authorization"] = _basic(known.mlflow_tracking_username, known.mlflow_tracking_password)
     url = f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search"
     answer = _ask(url, headers, {"max_results": 1})
-    if answer.status == 200:
+    if answer.status == 200 and _json(answer.body) is not None:
         yield ok("MLflow", f"{uri} is reachable and accepts the credentials")
         yield from _skew("MLflow", answer)
-    elif answer.status in (401, 403):
-        yield Diagnosis(
-            check="MLflow",
-            level="warn",
-            what=f"{uri} refuses access: {answer.words}",
-            why=WHY,
-            fix="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or MLFLOW_TRACKING_TOKEN) in .env; a "
-            "server that checks host names needs this one in --allowed-hosts",
-        )
-    else:
-        yield Diagnosis(
-            check="MLflow",
-            level="warn",
-            what=f"{uri} does not answer as an MLflow server does: {answer.words}",
-            why=WHY,
-            fix=f"curl {uri.rstrip('/')}/health; start the server, or correct tracking.mlflow.uri",
-        )
+        return
+    cause = cause_of(answer.as_error(), MLFLOW)
+    yield Diagnosis(
+        check="MLflow",
+        level="warn",
+        what=f"{uri}: {cause.message if cause else 'it does not answer as an MLflow server does'} ({answer.words})",
+        why=WHY,
+        fix=cause.fix if cause else f"curl {uri.rstrip('/')}/health; start the server, or correct tracking.mlflow.uri",
+    )
 
 
 def _wandb(place: HostContext, mode: str) -> Iterator[Diagnosis]:
@@ -126,28 +127,30 @@ def _wandb(place: HostContext, mode: str) -> Iterator[Diagnosis]:
     if answer.status == 200 and _viewer(answer.body):
         yield ok("W&B", f"{url} answers and knows the key")
         yield from _skew("W&B", answer)
-    elif answer.status in (200, 401, 403):
-        yield Diagnosis(
-            check="W&B",
-            level="warn",
-            what=f"{url} does not know the key",
-            why=WHY,
-            fix="put a valid WANDB_API_KEY into .env",
-        )
-    else:
-        yield Diagnosis(
-            check="W&B",
-            level="warn",
-            what=f"{url} does not answer: {answer.words}",
-            why=WHY,
-            fix="look at the network and at WANDB_BASE_URL, or set tracking.wandb.mode to offline",
-        )
+        return
+    known = answer.status == 200 and _json(answer.body) is not None  # it answers, and knows no such user
+    cause = cause_of("error code 401" if known else answer.as_error(), WANDB)
+    yield Diagnosis(
+        check="W&B",
+        level="warn",
+        what=f"{url}: {cause.message if cause else 'it does not answer as W&B does'} ({answer.words})",
+        why=WHY,
+        fix=cause.fix if cause else "look at the network and at WANDB_BASE_URL, or set tracking.wandb.mode to offline",
+    )
+
+
+def _json(body: str) -> Any:
+    """What a JSON text says; None for anything else, such as a page."""
+    try:
+        return json.loads(body)
+    except ValueError:
+        return None
 
 
 def _viewer(body: str) -> bool:
     try:
-        return bool(json.loads(body)["data"]["viewer"])
-    except (ValueError, KeyError, TypeError):
+        return bool(_json(body)["data"]["viewer"])
+    except (KeyError, TypeError):
         return False
 
 
@@ -182,11 +185,12 @@ def _ask(url: str, headers: dict[str, str], body: dict[str, object]) -> _Answer:
         with _OPENER.open(request, timeout=TIMEOUT_S) as response:
             date = response.headers.get("Date")
             skew_s = time.time() - parsedate_to_datetime(date).timestamp() if date else 0.0
-            return _Answer(response.status, "OK", response.read(100_000).decode(errors="replace"), skew_s)
+            return _Answer(response.status, "OK", response.read(MAX_BYTES).decode(errors="replace"), skew_s)
     except urllib.error.HTTPError as error:
         with error:
             elsewhere = error.headers.get("Location") if 300 <= error.code < 400 else None
             away = f", to {elsewhere[:200]!r}; redirects are not followed" if elsewhere else ""
-            return _Answer(error.code, f"HTTP {error.code} {error.reason}{away}")
+            said = error.read(MAX_BYTES).decode(errors="replace")
+            return _Answer(error.code, f"HTTP {error.code} {error.reason}{away}", said)
     except (OSError, ValueError) as error:
         return _Answer(0, str(getattr(error, "reason", error)))

@@ -1,5 +1,7 @@
 """NVIDIA devices of this host, without a CUDA context: their files, memory in use by anyone, the driver."""
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +48,11 @@ def gpu_nodes(root: Path = Path("/")) -> list[Path]:
     return sorted(devices.glob("nvidia[0-9]*")) or sorted(devices.glob("dxg"))
 
 
+def cuda_visible_devices() -> str | None:
+    """CUDA_VISIBLE_DEVICES, None where it is not set."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
 def hidden(visible: str | None) -> bool:
     """Whether this value of CUDA_VISIBLE_DEVICES (None = not set) hides every GPU on purpose."""
     return visible is not None and visible.strip().split(",")[0] in ("", "-1", "NoDevFiles")
@@ -55,6 +62,17 @@ def needed_driver(cuda: str) -> str:
     """The oldest driver for PyTorch's CUDA, such as ``CUDA 13.0 needs driver 580 or newer``; empty if not known."""
     oldest = OLDEST_DRIVERS.get(int(cuda.partition(".")[0])) if cuda else None
     return f"CUDA {cuda} needs driver {oldest} or newer" if oldest else ""
+
+
+def mps_runs(root: Path = Path("/")) -> bool:
+    """Whether CUDA MPS serves this host: its control daemon is seen, or in a container its default pipe."""
+    if (root / "tmp/nvidia-mps/control").exists():
+        return True
+    for name in (root / "proc").glob("[0-9]*/comm"):
+        with suppress(OSError):  # it has ended
+            if name.read_text().startswith("nvidia-cuda-mps"):  # the kernel keeps 15 characters
+                return True
+    return False
 
 
 def driver_version() -> str:

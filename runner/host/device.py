@@ -8,11 +8,11 @@ from typing import Literal
 
 import torch
 
-from runner.config.settings import cuda_visible_devices
-from runner.host.cuda import gpu_nodes, hidden, needed_driver
+from runner.host.cuda import cuda_visible_devices, gpu_nodes, hidden, needed_driver
 from runner.host.memory_limits import usable_cores
 from trainables.errors import ConfigError, Problem
 from trainables.schema import Dtype, ExecutionSpec
+from trainables.training import precision
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def resolve(execution: ExecutionSpec, elsewhere: Device | None = None) -> tuple[
     """Find the device and dtype that ``auto`` stands for, on this host or on the device that trials will run on.
 
     Raises:
-        ConfigError: CUDA or bf16 is asked for on a host that has no CUDA device; this host's GPUs are of several kinds.
+        ConfigError: CUDA or bf16 is asked for where there is none; this host's GPUs are of several kinds.
     """
     has_cuda = torch.cuda.is_available() if elsewhere is None else elsewhere.kind == "cuda"
     if execution.device == "cuda" and not has_cuda:
@@ -103,15 +103,16 @@ def resolve(execution: ExecutionSpec, elsewhere: Device | None = None) -> tuple[
             )
         )
     if execution.device == "cpu" or not has_cuda:
-        if execution.dtype == "bf16":
+        asked = execution.dtype == "bf16"
+        if asked and (elsewhere is not None or not precision.cpu_has_bf16()):  # a cluster's processors are not known
             raise ConfigError(
                 Problem(
                     place="execution.dtype",
-                    message="bf16 needs a CUDA device, and trials would run on the CPU",
+                    message="bf16 needs a CUDA device, or on one host a processor with AVX512-BF16 or AMX-BF16",
                     fix="set execution.dtype to auto or fp32",
                 )
             )
-        return elsewhere or Device("cpu", _cpu_name(), usable_cores()), "fp32"
+        return elsewhere or Device("cpu", _cpu_name(), usable_cores()), "bf16" if asked else "fp32"
     device = elsewhere or _gpus()
     # Cards before Ampere emulate bf16, which is slower than fp32. A cluster's cards are not here to ask.
     emulated = elsewhere is None and not torch.cuda.is_bf16_supported(including_emulation=False)

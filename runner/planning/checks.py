@@ -9,8 +9,10 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from runner.config.settings import GatesSpec, cuda_visible_devices
-from runner.host.device import Site, unused_gpus
+from runner.config.gates import GatesSpec
+from runner.host.cuda import cuda_visible_devices
+from runner.host.device import Device, Site, unused_gpus
+from runner.host.memory_limits import Limit
 from runner.host.versions import code_version
 from runner.planning.grid import Cell
 from runner.rundir.ledger import LedgerView
@@ -21,11 +23,6 @@ from trainables.parts.source import SHIPPED
 from trainables.schema import ExecutionSpec
 
 RATE = "training.lr"
-# Parameters for each token, the bars of a training window counting as tokens, as if windows shared none. Hoffmann et
-# al. 2022 (arXiv:2203.15556) find 20 tokens for each parameter to be the best use of compute. Repeated passes are worth
-# 1 + R*_D = 16 times the data at most, however many there are (Muennighoff et al. 2023, arXiv:2305.16264). Beyond this
-# limit there is less than one token for a parameter even so.
-MAX_PARAMETERS_PER_TOKEN = 16
 MIN_RATES = 3  # fewer cannot show an optimum between two others
 
 
@@ -58,6 +55,7 @@ def check(
     Temperatures are those of this host, or of the site where trials will run.
     """
     return [
+        *_changed_limits(spec),
         *_sizes(cells),
         *_seeds(cells),
         *_untuned(cells, searched),
@@ -69,6 +67,19 @@ def check(
         *_mixed_code(cells, view, spec),
         *_thermal(cells, thermal, site),
     ]
+
+
+def _changed_limits(spec: GatesSpec) -> Iterator[CheckFinding]:
+    """What the sweep file set: who reads the report must not take the other checks for the usual ones."""
+    for name, value, default in spec.limits.changed():
+        yield CheckFinding(
+            gate="limits",
+            level="warn",
+            number=value,
+            limit=default,
+            message=f"the limit of {name.replace('_', ' ')} is {value:g}, by default it is {default:g}",
+            fix=f"leave gates.limits.{name} out where there is no reason for it",
+        )
 
 
 def _sizes(cells: tuple[Cell, ...]) -> Iterator[CheckFinding]:
@@ -89,8 +100,9 @@ def _starved(cells: tuple[Cell, ...], spec: GatesSpec) -> Iterator[CheckFinding]
     """Models with so many parameters that no number of passes over the data can fill them."""
     if spec.data_starved == "off":
         return
+    most = spec.limits.data_starved
     ratios = {cell.key: cell.counts.total / tokens for cell in cells if (tokens := _tokens(cell))}
-    starved = [cell for cell in cells if ratios.get(cell.key, 0) > MAX_PARAMETERS_PER_TOKEN]
+    starved = [cell for cell in cells if ratios.get(cell.key, 0) > most]
     if not starved:
         return
     worst = max(starved, key=lambda cell: ratios[cell.key])
@@ -100,9 +112,9 @@ def _starved(cells: tuple[Cell, ...], spec: GatesSpec) -> Iterator[CheckFinding]
         gate="data starved",
         level=spec.data_starved,
         number=ratios[worst.key],
-        limit=MAX_PARAMETERS_PER_TOKEN,
+        limit=most,
         message=f"{plural(len(starved), 'cell')} of {len(cells)} (budgets {budgets}) with more than "
-        f"{MAX_PARAMETERS_PER_TOKEN} parameters for each bar of the training windows, too many for any number of "
+        f"{most:g} parameters for each bar of the training windows, too many for any number of "
         f"passes over them; at worst {worst.counts.total:,} parameters, {windows:,} windows of "
         f"{worst.spec.task.context} bars ({windows / worst.counts.total:.2g} windows a parameter), {passes} passes",
         fix="use more assets, finer bars or a longer series, or leave these budgets out; no scaling with size can show "
@@ -216,6 +228,20 @@ def memory(cells: tuple[Cell, ...]) -> Iterator[CheckFinding]:
             limit=decision.usable_bytes,
             message=f"{plural(len(affected), 'cell')} of {len(cells)} infeasible: {reason}",
             fix="use a device with more memory, or leave the budget out of grid.budget",
+        )
+
+
+def host_memory(state_bytes: int, device: Device, limit: Limit) -> Iterator[CheckFinding]:
+    """Trials on GPUs hold their state on the host, too, while they write a checkpoint or go on from one."""
+    if device.kind == "cuda" and state_bytes > limit.bytes:
+        yield CheckFinding(
+            gate="host memory",
+            level="warn",
+            number=state_bytes,
+            limit=limit.bytes,
+            message=f"checkpoints of the largest trials at once take {state_bytes / 1e9:.1f} GB of the host's memory, "
+            f"and there are {limit.bytes / 1e9:.1f} GB ({limit.what})",
+            fix="give the host or the container more memory, or run fewer of them at once (execution.gpu_share: 1)",
         )
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 from runner.config.sweep_file import Sweep
 from runner.rundir.paths import DATA
 from trainables.data.ohlcv import load_sources
-from trainables.data.synthetic import Universe
+from trainables.data.synthetic import MAX_ASSETS, Universe
 from trainables.files import replacing
 from trainables.schema import DataSpec
 
@@ -25,8 +25,14 @@ KINDS = (NULL, TEACHER)
 FOLDER = "controls"
 
 
-def overrides(sweep: Sweep, kind: str, data_root: Path = DATA) -> list[str]:
+def overrides(sweep: Sweep, kind: str, data_root: Path = DATA, seed: int = 0) -> list[str]:
     """Write a control's bars, one file an asset, and give what to set in the sweep: its name and its sources.
+
+    Args:
+        sweep: as understood.
+        kind: `NULL` or `TEACHER`.
+        data_root: folder of the datasets.
+        seed: of the order, or of the teacher.
 
     Raises:
         DataError: a source of the sweep cannot be read or does not validate.
@@ -37,8 +43,9 @@ def overrides(sweep: Sweep, kind: str, data_root: Path = DATA) -> list[str]:
     paths = []
     for number, (asset, frame) in enumerate(load_sources(spec).frames.items()):
         path = folder / f"{asset}.parquet"
+        bars = shuffled(frame, number + seed * MAX_ASSETS) if kind == NULL else taught(frame, number, seed)
         with replacing(path) as aside:
-            (shuffled(frame, number) if kind == NULL else taught(frame, number)).to_parquet(aside, index=False)
+            bars.to_parquet(aside, index=False)
         paths.append(str(path))
     plain = DataSpec(source=tuple(paths))
     return [
@@ -60,6 +67,6 @@ def shuffled(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
     return pd.DataFrame({"date": frame.index, **prices, "close": new_T, "volume": frame["volume"].to_numpy()[order_T]})
 
 
-def taught(frame: pd.DataFrame, asset: int) -> pd.DataFrame:
+def taught(frame: pd.DataFrame, asset: int, seed: int) -> pd.DataFrame:
     """As many bars at the same dates, with a teacher."""
-    return Universe("teacher", bars=len(frame), asset=asset).frame().assign(date=frame.index)
+    return Universe("teacher", bars=len(frame), asset=asset, seed=seed).frame().assign(date=frame.index)

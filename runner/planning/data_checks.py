@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from runner.config.settings import GatesSpec
+from runner.config.gates import GatesSpec
 from runner.planning.checks import CheckFinding, plural
 from runner.planning.data_rules import RULES, Breach, Rule, shortfall
 from runner.planning.grid import Cell
@@ -27,7 +27,7 @@ def _infeasible(cells: Sequence[Cell], spec: GatesSpec) -> Iterator[CheckFinding
         return
     for reason in dict.fromkeys(cell.infeasible for cell in refused):
         affected = [cell for cell in refused if cell.infeasible == reason]
-        short = shortfall(affected[0].facts)
+        short = shortfall(affected[0].facts, spec.limits)
         yield CheckFinding(
             gate="effective samples",
             level="error" if nothing_left or spec.effective_samples == "error" else "warn",
@@ -42,7 +42,9 @@ def _rules(cells: Sequence[Cell], spec: GatesSpec) -> Iterator[CheckFinding]:
     places = {id(cell.facts): cell for cell in cells if not cell.infeasible or cell.short_of_memory}
     for rule in RULES:
         level = getattr(spec, rule.key)
-        found = [(cell, breach) for cell in places.values() if (breach := rule.find(cell.facts)) is not None]
+        found = [
+            (cell, breach) for cell in places.values() if (breach := rule.find(cell.facts, spec.limits)) is not None
+        ]
         if found and level != "off":
             yield _finding(rule, level, found, list(places.values()))
 

@@ -13,27 +13,31 @@ import numpy.typing as npt
 
 from runner.planning import data_statistics
 from runner.planning.data_statistics import Floats
-from trainables.data import jumps, scaling
-from trainables.data.dataset import Dataset, asset_rows
-from trainables.data.jumps import Jump
+from trainables.data import scaling
+from trainables.data.calendars import Calendar
+from trainables.data.dataset import Dataset
+from trainables.data.doubts import Doubt, doubts
 from trainables.data.splits import SPLITS, SplitName, class_shares
 from trainables.data.window_index import SplitIndex, WindowIndex
 from trainables.schema import Scaling
+from trainables.schema.common import INTRADAY
 
 # Windows of a split that are looked at, evenly spread: they bound the time, and an AUC's error from sampling to 0.01.
 MAX_WINDOWS = 4_000
-DUPLICATE = 0.9999  # correlation from which two inputs are one
 USUAL = 0.95  # share of an asset's bars whose distance from the next one counts as usual: weekends do, holidays do not
 
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """One split. Dates are of the windows' ends, None without a window.
+    """One split: windows, how many there would be without `MAX_JUDGED`, and how many independent ones.
+
+    Dates are of the windows' ends, None without a window.
 
     `shares` are those of the classes; empty where labels are values.
     """
 
     n_windows: int
+    total: int
     effective: int
     effective_rarer: int | None
     shares: tuple[float, ...]
@@ -96,28 +100,38 @@ class Facts:
     splits: dict[SplitName, SplitFacts]
     overlaps: int
     gaps: tuple[Gap, ...]
-    jumps: tuple[Jump, ...]
+    doubts: tuple[Doubt, ...]
     inputs: Inputs | None
 
 
-def examine(dataset: Dataset, index: WindowIndex, how: Scaling) -> Facts:
-    """Look at the windows of one data set and task; test labels are counted and never held against an input."""
-    dates_T = dataset.frame["date"].to_numpy().astype("datetime64[D]")
+def examine(dataset: Dataset, index: WindowIndex, how: Scaling, duplicate: float = 0.9999) -> Facts:
+    """Look at the windows of one data set and task; test labels are counted and never held against an input.
+
+    Inputs with a correlation beyond `duplicate` are one.
+    """
     complete = all(len(index.splits[name]) for name in SPLITS)
     return Facts(
         horizon=index.task.horizon,
         classes=index.task.classes,
         splits={name: _split(index, name) for name in index.splits},
-        overlaps=_overlaps(index, dataset.frame["date"].to_numpy().astype("datetime64[ns]")),
-        gaps=tuple(_gaps(dataset, index, dates_T)),
-        jumps=tuple(_jumps(dataset)),
-        inputs=_inputs(dataset, index, how) if complete else None,
+        overlaps=_overlaps(index, dataset.dates_T),
+        gaps=tuple(_gaps(dataset, index)),
+        doubts=tuple(_doubts(dataset)),
+        inputs=_inputs(dataset, index, how, duplicate) if complete else None,
     )
 
 
-def _jumps(dataset: Dataset) -> Iterator[Jump]:
-    for rows in asset_rows(dataset.frame):
-        yield from jumps.jumps(dataset.frame.iloc[rows.start : rows.stop].set_index("date"), rows.asset)
+def _doubts(dataset: Dataset) -> Iterator[Doubt]:
+    calendars = _calendars(dataset)
+    for rows in dataset.rows:
+        yield from doubts(dataset.by_date(rows), rows.asset, calendars.get(rows.asset))
+
+
+def _calendars(dataset: Dataset) -> dict[str, Calendar]:
+    """By asset, as far as bars are short enough to show a session that is missing."""
+    entry = dataset.entry
+    shown = entry.timescale in ("daily", *INTRADAY)
+    return {asset: Calendar(name) for asset, name in entry.calendars.items()} if shown else {}
 
 
 def _split(index: WindowIndex, name: SplitName) -> SplitFacts:
@@ -125,6 +139,7 @@ def _split(index: WindowIndex, name: SplitName) -> SplitFacts:
     some = len(part) > 0
     return SplitFacts(
         n_windows=len(part),
+        total=part.total,
         effective=size.total,
         effective_rarer=size.rarer_class,
         shares=class_shares(part.labels_N, index.task.n_classes) if some else (),
@@ -153,18 +168,21 @@ def _overlaps(index: WindowIndex, dates_T: npt.NDArray[np.datetime64]) -> int:
     return count
 
 
-def _gaps(dataset: Dataset, index: WindowIndex, dates_T: npt.NDArray[np.datetime64]) -> Iterator[Gap]:
-    ahead = index.task.lookahead
-    ends_N = np.concatenate([part.ends_N for part in index.splits.values()])
-    change_T = np.zeros(len(dates_T) + 1, dtype=np.int64)
-    np.add.at(change_T, ends_N, 1)
-    np.add.at(change_T, ends_N + ahead, -1)
-    spanned_T = np.cumsum(change_T[:-1]) > 0  # whether a label spans the time from this row to the next
-    for rows in asset_rows(dataset.frame):
-        days = np.diff(dates_T[rows.start : rows.stop]).astype(np.int64)
-        spanned = spanned_T[rows.start : rows.stop - 1]
+def _gaps(dataset: Dataset, index: WindowIndex) -> Iterator[Gap]:
+    ahead, known = index.task.lookahead, _calendars(dataset)
+    for rows in dataset.rows:
+        if rows.asset in known:
+            continue  # missing sessions are known one by one
+        dates_T = dataset.dates_T[rows.part].astype("datetime64[D]")
+        change_T = np.zeros(len(dates_T) + 1, dtype=np.int64)
+        for part in index.splits.values():
+            ends_N = part.of_asset(rows).ends_N - rows.start
+            change_T[ends_N] += 1
+            change_T[ends_N + ahead] -= 1
+        spanned = np.cumsum(change_T[:-1])[:-1] > 0  # whether a label spans the time from this row to the next
+        days = np.diff(dates_T).astype(np.int64)
         if spanned.any():
-            longest = rows.start + int(np.argmax(np.where(spanned, days, 0)))
+            longest = int(np.argmax(np.where(spanned, days, 0)))
             usual = int(np.quantile(days[days > 0] if (days > 0).any() else [1], USUAL, method="lower"))
             yield Gap(rows.asset, _day(dates_T[longest]), _day(dates_T[longest + 1]), usual)
 
@@ -177,20 +195,20 @@ def _lead(dataset: Dataset, index: WindowIndex, chosen: dict[SplitName, npt.NDAr
     places = {name: place for place, name in enumerate(index.features) if name in dataset.entry.given}
     if not places:
         return {}
-    close_T = dataset.frame["close"].to_numpy(dtype=np.float64)
+    close_T = dataset.number("close")
     largest = dict.fromkeys(places, 0.0)
     for split in SPLITS[:2]:
         ends_N = index.splits[split].ends_N[chosen[split]]  # a label follows, and so a bar
         next_N = np.log(close_T[ends_N + 1] / close_T[ends_N])
         for name, place in places.items():
-            x_N = index.data.values_TF[ends_N, place]
+            x_N = index.data.values_TF[ends_N, place].astype(np.float64)
             if x_N.std() > 0 and next_N.std() > 0:
                 r = float(np.corrcoef(x_N, next_N)[0, 1])
                 largest[name] = max(largest[name], r, key=abs)
     return largest
 
 
-def _inputs(dataset: Dataset, index: WindowIndex, how: Scaling) -> Inputs:
+def _inputs(dataset: Dataset, index: WindowIndex, how: Scaling, duplicate: float) -> Inputs:
     chosen = {name: _spread(index.splits[name]) for name in SPLITS}
     seen = {name: _seen(index, index.splits[name].ends_N[chosen[name]], how) for name in SPLITS}
     names = index.features + (scaling.statistic_names(index.features) if how == "revin" else ())
@@ -205,7 +223,7 @@ def _inputs(dataset: Dataset, index: WindowIndex, how: Scaling) -> Inputs:
     return Inputs(
         names=names,
         constant=tuple(name for name, flat in zip(names, flat_K, strict=True) if flat),
-        duplicates=tuple((names[i], names[j], r) for i, j, r in data_statistics.duplicates(train_NK, DUPLICATE)),
+        duplicates=tuple((names[i], names[j], r) for i, j, r in data_statistics.duplicates(train_NK, duplicate)),
         shift={name: by_name(data_statistics.mean_shift(*both)) for name, both in later.items()},
         stability={name: by_name(data_statistics.population_stability(*both)) for name, both in later.items()},
         auc=by_name(_auc(index, chosen, seen, ~flat_K)),
@@ -223,7 +241,7 @@ def _seen(index: WindowIndex, ends_N: npt.NDArray[np.int64], how: Scaling) -> Fl
 
     What `zscore` does on top is the same for all splits and changes none of the numbers that are made of it.
     """
-    last_NF = index.data.values_TF[ends_N]
+    last_NF = index.data.values_TF[ends_N].astype(np.float64)
     if how != "revin":
         return last_NF
     moments = scaling.window_moments(index.data, ends_N, index.task.context)

@@ -1,29 +1,17 @@
 """Each check of one data set and task: the number that breaks its limit, in words.
 
-The limits are numbers that the user need not set; which of the checks stop a sweep is in
-`runner.config.settings.GatesSpec`.
+Limits, and which of the checks stop a sweep, are in `runner.config.gates`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from runner.planning.data_facts import DUPLICATE, Facts
-from trainables.data import jumps
-from trainables.data.splits import MIN_EFFECTIVE, MIN_EFFECTIVE_RARER_CLASS, SPLITS
+from runner.config.gates import CheckLimits
+from runner.planning.data_facts import Facts
+from trainables.data import doubts
+from trainables.data.splits import SPLITS
 
-MIN_RARER_SHARE = 0.05  # of a split's windows: with less, a metric hangs on a handful of days
-MAX_RATE_MOVE = 0.10  # of the share of a class from training to a later split
-MIN_DAYS = 365  # of validation and test: less than a year sees one season and mostly one regime
-# Times the usual distance of bars. Weekends make 3 days usual for daily bars, and 12 days are longer than the holidays
-# of an exchange (Shanghai's reach 11) or a closure such as that of September 2001 (7).
-MAX_GAP = 4
-MAX_SHIFT = 3.0  # training standard deviations: beyond, a model is asked about values that it hardly ever saw
-MAX_STABILITY = 0.25  # Siddiqi 2006: above it a population has shifted in a major way
-STRONG_AUC = 0.85  # volatility alone legitimately reaches 0.65 to 0.80 on thresholds of 1 %
-LEAK_AUC = 0.95
-# Of a column as given with the next bar's return. What is known explains a few thousandths of the variance of the next
-# day's return (Campbell and Thompson 2008), a correlation below 0.1; an average centred on its bar reaches 0.4.
-MAX_LEAD = 0.3
 _NAMED = 4
 
 
@@ -42,7 +30,7 @@ class Rule:
     """One check. `key` is its name in `GatesSpec`."""
 
     key: str
-    find: Callable[[Facts], Breach | None]
+    find: Callable[[Facts, CheckLimits], Breach | None]
     fix: str
 
     @property
@@ -51,17 +39,17 @@ class Rule:
         return self.key.replace("_", " ")
 
 
-def shortfall(facts: Facts) -> Breach | None:
+def shortfall(facts: Facts, limits: CheckLimits) -> Breach | None:
     """Selection, validation or test with fewer effective samples than can decide anything."""
     found: Breach | None = None
     for split, size in facts.splits.items():
         if split == "train":
             continue
-        number, limit, what = size.effective, MIN_EFFECTIVE, "effective samples"
+        number, limit, what = size.effective, limits.effective_samples, "effective samples"
         if number >= limit and size.effective_rarer is not None:
             number, limit, what = (
                 size.effective_rarer,
-                MIN_EFFECTIVE_RARER_CLASS,
+                limits.rarest_class,
                 "effective samples of the rarest class",
             )
         missing = 1 - number / limit
@@ -70,16 +58,17 @@ def shortfall(facts: Facts) -> Breach | None:
     return found
 
 
-def _balance(facts: Facts) -> Breach | None:
-    rarest = {split: min(shares) for split, shares in _shares(facts).items() if min(shares) < MIN_RARER_SHARE}
+def _balance(facts: Facts, limits: CheckLimits) -> Breach | None:
+    rarest = {split: min(shares) for split, shares in _shares(facts).items() if min(shares) < limits.class_balance}
     if not rarest:
         return None
     split, rarer = min(rarest.items(), key=lambda item: item[1])
-    text = f"the rarest class makes up {100 * rarer:.1f} % of the windows of {split}, below {100 * MIN_RARER_SHARE:g} %"
-    return Breach(rarer, MIN_RARER_SHARE, text, 1 - rarer / MIN_RARER_SHARE)
+    least = limits.class_balance
+    text = f"the rarest class makes up {100 * rarer:.1f} % of the windows of {split}, below {100 * least:g} %"
+    return Breach(rarer, least, text, 1 - rarer / least)
 
 
-def _rate_move(facts: Facts) -> Breach | None:
+def _rate_move(facts: Facts, limits: CheckLimits) -> Breach | None:
     shares = _shares(facts)
     if len(shares) < len(SPLITS):
         return None
@@ -88,13 +77,13 @@ def _rate_move(facts: Facts) -> Breach | None:
         for number in range(1 if not facts.classes else 0, len(shares["train"]))
     }
     number, move = max(moves.items(), key=lambda item: item[1])
-    if move <= MAX_RATE_MOVE:
+    if move <= limits.base_rate:
         return None
     shown = " to ".join(f"{100 * share[number]:.1f} % ({name})" for name, share in shares.items())
     one = f"the share of {facts.classes[number]} moves from" if facts.classes else "the share of positives moves from"
-    text = f"{one} {shown}, by more than {100 * MAX_RATE_MOVE:g} points: "
+    text = f"{one} {shown}, by more than {100 * limits.base_rate:g} points: "
     text += "a part of any loss is the period's and not the model's"
-    return Breach(move, MAX_RATE_MOVE, text, move)
+    return Breach(move, limits.base_rate, text, move)
 
 
 def _shares(facts: Facts) -> dict[str, tuple[float, ...]]:
@@ -103,51 +92,53 @@ def _shares(facts: Facts) -> dict[str, tuple[float, ...]]:
     return {name: shares for name, shares in found.items() if shares}
 
 
-def _overlap(facts: Facts) -> Breach | None:
+def _overlap(facts: Facts, limits: CheckLimits) -> Breach | None:
     if not facts.overlaps:
         return None
     text = f"the labels of {facts.overlaps} windows reach into a later split"
     return Breach(facts.overlaps, 0, text, facts.overlaps)
 
 
-def _gap(facts: Facts) -> Breach | None:
-    long = [gap for gap in facts.gaps if gap.days > MAX_GAP * gap.usual_days]
+def _gap(facts: Facts, limits: CheckLimits) -> Breach | None:
+    long = [gap for gap in facts.gaps if gap.days > limits.label_gap * gap.usual_days]
     if not long:
         return None
     long.sort(key=lambda gap: -gap.days / gap.usual_days)
     shown = [f"{gap.days} days from {gap.after} to {gap.before} ({gap.asset})" for gap in long]
-    worst, limit = long[0], MAX_GAP * long[0].usual_days
+    worst, times = long[0], limits.label_gap
     text = (
-        f"a label of horizon {facts.horizon} spans a gap between two bars: {_listed(shown)}; more than {MAX_GAP} times "
+        f"a label of horizon {facts.horizon} spans a gap between two bars: {_listed(shown)}; more than {times:g} times "
     )
     text += f"the {worst.usual_days} days that bars are usually apart at most"
-    return Breach(worst.days, limit, text, worst.days / limit)
+    return Breach(worst.days, times * worst.usual_days, text, worst.days / worst.usual_days)
 
 
-def _jump(facts: Facts) -> Breach | None:
-    if not facts.jumps:
+def _doubt(kind: str, facts: Facts, limits: CheckLimits) -> Breach | None:
+    found = [one for one in facts.doubts if one.kind == kind]
+    if not found:
         return None
-    text = f"the price level steps between two bars: {jumps.words(list(facts.jumps))}"
-    return Breach(len(facts.jumps), 0, text, len(facts.jumps))
+    return Breach(len(found), 0, f"{doubts.KINDS[kind]}: {doubts.words(found)}", len(found))
 
 
-def _dates(facts: Facts) -> Breach | None:
+def _dates(facts: Facts, limits: CheckLimits) -> Breach | None:
     found: Breach | None = None
     for split in SPLITS[1:]:
         first, last = facts.splits[split].first, facts.splits[split].last
-        days = (last - first).days + 1 if first and last else MIN_DAYS
-        if days < MIN_DAYS and (found is None or days < found.number):
-            text = f"{split} covers {days} days ({first} to {last}), less than a year"
-            found = Breach(days, MIN_DAYS, text, MIN_DAYS - days)
+        days = (last - first).days + 1 if first and last else limits.split_dates
+        if days < limits.split_dates and (found is None or days < found.number):
+            text = f"{split} covers {days} days ({first} to {last}), less than {limits.split_dates}"
+            found = Breach(days, limits.split_dates, text, limits.split_dates - days)
     return found
 
 
-def _shift(facts: Facts) -> Breach | None:
-    return _drift(facts, "shift", MAX_SHIFT, "the mean of", "by more than {} training standard deviations", signed=True)
+def _shift(facts: Facts, limits: CheckLimits) -> Breach | None:
+    return _drift(
+        facts, "shift", limits.mean_drift, "the mean of", "by more than {} training standard deviations", signed=True
+    )
 
 
-def _stability(facts: Facts) -> Breach | None:
-    return _drift(facts, "stability", MAX_STABILITY, "the distribution of", "by a stability index above {}")
+def _stability(facts: Facts, limits: CheckLimits) -> Breach | None:
+    return _drift(facts, "stability", limits.distribution_drift, "the distribution of", "by a stability index above {}")
 
 
 def _drift(facts: Facts, what: str, limit: float, head: str, how: str, *, signed: bool = False) -> Breach | None:
@@ -167,7 +158,7 @@ def _drift(facts: Facts, what: str, limit: float, head: str, how: str, *, signed
     return Breach(number, limit, f"{head} {count}: {_listed(shown)}", number)
 
 
-def _constant(facts: Facts) -> Breach | None:
+def _constant(facts: Facts, limits: CheckLimits) -> Breach | None:
     if facts.inputs is None or not facts.inputs.constant:
         return None
     names = facts.inputs.constant
@@ -175,21 +166,21 @@ def _constant(facts: Facts) -> Breach | None:
     return Breach(len(names), 0, text + _listed(list(names)), len(names))
 
 
-def _duplicate(facts: Facts) -> Breach | None:
+def _duplicate(facts: Facts, limits: CheckLimits) -> Breach | None:
     if facts.inputs is None or not facts.inputs.duplicates:
         return None
     pairs = sorted(facts.inputs.duplicates, key=lambda pair: -abs(pair[2]))
     shown = [f"{one} and {other} ({r:+.5f})" for one, other, r in pairs]
-    text = f"inputs that are one, by a correlation beyond {DUPLICATE:g}: {_listed(shown)}"
-    return Breach(abs(pairs[0][2]), DUPLICATE, text, len(pairs))
+    text = f"inputs that are one, by a correlation beyond {limits.duplicate_inputs:g}: {_listed(shown)}"
+    return Breach(abs(pairs[0][2]), limits.duplicate_inputs, text, len(pairs))
 
 
-def _strong(facts: Facts) -> Breach | None:
-    return _alone(facts, STRONG_AUC, LEAK_AUC, "see whether it could know the future")
+def _strong(facts: Facts, limits: CheckLimits) -> Breach | None:
+    return _alone(facts, limits.strong_input, limits.leak, "see whether it could know the future")
 
 
-def _leak(facts: Facts) -> Breach | None:
-    return _alone(facts, LEAK_AUC, 1.0, "no honest input of a market does that")
+def _leak(facts: Facts, limits: CheckLimits) -> Breach | None:
+    return _alone(facts, limits.leak, 1.0, "no honest input of a market does that")
 
 
 def _alone(facts: Facts, above: float, up_to: float, remark: str) -> Breach | None:
@@ -203,14 +194,14 @@ def _alone(facts: Facts, above: float, up_to: float, remark: str) -> Breach | No
     return Breach(ordered[0][1], above, text, ordered[0][1])
 
 
-def _lead(facts: Facts) -> Breach | None:
-    found = {name: r for name, r in (facts.inputs.lead if facts.inputs else {}).items() if abs(r) > MAX_LEAD}
+def _lead(facts: Facts, limits: CheckLimits) -> Breach | None:
+    found = {name: r for name, r in (facts.inputs.lead if facts.inputs else {}).items() if abs(r) > limits.lead_lag}
     if not found:
         return None
     ordered = sorted(found.items(), key=lambda item: -abs(item[1]))
     shown = _listed([f"{name} {r:+.3f}" for name, r in ordered])
-    text = f"columns as given go with the return of the next bar, by a correlation above {MAX_LEAD:g}: {shown}; "
-    return Breach(abs(ordered[0][1]), MAX_LEAD, text + "they hold what was not known", abs(ordered[0][1]))
+    text = f"columns as given go with the return of the next bar, by a correlation above {limits.lead_lag:g}: {shown}; "
+    return Breach(abs(ordered[0][1]), limits.lead_lag, text + "they hold what was not known", abs(ordered[0][1]))
 
 
 def _listed(texts: list[str]) -> str:
@@ -230,7 +221,14 @@ RULES = (
     ),
     Rule("label_overlap", _overlap, "this is a defect of the splits: report it"),
     Rule("label_gap", _gap, "add the missing bars to the source, or begin it after the gap"),
-    Rule("price_jump", _jump, "use prices that are adjusted for splits, in one unit"),
+    Rule("price_jump", partial(_doubt, "jump"), "use prices that are adjusted for splits, in one unit"),
+    Rule("outlier", partial(_doubt, "outlier"), "correct these prices in the source"),
+    Rule("stale_run", partial(_doubt, "stale_run"), "take out bars that the vendor only repeated"),
+    Rule(
+        "missing_session",
+        partial(_doubt, "missing_session"),
+        "add the missing bars to the source; where most days are named, choose another data.calendar",
+    ),
     Rule("split_dates", _dates, _PERIODS),
     Rule("mean_drift", _shift, "use data.representation: relative, or data.scaling: revin"),
     Rule("distribution_drift", _stability, "expect a model to be worse there; compare regimes by data.splits.fold"),

@@ -21,12 +21,13 @@ from runner.rundir.ledger import LedgerView
 from trainables.errors import LedgerError
 from trainables.parts import plugins
 from trainables.schema import ExecutionRecord, ExecutionSpec
-from trainables.training import loss_registry
 
 # Measured on a quickstart sweep (Ray 2.60, Linux): a trial's process peaks 0.20 to 0.28 GB above the probe's: Ray, and
 # the libraries that read data and judge results.
 WORKER_EXTRA_BYTES = 280_000_000
 TRIAL_START_S = 1.0  # of a trial in a reused actor: data, model, predictions
+# Of a record, by the probe where the sweep file says `auto`.
+CHOSEN = {"micro_batch": "micro_batch", "threads": "threads", "gpu_share": "gpu_share", "devices": "devices_per_trial"}
 EVALUATION_SHARE = 1 / 3  # a forward pass is a third of a training step's arithmetic
 
 
@@ -77,25 +78,17 @@ def question(
     return ProbeRequest(
         label=f"{cell.labels['budget']} ({cell.counts.total:,} parameters)",
         spec=cell.spec,
-        device=device.kind,
+        record=cell.record,
+        pinned=frozenset(name for name, asked in CHOSEN.items() if getattr(execution, asked) != "auto"),
+        most_devices=device.count if device.kind == "cuda" or execution.devices_per_trial != "auto" else 1,
         device_name=device.name,
         n_rows=cell.entry.rows,
         n_windows=cell.sizes["n_train"],
-        micro_batch=None if execution.micro_batch == "auto" else int(execution.micro_batch),
-        threads=_threads(execution, device),
-        gpu_share=None if execution.gpu_share == "auto" else float(execution.gpu_share),
-        whole_batch=loss_registry.needs_whole_batch(cell.spec.training),
         n_trials=n_trials,
         n_alike=n_alike,
         plugins=plugins.loaded(),
         parts=cell.parts,
     )
-
-
-def _threads(execution: ExecutionSpec, device: Device) -> int | None:
-    if execution.threads != "auto":
-        return int(execution.threads)
-    return None if device.kind == "cpu" else 1  # a GPU's trial waits for it: one thread feeds it
 
 
 def assign(grid: Grid, view: LedgerView, settings: SweepSettings, prober: Decides | None) -> Grid:
@@ -118,10 +111,10 @@ def assign(grid: Grid, view: LedgerView, settings: SweepSettings, prober: Decide
         decision = prober.decide(question(cell, settings.execution, grid.device, len(to_run), alike[_shape(cell)]))
         if not decision.feasible:
             return dataclasses.replace(cell, decision=decision, infeasible=_refusal(cell, decision))
-        return _decided(cell, decision, settings.execution)
+        return _decided(cell, decision)
 
     cells = [assigned(cell, record) for cell, record in zip(grid.cells, records, strict=True)]
-    return dataclasses.replace(grid, cells=tuple(_spread(cells, grid.device, settings.execution)))
+    return dataclasses.replace(grid, cells=tuple(_spread(cells, grid.device)))
 
 
 def _pinned(cell: Cell, view: LedgerView, device: Device) -> ExecutionRecord | None:
@@ -142,11 +135,11 @@ def _shape(cell: Cell) -> tuple[Any, ...]:
     return cell.spec.model.model_dump_json(), training.global_batch, steps
 
 
-def _decided(cell: Cell, decision: ProbeResult, execution: ExecutionSpec) -> Cell:
-    return dataclasses.replace(cell, record=decision.record(execution.checkpoint_interval_s), decision=decision)
+def _decided(cell: Cell, decision: ProbeResult) -> Cell:
+    return dataclasses.replace(cell, record=decision.record, decision=decision)
 
 
-def _spread(cells: list[Cell], device: Device, execution: ExecutionSpec) -> list[Cell]:
+def _spread(cells: list[Cell], device: Device) -> list[Cell]:
     """Larger shares of the GPUs where there are fewer trials than could be packed: all GPUs get their part.
 
     Shares that are pinned stay. So do those in a cluster with several kinds of GPU, where each trial has its kind.
@@ -154,11 +147,11 @@ def _spread(cells: list[Cell], device: Device, execution: ExecutionSpec) -> list
     packed = [cell for cell in cells if cell.decision is not None and cell.decision.totals and not cell.infeasible]
     if device.kind != "cuda" or len(device.accelerators) > 1 or not packed:
         return cells
-    packed.sort(key=lambda cell: cell.counts.total, reverse=True)  # as they are started
+    packed = longest_first(packed)  # as they are started
     kinds = [_kind(cell) for cell in packed]
     cores = device.count * kinds[0].cores * kinds[0].most if device.accelerators else usable_cores()
     copies = dict(zip((cell.key for cell in packed), spread(kinds, device.count, cores), strict=True))
-    return [_shared(cell, copies[cell.key], execution) if cell.key in copies else cell for cell in cells]
+    return [_shared(cell, copies[cell.key]) if cell.key in copies else cell for cell in cells]
 
 
 def _kind(cell: Cell) -> Kind:
@@ -166,21 +159,14 @@ def _kind(cell: Cell) -> Kind:
     assert decision is not None
     one = decision.question
     windows = one.spec.training.total_steps(one.n_windows) * one.batch
-    return Kind(1, windows, dict(decision.totals), decision.reserved_cores)
+    return Kind(1, windows, dict(decision.totals), decision.execution.reserved_cores)
 
 
-def _shared(cell: Cell, copies: int, execution: ExecutionSpec) -> Cell:
-    decision = cell.decision
+def _shared(cell: Cell, copies: int) -> Cell:
+    decision, rate = cell.decision, _kind(cell).total(copies) / copies
     assert decision is not None
-    rate = _kind(cell).total(copies) / copies
-    changed = dataclasses.replace(
-        decision,
-        copies=copies,
-        gpu_share=gpu_share(copies),
-        samples_per_second=rate,
-        seconds_per_step=decision.question.batch / rate,
-    )
-    return _decided(cell, changed, execution)
+    execution = decision.execution.model_copy(update={"gpu_share": gpu_share(copies)})
+    return _decided(cell, dataclasses.replace(decision, copies=copies, execution=execution, samples_per_second=rate))
 
 
 def pinned(key: str, execution: dict[str, Any]) -> ExecutionRecord:
@@ -202,7 +188,7 @@ def pinned(key: str, execution: dict[str, Any]) -> ExecutionRecord:
 
 def _is_here(execution: dict[str, Any], device: Device) -> bool:
     """Whether what the ledger pinned was found on a device that is here, too."""
-    if execution.get("device") != device.kind:
+    if execution.get("device") != device.kind or execution.get("devices", 1) > device.count:
         return False
     if known := execution.get("accelerator"):
         return not device.accelerators or known in device.accelerators
@@ -229,19 +215,30 @@ def trial_seconds(cell: Cell) -> float | None:
     return TRIAL_START_S + measured.seconds_per_step * (steps + EVALUATION_SHARE * evaluated / batch)
 
 
+def longest_first(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells in the order in which they are started, so that no long trial runs alone at the end.
+
+    By the seconds that they are expected to take; where one was not measured, by parameters. Of equal ones the first
+    in the grid is first.
+    """
+    seconds = [trial_seconds(cell) for cell in cells]
+    lengths = [float(cell.counts.total) for cell in cells] if None in seconds else [one or 0.0 for one in seconds]
+    order = sorted(range(len(cells)), key=lambda place: lengths[place], reverse=True)
+    return [cells[place] for place in order]
+
+
 def sweep_seconds(cells: tuple[Cell, ...], device: Device, shares: Sequence[float] = ()) -> float | None:
-    """Seconds until all these cells are done, packed as they ask for, the largest first; None if one is unknown.
+    """Seconds until all these cells are done, packed as they ask for, the longest first; None if one is unknown.
 
     `shares` says how much of each is trained, where some end early.
     """
-    pairs = sorted(
-        zip(cells, shares or [1.0] * len(cells), strict=True), key=lambda pair: pair[0].counts.total, reverse=True
-    )
-    seconds = [(trial_seconds(cell), part) for cell, part in pairs]
-    known = [one * part for one, part in seconds if one is not None]
-    if len(known) < len(seconds):
+    seconds = [trial_seconds(cell) for cell in cells]
+    parts = shares or [1.0] * len(cells)
+    known = [(one * part, share(cell, device)) for one, part, cell in zip(seconds, parts, cells, strict=True) if one]
+    if len(known) < len(cells):
         return None
-    return makespan(known, [share(cell, device) for cell, _ in pairs], float(device.count))
+    known.sort(key=lambda pair: pair[0], reverse=True)
+    return makespan([one for one, _ in known], [taken for _, taken in known], float(device.count))
 
 
 def at_once(cells: Sequence[Cell], device: Device) -> list[Cell]:
@@ -259,4 +256,4 @@ def at_once(cells: Sequence[Cell], device: Device) -> list[Cell]:
 def share(cell: Cell, device: Device) -> float:
     """What a trial takes of the device: GPUs, or cores."""
     record = cell.record
-    return record.gpu_share if device.kind == "cuda" else float(record.reserved_cores or record.threads)
+    return record.gpu_share * record.devices if device.kind == "cuda" else float(record.cores)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from runner.config import axes
+from runner.config.gates import CheckLimits
 from runner.config.sweep_file import Sweep
 from runner.config.variants import Variant
 from runner.host.device import Device, Site, resolve
@@ -44,10 +45,8 @@ from trainables.training.loss_registry import LOSSES
 from trainables.training.metric_registry import METRICS
 
 DEFAULT_MICRO_BATCH = 32  # where nothing is measured (debug mode): small enough to fit nearly anywhere
-# Weights, two moments of AdamW and the best weights so far, in fp32; two checkpoints are kept at a time.
 WEIGHT_BYTES = 4
 _LABELLED = ("budget", "horizon", "seed", "data_fraction")  # axes with a label of their own
-CHECKPOINT_BYTES_PER_PARAMETER = 4 * WEIGHT_BYTES
 
 
 @dataclass(frozen=True)
@@ -89,8 +88,9 @@ class Cell:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """Size of one checkpoint on disk, about."""
-        return self.counts.total * CHECKPOINT_BYTES_PER_PARAMETER
+        """Size of one checkpoint on disk, about: weights, the optimizer's moments, with `best` the best weights."""
+        weights = 2 if self.spec.training.judged_epoch == "best" else 1
+        return self.counts.total * (weights * WEIGHT_BYTES + self.spec.moment_bytes)
 
     @property
     def best_bytes(self) -> int:
@@ -139,6 +139,7 @@ class Builder:
     dtype: Any
     data_root: Path
     metrics: tuple[MetricSpec, ...] = ()
+    limits: CheckLimits = field(default_factory=CheckLimits)
     _entries: dict[str, catalog.CatalogEntry] = field(default_factory=dict)
     _datasets: dict[str, catalog.Dataset] = field(default_factory=dict)
     _windows: dict[tuple[str, str], tuple[Facts, str]] = field(default_factory=dict)
@@ -147,8 +148,9 @@ class Builder:
     @classmethod
     def of(cls, sweep: Sweep, data_root: Path = DATA, site: Site | None = None) -> Self:
         """A builder of a sweep's cells, for this host or for the site where trials will run."""
-        device, dtype = resolve(sweep.settings.execution, site.device if site else None)
-        return cls(sweep.settings.execution, device, dtype, data_root, sweep.settings.metrics)
+        asked = sweep.settings
+        device, dtype = resolve(asked.execution, site.device if site else None)
+        return cls(asked.execution, device, dtype, data_root, asked.all_metrics, asked.gates.limits)
 
     def cell(self, variant: Variant) -> Cell:
         """A variant as a trial.
@@ -164,7 +166,14 @@ class Builder:
         facts, infeasible = self._examined(entry, data, task)
         n_train = _sizes(facts)["n_train"] or 1  # of an infeasible cell any number will do
         training, too_short = resolved_training(variant.training, target, n_train, lambda: self._flop(model))
-        spec = TrialSpec(data=data, task=task, model=model, training=training, dtype=self.dtype)
+        spec = TrialSpec(
+            data=data,
+            task=task,
+            model=model,
+            training=training,
+            dtype=self.dtype,
+            optimizer_states=self.execution.optimizer_states,
+        )
         return Cell(
             key=spec.key,
             name=_name(variant),
@@ -192,13 +201,13 @@ class Builder:
         if identity not in self._entries:
             entry = catalog.prepare(spec, self.data_root)
             self._entries[identity] = entry
-            self._datasets[entry.name] = catalog.load(entry, self.data_root)
+            self._datasets[entry.name] = catalog.opened(entry, self.data_root)
         return self._entries[identity]
 
     def _examined(self, entry: catalog.CatalogEntry, data: ResolvedData, task: ResolvedTask) -> tuple[Facts, str]:
         identity = (data.model_dump_json(), task.model_dump_json())
         if identity not in self._windows:
-            self._windows[identity] = _examined(self._datasets[entry.name], data, task)
+            self._windows[identity] = _examined(self._datasets[entry.name], data, task, self.limits)
         return self._windows[identity]
 
 
@@ -211,13 +220,15 @@ def _model(label: str, variant: Variant, data: DataShape) -> ResolvedModel:
     return model.model_copy(update={"base": base.shape})
 
 
-def _examined(dataset: catalog.Dataset, data: ResolvedData, task: ResolvedTask) -> tuple[Facts, str]:
+def _examined(
+    dataset: catalog.Dataset, data: ResolvedData, task: ResolvedTask, limits: CheckLimits
+) -> tuple[Facts, str]:
     """The windows of each split, and why they do not suffice, or an empty text."""
-    check_lookahead(dataset.frame, task)
+    check_lookahead(dataset, task)
     index = index_windows(dataset, data, task)
-    facts = examine(dataset, index, data.scaling)
+    facts = examine(dataset, index, data.scaling, limits.duplicate_inputs)
     try:
-        index.check()
+        index.check(limits.least)
     except InfeasibleError as error:
         return facts, str(error)
     return facts, ""
@@ -246,6 +257,7 @@ def resolved_data(spec: DataSpec, entry: catalog.CatalogEntry) -> ResolvedData:
         scaling=spec.scaling,
         splits=spec.splits,
         fraction=spec.fraction,
+        every=spec.sample.every,
     )
 
 
@@ -272,6 +284,7 @@ def resolved_training(
         "global_batch",
         "loss",
         "cooldown",
+        "warmup",
         "parametrization",
         "mup_base",
     }
@@ -282,6 +295,7 @@ def resolved_training(
         epochs=long.epochs,
         steps=long.steps,
         cooldown=spec.cooldown if spec.schedule == "wsd" else None,
+        warmup=spec.warmup if spec.warmup_steps is None else 0.0,
         loss=loss_registry.resolved(spec),
         lr=length.at(spec.lr, target),
         weight_decay=length.at(spec.weight_decay, target),
@@ -298,7 +312,13 @@ def execution_record(execution: ExecutionSpec, training: ResolvedTraining, devic
     """
     global_batch = training.global_batch
     asked = DEFAULT_MICRO_BATCH if execution.micro_batch == "auto" else int(execution.micro_batch)
-    micro_batch = min(global_batch, asked)
+    devices = 1 if execution.devices_per_trial == "auto" else int(execution.devices_per_trial)
+    if devices > device.count or global_batch % devices:
+        message = f"{devices} devices for each trial, and "
+        message += f"there are {device.count}" if devices > device.count else f"a batch of {global_batch} windows"
+        fix = f"a divisor of {global_batch}, at most {device.count}; or auto"
+        raise ConfigError(Problem(place="execution.devices_per_trial", message=message, fix=fix))
+    micro_batch = min(global_batch // devices, asked)
     if whole := loss_registry.needs_whole_batch(training):
         if execution.micro_batch != "auto" and micro_batch < global_batch:
             message = f"the loss compares the windows of a batch, so {global_batch} cannot be taken {asked} at a time"
@@ -307,10 +327,12 @@ def execution_record(execution: ExecutionSpec, training: ResolvedTraining, devic
         micro_batch = global_batch
     return ExecutionRecord(
         micro_batch=micro_batch,
-        accumulation=-(-global_batch // micro_batch),
+        accumulation=-(-global_batch // (micro_batch * devices)),
+        devices=devices,
         smallest_micro_batch=global_batch if whole else 1,
         threads=1 if execution.threads == "auto" else int(execution.threads),
         device=device.kind,
+        cuda_graph=execution.cuda_graph and device.kind == "cuda",
         checkpoint_interval_s=execution.checkpoint_interval_s,
         gpu_share=1.0 if execution.gpu_share == "auto" else float(execution.gpu_share),
     )

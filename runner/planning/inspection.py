@@ -28,6 +28,7 @@ def inspect(source: str, overrides: Sequence[str]) -> dict[str, Any]:
     bars = found.bars
     return {
         "ok": not found.problems,
+        "fixable": found.repair is not None,
         "source": source,
         "rows": len(bars),
         "first": _day(bars, 0),
@@ -37,8 +38,14 @@ def inspect(source: str, overrides: Sequence[str]) -> dict[str, Any]:
         "doubts": list(found.doubts),
         "problems": [str(problem) for problem in found.problems],
         "bars": [] if bars.empty else bars.head(_SHOWN_BARS).reset_index().astype(str).to_dict("records"),
-        "yaml": yaml.safe_dump({"data": _to_write(spec, source)}, sort_keys=False, default_flow_style=None),
+        "yaml": yaml.safe_dump(
+            {"data": _to_write(_repaired(spec, found), source)}, sort_keys=False, default_flow_style=None
+        ),
     }
+
+
+def _repaired(spec: DataSpec, found: inspection.Inspection) -> DataSpec:
+    return spec if found.repair is None else spec.model_copy(update={"repair": found.repair})
 
 
 def _to_write(spec: DataSpec, source: str) -> dict[str, Any]:
@@ -49,6 +56,11 @@ def _to_write(spec: DataSpec, source: str) -> dict[str, Any]:
         blocks["format"] = spec.format.model_dump(mode="json", exclude_defaults=True)
     if spec.repair != RepairSpec():
         blocks["repair"] = spec.repair.model_dump(mode="json", exclude_defaults=True)
+    if spec.calendar:
+        blocks["calendar"] = spec.calendar
+    if spec.session is not None:
+        blocks["session"] = spec.session.model_dump(mode="json", exclude_defaults=True)
+    blocks |= {name: getattr(spec, name) for name in ("adjust", "sort") if getattr(spec, name) not in ("none", False)}
     return blocks
 
 

@@ -1,20 +1,18 @@
 """The grid as it would run: what is new, done, resumable, orphaned or infeasible, and what it needs."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-
-from rich.filesize import decimal
-from rich.text import Text
 
 from runner.config import listed_parts
 from runner.config.sweep_file import Sweep
 from runner.host.device import Site
-from runner.planning import checks, execution
+from runner.host.memory_limits import host_limit
+from runner.planning import branches, checks, execution
 from runner.planning import data_checks as data_findings
 from runner.planning import shutdown as ending
+from runner.planning.data_size import DataSize
 from runner.planning.grid import Cell, Grid, expand
 from runner.planning.shutdown import ShutdownEstimate
 from runner.planning.studies import Study, confirmed_by, of_plan
@@ -23,10 +21,6 @@ from runner.rundir import ledger
 from runner.rundir.ledger import FINAL
 from runner.rundir.paths import DATA, RUNS, RunPaths, run_paths
 from runner.rundir.studies import StudyState
-from runner.search.transfer import narrowed
-from runner.terminal.console import Console, visible
-from runner.terminal.plan_table import axes_line, duration, plan_table
-from trainables.data.dataset import further_words, unused_words
 
 State = Literal["new", "done", "resumable", "infeasible"]
 TO_RUN: tuple[State, ...] = ("new", "resumable")
@@ -63,6 +57,12 @@ class Plan:
         return tuple(cell for cell in self.grid.cells if self.states[cell.key] in TO_RUN)
 
     @property
+    def stable(self) -> dict[str, str]:
+        """By the key of a new cell, the key of the one that it branches off."""
+        found = branches.stable_runs(self.listed)
+        return {key: longest for key, longest in found.items() if self.states[key] == "new"}
+
+    @property
     def disk_bytes(self) -> int:
         """Disk that the cells to run will take, about: checkpoints while they run, afterwards their best weights."""
         running = execution.at_once(self.to_run, self.grid.device)
@@ -84,8 +84,8 @@ class Plan:
         return self._seconds(pruned=True)
 
     def _seconds(self, *, pruned: bool) -> float | None:
-        cells: list[Cell] = list(self.to_run)
-        shares = [1.0] * len(cells)
+        cells, stable = list(self.to_run), self.stable
+        shares = [branches.share_trained(cell) if cell.key in stable else 1.0 for cell in cells]
         for study in self.studies:
             over = sum(trial.status in FINAL for trial in self.progress[study.identity].trials)
             left = 0 if study.complete(self.progress[study.identity]) else max(0, study.trials - over)
@@ -152,8 +152,10 @@ class Plan:
             "accumulation": cell.record.accumulation,
             "threads": cell.record.threads,
             "activation_checkpointing": cell.record.activation_checkpointing,
+            "devices": cell.record.devices,
+            "sharded": cell.record.sharded,
             "gpu_share": cell.record.gpu_share if cell.record.device == "cuda" else None,
-            "reserved_cores": cell.record.reserved_cores or cell.record.threads,
+            "reserved_cores": cell.record.cores,
             "peak_bytes": measured.peak_bytes if measured else None,
             "seconds_per_step": measured.seconds_per_step if measured else None,
             "trial_seconds": execution.trial_seconds(cell),
@@ -165,6 +167,7 @@ class Plan:
             **cell.sizes,
             "periods": {name: [part.first, part.last] for name, part in cell.facts.splits.items()},
             "infeasible": cell.infeasible,
+            **asdict(DataSize.of(cell, self.grid.device)),
         }
 
 
@@ -211,7 +214,7 @@ def build(
     if any(finding.level == "error" for finding in findings):
         prober = None  # nothing will start, so that nothing need be measured
     grid = execution.assign(asked, view, settings, prober)
-    studies = of_plan(sweep, grid.cells)
+    studies = of_plan(sweep, grid.cells, view)
     confirmed = confirmed_by(studies, view)
     states: dict[str, State] = {}
     for cell in grid.cells:
@@ -223,116 +226,18 @@ def build(
         else:
             states[cell.key] = "resumable" if known is not None and known.attempts else "new"
     to_run = [cell for cell in grid.cells if states[cell.key] in TO_RUN]
+    ended = ending.measure(to_run, grid.device, paths.root)
+    on_host = checks.host_memory(ended.state_bytes, grid.device, host_limit()) if site is None else ()
     wanted = {*states, *confirmed.values(), *(trial.key for study in studies for trial in study.state(view).trials)}
     return Plan(
         paths=paths,
         grid=grid,
         states=states,
-        ending=ending.measure(to_run, grid.device, paths.root),
+        ending=ended,
         orphaned=tuple(
             key for key, state in view.cells.items() if key not in wanted and state.cell.cell_kind == "model"
         ),
-        findings=(*findings, *checks.memory(grid.cells)),
+        findings=(*findings, *checks.memory(grid.cells), *on_host),
         studies=studies,
         progress={study.identity: study.state(view) for study in studies},
     )
-
-
-def show(plan: Plan, console: Console, *, cells: bool = False) -> None:
-    """Print a plan for people: a row for each budget, or for each cell."""
-    console.print(plan_table(plan, console.width, cells=cells))
-    counts = {state: list(plan.states.values()).count(state) for state in ("new", "resumable", "done", "infeasible")}
-    console.print(", ".join(f"{count} {state}" for state, count in counts.items() if count), highlight=False)
-    if not cells and (axes := axes_line(plan.grid.cells)):
-        console.print(f"{axes}; --cells shows every cell", highlight=False)
-    _show_studies(plan, console)
-    if plan.orphaned:
-        console.print(
-            f"{len(plan.orphaned)} cells of the ledger are no longer in the grid (orphaned; they stay in the ledger): "
-            f"{', '.join(plan.orphaned[:8])}{' ...' if len(plan.orphaned) > 8 else ''}",
-            highlight=False,
-        )
-    _show_periods(plan, console)
-    show_unused(plan, console)
-    if plan.seconds is not None:
-        console.print(f"time for the cells to run: about {duration(plan.seconds)}{_disturbed(plan)}", highlight=False)
-    console.print(f"disk for checkpoints and best weights: about {decimal(plan.disk_bytes)}", highlight=False)
-    console.print(_ending(plan.ending), highlight=False)
-    show_findings(plan, console)
-
-
-def _show_studies(plan: Plan, console: Console) -> None:
-    """Studies of a search, and what they will take with and without pruning."""
-    for study in plan.studies:
-        done = sum(trial.status in FINAL for trial in plan.progress[study.identity].trials)
-        ranges = ", ".join(f"{dotted} {axis.words()}" for dotted, axis in study.space.items())
-        seeds = ", ".join(str(variant.training.seed) for variant in study.variants)
-        if study.search.ladder:
-            ranges = f"{', '.join(study.search.ladder)} in steps of 3"
-        words = (
-            f"{done} of {'about ' if study.search.ladder else ''}{checks.plural(study.trials, 'trial')} "
-            f"by {study.asked['sampler']}, {ranges}; {_transferred(study, plan.progress[study.identity])}"
-            if study.trials
-            else "follows the rule of the ladder; "
-        )
-        console.print(
-            f"study {study.name}: {words}its values are confirmed with seed {seeds}",
-            markup=False,
-            highlight=False,
-        )
-    if plan.studies and plan.studies[0].search.pruner != "none" and plan.pruned_seconds is not None:
-        console.print(f"with pruning: about {duration(plan.pruned_seconds)}", highlight=False)
-
-
-def _transferred(study: Study, state: StudyState) -> str:
-    if not study.transfers:
-        return ""
-    if state.predicted is None:
-        return "starts when smaller sizes are done, where they predict, and searches less than these ranges; "
-    ranges = ", ".join(f"{dotted} {axis.words()}" for dotted, axis in narrowed(study.space, state).items())
-    return f"by {state.predicted.source} it searches {ranges}; "
-
-
-def _disturbed(plan: Plan) -> str:
-    count = sum(1 for cell in plan.grid.cells if cell.decision and cell.decision.disturbed)
-    why = f"other programs kept the processors busy while the probe measured {checks.plural(count, 'cell')}"
-    return f", perhaps less: {why}" if count else ""
-
-
-def _show_periods(plan: Plan, console: Console) -> None:
-    """From when to when the windows of each split end, once a data set: horizons move that by days."""
-    shown: set[str] = set()
-    for cell in plan.grid.cells:
-        identity = cell.spec.data.model_dump_json()
-        if identity not in shown:
-            shown.add(identity)
-            periods = [f"{name} {part.first} to {part.last}" for name, part in cell.facts.splits.items() if part.first]
-            place = f"windows of {cell.entry.name}, horizon {cell.labels['horizon']}"
-            console.print(f"{place}: {', '.join(periods)}", highlight=False)
-
-
-def show_unused(plan: Plan, console: Console) -> None:
-    """Name the columns of the sources that nothing is read from: features of one's own, or a label, are such."""
-    for entry in {cell.entry.name: cell.entry for cell in plan.grid.cells}.values():
-        for words in unused_words(entry.unused_columns):
-            console.print(f"not used: {words}", markup=False, highlight=False)
-        for words in further_words(entry.left_out, entry.given):
-            console.print(words, markup=False, highlight=False)
-
-
-def _ending(ending: ShutdownEstimate) -> str:
-    state, speed = decimal(ending.state_bytes), ""
-    if ending.write_s is None:
-        speed = ", and the run's folder cannot be written to measure how long that takes"
-    elif ending.write_s:
-        speed = f", {ending.write_s:.0f} s to write here"
-    grace = f"give a container {math.ceil(ending.grace_s)} s between SIGTERM and SIGKILL (stop_grace_period)"
-    return f"state to save at an early end: about {state}{speed}; {grace}"
-
-
-def show_findings(plan: Plan, console: Console) -> None:
-    """Print the findings of the checks."""
-    for finding in plan.findings:
-        style = "red" if finding.level == "error" else "yellow"
-        words = f" {finding.gate}: {finding.message}\n      fix: {finding.fix}"
-        console.print(Text.assemble((finding.level, style), visible(words)))

@@ -1,18 +1,14 @@
 """The power of a plan: for each series of comparable cells, the smallest change of loss that it could detect.
 
 The error by the sampling of the validation period is that of a paired difference of losses under resampled blocks: of
-the two baselines `linear` and `boosted_trees`, fitted here. They differ about as much as two sizes of a model do
-(``docs/fits.md``). The labels of test are not used: its error is that of validation, scaled by the number of windows.
-
-Array names: N windows, T dates, R resamples, A assets.
+this run's largest and smallest size where both have finished trials, else of the two baselines `linear` and
+`boosted_trees`, fitted here. They differ about as much as two sizes of a model do (``docs/fits.md``). The labels of
+test are not used: its error is that of validation, scaled by the number of windows.
 """
 
-import hashlib
-import json
-import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,43 +17,17 @@ import numpy as np
 from runner.planning.checks import CheckFinding, plural
 from runner.planning.grid import Cell
 from runner.planning.plan import Plan
+from runner.planning.validation_noise import PAIR, Blocks, ValidationNoise
 from runner.rundir import comparable, ledger
 from runner.rundir.ledger import LedgerView
 from runner.rundir.paths import DATA
 from runner.scaling.direction import FLAT_SHARE
 from runner.scaling.power import PROBABILITY, Grid
-from runner.terminal.console import Console
-from trainables import baselines
-from trainables.data import catalog
-from trainables.data.window_index import WindowIndex, index_windows
-from trainables.errors import DataError
-from trainables.files import replace_text
-from trainables.schema import BaselineSpec
-from trainables.training.bootstrap import BlockBootstrap, Floats
-from trainables.training.likelihood import binary_losses, class_losses, gaussian_losses
 
 SPREAD = 0.005  # of the loss, between seeds: those of the quickstart differ by 0.3 to 1 % (benchmarks/false_laws.py)
 OF_INTEREST = 0.02  # share of the prior's loss: twice the margin of 'flat'
-PAIR = ("linear", "boosted_trees")
 FOLD = "data.splits.fold"
 _APART = (comparable.FRACTION, FOLD)
-_MAX_TRAIN = 20_000  # windows that the two baselines are fitted on, evenly spread: it is their difference that counts
-_FORMAT = 2  # of what is kept; raise it when it is made in another way
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """The sampling of one validation period, in nats: deviation of a paired difference of two predictors' mean losses.
-
-    `correlation` is that of the losses' differences between assets, None with a single one.
-    """
-
-    deviation: float
-    prior_loss: float
-    assets: int
-    correlation: float | None
 
 
 @dataclass(frozen=True)
@@ -140,17 +110,14 @@ def of_plan(
     Raises:
         DataError: a dataset's bytes have changed since the plan.
     """
-    view = ledger.read(plan.paths.ledger)
+    noise = ValidationNoise(plan.paths, ledger.read(plan.paths.ledger), data_root, cache)
     series: dict[tuple[str, ...], list[Cell]] = {}
     for cell in plan.grid.cells:
         if not cell.infeasible or cell.short_of_memory:
             series.setdefault(_series(cell), []).append(cell)
-    places: dict[str, Blocks | None] = {}
-    found = []
-    for cells in sorted(series.values(), key=lambda cells: cells[0].spec.task.horizon):
-        one = _of_series(cells, list(series.values()), view, places, data_root, cache, spread)
-        found += [one] if one else []
-    return tuple(found)
+    by_horizon = sorted(series.values(), key=lambda cells: cells[0].spec.task.horizon)
+    found = (_of_series(cells, list(series.values()), noise, spread) for cells in by_horizon)
+    return tuple(one for one in found if one is not None)
 
 
 def _series(cell: Cell) -> tuple[str, ...]:
@@ -160,26 +127,19 @@ def _series(cell: Cell) -> tuple[str, ...]:
 
 
 def _of_series(
-    cells: Sequence[Cell],
-    others: Sequence[Sequence[Cell]],
-    view: LedgerView,
-    places: dict[str, Blocks | None],
-    data_root: Path,
-    cache: Path | None,
-    spread: float | None,
+    cells: Sequence[Cell], others: Sequence[Sequence[Cell]], noise: ValidationNoise, spread: float | None
 ) -> SeriesPower | None:
     whole = max(cell.spec.data.fraction for cell in cells)
     folds = {cell.spec.data.splits.fold: cell for cell in cells if cell.spec.data.fraction == whole}
-    blocks = []
-    for cell in folds.values():
-        identity = comparable.identity(cell.spec.model_dump(mode="json"))
-        if identity not in places:
-            places[identity] = _blocks(cell, identity, data_root, cache)
-        if (one := places[identity]) is not None:
-            blocks.append(one)
+    of_run = [noise.of_trials([cell for cell in cells if _alike(cell, fold)]) for fold in folds.values()]
+    blocks = [one for one in of_run if one is not None]
+    pair = "the largest size less the smallest, of this run's trials"
+    if len(blocks) < len(folds):
+        blocks = [one for cell in folds.values() if (one := noise.of_baselines(cell)) is not None]
+        pair = " less ".join(PAIR)
     if not blocks:
         return None
-    seen = None if spread is not None else _spread(cells, view)
+    seen = None if spread is not None else _spread(cells, noise.view)
     prior = float(np.mean([one.prior_loss for one in blocks]))
     cell = next(iter(folds.values()))
     n_val, n_test = cell.sizes["n_val"] or 1, cell.sizes["n_test"] or 1
@@ -192,10 +152,13 @@ def _of_series(
         folds=len(blocks),
     )
     of = "asked for" if spread is not None else "of this run's trials" if seen is not None else "assumed"
-    basis = (
-        f"blocks of validation: {_percent(grid.blocks)} ({' less '.join(PAIR)}), seeds: {_percent(grid.spread)} {of}"
-    )
+    basis = f"blocks of validation: {_percent(grid.blocks)} ({pair}), seeds: {_percent(grid.spread)} {of}"
     return SeriesPower(_place(cells, others), cell.spec.task.horizon, grid, basis, _assets(blocks[0], grid))
+
+
+def _alike(cell: Cell, other: Cell) -> bool:
+    splits, fraction = other.spec.data.splits, other.spec.data.fraction
+    return (cell.spec.data.splits, cell.spec.data.fraction) == (splits, fraction)
 
 
 def _place(cells: Sequence[Cell], others: Sequence[Sequence[Cell]]) -> str:
@@ -234,73 +197,6 @@ def _spread(cells: Sequence[Cell], view: LedgerView) -> float | None:
     return math.sqrt(squares / sum(len(losses) - 1 for losses in groups))
 
 
-def _blocks(cell: Cell, identity: str, data_root: Path, cache: Path | None) -> Blocks | None:
-    """Of one data set and task, as kept or fitted now; None where the baselines fail on it."""
-    name = hashlib.sha256(f"{_FORMAT}{PAIR}{_MAX_TRAIN}{identity}".encode()).hexdigest()[:24]
-    kept = cache / "power" / f"{name}.json" if cache else None
-    if kept is not None and kept.exists():
-        try:
-            return Blocks(**json.loads(kept.read_text()))
-        except (OSError, ValueError, TypeError):
-            pass  # not written by us, or torn: it is made anew
-    dataset = catalog.load(cell.entry, data_root)
-    index = index_windows(dataset, cell.spec.data, cell.spec.task)
-    try:
-        predicted = baselines.predict(dataset, _thinned(index), [BaselineSpec(name=one) for one in (*PAIR, "prior")])
-    except DataError as error:
-        log.warning("the power of horizon %d is not known: %s", cell.spec.task.horizon, error)
-        return None
-    found = measure(index, {one.name: one for one in predicted})
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(kept, json.dumps(asdict(found)))
-    return found
-
-
-def _thinned(index: WindowIndex) -> WindowIndex:
-    train = index.splits["train"]
-    chosen_N = np.zeros(len(train), dtype=bool)
-    chosen_N[:: max(1, math.ceil(len(train) / _MAX_TRAIN))] = True
-    return replace(index, splits={**index.splits, "train": train.where(chosen_N)})
-
-
-def measure(index: WindowIndex, predicted: Mapping[str, baselines.Prediction]) -> Blocks:
-    """The deviation under resampled blocks of the first baseline's mean loss less the second's on validation."""
-    part, horizon = index.splits["validation"], index.task.lookahead
-    losses = {name: _losses(one, index) for name, one in predicted.items()}
-    difference_N = losses[PAIR[0]] - losses[PAIR[1]]
-
-    def deviation(chosen_N: Any) -> float:
-        return of_blocks(part.dates_N[chosen_N], difference_N[chosen_N], horizon)
-
-    whole = deviation(np.ones(len(part), dtype=bool))
-    names = np.unique(part.assets_N)
-    correlation = None
-    if len(names) > 1:
-        of_one = float(np.mean([deviation(part.assets_N == name) ** 2 for name in names]))
-        correlation = float(np.clip((whole**2 / of_one - 1 / len(names)) / (1 - 1 / len(names)), 0.0, 1.0))
-    return Blocks(whole, float(losses["prior"].mean()), len(names), correlation)
-
-
-def of_blocks(dates_N: Any, difference_N: Floats, horizon: int) -> float:
-    """Deviation of a mean under resampled blocks of dates.
-
-    Blocks are twice as long as those of intervals: their deviation comes out too small by less, and a power that is
-    too large is a promise.
-    """
-    blocks = BlockBootstrap(dates_N, difference_N, horizon=horizon, label="power")
-    blocks = BlockBootstrap(dates_N, difference_N, horizon=2 * blocks.block_length, label="power")
-    return float(np.concatenate([blocks.means(counts, difference_N) for counts in blocks.counts()]).std())
-
-
-def _losses(one: baselines.Prediction, index: WindowIndex) -> Floats:
-    outputs, labels_N = one.outputs["validation"], index.splits["validation"].labels_N
-    if index.task.outcome == "value":
-        assert one.residual_variance is not None
-        return gaussian_losses(outputs - labels_N, one.residual_variance)
-    return class_losses(outputs, labels_N) if index.task.outcome == "classes" else binary_losses(outputs, labels_N)
-
-
 def findings(series: Sequence[SeriesPower]) -> Iterator[CheckFinding]:
     """Series that can detect nothing of interest."""
     for one in series:
@@ -314,13 +210,6 @@ def findings(series: Sequence[SeriesPower]) -> Iterator[CheckFinding]:
                 "nothing is found there, that says little",
                 fix="more seeds, windows, assets or folds: the plan says how many detect 1 %",
             )
-
-
-def show(series: Sequence[SeriesPower], console: Console) -> None:
-    """Print what the plan can detect."""
-    for one in series:
-        console.print(f"power, {one.words()}", markup=False, highlight=False)
-        console.print(f"  noise by {one.basis}", markup=False, highlight=False)
 
 
 def _percent(share: float) -> str:

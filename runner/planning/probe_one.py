@@ -6,13 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.sweep_file import Sweep
-from runner.config.variants import Variant
 from runner.planning import execution
 from runner.planning.grid import expand
 from runner.probe.request import ProbeResult
 from runner.rundir.paths import DATA
-from trainables.errors import ConfigError, InfeasibleError, Problem
-from trainables.schema import parse_budget
+from trainables.errors import InfeasibleError
 
 PROBE_SECONDS = 120.0  # one cell has more time than each of a grid's
 
@@ -31,7 +29,7 @@ def run(
         InputError: bad input.
         InfeasibleError: the cell has too few samples.
     """
-    grid = expand(sweep, data_root, [_variant(sweep, budget)])
+    grid = expand(sweep, data_root, [sweep.at_budget(budget)])
     [cell] = grid.cells
     if cell.infeasible:
         raise InfeasibleError(cell.infeasible)
@@ -39,35 +37,29 @@ def run(
     if "seconds_per_model" not in settings.probe.model_fields_set:
         probe = settings.probe.model_copy(update={"seconds_per_model": PROBE_SECONDS})
         settings = settings.model_copy(update={"probe": probe})
-    asked = dataclasses.replace(execution.question(cell, settings.execution, grid.device), micro_batch=None)
+    asked = execution.question(cell, settings.execution, grid.device)
+    asked = dataclasses.replace(asked, pinned=asked.pinned - {"micro_batch"})
     with execution.make_prober(settings, cache_folder=cache_folder, say=say, beside_a_sweep=False) as prober:
         return prober.decide(asked)
 
 
-def _variant(sweep: Sweep, budget: str) -> Variant:
-    try:
-        parse_budget(budget)
-    except ValueError as error:
-        raise ConfigError(Problem(place="--budget", message=str(error))) from None
-    first = sweep.variants[0]
-    return dataclasses.replace(first, axes={**first.axes, "budget": budget})
-
-
 def as_dict(decision: ProbeResult) -> dict[str, Any]:
     """Plain values, for ``--json``."""
-    chosen, question = decision.chosen, decision.question
+    chosen, question, record = decision.chosen, decision.question, decision.execution
     return {
         "budget": question.label.partition(" ")[0],
         "n_params": question.n_params,
-        "device": question.device,
+        "device": record.device,
         "device_name": question.device_name,
         "dtype": question.spec.dtype,
         "feasible": decision.feasible,
         "reason": decision.reason,
         "micro_batch": chosen.micro_batch if chosen else None,
-        "accumulation": decision.accumulation if chosen else None,
+        "accumulation": record.accumulation if chosen else None,
         "global_batch": question.spec.training.global_batch,
-        "activation_checkpointing": decision.activation_checkpointing,
+        "activation_checkpointing": record.activation_checkpointing,
+        "devices": record.devices,
+        "sharded": record.sharded,
         "peak_bytes": chosen.peak_bytes if chosen else None,
         "needed_bytes": decision.needed_bytes,
         "limit_bytes": decision.limit.bytes,
@@ -78,8 +70,8 @@ def as_dict(decision: ProbeResult) -> dict[str, Any]:
         "n_measured": len(decision.measured),
         "n_measured_now": decision.n_new,
         "n_oom": decision.n_oom,
-        "gpu_share": decision.gpu_share if question.device == "cuda" and chosen else None,
-        "threads": decision.threads,
+        "gpu_share": record.gpu_share if record.device == "cuda" and chosen else None,
+        "threads": record.threads,
         "trials_at_once": decision.copies,
         "samples_per_second_at_once": decision.samples_per_second,
         "disturbed": decision.disturbed,

@@ -95,15 +95,18 @@ _CURVE = TypeAdapter(Curve)
 
 
 class Cache:
-    """Curves by question. Without a folder nothing is remembered."""
+    """Curves by question. Without a folder they are known as long as this object lives."""
 
     def __init__(self, folder: Path | None) -> None:
+        self._here: dict[str, Curve] = {}
         self.folder = folder / f"probe-{FORMAT}" if folder else None
 
     def load(self, question: dict[str, Any]) -> Curve:
         """What is known; nothing where the file is missing or damaged."""
         path = self._path(question)
-        if path is None or not path.exists():
+        if path is None:
+            return self._here.get(_name(question), Curve())
+        if not path.exists():
             return Curve()
         try:
             curve = _CURVE.validate_python(json.loads(path.read_text())["curve"])
@@ -116,6 +119,7 @@ class Cache:
         """Remember. A folder that cannot be written costs a warning, never a sweep."""
         path = self._path(question)
         if path is None:
+            self._here[_name(question)] = curve
             return
         document = {"question": question, "curve": _CURVE.dump_python(curve, mode="json")}
         try:
@@ -132,7 +136,8 @@ class Cache:
         return known
 
     def _path(self, question: dict[str, Any]) -> Path | None:
-        if self.folder is None:
-            return None
-        text = json.dumps(question, sort_keys=True)
-        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
+        return self.folder / f"{_name(question)}.json" if self.folder else None
+
+
+def _name(question: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(question, sort_keys=True).encode()).hexdigest()[:24]

@@ -9,14 +9,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
+from pydantic import TypeAdapter
 
 from runner.host.memory_limits import oom_kills
 from runner.probe.batch_size import Measurement, Outcome
-from runner.probe.messages import GO, STAGES, Answer, Request, StepRequest
+from runner.probe.messages import GO, STAGES, Request, StepRequest
 from trainables.errors import IsothermError
 
 START_TIMEOUT_S = 120.0  # importing torch from a cold disk; then as long for the device's context and the model
@@ -27,6 +28,7 @@ KILLED = (-signal.SIGKILL, -signal.SIGTERM, 128 + signal.SIGKILL, 128 + signal.S
 # A process that is killed so near its limit was short of memory, whoever killed it: systemd-oomd and earlyoom, which
 # raise no counter of the kernel, act at about 90 % use, and the size seen here is up to `POLL_S` old.
 NEAR_LIMIT = 0.8
+_MEASUREMENT: TypeAdapter[Measurement] = TypeAdapter(Measurement)
 
 
 class ProbeError(IsothermError):
@@ -107,7 +109,7 @@ class Worker:
     def begin(self, request: Request | StepRequest, *, timeout_s: float, limit_bytes: int | None = None) -> None:
         """Hand a size to the worker, which is started if need be; see `ask`."""
         self._task = _Task(request, timeout_s, limit_bytes, self._kills())
-        self._spawn()
+        self.spawn()
         self._write(request.model_dump_json())
 
     def ready(self) -> Measurement | None:
@@ -135,6 +137,20 @@ class Worker:
         except _EndedError as ended:
             return self._failed(ended)
 
+    def spawn(self) -> None:
+        """Start the process if none runs, without waiting for it."""
+        if self._process is not None:
+            return
+        self._listens = False
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  it lives as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "runner.probe.worker"],  # -P: not from the current folder
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            bufsize=0,  # a line that a buffer holds back is not seen by `select`
+        )
+
     def start(self) -> None:
         """Start the process if none runs, and wait until it listens.
 
@@ -142,7 +158,7 @@ class Worker:
             ProbeError: it did not start.
         """
         self._task = None
-        self._spawn()
+        self.spawn()
         try:
             self._greet()
         except _EndedError as ended:
@@ -176,19 +192,6 @@ class Worker:
     def _the_task(self) -> _Task:
         assert self._task is not None, "nothing was begun"
         return self._task
-
-    def _spawn(self) -> None:
-        if self._process is not None:
-            return
-        self._listens = False
-        self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115  it lives as long as the process
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "runner.probe.worker"],  # -P: not from the current folder
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            bufsize=0,  # a line that a buffer holds back is not seen by `select`
-        )
 
     def _greet(self) -> None:
         if not self._listens:
@@ -237,20 +240,10 @@ class Worker:
     # ---- answers -------------------------------------------------------------------------------------------------
 
     def _answered(self, document: dict[str, Any]) -> Measurement:
-        answer, request = Answer.model_validate(document), self._the_task.request
-        if answer.outcome != "ok" or answer.idle_bytes > self._fresh_idle + RETAINED_BYTES:
+        one = _MEASUREMENT.validate_python(document["measured"])
+        if not one.ok or document["idle_bytes"] > self._fresh_idle + RETAINED_BYTES:
             self.stop(kill=True)
-        return Measurement(
-            micro_batch=request.micro_batch,
-            outcome=answer.outcome,
-            peak_bytes=answer.peak_bytes,
-            seconds_per_step=answer.seconds_per_step,
-            samples_per_second=request.batch / answer.seconds_per_step if answer.seconds_per_step else 0.0,
-            seconds=answer.seconds if answer.outcome == "ok" else self._seconds(),
-            span=answer.span,
-            others_cores=answer.others_cores,
-            detail=answer.detail,
-        )
+        return one if one.ok else replace(one, seconds=self._seconds())
 
     def _failed(self, ended: _EndedError) -> Measurement:
         """What a worker's end says of the size that it was measuring."""

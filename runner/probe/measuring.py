@@ -14,6 +14,7 @@ from runner.probe.messages import Request
 from runner.probe.request import ProbeOptions, ProbeRequest
 from runner.probe.together import run_together
 from runner.probe.trial import MIN_STEPS
+from trainables.schema import ExecutionRecord
 
 MEASURE_S = 0.3  # timed steps of one size
 PIECES = 7  # micro-batches that measuring a size takes, about: three steps of two, and evaluation
@@ -30,6 +31,7 @@ class Measuring:
         limit: memory that there is.
         pool: gives that many workers.
         say: called with what is being measured.
+        at_once: workers that start together with the first one.
         n_new, n_oom: sizes measured so far, and those that ran out of memory.
         disturbed: other programs took processors while copies were measured together.
     """
@@ -40,6 +42,7 @@ class Measuring:
     cache: Cache
     pool: Callable[[int], Sequence[Worker]]
     say: Callable[[str], None]
+    at_once: int = 1
     n_new: int = 0
     n_oom: int = 0
     disturbed: bool = False
@@ -58,16 +61,18 @@ class Measuring:
         """Seconds that measuring a size will take, about."""
         return max(MIN_STEPS * MEASURE_S, self._pieces_s(size, measured))
 
-    def alone(self, size: int, threads: int, *, activation_checkpointing: bool) -> Measurement:
-        """Measure a size.
+    def alone(self, record: ExecutionRecord) -> Measurement:
+        """Measure a micro-batch.
 
         Raises:
             ProbeError: the worker failed for a reason that is neither memory nor time.
         """
-        self.say(f"{self.question.label}: micro-batch {size}")
-        request = self._request(size, threads, activation_checkpointing)
+        self.say(f"{self.question.label}: micro-batch {record.micro_batch}")
+        request = self._request(record)
         for _ in range(KILLED_TRIES):
-            one = self.pool(1)[0].ask(request, timeout_s=self.options.timeout_s, limit_bytes=self._host_bytes(1))
+            one = self.pool(self.at_once)[0].ask(
+                request, timeout_s=self.options.timeout_s, limit_bytes=self._host_bytes(record.devices)
+            )
             self.n_new += 1
             if one.outcome != "killed":
                 break
@@ -77,28 +82,28 @@ class Measuring:
                 "    fix: find out what ends processes on this host (dmesg, journalctl), and run it again"
             )
         self.n_oom += one.outcome == "out_of_memory"
-        one = replace(one, disturbed=packing.disturbed(one.others_cores, threads, cores=HOST_CORES))
+        one = replace(one, disturbed=packing.disturbed(one.others_cores, record.threads, cores=HOST_CORES))
         return one if one.ok else replace(one, limit_bytes=self.limit.bytes)
 
-    def together(self, one: Measurement, threads: int, copies: int, *, activation_checkpointing: bool) -> float | None:
+    def together(self, record: ExecutionRecord, copies: int, one: Measurement) -> float | None:
         """Windows a second of k copies at once; 0 where they cannot run so, None where there was no time to measure.
 
-        Copies have as much time of their own as the search for the size has.
+        `one` is what was measured of one alone. Copies have as much time of their own as the search for the size has.
         """
         question = self.question
-        identity = question.identity(threads=threads, activation_checkpointing=activation_checkpointing, copies=copies)
+        identity = question.identity(record, copies)
         curve = self.cache.load(identity)
         known = curve.known(one.micro_batch, self.limit.bytes)
         if known is None:
             # On one GPU, where they may gain nothing, it takes as long as one after the other.
             measure_s = max(MEASURE_S, self._pieces_s(one.micro_batch, [one]))
-            measure_s *= copies if question.device == "cuda" else 1
+            measure_s *= copies if record.device == "cuda" else 1
             if self._packing_s + measure_s > self.budget_s([one]):
                 return None
-            self.say(f"{question.label}: {copies} at once, {threads} threads each")
+            self.say(f"{question.label}: {copies} at once, {record.threads} threads each")
             known = run_together(
                 self.pool(copies),
-                self._request(one.micro_batch, threads, activation_checkpointing, copies, measure_s),
+                self._request(record, copies, measure_s),
                 # Where it takes much longer than alone, as threads that wait for each other can, it does not help.
                 timeout_s=PACKED_TIMEOUT_S + TOO_SLOW * copies * self.cost_s(one.micro_batch, [one]),
                 limit_bytes=self._host_bytes(copies),
@@ -106,7 +111,7 @@ class Measuring:
             if known is None:
                 return 0.0
             self._packing_s += known.seconds
-            disturbed = packing.disturbed(known.others_cores, threads, copies, cores=HOST_CORES)
+            disturbed = packing.disturbed(known.others_cores, record.threads, copies, cores=HOST_CORES)
             known = replace(known, disturbed=disturbed, limit_bytes=0 if known.ok else self.limit.bytes)
             curve.add(known)
             self.cache.store(identity, curve)
@@ -117,23 +122,13 @@ class Measuring:
         rates = [one.samples_per_second for one in measured if one.ok]
         return PIECES * size / max(rates, default=float("inf"))
 
-    def _request(
-        self,
-        size: int,
-        threads: int,
-        activation_checkpointing: bool,
-        copies: int = 1,
-        measure_s: float = MEASURE_S,
-    ) -> Request:
+    def _request(self, record: ExecutionRecord, copies: int = 1, measure_s: float = MEASURE_S) -> Request:
         question = self.question
         return Request(
             spec=question.spec,
+            record=record,
             n_rows=question.n_rows,
             n_windows=question.n_windows,
-            micro_batch=size,
-            threads=threads,
-            device=question.device,
-            activation_checkpointing=activation_checkpointing,
             measure_s=measure_s,
             device_share=1.0 / copies,
             crowded=copies > 1,
@@ -142,4 +137,4 @@ class Measuring:
 
     def _host_bytes(self, copies: int) -> int | None:
         """What a worker may take of the host's memory; a GPU says itself when it is full."""
-        return self.limit.bytes // copies if self.question.device == "cpu" else None
+        return self.limit.bytes // copies if self.question.record.device == "cpu" else None

@@ -1,15 +1,16 @@
 """What the probe's two processes say to each other: one JSON document a line.
 
 The parent sends a `Request`. The worker says ``{"built": ...}`` when the model is on its device, ``{"warm": ...}``
-after the first step, then waits for the line `GO` and sends its `Answer`. So whoever asks decides when a
-measurement begins: of several workers, all at once. An `Answer` or ``{"error": ...}`` may come at any stage.
+after the first step, then waits for the line `GO` and sends what it measured. So whoever asks decides when a
+measurement begins: of several workers, all at once. ``{"measured": ...}`` or
+``{"error": ...}`` may come at any stage.
 """
 
 from pathlib import Path
 from typing import Literal
 
 from trainables.parts import Plugin
-from trainables.schema import Spec, TrialSpec
+from trainables.schema import ExecutionRecord, Spec, TrialSpec
 
 STAGES = ("built", "warm")
 GO = "go"
@@ -24,9 +25,6 @@ class _Request(Spec):
         crowded: other trials run at the same time on purpose.
     """
 
-    micro_batch: int
-    threads: int
-    device: Literal["cpu", "cuda"]
     measure_s: float = 0.5
     device_share: float = 1.0
     crowded: bool = False
@@ -37,15 +35,16 @@ class Request(_Request):
 
     Attributes:
         spec: the trial; its data are replaced by random windows of the same shape.
+        record: how it is executed.
         n_rows, n_windows: size of the table and of the training split.
         steps: run this many whole steps instead, at the true accumulation; for checks under a real limit.
         plugins: files with parts that the trial may name; loaded first.
     """
 
     spec: TrialSpec
+    record: ExecutionRecord
     n_rows: int
     n_windows: int
-    activation_checkpointing: bool = False
     steps: int | None = None
     plugins: tuple[Plugin, ...] = ()
 
@@ -53,6 +52,21 @@ class Request(_Request):
     def batch(self) -> int:
         """Windows in an optimizer step."""
         return min(self.spec.training.global_batch, self.n_windows)
+
+    @property
+    def micro_batch(self) -> int:
+        """Windows in memory at once."""
+        return self.record.micro_batch
+
+    @property
+    def threads(self) -> int:
+        """Of torch."""
+        return self.record.threads
+
+    @property
+    def device(self) -> Literal["cpu", "cuda"]:
+        """Where it is run."""
+        return self.record.device
 
 
 class StepRequest(_Request):
@@ -64,34 +78,11 @@ class StepRequest(_Request):
         batch: samples in an optimizer step.
     """
 
+    micro_batch: int
+    threads: int
+    device: Literal["cpu", "cuda"]
     module: str
     file: Path
     function: str
     path: tuple[str, ...]
     batch: int
-
-
-class Answer(Spec):
-    """What it took.
-
-    Attributes:
-        outcome: ``ok``, or ``out_of_memory`` where torch said so.
-        peak_bytes: CPU: peak resident size of this process. CUDA: change in the device's used memory, context included.
-        allocated_bytes, reserved_bytes: peaks of the CUDA allocator; 0 on a CPU.
-        seconds_per_step: one optimizer step over the global batch.
-        idle_bytes: resident size of this process once everything was freed; 0 on CUDA, where it counts for nothing.
-        others_cores: processors of the host that other processes kept busy while steps were timed.
-        span: when steps were timed, from and to, in seconds of the host's monotonic clock.
-        seconds: from the first timed step to the end of the evaluation.
-    """
-
-    outcome: Literal["ok", "out_of_memory"]
-    peak_bytes: int
-    allocated_bytes: int = 0
-    reserved_bytes: int = 0
-    seconds_per_step: float = 0.0
-    idle_bytes: int = 0
-    others_cores: float = 0.0
-    span: tuple[float, float] = (0.0, 0.0)
-    seconds: float = 0.0
-    detail: str = ""

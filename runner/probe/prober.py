@@ -12,9 +12,13 @@ from runner.probe.cache import Cache
 from runner.probe.child import Worker
 from runner.probe.measuring import Measuring
 from runner.probe.request import ProbeOptions, ProbeRequest, ProbeResult
+from trainables.schema import ExecutionRecord
 
 GIGA = 1e9
+IDLE_BYTES = 450_000_000  # of a worker that has imported PyTorch and measured nothing (benchmarks/probe_peers.py)
 Together = Callable[[int, int], float | None]  # windows a second of all copies, called with threads and copies
+# Changes of the record, trials at once, windows a second of all of them, and the same by number of trials on one GPU.
+_Packing = tuple[dict[str, Any], int, float, dict[int, float]]
 
 
 def _silent(_: str) -> None:
@@ -57,7 +61,7 @@ class Prober:
             decision = _Probe(question, self._options, self._cache, self._pool, self._say).decide()
             return replace(decision, seconds=self._clock() - started)
         finally:
-            if question.device == "cuda":
+            if question.record.device == "cuda":
                 self._stop()
 
     def _stop(self) -> None:
@@ -65,8 +69,13 @@ class Prober:
             worker.stop(kill=True)
 
     def _pool(self, copies: int) -> list[Worker]:
-        while len(self._workers) < copies:
-            self._workers.append(self._make_worker())
+        """So many workers; those that are new start at the same time."""
+        new = [self._make_worker() for _ in range(copies - len(self._workers))]
+        for worker in new:
+            worker.spawn()
+        for worker in new:
+            worker.start()  # waits, as the start of one would slow what another measures
+        self._workers += new
         return self._workers[:copies]
 
 
@@ -81,35 +90,43 @@ class _Probe:
     say: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        options, on_cpu = self.options, self.question.device == "cpu"
+        options, on_cpu = self.options, self.question.record.device == "cpu"
         self.limit = host_limit() if on_cpu else device_limit()
         if options.memory_limit is not None and options.memory_limit < self.limit.bytes:
             self.limit = Limit(options.memory_limit, "the limit asked for")
         self.usable = int(self.limit.bytes * (1 - options.margin)) - (options.reserve_bytes if on_cpu else 0)
         self.extra = options.extra_bytes if on_cpu else 0
-        self.threads = self.question.threads or 1
-        self.measuring = Measuring(self.question, options, self.limit, self.cache, self.pool, self.say)
+        self.measuring = Measuring(
+            self.question, options, self.limit, self.cache, self.pool, self.say, self._at_once() if on_cpu else 1
+        )
+
+    def _at_once(self) -> int:
+        """Processes that measuring will need together: copies of the trial on all cores, where so many fit."""
+        one = IDLE_BYTES + self.question.static_bytes(self.question.record)
+        return max(1, min(self.options.cores // self.question.record.cores, packing.copies_that_fit(one, self.usable)))
 
     def decide(self) -> ProbeResult:
-        static = self.question.static_bytes
-        if static > self.usable:
-            reason = f"parameters, gradients and optimizer state alone need {_gb(static)}; {self._there_is()}"
-            return self._decision(Search((), "infeasible", None), reason=reason, needed=static)
-        plain = self._search(activation_checkpointing=False)
-        if plain.chosen is not None:
-            return self._packed(plain, activation_checkpointing=False)
-        frugal = self._search(activation_checkpointing=True)
-        if frugal.chosen is not None:
-            return self._packed(frugal, activation_checkpointing=True)
-        return self._refusal(plain, frugal)
+        layouts = self.question.layouts()
+        tried: list[tuple[ExecutionRecord, Search]] = []
+        for record in layouts:
+            if self.question.static_bytes(record) <= self._usable(record):
+                found = self._search(record)
+                if found.chosen is not None:
+                    return self._packed(found, found.chosen, record)
+                tried.append((record, found))
+        return self._refusal(tried) if tried else self._refused_unmeasured(layouts)
+
+    def _usable(self, record: ExecutionRecord) -> int:
+        """What one process of a trial may take."""
+        return self.usable // (record.devices if record.device == "cpu" else 1)
 
     # ---- micro-batch ---------------------------------------------------------------------------------------------
 
-    def _search(self, *, activation_checkpointing: bool) -> Search:
-        identity = self.question.identity(threads=self.threads, activation_checkpointing=activation_checkpointing)
+    def _search(self, record: ExecutionRecord) -> Search:
+        identity = self.question.identity(record)
         curve = self.cache.load(identity)
-        candidates = self._candidates()
-        usable, measuring, spent = self.usable - self.extra, self.measuring, 0.0
+        candidates = self._candidates(record)
+        usable, measuring, spent = self._usable(record) - self.extra, self.measuring, 0.0
         if (found := curve.search(candidates, usable, measuring.budget_s(curve.measured))) is not None:
             return found
 
@@ -117,7 +134,7 @@ class _Probe:
             nonlocal spent
             if (old := curve.known(size, self.limit.bytes)) is not None:
                 return old
-            new = measuring.alone(size, self.threads, activation_checkpointing=activation_checkpointing)
+            new = measuring.alone(record.with_micro_batch(size, self.question.batch))
             spent += new.seconds
             curve.add(new)
             return new
@@ -131,99 +148,101 @@ class _Probe:
             measure,
             candidates,
             usable_bytes=usable,
-            static_bytes=self.question.static_bytes,
+            static_bytes=self.question.static_bytes(record),
             affordable=affordable,
         )
         curve.ended(candidates, usable, found.stopped, measuring.budget_s(curve.measured))
         self.cache.store(identity, curve)
         return found
 
-    def _candidates(self) -> tuple[int, ...]:
-        question, options = self.question, self.options
+    def _candidates(self, record: ExecutionRecord) -> tuple[int, ...]:
+        question, options, batch = self.question, self.options, self.question.batch // record.devices
         if question.whole_batch:
-            return (question.batch,)
-        if question.micro_batch is not None:
-            return (min(question.micro_batch, question.batch),)
-        return batch_size.sizes(minimum=options.minimum, maximum=options.maximum, batch=question.batch)
+            return (batch,)
+        if "micro_batch" in question.pinned:
+            return (min(record.micro_batch, batch),)
+        return batch_size.sizes(minimum=options.minimum, maximum=options.maximum, batch=batch)
 
     # ---- packing -------------------------------------------------------------------------------------------------
 
-    def _packed(self, found: Search, *, activation_checkpointing: bool) -> ProbeResult:
-        chosen = found.chosen
-        assert chosen is not None
+    def _packed(self, found: Search, chosen: Measurement, record: ExecutionRecord) -> ProbeResult:
+        record = record.with_micro_batch(chosen.micro_batch, self.question.batch)
+        if record.devices > 1:  # such a trial has its devices for itself
+            record = record.model_copy(update={"reserved_cores": record.threads * record.devices})
+            return self._decision(found, execution=record, samples_per_second=chosen.samples_per_second)
         fit = max(1, packing.copies_that_fit(chosen.peak_bytes + self.extra, self.usable))
 
         def together(threads: int, copies: int) -> float | None:
-            return self.measuring.together(chosen, threads, copies, activation_checkpointing=activation_checkpointing)
+            return self.measuring.together(record.model_copy(update={"threads": threads}), copies, chosen)
 
-        pack = self._on_gpu if self.question.device == "cuda" else self._on_cpu
-        packed = pack(chosen.samples_per_second, fit, together)
-        return self._decision(found, activation_checkpointing=activation_checkpointing, **packed)
+        pack = self._on_gpu if record.device == "cuda" else self._on_cpu
+        changes, copies, total, totals = pack(record, chosen.samples_per_second, fit, together)
+        return self._decision(
+            found,
+            execution=record.model_copy(update=changes),
+            copies=copies,
+            samples_per_second=total / copies,
+            totals=tuple(totals.items()),
+        )
 
-    def _on_cpu(self, single: float, fit: int, together: Together) -> dict[str, Any]:
-        cores, pinned = self.options.cores, self.question.threads
+    def _on_cpu(self, record: ExecutionRecord, single: float, fit: int, together: Together) -> _Packing:
+        cores, pinned = self.options.cores, record.threads
 
         def total(threads: int, copies: int) -> float | None:
-            return together(threads, copies) if threads != self.threads else self._total(single, copies, together)
+            return together(threads, copies) if threads != pinned else _total(single, pinned, copies, together)
 
-        if pinned is None:
+        if "threads" not in self.question.pinned:
             best = packing.threads_on_cpu(total, cores, fit)
         else:
             copies = max(1, min(cores // pinned, fit))
-            best = packing.Threads(pinned, copies, self._total(single, copies, together))
-        return {
-            "threads": best.threads,
-            "copies": best.copies,
-            "reserved_cores": packing.reserved_cores(best.threads, cores, fit),
-            "rate": best.samples_per_second / best.copies,
-        }
+            best = packing.Threads(pinned, copies, _total(single, pinned, copies, together))
+        reserved = packing.reserved_cores(best.threads, cores, fit)
+        return {"threads": best.threads, "reserved_cores": reserved}, best.copies, best.samples_per_second, {}
 
-    def _on_gpu(self, single: float, fit: int, together: Together) -> dict[str, Any]:
-        rates, share = {1: single}, self.question.gpu_share
-        if share is None:
-            # No more copies than there are trials to run, or cores to feed them; and only what was measured is packed.
-            most = min(fit, self.question.n_trials or fit, max(1, self.options.cores // self.threads))
-            rates |= packing.gains_on_gpu(lambda copies: together(self.threads, copies), single, most)
-            copies, total = max(rates.items())
-        else:
+    def _on_gpu(self, record: ExecutionRecord, single: float, fit: int, together: Together) -> _Packing:
+        share, threads = record.gpu_share, record.threads
+        changes: dict[str, Any] = {"reserved_cores": threads}
+        if "gpu_share" in self.question.pinned:
             copies = max(1, int(1 / share))
-            total = self._total(single, copies, together)
-        return {
-            "threads": self.threads,
-            "copies": copies,
-            "gpu_share": share or 1.0 / copies,
-            "reserved_cores": self.threads,
-            "rate": total / copies,
-            "totals": tuple(rates.items()) if share is None else (),
-        }
-
-    def _total(self, single: float, copies: int, together: Together) -> float:
-        """Windows a second of copies that will run at once, whatever they gain."""
-        measured = single if copies == 1 else together(self.threads, copies)
-        if measured is None:  # no time to measure it: they are taken not to disturb each other
-            return copies * single
-        return measured or single  # where they cannot run at once, one runs after the other
+            return changes, copies, _total(single, threads, copies, together), {}
+        # No more copies than there are trials to run, or cores to feed them; and only what was measured is packed.
+        most = min(fit, self.question.n_trials or fit, max(1, self.options.cores // threads))
+        rates = {1: single} | packing.gains_on_gpu(lambda copies: together(threads, copies), single, most)
+        copies, total = max(rates.items())
+        return {**changes, "gpu_share": 1.0 / copies}, copies, total, rates
 
     # ---- answers -------------------------------------------------------------------------------------------------
 
-    def _refusal(self, plain: Search, frugal: Search) -> ProbeResult:
-        first, second = plain.measured[0], frugal.measured[0]
-        if second.outcome == "timeout":
-            reason = f"measuring micro-batch {second.micro_batch} took longer than {self.options.timeout_s:g} s"
+    def _refusal(self, tried: list[tuple[ExecutionRecord, Search]]) -> ProbeResult:
+        """After measurements; the last layout is the one that takes least."""
+        smallest = [(record, found.measured[0]) for record, found in tried]
+        _, last = smallest[-1]
+        if last.outcome == "timeout":
+            reason = f"measuring micro-batch {last.micro_batch} took longer than {self.options.timeout_s:g} s"
         else:
-            reason = (
-                f"micro-batch {first.micro_batch} needs {_need(first, self.extra)}, "
-                f"with activation checkpointing {_need(second, self.extra)}; {self._there_is()}"
-            )
+            needs = [f"{record.layout} {_need(one, self.extra)}".strip() for record, one in smallest]
+            reason = f"micro-batch {last.micro_batch} needs {', '.join(needs)}; {self._there_is()}"
             if self.question.whole_batch:
                 reason += "; the loss compares the windows of a batch, which cannot be taken in smaller pieces"
-        search = Search((*plain.measured, *frugal.measured), "infeasible", None)
-        return self._decision(search, reason=reason, needed=min(first.peak_bytes, second.peak_bytes) + self.extra)
+        search = Search(tuple(one for _, found in tried for one in found.measured), "infeasible", None)
+        needed = min(one.peak_bytes for _, one in smallest) + self.extra
+        return self._decision(search, reason=reason, needed=needed)
+
+    def _refused_unmeasured(self, layouts: list[ExecutionRecord]) -> ProbeResult:
+        nothing, question = Search((), "infeasible", None), self.question
+        if not layouts:
+            return self._decision(nothing, reason=question.cannot_split(question.record.devices), needed=0)
+        alone, last = question.static_bytes(layouts[0]), question.static_bytes(layouts[-1])
+        more = f", {layouts[-1].layout} {_gb(last)} each" if last < alone else ""
+        reason = f"parameters, gradients and optimizer state alone need {_gb(alone)}{more}; {self._there_is()}"
+        return self._decision(nothing, reason=reason, needed=last)
 
     def _there_is(self) -> str:
         return f"there are {_gb(max(0, self.usable))} (of {_gb(self.limit.bytes)}, {self.limit.what})"
 
-    def _decision(self, found: Search, *, needed: int | None = None, rate: float = 0.0, **values: Any) -> ProbeResult:
+    def _decision(
+        self, found: Search, *, needed: int | None = None, execution: ExecutionRecord | None = None, **values: Any
+    ) -> ProbeResult:
         smallest = min((one.micro_batch, one.peak_bytes) for one in found.measured)[1] if found.measured else 0
         return ProbeResult(
             question=self.question,
@@ -237,10 +256,17 @@ class _Probe:
             extra_bytes=self.extra,
             disturbed=self.measuring.disturbed or any(one.disturbed for one in found.measured),
             needed_bytes=smallest + self.extra if needed is None else needed,
-            samples_per_second=rate,
-            seconds_per_step=self.question.batch / rate if rate else 0.0,
+            execution=execution or self.question.record,
             **values,
         )
+
+
+def _total(single: float, threads: int, copies: int, together: Together) -> float:
+    """Windows a second of copies that will run at once, whatever they gain."""
+    measured = single if copies == 1 else together(threads, copies)
+    if measured is None:  # no time to measure it: they are taken not to disturb each other
+        return copies * single
+    return measured or single  # where they cannot run at once, one runs after the other
 
 
 def _need(one: Measurement, extra: int) -> str:

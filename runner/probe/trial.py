@@ -5,25 +5,31 @@ Tensor names: B windows of a batch, T rows of the table, F features, N windows, 
 
 import statistics
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
 import torch
 
 from runner.probe.messages import Request
-from trainables.data.scaling import WindowMoments
-from trainables.data.windows import SplitIndex, Windows
-from trainables.schema import ExecutionRecord, ResolvedTask, TrialSpec
+from trainables.checkpoints.file_store import State
+from trainables.data.dataset import AssetRows, Rows
+from trainables.data.representation import Represented
+from trainables.data.scaling import Standardizer
+from trainables.data.windows import SplitIndex, Table, Windows, fits
+from trainables.schema import ResolvedTask, TrialSpec
+from trainables.training.graph import WARM_UP
 from trainables.training.learner import Learner, Schedule
 from trainables.training.losses import make_loss
 from trainables.training.metrics import Prior
-from trainables.training.step import eval_step, train_step
+from trainables.training.ranks import ALONE, Ranks
+from trainables.training.step import eval_step
 
 MAX_STEPS = 50  # timed ones; the first step, which allocates the optimizer's state, is not
 MIN_STEPS = 3
 SLOW = 5  # times the measuring time: one step that takes longer must do
 MAX_PIECES = 64
+MAX_ROWS = 100_000  # random ones, where the trial's own are mapped
 
 
 class Timing(NamedTuple):
@@ -70,30 +76,31 @@ class _Others:
 
 
 class ProbedTrial:
-    """A trial's model, optimizer and windows, and its steps: `warm_up` first, then `measure`."""
+    """A trial's model, optimizer and windows, and its steps: `warm_up` first, then `measure`.
 
-    def __init__(self, request: Request, device: torch.device) -> None:
+    Of several ranks the others have one each, too, and do what rank 0 names: `build`, `pieces`, `evaluate`, `weights`.
+    """
+
+    def __init__(self, request: Request, device: torch.device, ranks: Ranks = ALONE) -> None:
         spec = request.spec
-        self._request, self._device = request, device
-        torch.manual_seed(spec.training.seed)
+        self._request, self._device, self._ranks = request, device, ranks
+        torch.set_num_threads(request.threads)
         self._windows = random_windows(spec, request.n_rows, request.n_windows, device)
         self._schedule = Schedule(spec, request.n_windows)
         self._batch = self._schedule.batch
-        self._accumulation = -(-self._batch // request.micro_batch)
-        self._loss = make_loss(spec.training, spec.task.outcome, _prior(spec.task))
-        record = ExecutionRecord(
-            micro_batch=request.micro_batch,
-            accumulation=self._accumulation,
-            threads=request.threads,
-            device=request.device,
-            activation_checkpointing=request.activation_checkpointing,
-            checkpoint_interval_s=1.0,
-        )
-        self._learner = Learner(spec, record, self._schedule, self._loss, device)
-        # The step waits for the device before it calls the optimizer (it looks at the gradient's norm): a clear cut.
-        self._at_optimizer: list[float] = []
-        self._learner.optimizer.register_step_pre_hook(lambda *_: self._at_optimizer.append(time.perf_counter()))
+        self._accumulation = request.record.accumulation
+        self._at_optimizer = 0.0
+        self._optimizer_s = 0.0  # of the latest step whose optimizer was timed
         self._pieces = min(2, self._accumulation)  # gradients and activations exist at once from the second piece on
+        if ranks.rank == 0:
+            self.build()
+
+    def build(self) -> None:
+        """Build model and optimizer."""
+        spec, record = self._request.spec, self._request.record
+        torch.manual_seed(spec.training.seed)
+        loss = make_loss(spec.training, spec.task.outcome, _prior(spec.task))
+        self._learner = Learner(spec, record, self._schedule, loss, self._device, ranks=self._ranks)
 
     def warm_up(self) -> None:
         """Make the first step, which allocates what later ones use, and choose how many pieces later ones take.
@@ -103,16 +110,23 @@ class ProbedTrial:
         if self._request.steps is not None:
             self._pieces = self._accumulation
             return
+        hook = self._learner.optimizer.register_step_pre_hook(self._before_optimizer)
         first = self._timed()
         if self._accumulation > 2:
             # Copies at once run for a given time, in several steps; of one alone each step may take the measuring time.
             step_s = self._request.measure_s / (MIN_STEPS if self._request.crowded else 1)
             affordable = int(step_s * self._pieces / first.total)
             self._pieces = max(2, min(affordable, self._accumulation, MAX_PIECES))
+        if not self._learner.eager:
+            self._timed()  # the first step's optimizer made its state, too
+            hook.remove()  # it waits for the device, which a recording does not allow
+            for _ in range(WARM_UP + 1):
+                self.step()
+            self._wait()
 
     def measure(self) -> Timing:
         """Time steps, over as many pieces as there is time for, and evaluate a micro-batch."""
-        best = self._learner.weights()  # the best weights so far are kept in addition to the live ones
+        best = self.weights()  # the best weights so far are kept in addition to the live ones
         others, began = _Others(), time.monotonic()
         steps = self._repeat()
         span, others_cores = (began, time.monotonic()), others.cores()
@@ -140,35 +154,47 @@ class ProbedTrial:
         return steps
 
     def _timed(self) -> _Seconds:
-        self._at_optimizer.clear()
+        self._at_optimizer = 0.0
         started = time.perf_counter()
         self.step()
+        self._wait()
+        ended = time.perf_counter()
+        if self._at_optimizer:
+            self._optimizer_s = ended - self._at_optimizer
+        return _Seconds(max(0.0, ended - started - self._optimizer_s), self._optimizer_s)
+
+    def _before_optimizer(self, *_: Any) -> None:
+        self._wait()
+        self._at_optimizer = time.perf_counter()
+
+    def _wait(self) -> None:
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
-        ended, [middle] = time.perf_counter(), self._at_optimizer
-        return _Seconds(middle - started, ended - middle)
 
     def step(self) -> None:
         """One optimizer step over the pieces that fit into the measuring time."""
-        size = min(self._pieces * self._request.micro_batch, self._batch)
-        index_B = torch.arange(size, device=self._device) % len(self._windows)
-        training = self._request.spec.training
-        train_step(
-            self._learner.model,
-            self._learner.optimizer,
-            self._windows,
-            index_B,
-            micro_batch=self._request.micro_batch,
-            loss=self._loss,
-            clip=training.clip,
-            dtype=self._request.spec.dtype,
-            step=0,
-        )
+        self.pieces(min(self._pieces * self._request.micro_batch * self._ranks.size, self._batch))
+
+    def pieces(self, size: int) -> None:
+        """One optimizer step over so many windows."""
+        self._ranks.tell("pieces", size)
+        index_B = torch.arange(size, device=self._windows.table.home) % len(self._windows)
+        self._learner.make(self._windows, index_B)
+
+    @property
+    def eager(self) -> str:
+        """Why steps are not a CUDA graph; empty where they are, or will be."""
+        return self._learner.eager
 
     def evaluate(self) -> None:
-        """Outputs of one micro-batch."""
-        index_B = torch.arange(self._request.micro_batch, device=self._device) % len(self._windows)
+        """Outputs of one micro-batch on each rank."""
+        self._ranks.tell("evaluate")
+        index_B = torch.arange(self._request.micro_batch, device=self._windows.table.home) % len(self._windows)
         eval_step(self._learner.model, self._windows, index_B, dtype=self._request.spec.dtype)
+
+    def weights(self) -> State:
+        """A copy of the model's state on the CPU of rank 0."""
+        return self._learner.weights()
 
 
 def _prior(task: ResolvedTask) -> Prior:
@@ -181,17 +207,18 @@ def random_windows(spec: TrialSpec, n_rows: int, n_windows: int, device: torch.d
     shape = spec.model.data
     random = np.random.default_rng(0)
     n_rows = max(n_rows, shape.context + 1)
-    values_TF = torch.from_numpy(random.standard_normal((n_rows, shape.n_features), dtype=np.float32)).to(device)
+    if not fits(4 * n_rows * shape.n_features, device):  # the trial's own is mapped, and no part of its memory
+        n_rows, n_windows = min(n_rows, MAX_ROWS + shape.context), min(n_windows, MAX_ROWS)
+    values_TF = random.standard_normal((n_rows, shape.n_features), dtype=np.float32)
     ends_N = np.arange(n_windows) % (n_rows - shape.context + 1) + shape.context - 1
-    index = SplitIndex(
-        ends_N=ends_N,
-        labels_N=random.integers(spec.task.n_classes or 2, size=len(ends_N)).astype(np.float64),
-        dates_N=np.zeros(len(ends_N), dtype="datetime64[ns]"),
-        assets_N=np.full(len(ends_N), "", dtype=np.str_),
-        bars_N=ends_N,
-    )
-    moments = None
-    if spec.data.scaling == "revin":
-        zeros_NF = np.zeros((len(ends_N), shape.n_features))
-        moments = WindowMoments(zeros_NF, zeros_NF + 1, np.zeros((len(ends_N), shape.n_window_stats)))
-    return Windows(values_TF, index, shape.context, moments)
+    labels_N = random.integers(spec.task.n_classes or 2, size=len(ends_N)).astype(np.float64)
+    dates_T = np.arange(n_rows).astype("datetime64[ns]")
+    index = SplitIndex(ends_N, labels_N, Rows(dates_T, (AssetRows("", 0, n_rows),)), dates_T, n_windows)
+    standard = None
+    if spec.data.scaling in ("zscore", "revin"):
+        width = shape.n_window_stats or shape.n_features
+        standard = Standardizer(np.zeros(width), np.ones(width))
+    revin = spec.data.scaling == "revin"
+    one_TF = np.broadcast_to(np.float32(1), values_TF.shape)
+    data = Represented(values_TF, one_TF, one_TF, np.ones(n_rows, dtype=bool))
+    return Windows(Table(data, shape.context, device, standard, revin=revin), index)

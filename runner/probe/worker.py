@@ -12,6 +12,8 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -19,12 +21,17 @@ import torch
 from pydantic import TypeAdapter
 
 from runner.host.cuda import cuda_memory
-from runner.probe.messages import GO, Answer, Request, StepRequest
+from runner.probe.batch_size import Measurement
+from runner.probe.messages import GO, Request, StepRequest
 from runner.probe.own_step import OwnStep
 from runner.probe.trial import ProbedTrial
+from trainables.errors import LostRankError, OutOfMemoryError
 from trainables.parts import plugins
 from trainables.training import memory
+from trainables.training.optim import EagerAdamW
+from trainables.training.ranks import ALONE, Leader, Ranks
 
+RANKS_TIMEOUT_S = 100.0  # of their start; less than the parent waits for
 _REQUEST: TypeAdapter[Request | StepRequest] = TypeAdapter(Request | StepRequest)
 
 
@@ -44,11 +51,12 @@ def main() -> None:
 
     for line in iter(sys.stdin.readline, ""):
         try:
-            answer = run(_REQUEST.validate_json(line), meter, reached)
+            request = _REQUEST.validate_json(line)
+            measured = asdict(run(request, meter, reached))
         except Exception:
             _say(answers, {"error": traceback.format_exc(limit=-6)})
         else:
-            _say(answers, answer.model_dump())
+            _say(answers, {"measured": measured, "idle_bytes": _free(request.device)})
 
 
 class CudaMeter:
@@ -86,7 +94,7 @@ def run(
     request: Request | StepRequest,
     meter: CudaMeter | None = None,
     reached: Callable[[str], None] = lambda stage: None,
-) -> Answer:
+) -> Measurement:
     """Measure one size.
 
     Args:
@@ -101,39 +109,50 @@ def run(
         meter.begin()
     memory.cap_device(device, request.device_share)
     memory.reset_peak(device)
+    ranks = ALONE
     try:
-        trial = _build(request, device)
-        reached("built")
-        trial.warm_up()
-        reached("warm")
-        began = time.monotonic()
-        timing = trial.measure()
-        seconds = time.monotonic() - began
-    except (RuntimeError, MemoryError) as error:
-        if not memory.is_out_of_memory(error):
+        ranks = _ranks(request)
+        with ranks.watched():
+            if not ranks.wait_until_ready(RANKS_TIMEOUT_S):
+                raise LostRankError(f"the ranks did not start in {RANKS_TIMEOUT_S:g} s")
+            trial = _build(request, device, ranks)
+            reached("built")
+            trial.warm_up()
+            reached("warm")
+            began = time.monotonic()
+            timing = trial.measure()
+            seconds = time.monotonic() - began
+    except (RuntimeError, MemoryError, OutOfMemoryError) as error:
+        if not isinstance(memory.typed(error), OutOfMemoryError):
             raise
         detail = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-        return Answer(outcome="out_of_memory", peak_bytes=_peak(device, meter, request), detail=detail)
-    on_cuda = device.type == "cuda"
-    answer = Answer(
+        peak = _peak(device, meter, request)
+        return Measurement(micro_batch=request.micro_batch, outcome="out_of_memory", peak_bytes=peak, detail=detail)
+    finally:
+        ranks.close()
+    return Measurement(
+        micro_batch=request.micro_batch,
         outcome="ok",
         peak_bytes=_peak(device, meter, request),
-        allocated_bytes=torch.cuda.max_memory_allocated(device) if on_cuda else 0,
-        reserved_bytes=torch.cuda.max_memory_reserved(device) if on_cuda else 0,
-        seconds_per_step=timing.seconds_per_step,
-        others_cores=timing.others_cores,
-        span=timing.span,
+        samples_per_second=request.batch / timing.seconds_per_step,
         seconds=seconds,
+        **timing._asdict(),
     )
-    del trial
-    return answer.model_copy(update={"idle_bytes": _free(device)})
 
 
-def _build(request: Request | StepRequest, device: torch.device) -> ProbedTrial | OwnStep:
+def _ranks(request: Request | StepRequest) -> Ranks:
+    if isinstance(request, StepRequest) or request.record.devices == 1:
+        return ALONE
+    plugins.load(request.plugins)
+    make = partial(ProbedTrial, request, torch.device(request.device))
+    return Leader(make, request.record.devices, sharded=request.record.sharded, device=request.device)
+
+
+def _build(request: Request | StepRequest, device: torch.device, ranks: Ranks) -> ProbedTrial | OwnStep:
     if isinstance(request, StepRequest):
         return OwnStep(request, device)
     plugins.load(request.plugins)
-    return ProbedTrial(request, device)
+    return ProbedTrial(request, device, ranks)
 
 
 def _peak(device: torch.device, meter: CudaMeter, request: Request | StepRequest) -> int:
@@ -143,10 +162,10 @@ def _peak(device: torch.device, meter: CudaMeter, request: Request | StepRequest
     return meter.peak(*held, alone=not request.crowded)
 
 
-def _free(device: torch.device) -> int:
+def _free(device: str) -> int:
     """Give back what the last size took, to the system, too; the resident size that is left, where it counts."""
     gc.collect()
-    if device.type == "cuda":
+    if device == "cuda":
         torch.cuda.empty_cache()
         return 0
     try:
@@ -162,10 +181,10 @@ def _resident_bytes() -> int:
 
 
 def _warm_up() -> None:
-    """Load what torch loads at its first optimizer step (about a second and 100 MB): every trial has it, too."""
+    """Load what torch loads at its first optimizer step: every trial has it, too."""
     model = torch.nn.Linear(1, 1)
     model(torch.zeros(1, 1)).sum().backward()
-    torch.optim.AdamW(model.parameters(), fused=True).step()
+    EagerAdamW(model.parameters(), fused=True).step()
 
 
 def _offer_to_the_kernel() -> None:

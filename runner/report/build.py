@@ -7,9 +7,12 @@ from pathlib import Path
 from runner.report import page, render, tuning_table
 from runner.report.analysis.collect import Collected, collect
 from runner.report.analysis.contrasts import contrasts
+from runner.report.analysis.metric_differences import metric_differences, metric_table
+from runner.report.analysis.regimes import regime_losses, regime_table
 from runner.report.figures.calibration import calibration_figures
 from runner.report.figures.curves import curve_figures
 from runner.report.figures.drawing import Plot
+from runner.report.figures.equity import equity_figures, equity_table
 from runner.report.figures.fitted_curves import Overlay
 from runner.report.figures.gantt import gantt_figures
 from runner.report.figures.heatmap import heat_figures
@@ -18,14 +21,14 @@ from runner.report.figures.plots import loss_figures, overview_figures
 from runner.report.figures.speed import speed_figures
 from runner.report.figures.timeline import timeline_figures
 from runner.report.figures.tuning import tuning_figures
-from runner.rundir import results, studies
+from runner.rundir import backtest, results, studies
 from runner.rundir.paths import RunPaths
 from runner.thermal import telemetry
 from trainables.files import replace_text, replacing
 
 _FIGURES = (
     "overview.png", "loss_h*.png", "isoflop_h*.png", "heat_map*.png", "calibration*.png", "learning_curves*.png",
-    "time.png", "throughput.png", "temperature*.png", "search_*.png",
+    "equity*.png", "time.png", "throughput.png", "temperature*.png", "search_*.png",
 )  # fmt: skip
 
 
@@ -51,9 +54,18 @@ def build(paths: RunPaths) -> ReportFiles:
         OSError: the run directory cannot be written.
     """
     collected = collect(paths)
-    plots = tuple(_plots(paths, collected))
+    tested = backtest.read(paths)
+    plots = (*_plots(paths, collected), *equity_figures(tested))
     compared = contrasts(paths, collected.view, collected.trials, collected.baselines)
-    content = page.make(collected, plots, compared, lost_temperatures=telemetry.lost(paths.thermal_parquet))
+    about = (paths, collected.view, collected.trials, collected.baselines)
+    losses, metrics = regime_losses(*about), metric_differences(*about)
+    content = page.make(
+        collected,
+        plots,
+        compared,
+        lost_temperatures=telemetry.lost(paths.thermal_parquet),
+        further=(metric_table(metrics), regime_table(losses), equity_table(tested)),
+    )
     written = []
     for plot in plots:
         path = paths.writable(paths.figures / f"{plot.name}.png")

@@ -8,6 +8,7 @@ from itertools import groupby
 from runner.report import isoflop_table, tuning_table
 from runner.report.analysis import folds
 from runner.report.analysis.against import comparison_sentences, differences_table
+from runner.report.analysis.attempts import TRAINING
 from runner.report.analysis.collect import Collected, Lineage
 from runner.report.analysis.contrasts import Contrast
 from runner.report.analysis.findings import TrialFinding
@@ -33,7 +34,9 @@ from runner.report.wording import (
     summary,
     true_minus,
 )
+from trainables.data.window_index import MAX_JUDGED
 
+SAMPLED = ", evenly spread over more"  # windows that judge
 OWN_RATE = "baseline rate of this split"
 MAX_NAMED = 8  # trials named in one finding; the table of all trials has the rest
 MAX_EVENTS = 50
@@ -117,7 +120,7 @@ class Page:
     how_to_read: tuple[str, ...]
     differences: ReportTable
     fits: ReportTable
-    tuning: tuple[ReportTable, ...]
+    further: tuple[ReportTable, ...]
     time: ReportTable
     trials: ReportTable
     specs: Specs
@@ -134,6 +137,7 @@ def make(
     contrasts: tuple[Contrast, ...] = (),
     *,
     lost_temperatures: Sequence[str] = (),
+    further: Sequence[ReportTable] = (),
 ) -> Page:
     """The report of a run with its finished figures and comparisons.
 
@@ -142,6 +146,7 @@ def make(
         figures: finished.
         contrasts: comparisons of cells.
         lost_temperatures: names of files with temperatures that cannot be read.
+        further: tables of sections of their own; one without rows is left out.
     """
     return Page(
         title=f"Isotherm report: {collected.run}",
@@ -166,13 +171,14 @@ def make(
         how_to_read=HOW_TO_READ,
         differences=differences_table(contrasts),
         fits=fits_table(collected.fits),
-        tuning=(
+        further=(
+            *further,
             tuning_table.winners_table(collected.tuning),
             tuning_table.rules_table(collected.tuning),
             isoflop_table.table(collected.isoflop),
         ),
         time=time_table(collected.history),
-        trials=_trial_table((*collected.trials, *collected.baselines)),
+        trials=_trial_table((*collected.trials, *collected.ensembles, *collected.baselines)),
         specs=collected.specs,
         shared_specs=SHARED_SPECS,
         events=_event_table(collected),
@@ -203,7 +209,8 @@ def _facts(collected: Collected) -> Iterable[tuple[str, str]]:
     yield "Latest record", moment(collected.last_record)
     if collected.restarts:
         yield "Started again", plural(collected.restarts, "time")
-    yield "Training time, all trials", duration(sum(trial.train_seconds or 0.0 for trial in trials))
+    trained = sum(one.seconds[TRAINING] for one in collected.history.attempts if one.kind == "model")
+    yield "Training time, all trials", duration(trained)
     if forecasts := [trial.forecast for trial in trials if trial.forecast is not None]:
         middle = number(statistics.median(forecasts), 2)
         yield "Predicted over actual step time", f"{middle} (median of {plural(len(forecasts), 'trial')})"
@@ -274,7 +281,8 @@ def _data_table(lineage: tuple[Lineage, ...]) -> ReportTable:
             str(index), ", ".join(data.assets), ", ".join(data.sources) or "-",
             "; ".join(data.unused) or "-", data.bars or "-",
             str(data.n_features), data.tier, data.timescale, data.representation, data.scaling,
-            f"{100 * data.fraction:.4g} %", data.splits, data.content_sha256,
+            f"{100 * data.fraction:.4g} %" + (f", every {data.every} bars" if data.every > 1 else ""),
+            data.splits, data.content_sha256,
         )
         for index, data in enumerate(lineage, 1)
     )  # fmt: skip
@@ -284,7 +292,7 @@ def _data_table(lineage: tuple[Lineage, ...]) -> ReportTable:
 def _splits_table(lineage: tuple[Lineage, ...]) -> ReportTable:
     names = ("data set", "horizon (bars)", "train", "validation", "test", "effective validation samples")
     rows = (
-        (str(index), count(horizon), *(count(size) for size in sizes))
+        (str(index), count(horizon), *(count(size) + (SAMPLED if size == MAX_JUDGED else "") for size in sizes))
         for index, data in enumerate(lineage, 1)
         for horizon, sizes in data.sizes
     )

@@ -6,7 +6,6 @@ from runner.report.analysis.deflation import Deflated
 from runner.report.analysis.tuning import KeyRule, Tuning, Winner
 from runner.report.tables import Column, ReportTable
 from runner.report.wording import NONE, number
-from runner.rundir import studies
 
 
 def sentences(tuning: Tuning) -> tuple[str, ...]:
@@ -17,9 +16,11 @@ def sentences(tuning: Tuning) -> tuple[str, ...]:
         gaps = [winner.optimism for winner in tuning.winners if winner.optimism is not None]
         gap = number(sum(gaps) / len(gaps), 4, signed=True) if gaps else ""
         confirmed = f" The search's optimism (searched loss minus confirmed mean) is {gap} on average." if gaps else ""
+        by_rule = all(winner.number is None for winner in tuning.winners)
+        values = "of the ladder's rule" if by_rule else "the winners"
         found.append(
-            f"The best of {tuning.comparisons} searched trials in {many}; trials in verdicts and fits are the winners, "
-            f"trained again with seeds that the search did not use.{confirmed}"
+            f"{tuning.comparisons} searched trials in {many}; trials in verdicts and fits are {values}, trained again "
+            f"with seeds that the search did not use.{confirmed}"
         )
     if tuning.transferred:
         found.append(f"Follows what other sizes predict: {'; '.join(tuning.transferred)}.")
@@ -52,10 +53,10 @@ def _winner(one: Winner) -> tuple[str, ...]:
         ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in one.counts.items()),
         "by rule" if one.number is None else str(one.number),
         ", ".join(f"{key}={_value(value)}" for key, value in one.values.items()),
-        one.metric,
-        NONE if one.searched is None else number(studies.shown(one.searched, one.metric), 4),
+        one.objective.metric,
+        NONE if one.searched is None else number(one.objective.as_loss(one.searched), 4),
         NONE if one.deflated is None else _interval(one.deflated),
-        NONE if one.confirmed is None else number(studies.shown(one.confirmed, one.metric), 4),
+        NONE if one.confirmed is None else number(one.objective.as_loss(one.confirmed), 4),
         str(one.n_confirmed),
         NONE if one.optimism is None else number(one.optimism, 4, signed=True),
         NONE if one.test is None else number(one.test, 4),
@@ -73,7 +74,7 @@ def frame(tuning: Tuning) -> pd.DataFrame:
         {
             "study": one.study,
             "budget": one.budget,
-            "metric": one.metric,
+            "metric": one.objective.metric,
             "number": one.number,
             "comparisons": sum(one.counts.values()),
             "searched": one.searched,

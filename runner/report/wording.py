@@ -164,11 +164,12 @@ def answer(verdicts: Sequence[SeriesVerdict], tuning: Tuning) -> str:
     if not verdicts:
         return ""
     whole = len(verdicts)
+    everywhere = {1: "", 2: " in both series"}.get(whole, f" in all {whole} series")
 
     def shared(found: Sequence[str]) -> str:
         counts = Counter(found)
         if len(counts) == 1:
-            return found[0] + (f" in all {whole} series" if whole > 1 else "")
+            return found[0] + everywhere
         return ", ".join(f"{word} in {n} of {whole}" for word, n in counts.most_common())
 
     loss = shared([one.direction for one in verdicts])

@@ -131,7 +131,9 @@ def _rise(state: CellState, result: dict[str, Any]) -> str:
 
 
 def _of_rests(result: dict[str, Any]) -> Iterator[Mark]:
-    held, throttled, trained = (result.get(f"{what}_seconds") or 0.0 for what in ("held", "throttled", "train"))
+    held, throttled, limited, trained = (
+        result.get(f"{what}_seconds") or 0.0 for what in ("held", "throttled", "limited", "train")
+    )
     rested = held + throttled
     if trained and rested / (rested + trained) > MAX_RESTED_SHARE:
         share = 100 * rested / (rested + trained)
@@ -139,3 +141,5 @@ def _of_rests(result: dict[str, Any]) -> Iterator[Mark]:
             "throughput distorted",
             f"{share:.0f} % of its time was held or throttled ({rested:.0f} s against {trained:.0f} s of training)",
         )
+    elif trained and limited / trained > MAX_RESTED_SHARE:
+        yield Mark("throughput distorted", f"for {limited:.0f} of {trained:.0f} s its power limit was lowered")

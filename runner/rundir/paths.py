@@ -1,5 +1,6 @@
 """The one owner of every path in a run directory and around it."""
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -116,6 +117,14 @@ class RunPaths:
         """Predictions of one trial: date, asset, split, label, logit (or a logit for each class)."""
         return self.predictions / f"{key}.parquet"
 
+    def regime(self, identity: str) -> Path:
+        """Which third of the training windows' volatility each window falls in, for a data set and task.
+
+        Args:
+            identity: as of `runner.rundir.comparable.identity`.
+        """
+        return self.root / "regimes" / f"{hashlib.sha256(identity.encode()).hexdigest()[:12]}.parquet"
+
     @property
     def checkpoints(self) -> Path:
         """Folder of one folder a key."""
@@ -148,6 +157,11 @@ class RunPaths:
     def winners_csv(self) -> Path:
         """Winners of a search with their deflated and confirmed losses; written with the report."""
         return self.root / "winners.csv"
+
+    @property
+    def backtest(self) -> Path:
+        """What `isotherm backtest` found; the report shows it."""
+        return self.root / "backtest.json"
 
     @property
     def thermal_parquet(self) -> Path:

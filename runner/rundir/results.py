@@ -1,7 +1,7 @@
 """The results table: one row a key, its latest state, made from the ledger alone."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +40,22 @@ COLUMNS: dict[str, str] = {
     **dict.fromkeys(("test_loss", "test_auc", "test_prior_loss", "test_skill"), "float64"),
     "train_skill": "float64",
     **dict.fromkeys(("train_seconds", "held_seconds", "throttled_seconds", "samples_per_second"), "float64"),
-    **dict.fromkeys(("seconds_per_step", "predicted_seconds_per_step"), "float64"),
+    **dict.fromkeys(("seconds_per_step", "predicted_seconds_per_step", "data_wait_share"), "float64"),
     **dict.fromkeys(("peak_bytes", "predicted_peak_bytes"), "Int64"),
     "activation_checkpointing": "boolean",
     "gpu_share": "float64",
-    "max_celsius": "float64",
+    **dict.fromkeys(("max_celsius", "joules"), "float64"),  # joules of all attempts, by the trial's share of the GPU
     **dict.fromkeys(("data_sha256", "code_version"), "string"),
     **dict.fromkeys(("started_at", "ended_at"), "datetime64[us, UTC]"),
     "reason": "string",
     **dict.fromkeys(("study", "role"), "string"),  # role: searched, confirmed, or empty where nothing is searched
+    "branched_from": "string",  # the trial that the first `branched_at` steps were made in
+    "branched_at": "Int64",
 }
 
 
 def frame(view: LedgerView) -> pd.DataFrame:
-    """Results of the current grid's started or ended cells and of their baselines.
+    """Results of the current grid's started or ended cells, of their baselines and of the ensembles of their seeds.
 
     Columns are `COLUMNS`, further grid axes as ``axis:<name>``, and metrics of the sweep as ``metric:val_<name>`` and
     ``metric:test_<name>``, with ``_low`` and ``_high``.
@@ -61,7 +63,7 @@ def frame(view: LedgerView) -> pd.DataFrame:
     Raises:
         LedgerError: a value that is none of its column's.
     """
-    states = [*view.current.values(), *baseline_states(view)]
+    states = [*view.current.values(), *baseline_states(view), *ensemble_states(view)]
     names = axis_names(view)
     roles = roles_of(view)
     rows = [
@@ -96,6 +98,32 @@ def baseline_states(view: LedgerView) -> list[CellState]:
     places = {comparable.identity(state.cell.spec) for state in view.current.values()}
     found = [state for state in view.cells.values() if state.cell.cell_kind == "baseline"]
     return [state for state in found if comparable.identity(state.cell.spec) in places]
+
+
+def ensemble_states(view: LedgerView) -> list[CellState]:
+    """Ensembles of the current grid; of one size, the one of the most seeds."""
+    found: dict[str, CellState] = {}
+    for state in view.cells.values():
+        members = members_of(state)
+        if members and all(key in view.compared for key in members):
+            first = view.compared[members[0]].cell.spec
+            place = repr(without_seed(first))
+            if place not in found or len(members_of(found[place])) < len(members):
+                found[place] = state
+    return list(found.values())
+
+
+def members_of(state: CellState) -> tuple[str, ...]:
+    """Keys of the trials that an ensemble is made of; empty where it is none."""
+    asked = state.cell.spec.get("ensemble") if state.cell.cell_kind == "ensemble" else None
+    members = asked.get("members") if isinstance(asked, dict) else None
+    return tuple(map(str, members)) if isinstance(members, list | tuple) else ()
+
+
+def without_seed(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's specification, its seed apart: what the trials of an ensemble share."""
+    training = {name: value for name, value in spec.get("training", {}).items() if name != "seed"}
+    return {**spec, "training": training}
 
 
 def axis_names(view: LedgerView) -> tuple[str, ...]:
@@ -176,7 +204,7 @@ def _row(state: CellState, names: Iterable[str]) -> dict[str, Any]:
         row["seconds_per_step"] = _seconds_per_step(ended.result)
         row["diverged"] = ended.status == "diverged"
         row["marks"] = ", ".join(mark.name for mark in marks(state))
-    row["max_celsius"] = state.max_celsius
+    row["max_celsius"], row["joules"] = state.max_celsius, state.joules
     return row
 
 
@@ -192,5 +220,5 @@ def _execution(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _seconds_per_step(result: dict[str, Any]) -> float | None:
-    seconds, steps = result.get("train_seconds"), result.get("steps")
+    seconds, steps = result.get("train_seconds"), (result.get("steps") or 0) - (result.get("branched_at") or 0)
     return seconds / steps if seconds and steps else None

@@ -106,15 +106,16 @@ def _cell(key: str, state: CellState) -> dict[str, Any]:
 
 
 def _study(state: StudyState) -> dict[str, Any]:
-    best, metric = state.best, state.asked["metric"]
+    best = state.best
     return {
         "study": state.asked["name"],
         "trials": state.asked["trials"],
         "suggested": len(state.trials),
         "counts": dict(Counter(trial.status for trial in state.trials)),
-        "metric": metric,
-        "best": None if best is None or best.loss is None else studies.shown(best.loss, metric),
+        "metric": state.objective.metric,
+        "best": None if best is None or best.loss is None else state.objective.as_loss(best.loss),
         "best_number": None if best is None else best.number,
+        "best_key": None if best is None else best.key,
         "best_values": None if best is None else best.values,
         "confirming": list(state.confirmed),
     }

@@ -7,9 +7,25 @@ from typing import Any
 
 from runner.rundir.ledger import CellState, LedgerView, Status, StudyPredicted, TrialSuggested
 
-HIGHER_IS_BETTER = frozenset({"val_auc"})
 # A trial that ended so is as bad as one can be: values near its own are to be avoided.
 WORST: frozenset[Status] = frozenset({"diverged", "out_of_memory", "infeasible"})
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the trials of a study are ranked by: a metric, as a loss."""
+
+    metric: str
+    higher_is_better: bool
+
+    @classmethod
+    def of(cls, asked: Mapping[str, Any]) -> "Objective":
+        """That of a study; ledgers of before do not say which way it goes."""
+        return cls(asked["metric"], bool(asked.get("higher_is_better", asked["metric"] == "val_auc")))
+
+    def as_loss(self, value: float) -> float:
+        """A value of the metric, to be minimised; also the inverse."""
+        return -value if self.higher_is_better else value
 
 
 @dataclass(frozen=True)
@@ -50,6 +66,11 @@ class StudyState:
     trials: tuple[StudyTrial, ...]
     confirmed: tuple[str, ...] = ()
     predicted: StudyPredicted | None = None
+
+    @property
+    def objective(self) -> Objective:
+        """What its trials are ranked by."""
+        return Objective.of(self.asked)
 
     @property
     def series(self) -> str:
@@ -100,7 +121,7 @@ def states(view: LedgerView) -> tuple[StudyState, ...]:
 
 def state(view: LedgerView, asked: Mapping[str, Any]) -> StudyState:
     """One study as far as it has come."""
-    identity, metric = asked["study"], asked["metric"]
+    identity, metric = asked["study"], Objective.of(asked)
     numbered = view.suggested.get(identity, {})
     trials = [_trial(view, metric, numbered[number]) for number in sorted(numbered)]
     found = StudyState(asked, tuple(trials), predicted=view.predicted.get(identity))
@@ -108,44 +129,34 @@ def state(view: LedgerView, asked: Mapping[str, Any]) -> StudyState:
     return replace(found, confirmed=winner.keys) if winner and chosen and winner.number == chosen[0] else found
 
 
-def _trial(view: LedgerView, metric: str, asked: TrialSuggested) -> StudyTrial:
+def _trial(view: LedgerView, metric: Objective, asked: TrialSuggested) -> StudyTrial:
     known = view.cells.get(asked.key)
     if known is None:  # only in a ledger that was cut
         return StudyTrial(asked.number, asked.key, asked.values, "waiting", None, {})
     return StudyTrial(asked.number, asked.key, asked.values, known.status, loss(known, metric), curve(known, metric))
 
 
-def loss(known: CellState, metric: str) -> float | None:
+def loss(known: CellState, objective: Objective) -> float | None:
     """A trial's value of a study's metric, to be minimised; infinite where it ended without any use."""
     if known.ended is None:
         return None
     if known.ended.status in WORST:
         return math.inf
-    by_epoch = curve(known, metric)
+    by_epoch, metric = curve(known, objective), objective.metric
     if known.ended.status == "pruned":
         return by_epoch[max(by_epoch)] if by_epoch else math.inf
     if known.ended.status != "finished":
         return None
     if metric == "selection_loss":  # by epoch only; that of the epoch that is judged
         return by_epoch.get(int(known.ended.result.get("judged_epoch") or 0))
-    value = known.ended.result.get(metric)
-    return None if value is None else minimised(float(value), metric)
+    value = known.ended.result.get(metric, known.ended.result.get(f"metric:{metric}"))
+    return None if value is None else objective.as_loss(float(value))
 
 
-def curve(known: CellState, metric: str) -> dict[int, float]:
+def curve(known: CellState, objective: Objective) -> dict[int, float]:
     """A study's metric by epochs done, to be minimised."""
     return {
-        known.epochs[step]: minimised(value, metric)
+        known.epochs[step]: objective.as_loss(value)
         for step, values in sorted(known.metrics.items())
-        if (value := values.get(metric)) is not None
+        if (value := values.get(objective.metric)) is not None
     }
-
-
-def minimised(value: float, metric: str) -> float:
-    """A metric's value as a loss."""
-    return -value if metric in HIGHER_IS_BETTER else value
-
-
-def shown(loss: float, metric: str) -> float:
-    """The inverse of `minimised`."""
-    return minimised(loss, metric)

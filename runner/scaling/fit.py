@@ -221,7 +221,7 @@ def fit(table: FitTable, options: FitOptions | None = None, *, loss_resamples_RN
     resampled: list[Law] = []
     bounds: dict[str, tuple[float, float]] = {}
     if judged is None or not options.sparing:
-        resampled = intervals.refit(design, drawn_RN, law, options.delta)
+        resampled = problem.refit(law, drawn_RN)
         drawn = [_named(one, variables) for one in resampled]
         bounds = {name: intervals.interval(np.array([one[name] for one in drawn])) for name in drawn[0]}
         exponent = bounds[_SYMBOLS[variables[0]][1]]

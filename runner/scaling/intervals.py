@@ -79,11 +79,6 @@ def seed_resamples(design: Design, log_loss_RN: Floats, random: np.random.Genera
     return result_RN
 
 
-def refit(design: Design, log_loss_RN: Floats, law: Law, delta: float) -> list[Law]:
-    """The law of each resample."""
-    return [FitProblem(design, log_loss_N, delta).refit(law.theta_P) for log_loss_N in log_loss_RN]
-
-
 def interval(values: Floats) -> tuple[float, float]:
     """The 95 % percentile interval."""
     low, high = np.percentile(values, PERCENT)

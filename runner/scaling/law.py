@@ -5,7 +5,7 @@ Hoffmann et al. 2022, 'Training Compute-Optimal Large Language Models', approach
 L = E_g + sum_j A_j / V_j^alpha_j, with V the number of parameters and, where it varies, of samples; g is the group.
 Fitted is the sum of Huber terms (delta 1e-3) of residuals of the log loss, where log L is a log-sum-exp of
 e_g = log E_g and a_j - alpha_j x_j. Here x_j is log V_j less its mean: the term's height and its slope are then nearly
-independent, which spares L-BFGS the long curved valley of the uncentred parametrisation and frees the fit of units.
+independent, which spares a descent the long curved valley of the uncentred parametrisation and frees the fit of units.
 
 Array names: N points, P parameters (e of each group, then a and alpha of each term).
 """
@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from runner.scaling.descent import Floats as Floats
+from runner.scaling.descent import Ints as Ints
+from runner.scaling.descent import Points, descend
 
 DELTA = 1e-3  # Hoffmann et al. 2022, appendix D.3
 MAX_EXPONENT = 4.0
@@ -27,6 +28,7 @@ MAX_EXPONENT = 4.0
 START_EXPONENTS = (0.03, 0.1, 0.2, 0.35, 0.5, 0.75, 1.1, 1.7, 2.5)
 FEW_EXPONENTS = (0.1, 0.35, 1.1)  # in addition to the fit that a resample was drawn about
 _KEPT_STARTS = 6
+_ALL_SQUARES = 100.0  # a width beyond every residual: a wider one is the same problem
 _LOWEST = 12.0  # a part this many nats of log below the smallest loss is zero: 6e-6 of it
 
 
@@ -115,21 +117,18 @@ class FitProblem:
     def __init__(self, design: Design, log_loss_N: Floats, delta: float) -> None:
         self.design = design
         self.delta = delta
-        self._y_N = log_loss_N
         self.centres = design.centres
-        self._x = tuple(log_N - centre for log_N, centre in zip(design.logs, self.centres, strict=True))
-        self._scale = delta * float(design.weight_N.sum())
+        self._y_N = log_loss_N
         low, high = float(log_loss_N.min()) - _LOWEST, float(log_loss_N.max()) + 1.0
         bounds = [(low, high)] * design.n_groups + [(low, high), (0.0, MAX_EXPONENT)] * len(design.logs)
-        self._places_P = design.places_P
-        self._first_P = np.unique(self._places_P, return_index=True)[
-            1
-        ]  # of the free parameters among the law's numbers
-        self._bounds = [bounds[first] for first in self._first_P]
+        self._first_F = np.unique(design.places_P, return_index=True)[1]  # of the free ones among a law's numbers
+        low_F, high_F = np.array(bounds)[self._first_F].T
+        x = tuple(log_N - centre for log_N, centre in zip(design.logs, self.centres, strict=True))
+        self._points = Points(x, design.group_N, design.weight_N, design.places_P, low_F, high_F)
 
     def objective(self, theta_P: Floats) -> float:
         """The sum of weighted Huber terms."""
-        return self._value(theta_P, self.delta)[0]
+        return float(self._objectives(theta_P[None], self._y_N[None])[0])
 
     def fit(self) -> Law:
         """The best of several descents, from the best of the grid of starts.
@@ -137,104 +136,66 @@ class FitProblem:
         The width of the Huber terms shrinks in steps: at 1e-3 the objective is nearly a sum of absolute values, whose
         kinks can stop a descent early.
         """
-        starts = sorted(self._starts(START_EXPONENTS), key=self.objective)[:_KEPT_STARTS]
-        widths = (100 * self.delta, 10 * self.delta, self.delta)
-        best = min((self._descend(start, widths) for start in starts), key=self.objective)
-        best = min((best, self._descend(best, (self.delta,)), self._descend(best, widths[1:])), key=self.objective)
-        return self._law(best)
+        starts_RP = self._best_starts(START_EXPONENTS, self._y_N)[:_KEPT_STARTS]
+        y_RN = np.broadcast_to(self._y_N, (len(starts_RP), len(self._y_N)))
+        widths = [width for width in (100 * self.delta, 10 * self.delta) if width < _ALL_SQUARES]
+        found_RP = self.descend(starts_RP, y_RN, (*widths, self.delta))
+        value_R = self._objectives(found_RP, y_RN)
+        return self._law(found_RP[value_R.argmin()], value_R.min())
 
-    def refit(self, near_P: Floats) -> Law:
-        """The fit of a resample, from the fit that it was drawn about and from one start of its own.
+    def refit(self, near: Law, log_loss_RN: Floats) -> list[Law]:
+        """The laws of resamples of the losses, each from the fit they were drawn about and from a start of its own.
 
         A resample needs no digits beyond its noise, and where nothing is identified they would take most of the time:
         of two coarse descents the better is followed further.
         """
-        start_P = min(self._starts(FEW_EXPONENTS), key=self.objective)
-        coarse = [self._descend(start, (10 * self.delta,), iterations=150, gain=1e-8) for start in (near_P, start_P)]
-        best = min(coarse, key=self.objective)
-        return self._law(self._descend(best, (self.delta,), iterations=150, gain=1e-11))
+        own_RP = np.stack([self._best_starts(FEW_EXPONENTS, y_N)[0] for y_N in log_loss_RN])
+        near_RP = np.tile(near.theta_P, (len(own_RP), 1))
+        coarse = [self.descend(one, log_loss_RN, (10 * self.delta,), 60, 1e-5) for one in (near_RP, own_RP)]
+        value_1R, value_2R = (self._objectives(one, log_loss_RN) for one in coarse)
+        best_RP = np.where((value_1R <= value_2R)[:, None], *coarse)
+        best_RP = self.descend(best_RP, log_loss_RN, (self.delta,), 150, 1e-8)
+        return [self._law(*one) for one in zip(best_RP, self._objectives(best_RP, log_loss_RN), strict=True)]
 
-    def _law(self, theta_P: Floats) -> Law:
-        return Law(theta_P, self.centres, self.design.n_groups, self.objective(theta_P))
-
-    def _descend(
-        self, theta_P: Floats, widths: tuple[float, ...], *, iterations: int = 400, gain: float = 1e-13
+    def descend(
+        self, theta_RP: Floats, log_loss_RN: Floats, widths: tuple[float, ...], steps: int = 400, gain: float = 1e-10
     ) -> Floats:
-        from scipy.optimize import minimize  # here: a quarter of a second, and a plan needs this room's limits alone
-
+        """From several starts, each with losses of its own, by Huber terms of one width after the other."""
+        free_RF = theta_RP[:, self._first_F]
         for width in widths:
-            found = minimize(
-                self._scaled,
-                theta_P[self._first_P],
-                args=(width,),
-                jac=True,
-                method="L-BFGS-B",
-                bounds=self._bounds,
-                options={"maxiter": iterations, "ftol": gain, "gtol": 1e-9, "maxcor": 20},
-            )
-            theta_P = np.asarray(found.x, dtype=np.float64)[self._places_P]
-        return theta_P
-
-    def _scaled(self, free_P: Floats, width: float) -> tuple[float, Floats]:
-        value, gradient_P = self._value(free_P[self._places_P], width)
-        scale = self._scale * width / self.delta
-        return value / scale, np.bincount(self._places_P, weights=gradient_P) / scale
+            free_RF = descend(self._points, free_RF, log_loss_RN, width, steps=steps, gain=gain)
+        return free_RF[:, self.design.places_P]
 
     def condition(self, law: Law) -> float:
         """Condition number of the predicted log losses' derivatives by the free parameters; infinite where one is idle.
 
         So many times the best known combination of parameters is known better than the worst.
         """
-        parts_JN = np.stack([law.theta_P[: law.n_groups][self.design.group_N], *self._heights(law.theta_P)])
-        share_JN = np.exp(parts_JN - np.logaddexp.reduce(parts_JN, axis=0))
-        columns = [*(share_JN[0] * np.eye(law.n_groups)[self.design.group_N].T)]
-        for term, x_N in enumerate(self._x):
-            columns += [share_JN[term + 1], -share_JN[term + 1] * x_N]
-        full_NP = np.column_stack(columns) * np.sqrt(self.design.weight_N)[:, None]
-        free_NP = np.stack([full_NP[:, self._places_P == place].sum(axis=1) for place in np.unique(self._places_P)], 1)
-        largest, *_, smallest = np.linalg.svd(free_NP, compute_uv=False)
-        return (
-            float(largest / smallest) if smallest > 1e-12 * largest and len(free_NP) >= free_NP.shape[1] else math.inf
-        )
+        _, share_J1N = self._points.residuals(law.theta_P[None, self._first_F], self._y_N[None])
+        free_NF = (self._points.derivatives(share_J1N)[0] * np.sqrt(self.design.weight_N)).T
+        largest, *_, smallest = np.linalg.svd(free_NF, compute_uv=False)
+        known = smallest > 1e-12 * largest and len(free_NF) >= free_NF.shape[1]
+        return float(largest / smallest) if known else math.inf
 
-    def _heights(self, theta_P: Floats) -> list[Floats]:
-        """The logs of the terms at each point."""
-        groups = self.design.n_groups
-        return [theta_P[groups + 2 * j] - theta_P[groups + 2 * j + 1] * x_N for j, x_N in enumerate(self._x)]
+    def _law(self, theta_P: Floats, objective: float) -> Law:
+        return Law(theta_P, self.centres, self.design.n_groups, float(objective))
 
-    def _value(self, theta_P: Floats, width: float) -> tuple[float, Floats]:
-        """Sum of Huber terms of a width, and its gradient."""
+    def _objectives(self, theta_RP: Floats, log_loss_RN: Floats) -> Floats:
+        residual_RN, _ = self._points.residuals(theta_RP[:, self._first_F], log_loss_RN)
+        return self._points.values(residual_RN, self.delta)
+
+    def _best_starts(self, exponents: tuple[float, ...], log_loss_N: Floats) -> Floats:
+        """For each combination of exponents the non-negative parts of least squared relative error, best first."""
+        from scipy.optimize import nnls  # here: a quarter of a second, and a plan needs this room's limits alone
+
         design, groups = self.design, self.design.n_groups
-        parts_JN = np.stack([theta_P[:groups][design.group_N], *self._heights(theta_P)])
-        top_N = parts_JN.max(axis=0)
-        parts_JN -= top_N
-        np.exp(parts_JN, out=parts_JN)
-        sum_N = parts_JN.sum(axis=0)
-        residual_N = top_N + np.log(sum_N) - self._y_N
-        clipped_N = np.clip(residual_N, -width, width)
-        slope_N = design.weight_N * clipped_N
-        value = float(slope_N @ (residual_N - 0.5 * clipped_N))
-        parts_JN *= slope_N / sum_N
-        gradient_P = np.empty_like(theta_P)
-        gradient_P[:groups] = np.bincount(design.group_N, weights=parts_JN[0], minlength=groups)
-        for term, x_N in enumerate(self._x):
-            at = groups + 2 * term
-            gradient_P[at] = parts_JN[term + 1].sum()
-            gradient_P[at + 1] = -(parts_JN[term + 1] @ x_N)
-        return value, gradient_P
-
-    def _starts(self, exponents: tuple[float, ...]) -> list[Floats]:
-        """For each combination of exponents the non-negative parts with the least squared relative error."""
-        design, groups = self.design, self.design.n_groups
-        loss_N = np.exp(self._y_N)
-        from scipy.optimize import nnls
-
+        loss_N = np.exp(log_loss_N)
         root_N = np.sqrt(design.weight_N) / loss_N
         indicator_NG = np.eye(groups)[design.group_N]
-        powers = [np.exp(-np.outer(exponents, x_N)) for x_N in self._x]
+        powers = [np.exp(-np.outer(exponents, x_N)) for x_N in self._points.x]
         floor = math.log(float(loss_N.min())) - 4.0  # lower, and the gradient could not bring a part back
         starts = []
-        for chosen in itertools.product(range(len(exponents)), repeat=len(self._x)):
+        for chosen in itertools.product(range(len(exponents)), repeat=len(powers)):
             if design.tied and len(set(chosen)) > 1:
                 continue
             columns = [power[index] for power, index in zip(powers, chosen, strict=True)]
@@ -244,4 +205,6 @@ class FitProblem:
             slopes = [exponents[index] for index in chosen]
             tail = [value for pair in zip(logs_P[groups:], slopes, strict=True) for value in pair]
             starts.append(np.array([*logs_P[:groups], *tail]))
-        return starts
+        starts_RP = np.stack(starts)
+        value_R = self._objectives(starts_RP, np.broadcast_to(log_loss_N, (len(starts_RP), len(log_loss_N))))
+        return starts_RP[np.argsort(value_R, kind="stable")]

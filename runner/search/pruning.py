@@ -27,11 +27,18 @@ def rungs(epochs: int) -> list[int]:
     return found
 
 
+def decided_at(pruner: PrunerName, epochs: int) -> Sequence[int]:
+    """Epochs after which a trial of so many epochs may end."""
+    if pruner == "median":
+        return range(1, epochs)
+    return rungs(epochs) if pruner != "none" else []
+
+
 def expected_share(pruner: PrunerName, epochs: int) -> float | None:
     """Share of its epochs that a trial trains on average where a third goes on at each rung; None if not known."""
     if pruner == "median":
         return None
-    places = rungs(epochs) if pruner != "none" else []
+    places = decided_at(pruner, epochs)
     brackets = [places[first:] for first in range(len(places) + 1)] if pruner == "hyperband" else [places]
     shares = [_epochs_trained(bracket, epochs) / epochs for bracket in brackets]
     return sum(shares) / len(shares)

@@ -112,7 +112,7 @@ def _modelled(space: Mapping[str, Axis], history: Sequence[StudyTrial], sampler:
             outcome = {"value": loss}
         those = {dotted: distributions[dotted] for dotted in trial.values}
         known.append(create_trial(params=dict(trial.values), distributions=those, **outcome))
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # it warns of its own speed at each suggestion
     chooser = (
         optuna.samplers.GPSampler(seed=seed)
         if sampler == "gp"

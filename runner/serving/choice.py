@@ -27,7 +27,7 @@ def chosen(view: LedgerView, run: str, key: str | None) -> CellState:
         raise ConfigError(Problem(place=f"run {run!r}", message=message, fix=fix))
     state = view.cells[key]
     if state.cell.cell_kind != "model":
-        message = f"{key} is the baseline {state.cell.name!r}, which has no model"
+        message = f"{key} is the {state.cell.cell_kind} {state.cell.name!r}, which has no model of its own"
         raise ConfigError(Problem(place=f"run {run!r}", message=message, fix="give the key of a trial"))
     if state.status != "finished":
         message = f"{key} is {state.status.replace('_', ' ')}: weights are kept of finished trials"

@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from runner.config.gates import CheckLimits
 from runner.planning import data_statistics as statistics
-from runner.planning.data_rules import MAX_SHIFT, MAX_STABILITY
 from runner.rundir.ledger import CellState, LedgerView
 from runner.rundir.paths import RunPaths
 from runner.serving.predictor import Predictor, open_predictor
-from trainables.data import new_bars, splits
+from trainables.data import new_bars
 from trainables.data.window_index import SplitIndex
 from trainables.errors import DataError, Problem
 from trainables.files import read_json
-from trainables.schema import MetricSpec
+from trainables.schema import MetricSpec, with_calibration
 from trainables.training import metric_registry
 from trainables.training import predictions as prediction_tables
 from trainables.training.metrics import Prior, Scorer
 
+USUAL = CheckLimits()
 NUMBERS = ("loss", "prior_loss", "skill", "auc", "ap", "brier")
 
 
@@ -41,7 +42,7 @@ class Drift:
     @property
     def beyond(self) -> bool:
         """Whether it is more than the checks before a sweep accept between splits."""
-        return abs(self.shift) > MAX_SHIFT or self.stability > MAX_STABILITY
+        return abs(self.shift) > USUAL.mean_drift or self.stability > USUAL.distribution_drift
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def evaluate(
         for name in NUMBERS
         if scores[name] is not None
     }
-    size = splits.effective_size(index.bars_N, index.labels_N, spec.task.lookahead, n_classes=spec.task.n_classes)
+    size = index.effective(spec.task)
     return Evaluation(
         key=predictor.key,
         windows=len(index),
@@ -117,7 +118,7 @@ def evaluate(
         first=_day(index.dates_N.min()),
         last=_day(index.dates_N.max()),
         numbers=numbers | _own(predictor, metrics, index, outputs),
-        drift=_drift(predictor, found.data.values_TF[index.ends_N]),
+        drift=_drift(predictor, found.data.values_TF[index.ends_N].astype(np.float64)),
     )
 
 
@@ -125,7 +126,7 @@ def of_run(paths: RunPaths, view: LedgerView, state: CellState, sources: Sequenc
     """Evaluate a finished trial of a run, with its sweep's metrics; see `evaluate` and `predictor.open_predictor`."""
     predictor = open_predictor(paths, view, state, data_root)
     asked = read_json(paths.resolved).get("metrics", ())
-    metrics = [MetricSpec.model_validate(one) for one in asked]
+    metrics = with_calibration(tuple(MetricSpec.model_validate(one) for one in asked), predictor.calibrate)
     variance = state.ended.result.get("train_residual_variance") if state.ended else None
     return evaluate(predictor, sources, metrics, variance)
 

@@ -59,7 +59,7 @@ def export(predictor: Predictor, state: CellState, folder: Path, run: str) -> Pa
     folder.mkdir(parents=True, exist_ok=True)
     real_folder(folder, folder.parent)
     inputs = _example(predictor)
-    program = Program(predictor.model, predictor.spec, predictor.fitted).eval()
+    program = Program(predictor.model, predictor.spec, predictor.fitted, predictor.calibrated).eval()
     with torch.no_grad():
         expected = program(*inputs)
     with replacing(folder / PROGRAM) as aside:
@@ -96,7 +96,7 @@ def _example(predictor: Predictor) -> tuple[torch.Tensor, ...]:
     arrays = [found.data.values_TF[rows_NL]]
     if needs_units(spec):
         arrays += [found.data.unit_TF[ends_N], found.data.origin_TF[ends_N]]
-    return tuple(torch.from_numpy(np.ascontiguousarray(one)) for one in arrays)
+    return tuple(torch.from_numpy(np.ascontiguousarray(one, dtype=np.float64)) for one in arrays)
 
 
 def _exported(program: Program, inputs: tuple[torch.Tensor, ...], name: str) -> Any:
@@ -134,6 +134,7 @@ def _config(predictor: Predictor, state: CellState, run: str) -> dict[str, Any]:
         "spec": spec.model_dump(mode="json"),
         "inputs": ["x"] + (["unit", "origin"] if needs_units(spec) else []),
         "output": {"binary": "logit", "classes": "logits", "value": "value"}[spec.task.outcome],
+        "calibration": predictor.calibrate,
         "features": [
             {"name": name, "kind": str(kind), "presented_as": FORMULAS[str(kind)] if relative else "value"}
             for name, kind in predictor.trained_on.entry.kinds_of_features.items()

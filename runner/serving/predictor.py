@@ -6,6 +6,8 @@ Array names: N windows, K classes.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,15 +17,15 @@ from torch import nn
 from runner.rundir.ledger import CellState, LedgerView
 from runner.rundir.paths import DATA, RunPaths
 from runner.serving import weights
-from trainables import tables
 from trainables.data import build, catalog, new_bars, tier_registry
 from trainables.data.dataset import CatalogEntry, Dataset
 from trainables.data.new_bars import Fitted, NewWindows
 from trainables.errors import ConfigError, DataError, Problem
 from trainables.files import read_json
-from trainables.schema import DataSpec, ResolvedData, TrialSpec
+from trainables.schema import Calibration, DataSpec, ResolvedData, SampleSpec, TaskSpec, TrialSpec
 from trainables.training import predictions
 from trainables.training.bootstrap import Floats
+from trainables.training.calibration import Calibrator, calibrator
 from trainables.training.evaluation import EvaluationPass
 
 MICRO_BATCH = 256  # windows in memory at once; outputs do not depend on it but for rounding
@@ -42,6 +44,7 @@ class Predictor:
         fitted: what was taken from its training windows.
         reading: how its sweep reads bars; the source is replaced.
         validation: its own predictions of the validation split, which thresholds and calibration are chosen on.
+        calibrate: as its sweep asks (`task.calibrate`).
     """
 
     key: str
@@ -51,6 +54,15 @@ class Predictor:
     fitted: Fitted
     reading: DataSpec
     validation: pd.DataFrame
+    calibrate: Calibration = "none"
+
+    @property
+    def calibrated(self) -> Calibrator:
+        """From logits of a binary task to calibrated ones, fitted on the validation split."""
+        if self.calibrate == "none":
+            return Calibrator()
+        labels_N = self.validation["label"].to_numpy(dtype=np.float64)
+        return calibrator(self.calibrate, predictions.outputs(self.validation), labels_N)
 
     def dataset(self, sources: Sequence[str]) -> Dataset:
         """Bars and features of new sources.
@@ -60,8 +72,10 @@ class Predictor:
             ConfigError: the trial's feature tier is not registered here, in its version.
         """
         data = self.spec.data
-        spec = self.reading.model_copy(update={"source": tuple(sources)})
-        entry, content = build.build(spec, "new")
+        spec = self.reading.model_copy(update={"source": tuple(sources), "sample": SampleSpec()})
+        with TemporaryDirectory() as folder:
+            entry = build.build(spec, "new", Path(folder) / "new.parquet")
+            frame = Dataset(Path(folder) / "new.parquet", entry.features, entry).frame
         place = ", ".join(sources)
         if entry.features != data.features:
             message = f"the tier gives {len(entry.features)} features that are not those of the trial"
@@ -71,7 +85,6 @@ class Predictor:
         if data.scaling in ("rank", "by_date") and entry.assets != known_assets:
             message = f"scaling {data.scaling} compares the assets of a date, and these are not those of the trial"
             raise DataError(Problem(place=place, message=message, fix=f"give bars of {', '.join(known_assets)}"))
-        frame = tables.read(content, place, max_bytes=tables.DATA_BYTES)
         # Kinds of own columns were found out from the values that the trial was trained on.
         dataset = Dataset(frame, entry.features, entry.model_copy(update={"kinds": self.trained_on.entry.kinds}))
         found, known = new_bars.spacing(dataset), self.fitted.spacing_ns
@@ -103,21 +116,25 @@ class Predictor:
             DataError: see `dataset`; or there are too few bars for one window.
         """
         found = new_bars.windows_of(self.dataset(sources), self.spec.data, self.spec.task, self.fitted)
-        return answers(self.spec, found, self.outputs(found))
+        outputs, calibrated = self.outputs(found), None
+        if self.calibrate != "none":
+            calibrated = self.calibrated(outputs)
+        return answers(self.spec, found, outputs, calibrated)
 
 
-def answers(spec: TrialSpec, found: NewWindows, outputs: Floats) -> pd.DataFrame:
+def answers(spec: TrialSpec, found: NewWindows, outputs: Floats, calibrated: Floats | None = None) -> pd.DataFrame:
     """A table of predictions.
 
     Columns: date (of the window's last bar), asset, then ``logit`` and ``probability`` of a binary task, ``logit_0``,
-    ... and ``probability_NAME``, ... of classes, ``predicted`` of values.
+    ... and ``probability_NAME``, ... of classes, ``predicted`` of values. Probabilities are those of the calibrated
+    logits where there are any; ``logit`` is as the model gives it.
     """
     place = {"date": found.index.dates_N, "asset": found.index.assets_N}
     if spec.task.outcome == "value":
         return pd.DataFrame({**place, "predicted": outputs})
     each = outputs[:, None] if outputs.ndim == 1 else outputs
     logits = dict(zip(predictions.columns(each.shape[1]), each.T, strict=True))
-    return pd.DataFrame({**place, **logits, **probabilities(spec, outputs)})
+    return pd.DataFrame({**place, **logits, **probabilities(spec, outputs if calibrated is None else calibrated)})
 
 
 def probabilities(spec: TrialSpec, logits: Floats) -> dict[str, Floats]:
@@ -154,11 +171,12 @@ def open_predictor(paths: RunPaths, view: LedgerView, state: CellState, data_roo
         fitted=new_bars.fit(dataset, spec.data, spec.task),
         reading=_reading(paths, spec),
         validation=_validation(paths, state.cell.key),
+        calibrate=asked_task(paths).calibrate,
     )
 
 
 def _validation(paths: RunPaths, key: str) -> pd.DataFrame:
-    from runner.report.analysis.resamples import read_predictions
+    from runner.rundir.predictions import read_predictions
 
     frame = read_predictions(paths, key)
     return frame[frame["split"] == "validation"]
@@ -183,14 +201,37 @@ def _reading(paths: RunPaths, spec: TrialSpec) -> DataSpec:
     if known.version != version:
         message = f"version {known.version} of the tier {known.name!r} is registered here, the trial's is {version}"
         raise ConfigError(Problem(place="data.tier", message=message, fix="register the version of the trial"))
+    asked = _asked(paths, "data")
     try:
-        asked = read_json(paths.resolved)["data"]
         return DataSpec.model_validate(
             asked | {"tier": {"name": known.name, **config}, "timescale": spec.data.timescale}
         )
+    except (ValueError, TypeError) as error:
+        raise _unreadable(paths, error) from error
+
+
+def asked_task(paths: RunPaths) -> TaskSpec:
+    """The block `task` of the run's sweep.
+
+    Raises:
+        ConfigError: the settings that the run directory holds cannot be read.
+    """
+    try:
+        return TaskSpec.model_validate(_asked(paths, "task"))
+    except ValueError as error:
+        raise _unreadable(paths, error) from error
+
+
+def _asked(paths: RunPaths, block: str) -> Any:
+    try:
+        return read_json(paths.resolved)[block]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"cannot be read: {', '.join(str(error).splitlines()[:2])}"
-        raise ConfigError(Problem(place=str(paths.resolved), message=message, fix="run the sweep again")) from error
+        raise _unreadable(paths, error) from error
+
+
+def _unreadable(paths: RunPaths, error: Exception) -> ConfigError:
+    message = f"cannot be read: {', '.join(str(error).splitlines()[:2])}"
+    return ConfigError(Problem(place=str(paths.resolved), message=message, fix="run the sweep again"))
 
 
 def _duration(nanoseconds: int) -> str:

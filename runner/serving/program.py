@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from trainables.data.new_bars import Fitted
-from trainables.data.scaling import SCALE_FLOOR
+from trainables.data.windows import scaled
 from trainables.schema import TrialSpec
+from trainables.training.calibration import Calibrator
 
 
 class Program(nn.Module):
@@ -18,12 +19,15 @@ class Program(nn.Module):
         model: in eval mode.
         spec: of the trial.
         fitted: what was taken from its training windows.
+        calibrated: of binary logits, fitted on validation.
     """
 
     mean: Tensor
     deviation: Tensor
+    at: Tensor
+    probability: Tensor
 
-    def __init__(self, model: nn.Module, spec: TrialSpec, fitted: Fitted) -> None:
+    def __init__(self, model: nn.Module, spec: TrialSpec, fitted: Fitted, calibrated: Calibrator | None = None) -> None:
         super().__init__()
         self.model = model
         self.scaling = spec.data.scaling
@@ -32,9 +36,14 @@ class Program(nn.Module):
             self.register_buffer("mean", torch.from_numpy(fitted.standard.mean_F))
             self.register_buffer("deviation", torch.from_numpy(fitted.standard.std_F))
         self.label_mean, self.label_deviation = fitted.label_mean, fitted.label_variance**0.5
+        self.calibrated = calibrated or Calibrator()
+        self.isotonic = self.calibrated.at_G is not None and self.calibrated.probability_G is not None
+        if self.isotonic:
+            self.register_buffer("at", torch.from_numpy(self.calibrated.at_G))
+            self.register_buffer("probability", torch.from_numpy(self.calibrated.probability_G))
 
     def forward(self, x_BLF: Tensor, unit_BF: Tensor | None = None, origin_BF: Tensor | None = None) -> Tensor:
-        """Logits [B] or [B, K], float32; of values predicted means in label units.
+        """Logits [B] or [B, K], float32, calibrated where that is asked for; of values predicted means in label units.
 
         Args:
             x_BLF: float64 features as presented (`trainables.data.representation`), oldest bar first.
@@ -42,19 +51,26 @@ class Program(nn.Module):
                 bar; 1 in the relative representation.
             origin_BF: likewise: what its level is measured from; 0 in the relative representation.
         """
-        stats_BS: Tensor | None = None
-        if self.scaling == "zscore":
-            x_BLF = (x_BLF - self.mean) / self.deviation
-        elif self.scaling == "revin":
-            mean_BF, variance_BF = x_BLF.mean(dim=1), x_BLF.var(dim=1, unbiased=False)
-            unit = torch.ones_like(mean_BF) if unit_BF is None else unit_BF
-            origin = torch.zeros_like(mean_BF) if origin_BF is None else origin_BF
-            deviation_BF = (variance_BF + (SCALE_FLOOR * unit) ** 2).sqrt()
-            raw_BS = torch.cat([(deviation_BF / unit).log(), (mean_BF - origin) / unit], dim=1)
-            stats_BS = ((raw_BS - self.mean) / self.deviation).float()
-            x_BLF = (x_BLF - mean_BF[:, None]) / deviation_BF[:, None]
+        standard = (self.mean, self.deviation) if self.scaling in ("zscore", "revin") else None
+        x_BLF, stats_BS = scaled(x_BLF, self.scaling == "revin", standard, unit_BF, origin_BF)
+        stats_BS = None if stats_BS is None else stats_BS.float()
         outputs: Tensor = self.model(x_BLF.float(), stats_BS).float()
-        return outputs * self.label_deviation + self.label_mean if self.values else outputs
+        if self.values:
+            outputs = outputs * self.label_deviation + self.label_mean
+        elif self.isotonic:
+            outputs = torch.logit(self._interpolated(outputs.double())).float()
+        else:
+            outputs = outputs * self.calibrated.slope + self.calibrated.shift
+        return outputs
+
+    def _interpolated(self, logit_B: Tensor) -> Tensor:
+        """What `numpy.interp` gives."""
+        inside_B = logit_B.clamp(self.at[0], self.at[-1])
+        right_B = torch.searchsorted(self.at, inside_B).clamp(1, len(self.at) - 1)
+        low_B, high_B = self.at[right_B - 1], self.at[right_B]
+        share_B = (inside_B - low_B) / (high_B - low_B)
+        found_B: Tensor = torch.lerp(self.probability[right_B - 1], self.probability[right_B], share_B)
+        return found_B
 
 
 def needs_units(spec: TrialSpec) -> bool:

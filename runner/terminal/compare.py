@@ -1,12 +1,16 @@
 """A comparison of runs on a terminal."""
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 from rich.table import Table
 
+from runner.report.analysis.across import RunDifference
 from runner.report.analysis.compare import NOT_COMPARABLE, ComparedCell, Comparison, ComparisonQuestion
 from runner.report.wording import NONE, count, estimate, number
 from runner.terminal.console import Console
+
+_TEXT = ("group", "size", "where", "split", "metric", "says")
 
 
 def show(comparison: Comparison, console: Console) -> None:
@@ -30,12 +34,43 @@ def show(comparison: Comparison, console: Console) -> None:
         console.print(
             _table("skill (%) [95 %]", question, lambda cell: estimate(cell.skill, 1, signed=True, scale=100))
         )
+    _show_paired(comparison.paired, console)
     console.print()
     names = [side.name for side in comparison.sides]
     differences = [(what, *(values[name] for name in names)) for what, values in comparison.differences]
     console.print(
         _grid("what differs", ["what", *names], differences, numbers=False) if differences else "no difference"
     )
+
+
+def _show_paired(paired: Sequence[RunDifference], console: Console) -> None:
+    for (first, second), known in groupby(paired, key=lambda one: (one.first, one.second)):
+        found = list(known)
+        rows = [
+            (
+                one.place,
+                one.size,
+                one.split,
+                one.metric,
+                estimate(one.value, 4, signed=True),
+                count(one.windows),
+                one.says,
+            )
+            for one in found
+            if one.value.value is not None
+        ]
+        console.print()
+        if rows:
+            title = f"{first} less {second}: paired differences [95 %, all sizes of a metric together]"
+            columns = ["where", "size", "split", "metric", "difference", "windows", "says"]
+            console.print(_grid(title, columns, rows, numbers=True))
+        for one in found:
+            if one.value.value is None:
+                where = ", ".join(filter(None, (one.place, one.split)))
+                place = f" at {where}" if where else ""
+                console.print(
+                    f"{first} and {second} cannot be paired{place}: {one.says}", highlight=False, markup=False
+                )
 
 
 def _loss(cell: ComparedCell) -> str:
@@ -60,7 +95,7 @@ def _table(title: str, question: ComparisonQuestion, text: Callable[[ComparedCel
 def _grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool) -> Table:
     table = Table(title=title, title_justify="left")
     for name in columns:
-        words = name in ("group", "size") or not numbers
+        words = name in _TEXT or not numbers
         table.add_column(name, justify="left" if words else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)

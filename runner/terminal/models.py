@@ -12,7 +12,7 @@ from trainables.errors import ConfigError, Problem
 from trainables.files import replacing
 
 if TYPE_CHECKING:
-    from runner.backtest.run import Backtest
+    from runner.rundir.backtest import Backtest
     from runner.serving.evaluate import Evaluation
 
 SHOWN = 10  # of the latest predictions
@@ -79,8 +79,7 @@ def show_evaluation(cell: CellRecorded, found: "Evaluation", console: Console) -
 
 def show_backtest(found: "Backtest", console: Console) -> None:
     """Print what each trial, baseline and buy and hold would have earned, with the rule and what it does not say."""
-    plain = found.as_dict()
-    console.print(f"{plain['rule']}\nCosts: {found.cost_bps:g} basis points. {plain['note']}")
+    console.print(f"{found.rule}\nCosts: {found.cost_bps:g} basis points. {found.note}")
     columns = ("trial", "asset", "bars", "total", "drawdown", "Sharpe [95 %]", "deflated", "exposure", "turnover")
     table = Table(*columns, title=f"test split; deflated by {found.trials} trials of the ledger")
     for row in found.rows:

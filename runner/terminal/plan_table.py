@@ -20,7 +20,8 @@ SHOWN_VALUES = 3  # of what has no order; further ones are counted
 _STATES = ("new", "resumable", "done", "infeasible")
 _NUMBERS = ("parameters", "off", "width\nx depth", "lr", "steps", "micro\nx accum.", "memory", "time", "windows",
             "effective\nvalidation")  # fmt: skip
-_DISPENSABLE = ("off", "lr", "windows", "width\nx depth", "micro\nx accum.")  # on a narrow terminal, in this order
+# On a narrow terminal, in this order.
+_DISPENSABLE = ("off", "lr", "windows", "width\nx depth", "micro\nx accum.", "effective\nvalidation", "memory", "time")
 
 
 def plan_table(plan: "Plan", width: int, *, cells: bool = False) -> Table:
@@ -151,6 +152,8 @@ def _micro_batch(cell: "Cell") -> str:
     """Micro-batch and accumulation."""
     record = cell.record
     marks = (", ckpt" if record.activation_checkpointing else "") if record.measured else ", not measured"
+    if record.devices > 1:
+        marks += f", {'sharded ' if record.sharded else ''}over {record.devices} devices"
     return f"{record.micro_batch} x {record.accumulation}{marks}"
 
 

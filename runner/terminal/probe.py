@@ -22,7 +22,7 @@ STOPS = {
 
 def show(decision: ProbeResult, console: Console) -> None:
     """Print a table of what was measured, and throughput and memory against the micro-batch as bars."""
-    question = decision.question
+    question, record = decision.question, decision.execution
     console.print(
         f"{question.label} on {question.device_name}, {question.spec.dtype}; a step takes {question.batch} windows",
         highlight=False,
@@ -37,14 +37,14 @@ def show(decision: ProbeResult, console: Console) -> None:
         console.print(f"does not fit: {decision.reason}", markup=False, highlight=False)
         return
     console.print(
-        f"micro-batch {decision.chosen.micro_batch} x accumulation {decision.accumulation}"
-        + (", with activation checkpointing" if decision.activation_checkpointing else "")
+        f"micro-batch {record.micro_batch} x accumulation {record.accumulation}"
+        + (f", {record.layout}" if record.layout else "")
         + f": {STOPS[decision.stopped]}",
         highlight=False,
     )
-    share = f", each {decision.gpu_share:g} of a GPU" if question.device == "cuda" else ""
+    share = f", each {record.gpu_share:g} of a GPU" if record.device == "cuda" else ""
     console.print(
-        f"{decision.copies} at once with {decision.threads} threads each{share}: "
+        f"{decision.copies} at once with {record.threads} threads each{share}: "
         f"{decision.copies * decision.samples_per_second:,.0f} samples/s in all",
         highlight=False,
     )

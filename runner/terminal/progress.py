@@ -13,7 +13,7 @@ from rich.table import Table
 from runner.planning.grid import Cell
 from runner.rundir.ledger import FINAL, AnyRecord, AttemptStarted, CellEnded, CellState, LedgerView, Status
 from runner.rundir.status import MEASURED_SHARE, OVERHEAD_PARAMETERS
-from runner.rundir.studies import shown, states
+from runner.rundir.studies import states
 from runner.terminal.console import Console
 
 LINE_INTERVAL_S = 10.0  # between lines where the output is no terminal
@@ -77,10 +77,11 @@ class LiveProgress:
         """The best trial so far of each study, in words."""
         found = {}
         for state in states(self._view):
-            best, metric = state.best, state.asked["metric"]
+            best, objective = state.best, state.objective
             if best is not None and best.loss is not None:
                 values = ", ".join(f"{key}={value}" for key, value in best.values.items())
-                found[state.asked["name"]] = f"best {metric} {shown(best.loss, metric):.4f} so far, {values}"
+                value = f"{objective.metric} {objective.as_loss(best.loss):.4f}"
+                found[state.asked["name"]] = f"best {value} so far, {values}"
         return found
 
     def _say(self, text: str) -> None:

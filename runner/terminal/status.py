@@ -37,6 +37,8 @@ def watch(collect: Callable[[], dict[str, Any]], console: Console) -> None:
         except KeyboardInterrupt:
             return
         live.update(drawn(status), refresh=True)
+    if not console.is_terminal:
+        console.print()  # Rich ends the last line of a terminal alone
 
 
 def drawn(status: dict[str, Any], *, running: bool = False) -> Group:
@@ -100,11 +102,11 @@ def _remarks(cells: list[dict[str, Any]]) -> list[str]:
 def _studies(found: list[dict[str, Any]]) -> Table:
     """The best of each study so far."""
     table = Table(title="studies", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("study", "trials", "best", "number", "values"):
+    for name in ("study", "trials", "best", "key", "values"):
         table.add_column(name, overflow="fold")
     for study in found:
         best = "-" if study["best"] is None else f"{study['best']:.4f}"
         values = ", ".join(f"{key}={value}" for key, value in (study["best_values"] or {}).items())
-        row = (f"{study['suggested']}/{study['trials']}", best, str(study["best_number"]), values)
+        row = (f"{study['suggested']}/{study['trials']}", best, study["best_key"] or "-", values)
         table.add_row(study["study"], *row)
     return table

@@ -2,7 +2,7 @@
 
 from typing import Any, get_args
 
-from runner.config.settings import cuda_visible_devices
+from runner.host.cuda import cuda_visible_devices
 from runner.thermal.reading import Channel, Part, Reading
 from runner.thermal.sensors.base import SENSORS, Opener, Sensor, SensorHost
 from runner.thermal.spec import ThermalSpec

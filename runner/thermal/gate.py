@@ -39,6 +39,8 @@ class ThermalGate:
         self._stopped = ""
         self._lock = threading.Lock()
         self._max_celsius: float | None = None
+        self._joules: float | None = None
+        self._limited_s = 0.0
         self._worked_from_s: float | None = None  # start of the step under way, while throttled
         self._owed_s = 0.0
 
@@ -47,6 +49,11 @@ class ThermalGate:
     def take(self, published: Published) -> None:
         """Take in what holds now."""
         with self._lock:
+            if self._published is not None:
+                passed_s = max(0.0, published.sampled_at_s - self._published.sampled_at_s)
+                self._limited_s += passed_s * self._published.limited
+                if published.watts is not None:
+                    self._joules = (self._joules or 0.0) + published.watts * passed_s
             self._published = published
             self._good_s = max(self._good_s, published.sampled_at_s)
             self._fresh_until_s = published.sampled_at_s + self._hold_after_s
@@ -61,17 +68,21 @@ class ThermalGate:
     # ---- from the trial ------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Start for a new trial: forget the last one's maximum. A stop lasts only while its cause does."""
+        """Start for a new trial: forget the last one's maximum and energy. A stop lasts only while its cause does."""
         with self._lock:
             self._stopped = ""
-            self._max_celsius = None
+            self._max_celsius = self._joules = None
+            self._limited_s = 0.0
             self._worked_from_s, self._owed_s = None, 0.0
 
     def readings(self) -> dict[str, float]:
-        """``celsius`` now and ``max_celsius`` of this trial, as far as known."""
+        """As far as known: ``celsius`` and ``watts`` now; since `begin` ``max_celsius``, the device's ``joules`` and,
+        where there were any, ``limited_seconds`` under a lowered power limit.
+        """
         published = self._published
-        celsius = None if published is None else published.celsius
-        values = {"celsius": celsius, "max_celsius": self._max_celsius}
+        values = {"max_celsius": self._max_celsius, "joules": self._joules, "limited_seconds": self._limited_s or None}
+        if published is not None:
+            values |= {"celsius": published.celsius, "watts": published.watts}
         return {name: value for name, value in values.items() if value is not None}
 
     @property

@@ -14,8 +14,8 @@ from ray.actor import ActorHandle
 from ray.exceptions import GetTimeoutError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from runner.config.settings import cuda_visible_devices
-from runner.thermal.monitor import Published, Sample, ThermalMonitor
+from runner.host.cuda import cuda_visible_devices
+from runner.thermal.monitor import Published, Sample, ThermalMonitor, together
 from runner.thermal.policy import Level
 from runner.thermal.sensors import SensorError, open_sensor
 from runner.thermal.spec import ThermalSpec
@@ -50,19 +50,20 @@ class Governor:
         self._why = ""
         self._station: ThermalMonitor | None = None
         self._asked_s = time.monotonic()
+        self._over = threading.Event()
         try:
             plugins.load(parts)
             self._station = ThermalMonitor(spec, open_sensor(spec, device, cuda_visible_devices()), stopped=stopped)
         except (SensorError, ConfigError) as error:
             self._why = str(error)
-        threading.Thread(target=self._sample, name="thermal-sampler", daemon=True).start()
+        self._sampler = threading.Thread(target=self._sample, name="thermal-sampler", daemon=True)
+        self._sampler.start()
 
     def published(self, devices: tuple[str, ...], trial: str) -> Published:
-        """What holds for a trial's devices: the worst of them."""
+        """What holds for a trial's devices: the worst of them, with the heat and power of all."""
         if self._station is None:
             return self._without_sensor()
-        found = [self._station.published(device, trial) for device in devices]
-        return max(found, key=lambda one: (one.level, -one.duty))
+        return together([self._station.published(device, trial) for device in devices])
 
     def samples_after(self, seq: int) -> list[Sample]:
         """Telemetry with a higher number; also says that a driver is there."""
@@ -70,9 +71,14 @@ class Governor:
         return [] if self._station is None else self._station.samples_after(seq)
 
     def about(self) -> dict[str, Any]:
-        """Process id, watched devices, and why there is no sensor, if there is none."""
-        devices = () if self._station is None else self._station.devices
-        return {"pid": os.getpid(), "devices": devices, "why": self._why}
+        """Process id, watched devices, why there is no sensor, if there is none, and what is not as asked for."""
+        devices, notes = ((), ()) if self._station is None else (self._station.devices, self._station.notes)
+        return {"pid": os.getpid(), "devices": devices, "why": self._why, "notes": notes}
+
+    def end(self) -> None:
+        """Let go of the sensor, which sets power limits again as they were."""
+        self._over.set()
+        self._sampler.join(CALL_TIMEOUT_S)
 
     def _without_sensor(self) -> Published:
         period_s, now = self._spec.period_s, time.monotonic()
@@ -81,12 +87,15 @@ class Governor:
         return Published(now, Level.NORMAL, 1.0, period_s, None, f"not protected: {self._why}")
 
     def _sample(self) -> None:
-        while time.monotonic() - self._asked_s < ORPHANED_S:
+        while time.monotonic() - self._asked_s < ORPHANED_S and not self._over.is_set():
             started = time.monotonic()
             if self._station is not None:
                 self._station.sample()
-            time.sleep(max(0.0, self._spec.interval_s - (time.monotonic() - started)))
-        os._exit(0)
+            self._over.wait(max(0.0, self._spec.interval_s - (time.monotonic() - started)))
+        if self._station is not None:
+            self._station.sensor.close()
+        if not self._over.is_set():
+            os._exit(0)
 
 
 @dataclass
@@ -145,8 +154,9 @@ class Governors:
             ):  # a governor that does not start: trials there hold, the thread retries
                 about = ray.get(kept.handle.about.remote(), timeout=max(0.1, deadline - time.monotonic()))
                 kept.answered_s = time.monotonic()
-                if about["why"]:
-                    self._on_event(f"node {node[:8]}: no sensor ({about['why']})")
+                for note in (f"no sensor ({about['why']})" if about["why"] else "", *about["notes"]):
+                    if note:
+                        self._on_event(f"node {node[:8]}: {note}")
         self._thread.start()
 
     def close(self) -> None:
@@ -159,6 +169,8 @@ class Governors:
         for node, kept in self._kept.items():
             with contextlib.suppress(Exception):
                 self._ask(node, kept)
+            with contextlib.suppress(Exception):
+                ray.get(kept.handle.end.remote(), timeout=2 * CALL_TIMEOUT_S)
             with contextlib.suppress(Exception):
                 ray.kill(kept.handle, no_restart=True)
 

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from runner.config.settings import cuda_visible_devices
+from runner.host.cuda import cuda_visible_devices
 from runner.thermal.gate import Follower, ThermalGate
 from runner.thermal.monitor import ThermalMonitor
 from runner.thermal.sensors import Sensor, SensorError, open_sensor
@@ -31,7 +31,8 @@ class LocalGovernor:
         self.gate = ThermalGate(spec)
         self._spec = spec
         self._over = threading.Event()
-        threading.Thread(target=self._sample, name="thermal-sampler", daemon=True).start()
+        self._sampler = threading.Thread(target=self._sample, name="thermal-sampler", daemon=True)
+        self._sampler.start()
         self._follower = Follower(
             self.gate, lambda: self.station.published(device, TRIAL), spec.interval_s / 2, "thermal-follower"
         )
@@ -57,12 +58,16 @@ class LocalGovernor:
                 ) from error
             say(f"without temperature protection: {error}")
             return None
-        return cls(spec, sensor, cuda_uuid() if device == "cuda" else "cpu")
+        governor = cls(spec, sensor, cuda_uuid() if device == "cuda" else "cpu")
+        for note in governor.station.notes:
+            say(note)
+        return governor
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads and let go of the sensor."""
         self._over.set()
         self._follower.close()
+        self._sampler.join(timeout=2.0)  # or leave it where it hangs
 
     def _sample(self) -> None:
         while not self._over.is_set():

@@ -3,13 +3,14 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from runner.host import clock as wall
 from runner.thermal import policy
-from runner.thermal.policy import Level, Limits, Rules
+from runner.thermal.policy import Level, Limits, Rules, State
+from runner.thermal.power_limit import PowerLimits
 from runner.thermal.reading import ANY_DEVICE, MISSING, Channel, Reading
 from runner.thermal.sensors import Sensor, SensorError
 from runner.thermal.spec import LimitsSpec, ThermalSpec
@@ -29,6 +30,8 @@ class Published:
         period_s: length of a duty period; periods start at whole multiples of it, so that all trials rest together.
         celsius: latest good reading of the device's first channel.
         reason: in words.
+        watts: what the device took on average between its two latest readings; None where its sensor does not say.
+        limited: whether its power limit is lowered.
     """
 
     sampled_at_s: float
@@ -37,6 +40,17 @@ class Published:
     period_s: float
     celsius: float | None
     reason: str
+    watts: float | None = None
+    limited: bool = False
+
+
+def together(devices: Sequence[Published]) -> Published:
+    """What holds for a trial on several devices: the worst of them, the highest temperature, and the power of all."""
+    worst = max(devices, key=lambda one: (one.level, -one.duty))
+    celsius = max((one.celsius for one in devices if one.celsius is not None), default=None)
+    watts = [one.watts for one in devices if one.watts is not None]
+    limited = any(one.limited for one in devices)
+    return replace(worst, celsius=celsius, watts=sum(watts) if len(watts) == len(devices) else None, limited=limited)
 
 
 @dataclass(frozen=True)
@@ -95,6 +109,8 @@ class ThermalMonitor:
                 self._states[channel] = policy.stopped(self._states[channel], reason)
         self._readings: dict[Channel, Reading] = dict.fromkeys(sensor.channels, MISSING)
         self._sampled_at_s = now
+        self._power: PowerLimits | None = getattr(sensor, "power_limits", None)
+        self._duties = dict.fromkeys(self.devices, 0.0)
         self._present: dict[str, dict[str, float]] = {}
         self._samples: deque[Sample] = deque(maxlen=KEPT_SAMPLES)
         self._seq = 0
@@ -105,19 +121,38 @@ class ThermalMonitor:
         """Watched devices."""
         return tuple(dict.fromkeys(channel.device for channel in self._states))
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is not as the settings ask, in words."""
+        refused = self._power.refused if self._power is not None else {}
+        return tuple(
+            f"the power limit of {device} is left alone, and trials rest instead: {why}"
+            for device, why in refused.items()
+        )
+
     def sample(self) -> None:
-        """Ask the sensor once and judge. The lock is not held during the reading, which may hang."""
+        """Ask the sensor once, judge, and set power limits. The lock is not held meanwhile, as a driver may hang."""
         try:
             readings: Mapping[Channel, Reading] = self.sensor.read(self._load())
         except Exception:  # whatever a driver's library throws, it is no reading
             readings = {}
         now = self._clock()
         with self._lock:
-            self._sampled_at_s = now
-            for channel, state in self._states.items():
+            states = {
+                channel: policy.advance(
+                    self._rules[channel],
+                    state,
+                    readings.get(channel, MISSING),
+                    now,
+                    busy=self._busy(channel.device, now),
+                )
+                for channel, state in self._states.items()
+            }
+        duties = {device: self._limited(device, states) for device in self.devices}
+        with self._lock:
+            self._sampled_at_s, self._states, self._duties = now, states, duties
+            for channel in states:
                 reading = readings.get(channel, MISSING)
-                busy = self._busy(channel.device, now)
-                self._states[channel] = policy.advance(self._rules[channel], state, reading, now, busy=busy)
                 if reading.good:
                     self._readings[channel] = reading
                 self._note(channel, reading)
@@ -135,6 +170,11 @@ class ThermalMonitor:
         with self._lock:
             return [sample for sample in self._samples if sample.seq > seq]
 
+    def _limited(self, device: str, states: Mapping[Channel, State]) -> float:
+        """The duty of a device, as far as its power limit is not lowered for it."""
+        duty = min(state.duty for channel, state in states.items() if channel.device == device)
+        return duty if self._power is None else self._power.apply(device, duty)
+
     # ---- inside the lock -----------------------------------------------------------------------------------------
 
     def _published(self, device: str) -> Published:
@@ -142,14 +182,18 @@ class ThermalMonitor:
         if not states:
             reason = f"device {device} is not watched; watched are {', '.join(self.devices) or 'none'}"
             return Published(-self._spec.unknown_stop_s, Level.HOLD, 0.0, self._spec.period_s, None, reason)
+        first = self._readings[next(iter(states))]
         worst = max(states.values(), key=lambda state: (state.level, -state.duty))
+        share = self._power.share(device) if self._power is not None else 1.0
         return Published(
             sampled_at_s=self._sampled_at_s,
             level=worst.level,
-            duty=min(state.duty for state in states.values()),
+            duty=self._duties[device],
             period_s=self._spec.period_s,
-            celsius=self._readings[next(iter(states))].celsius,
-            reason=worst.reason,
+            celsius=first.celsius,
+            reason=worst.reason if share == 1.0 else f"{worst.reason}; power limit at {100 * share:.0f} %",
+            watts=first.power_watts,
+            limited=share < 1.0,
         )
 
     def _load(self) -> float:

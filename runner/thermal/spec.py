@@ -134,6 +134,13 @@ class ThermalSpec(Spec):
     hwmon: HwmonSpec = HwmonSpec()
     replay: str | None = Field(None, description="CSV for sensor: replay; columns time_s, celsius (limits: gpu)")
     plant: PlantSpec = PlantSpec()
+    min_power_limit: float | None = Field(
+        None,
+        ge=0.3,
+        lt=1,
+        description="share of a GPU's power limit down to which it is lowered before trials rest, where root may; "
+        "null = never",
+    )
     interval_s: float = Field(1.0, gt=0, le=60, description="seconds between two readings")
     period_s: float = Field(1.0, gt=0, le=60, description="seconds of one duty cycle")
     hold_samples: int = Field(3, ge=1, description="consecutive readings at or above hold that start a hold")

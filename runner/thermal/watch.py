@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from runner.config.settings import cuda_visible_devices
+from runner.host.cuda import cuda_visible_devices
 from runner.thermal.monitor import Sample, ThermalMonitor
 from runner.thermal.sensors import SensorError, open_sensor
 from runner.thermal.spec import ThermalSpec

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runner.config.settings import PREFIX, MlflowEnvironment, UserMlflow, UserSettings
 from runner.config.sweep_file import Sweep
-from runner.rundir.paths import RUNS, RunPaths
+from runner.rundir.paths import RunPaths
 from trainables.errors import ConfigError, Problem
 from trainables.files import open_appending, read_bytes
 
@@ -59,14 +59,9 @@ def admit(sweep: Sweep) -> None:
 
     Raises:
         ConfigError: the sweep file lies in a run directory, so that it is the copy of what somebody ran, and this user
-            has not named its address of MLflow before; or the place of MLflow's database cannot be part of an address.
+            has not named its address of MLflow before.
     """
     mlflow, file = sweep.settings.tracking.mlflow, sweep.file.path
-    runs = RUNS.resolve()
-    if mlflow is not None and mlflow.uri is None and (odd := sorted(set(str(runs)) & set("%?#"))):
-        message = f"MLflow's database cannot be in a folder with {' or '.join(odd)} in its path: {runs}"
-        fix = "run from another folder, name a server (tracking.mlflow.uri), or turn it off: --no-tracking"
-        raise ConfigError(Problem(place="tracking.mlflow.uri", message=message, fix=fix))
     if mlflow is not None and file is not None and RunPaths(file.parent).ledger.exists():
         refuse_foreign(mlflow.uri, str(file), f"export {PREFIX}TRACKING__MLFLOW__URI=")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from runner.rundir.ledger import AnyRecord, LedgerView
 from runner.rundir.ledger.chain import Chain
 from runner.rundir.ledger.reader import bounded_lines, parse
-from runner.tracking.tracker import RESTART_CODE, Status, Tracker, UnusableError, key_of
+from runner.tracking.tracker import RESTART_CODE, RefusedError, Status, Tracker, UnusableError, key_of
 from trainables.errors import LedgerError, Problem
 
 log = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ BACKOFF_FIRST_S = 1.0
 BACKOFF_MAX_S = 60.0
 BACKOFF_CLOSING_S = 0.5  # while closing, every moment counts
 OUTAGE_FAILURES = 3  # keys that fail one after the other before the tracker as a whole counts as down
+CLOSE_PATIENCE = 0.25  # of the time to close: how long a tracker that is down, and takes nothing, is waited for
 CLOSE_SHARE = 0.25  # of the time to close, kept back for ending open runs
 CLOSE_SHARE_MAX_S = 3.0
 
@@ -53,12 +54,18 @@ class LedgerFollower:
 
 @dataclass
 class _Lane:
-    """Records of one key that wait for delivery. A key that fails delays no other key."""
+    """Records of one key that wait for delivery. A key that fails delays no other key; one that is refused is left."""
 
     waiting: list[AnyRecord] = field(default_factory=list)
     delivered: int = 0
     failures: int = 0
     due: float = 0.0
+    refused: bool = False
+
+    @property
+    def open(self) -> bool:
+        """Whether there is anything to try."""
+        return bool(self.waiting) and not self.refused
 
 
 class Delivery:
@@ -106,10 +113,10 @@ class Delivery:
             now = self._clock()
             if now < self._quiet_until or stop():
                 break
-            if lane.waiting and now >= lane.due:
+            if lane.open and now >= lane.due:
                 self._deliver(lane)
         self._tell()
-        return not any(lane.waiting for lane in self._lanes.values())
+        return not any(lane.open for lane in self._lanes.values())
 
     def close(self, left_s: Callable[[], float]) -> None:
         """Deliver until nothing is left or time is up, then end the tracker.
@@ -118,11 +125,15 @@ class Delivery:
             left_s: how much time is left; it may fall faster than the clock goes.
         """
         reserve_s = min(CLOSE_SHARE * left_s(), CLOSE_SHARE_MAX_S)
+        patience_s, before = CLOSE_PATIENCE * left_s(), self._delivered()
+        began = self._clock()
         self._backoff_max_s = BACKOFF_CLOSING_S
         self._quiet_until = 0.0
         for lane in self._lanes.values():
             lane.due = 0.0
         while not self.turn(lambda: left_s() <= reserve_s) and (rest_s := left_s() - reserve_s) > 0:
+            if self._clock() - began > patience_s and self._delivered() == before and self._failures_in_a_row:
+                break
             time.sleep(min(BACKOFF_CLOSING_S / 2, rest_s))
         self._end_tracker()
         self._tell(done=True)
@@ -139,10 +150,12 @@ class Delivery:
     def _deliver(self, lane: _Lane) -> None:
         try:
             self._tracker.consume(tuple(lane.waiting), self._view)
-        except UnusableError as error:
+        except (UnusableError, RefusedError) as error:
             cause = error.__cause__
             self._say(self._explain(cause if isinstance(cause, Exception) else error))
-            raise SystemExit(RESTART_CODE) from error
+            lane.refused = True
+            if isinstance(error, UnusableError):
+                raise SystemExit(RESTART_CODE) from error
         except Exception as error:
             lane.failures += 1
             self._failures_in_a_row += 1
@@ -158,6 +171,9 @@ class Delivery:
             lane.delivered += len(lane.waiting)
             lane.waiting.clear()
             lane.failures = self._failures_in_a_row = 0
+
+    def _delivered(self) -> int:
+        return sum(lane.delivered for lane in self._lanes.values())
 
     def _backoff(self, failures: int) -> float:
         return min(BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 16), self._backoff_max_s)
@@ -191,8 +207,7 @@ class Delivery:
             self._tell(errors=(text,))
 
     def _tell(self, *, errors: tuple[str, ...] = (), notes: tuple[str, ...] = (), done: bool = False) -> None:
-        delivered = sum(lane.delivered for lane in self._lanes.values())
-        status = Status(delivered=delivered, known=self._known, errors=errors, notes=notes, done=done)
+        status = Status(delivered=self._delivered(), known=self._known, errors=errors, notes=notes, done=done)
         if status != self._last:
             self._last = status
             self._report(status)

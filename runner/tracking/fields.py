@@ -61,19 +61,36 @@ def changing(state: CellState) -> dict[str, Any]:
 
 def results(state: CellState) -> dict[str, float]:
     """Final results that are numbers; empty until the trial has ended for good."""
-    return finite(state.ended.result) if state.ended and state.ended.status in FINAL else {}
+    if state.ended is None or state.ended.status not in FINAL:
+        return {}
+    return finite(state.ended.result | {"max_celsius": state.max_celsius, "joules": state.joules})
 
 
 # What tables of runs are sorted by. All results are in the artifact result.json, not as dozens of metrics of one point.
 HEADLINES = (
     "val_loss", "val_auc", "val_brier", "prior_loss", "skill", "collapsed", "test_loss", "test_auc", "test_skill",
-    "train_seconds", "held_seconds", "samples_per_second", "peak_bytes", "max_celsius",
+    "train_seconds", "held_seconds", "samples_per_second", "peak_bytes", "max_celsius", "joules",
 )  # fmt: skip
 
 
 def headlines(state: CellState) -> dict[str, float]:
     """The results that are metrics of their own."""
     return {name: value for name, value in results(state).items() if name in HEADLINES}
+
+
+def table(view: LedgerView) -> tuple[list[str], list[list[Any]]]:
+    """The names of columns and the rows of a table of all trials: labels and headline results."""
+    states = list(view.current.values())
+    names = list(dict.fromkeys(name for state in states for name in labels(state)))
+    rows = []
+    for state in states:
+        known, found = labels(state), headlines(state)
+        ours: list[Any] = [state.cell.name, state.cell.key, state.status]
+        ours += [
+            known[name] if isinstance(known.get(name), str | int | float) else text(known.get(name)) for name in names
+        ]
+        rows.append([*ours, state.cell.n_params, *(found.get(name) for name in HEADLINES)])
+    return ["name", "key", "status", *names, "n_params", *HEADLINES], rows
 
 
 def answer(view: LedgerView) -> str:

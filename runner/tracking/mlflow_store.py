@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,7 @@ from urllib.request import url2pathname
 from filelock import FileLock
 
 from runner.tracking import fields, models
+from runner.tracking.causes import MLFLOW, OLDER_DATABASE, Cause, cause_of, problem
 from trainables.errors import ConfigError, Problem
 
 # Longer than the slowest server that is still of use: a call that is given up was often done all the same.
@@ -36,8 +38,13 @@ RESULT, REPORT, DATASET = "isotherm.result_sha256", "isotherm.report_sha256", "i
 MODEL = "isotherm.model"  # id of the model that was logged
 NOTE = "mlflow.note.content"  # shown as the run's description
 PARENT = "mlflow.parentRunId"
+# The view for training, and not that of MLflow's GenAI features: its pages ask the tag, or a switch in the browser that
+# the address can set (seen with 3.17).
+TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
+TRAINING_PAGE = "workflowType=machine_learning"
 # MLflow writes the place of its default experiment into SQL text as it is: a path with an apostrophe would end that.
 ARTIFACT_ROOT = "_MLFLOW_SERVER_ARTIFACT_ROOT"
+_ESCAPED = str.maketrans({"%": "%25", "?": "%3F", "#": "%23"})  # SQLAlchemy reads a path in a URI as percent-encoded
 
 
 @dataclass
@@ -85,7 +92,7 @@ class MlflowStore:
         self._local = uri is None
         self._database = database.parent.resolve() / database.name
         self._artifacts = self._database.parent / "mlartifacts"
-        self.uri = uri or f"sqlite:///{self._database}"
+        self.uri = uri or f"sqlite:///{str(self._database).translate(_ESCAPED)}"
         self._experiment_name = experiment
         self._experiment = ""
         self._connected: Any = None
@@ -122,8 +129,9 @@ class MlflowStore:
 
     def address(self, run: Run) -> str | None:
         """Where a browser shows a run; None for a database."""
-        web = self.uri.startswith(("http://", "https://"))
-        return f"{self.uri.rstrip('/')}/#/experiments/{self._experiment_id}/runs/{run.run_id}" if web else None
+        if not self.uri.startswith(("http://", "https://")):
+            return None
+        return f"{self.uri.rstrip('/')}/#/experiments/{self._experiment_id}/runs/{run.run_id}?{TRAINING_PAGE}"
 
     @property
     def _client(self) -> Any:
@@ -147,7 +155,7 @@ class MlflowStore:
             found = self._client.get_experiment_by_name(name)
             if found is None:
                 location = self._artifacts.as_uri() if self._local else None
-                self._experiment = str(self._client.create_experiment(name, artifact_location=location))
+                self._experiment = str(self._client.create_experiment(name, location, TRAINING_VIEW))
             elif found.lifecycle_stage != "active":
                 raise ValueError(f"the experiment {name!r} was deleted")
             else:
@@ -285,46 +293,24 @@ class MlflowStore:
 
     # ---- explaining ----------------------------------------------------------------------------------------------
 
+    def cause(self, error: Exception) -> Cause | None:
+        """What an error means, as far as it is known."""
+        found = cause_of(error, MLFLOW)
+        version = re.search(r"found version (\w+)", str(error))
+        return OLDER_DATABASE if found and found.lasting and version and _is_known_schema(version[1]) else found
+
     def explain(self, error: Exception) -> Problem:
         """An error in plain words, with the fix."""
-        place = f"MLflow at {self.uri}"
         if isinstance(error, ConfigError):
             return error.problems[0]
-        for pattern, message, fix in _EXPLANATIONS:
-            if re.search(pattern, str(error), re.IGNORECASE | re.DOTALL):
-                return Problem(place=place, message=message, fix=fix)
-        return Problem(
-            place=place, message=f"{type(error).__name__}: {str(error)[:500]}", fix="see mlflow.log in the run's logs"
-        )
+        return problem(error, self.cause(error), f"MLflow at {self.uri}", "mlflow.log")
 
 
-_LATER = "what is missing is sent when it is reachable, or later by `isotherm sync`"
-_EXPLANATIONS = (
-    (
-        r"error code 40[13]|unauthorized|permission_denied|unauthenticated",
-        "it refuses these credentials",
-        "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
-    ),
-    (r"answer is longer than", "its response is longer than that of any MLflow server", "check what runs there"),
-    (r"timed out|timeout exception", f"no answer within {HTTP_TIMEOUT_S} s", f"look at its load; {_LATER}"),
-    (r"too many 5\d\d error|error code 5\d\d", "it returns a server error", f"look at its log; {_LATER}"),
-    (
-        r"refused|connection aborted|remotedisconnected|reset by peer|unreachable|resolve|name or service",
-        "it does not answer",
-        f"start it, or correct tracking.mlflow.uri; {_LATER}",
-    ),
-    (
-        r"was deleted|deleted state",
-        "the experiment was deleted there",
-        "restore it, or name another one: tracking.mlflow.experiment",
-    ),
-    (
-        r"out-of-date database schema",
-        "the database was made by another version of MLflow",
-        "copy it, then bring it up to date with `mlflow db upgrade`",
-    ),
-    (r"database is locked", "another program holds the database", f"end it; {_LATER}"),
-)
+def _is_known_schema(version: str) -> bool:
+    """Whether the MLflow that is installed knows a version of the database's tables, and so can bring it up to date."""
+    package = find_spec("mlflow")
+    folders = package.submodule_search_locations if package else None
+    return bool(folders and list(Path(folders[0]).glob(f"store/db_migrations/versions/{version}_*.py")))
 
 
 def _known(run: Any) -> Run:

@@ -39,7 +39,7 @@ from runner.tracking.mlflow_store import (
     user_name,
 )
 from runner.tracking.runs_file import RunsFile
-from runner.tracking.tracker import Target, Tracker, key_of, ledger_id
+from runner.tracking.tracker import RefusedError, Target, Tracker, key_of, ledger_id
 from trainables.errors import Problem
 
 KILLED = "KILLED"
@@ -106,11 +106,13 @@ class MlflowTracker:
                 self._level_sweep(view)
             elif key in view.cells and fields.shown(view.cells[key]):
                 self._level_trial(view.cells[key], records, view)
-        except Exception:
+        except Exception as error:
             # How much arrived is unknown now: MLflow is asked again before the next try.
             self._parent = None
             self._studies.clear()
             self._trials.clear()
+            if (cause := self._store.cause(error)) and cause.lasting:
+                raise RefusedError from error
             raise
 
     def close(self, complete: bool) -> Mapping[str, Exception]:

@@ -41,6 +41,10 @@ class UnusableError(Exception):
     """The tracking library is beyond repair in this process; a new process can go on. Its cause is what happened."""
 
 
+class RefusedError(Exception):
+    """Trying these records again changes nothing until somebody changes something. Its cause is what happened."""
+
+
 class Tracker(Protocol):
     """A place that shows a run. Its state is brought level with the ledger; doing that twice changes nothing."""
 
@@ -55,6 +59,7 @@ class Tracker(Protocol):
 
         Raises:
             UnusableError: this process can deliver nothing more.
+            RefusedError: these records are refused for good.
             Exception: anything else; the records count as not delivered.
         """
 

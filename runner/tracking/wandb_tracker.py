@@ -1,4 +1,4 @@
-"""Shows a run in W&B: one W&B run a trial, grouped by sweep, online with a key and else in files.
+"""Shows a run in W&B: one W&B run a trial and one of the sweep, a group, online with a key and else in files.
 
 Nothing is shown twice. A trial's rows are numbered by their order in the ledger, so a run that is found online is
 continued behind the rows that it has. A file cannot be continued: the trial's directory is written anew from the
@@ -14,14 +14,26 @@ from typing import Any, Literal
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
+import pandas as pd
 from pydantic import SecretStr, TypeAdapter
 
 from runner.config.trackers import tracker
-from runner.rundir.ledger import FINAL, AnyRecord, AttemptStarted, CellEnded, CellState, LedgerView, MetricsRecorded
+from runner.rundir.ledger import (
+    FINAL,
+    AnyRecord,
+    AttemptStarted,
+    CellEnded,
+    CellState,
+    EventRecorded,
+    LedgerView,
+    MetricsRecorded,
+    SweepEnded,
+)
 from runner.rundir.paths import RunPaths
 from runner.tracking import fields
+from runner.tracking.causes import WANDB, Cause, cause_of, problem
 from runner.tracking.runs_file import RunsFile
-from runner.tracking.tracker import Target, Tracker, UnusableError, key_of, ledger_id
+from runner.tracking.tracker import RefusedError, Target, Tracker, UnusableError, key_of, ledger_id
 from trainables.errors import Problem
 from trainables.files import read_json, real_folder, remove_tree, replace_text
 
@@ -30,7 +42,10 @@ log = logging.getLogger(__name__)
 INIT_TIMEOUT_S = 30.0
 FINISH_TIMEOUT_S = 60.0
 REACH_TIMEOUT_S = 5.0
+SWEEP = "sweep"  # in the id of the sweep's own run, where trials have their keys
 TAG_LENGTH = 64  # W&B refuses longer ones
+_SHOWN = (AttemptStarted, MetricsRecorded, CellEnded)  # records that show in a trial's run
+_OF_SWEEP = (SweepEnded, EventRecorded)  # in the sweep's: an event holds its report's answer
 # Errors that mean that W&B's own service process is gone. Its library does not start a second one.
 _SERVICE_GONE = ("MailboxClosedError", "HandleAbandonedError", "ConnectionResetError", "BrokenPipeError")
 
@@ -62,9 +77,23 @@ class WandbTarget(Target):
         return Path(root.anchor)
 
 
+@dataclass(frozen=True)
+class _About:
+    """What a W&B run says apart from its rows; `summary` is None until it has ended."""
+
+    name: str
+    group: str
+    job_type: str
+    tags: Sequence[str]
+    notes: str
+    config: dict[str, Any]
+    summary: dict[str, Any] | None
+    exit_code: int
+
+
 @dataclass
-class _Trial:
-    """One trial: all its rows, and its W&B run while that is open."""
+class _Run:
+    """A trial or the sweep as a whole: all its rows, and its W&B run while that is open."""
 
     run_id: str
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -83,32 +112,35 @@ class _Trial:
 
 
 class WandbTracker:
-    """The W&B runs of a sweep."""
+    """The W&B runs of a sweep: one a trial, and one of the sweep when it has ended."""
 
     name = "wandb"
 
     def __init__(self, target: WandbTarget, paths: RunPaths) -> None:
         self._target = target
         self._paths = paths
-        self._trials: dict[str, _Trial] = {}
+        self._open_runs: dict[str, _Run] = {}
         self._delivered = _Delivered(paths.wandb / "delivered.json", target)
-        self._runs = RunsFile(paths.tracker_runs(self.name))
+        self._noted = RunsFile(paths.tracker_runs(self.name))
 
     def consume(self, records: Sequence[AnyRecord], view: LedgerView) -> None:
-        """Bring the W&B run of one key level with the ledger."""
+        """Bring the W&B run of one key, or of the sweep, level with the ledger."""
         key = key_of(records[0])
-        relevant = [record for record in records if isinstance(record, AttemptStarted | MetricsRecorded | CellEnded)]
-        if key is None or not relevant:
+        relevant = [record for record in records if isinstance(record, _SHOWN if key else _OF_SWEEP)]
+        if not relevant or (key is None and view.ended is None):
             return
-        trial = self._trials.setdefault(key, _Trial(f"{ledger_id(view)}-{key}"))
+        trial = self._open_runs.setdefault(key or SWEEP, _Run(f"{ledger_id(view)}-{key or SWEEP}"))
         for record in relevant:
             trial.add(record)
         if trial.through <= self._delivered.through(trial.run_id) and (self._target.online or self._folders(trial)):
             return
         try:
-            self._level(trial, view.cells[key], view)
+            self._level(trial, key, self._of_sweep(view) if key is None else _of_trial(view.cells[key], view))
         except Exception as error:
             trial.run = None
+            happened = error.__cause__ if isinstance(error, UnusableError) else error
+            if isinstance(happened, Exception) and (cause := self._cause(happened)) and cause.lasting:
+                raise RefusedError from happened
             if type(error).__name__ in _SERVICE_GONE:
                 raise UnusableError from error
             raise
@@ -116,7 +148,7 @@ class WandbTracker:
     def close(self, complete: bool) -> Mapping[str, Exception]:
         """Finish what is open: it was interrupted."""
         failed: dict[str, Exception] = {}
-        for key, trial in self._trials.items():
+        for key, trial in self._open_runs.items():
             if trial.run is not None:
                 try:
                     self._finish(trial, {"status": "interrupted"}, exit_code=1)
@@ -126,32 +158,42 @@ class WandbTracker:
 
     def explain(self, error: Exception) -> Problem:
         """An error in plain words, with the fix."""
-        text = f"{type(error).__name__}: {error}".lower()
-        for words, message, fix in _EXPLANATIONS:
-            if any(word in text for word in words):
-                return Problem(place="W&B", message=message, fix=fix)
-        return Problem(
-            place="W&B",
-            message=f"{type(error).__name__}: {str(error)[:500]}",
-            fix="see wandb.log in the run's logs",
-        )
+        return problem(error, self._cause(error), "W&B", "wandb.log")
 
-    # ---- one trial -----------------------------------------------------------------------------------------------
+    def _cause(self, error: Exception) -> Cause | None:
+        return cause_of(error, WANDB) if self._target.online else None
 
-    def _level(self, trial: _Trial, state: CellState, view: LedgerView) -> None:
+    # ---- one run -------------------------------------------------------------------------------------------------
+
+    def _level(self, trial: _Run, key: str | None, about: _About) -> None:
         if trial.run is None:
-            trial.run = self._open(trial, state, view)
+            trial.run = self._open(trial, about)
             trial.sent = trial.run.starting_step
-            self._runs.note(state.cell.key, trial.run_id, trial.run.url if self._target.online else None)
+            if key is not None:
+                self._noted.note(key, trial.run_id, trial.run.url if self._target.online else None)
         for row in trial.rows[trial.sent :]:
             trial.run.log(row)
             trial.sent += 1
-        if state.ended is not None:
-            summary = {"status": state.status, "reason": state.ended.reason, "attempts": len(state.attempts)}
-            exit_code = 0 if state.ended.status in FINAL else 1
-            self._finish(trial, {**fields.finite(state.ended.result), **summary}, exit_code)
+        if about.summary is not None:
+            self._finish(trial, about.summary, about.exit_code)
 
-    def _open(self, trial: _Trial, state: CellState, view: LedgerView) -> Any:
+    def _of_sweep(self, view: LedgerView) -> _About:
+        """The sweep: its settings, its report's answer, a table of all results, the report itself."""
+        import wandb
+
+        sweep, ended = view.sweeps[-1], view.ended
+        columns, rows = fields.table(view)
+        summary: dict[str, Any] = {"status": fields.sweep_status(view), "cells": len(sweep.keys)}
+        # Not a table of W&B's own: that is an artifact, for which a server is asked for more than files and numbers.
+        text = pd.DataFrame(rows, columns=columns).to_html(index=False, na_rep="")
+        summary["results"] = wandb.Html(text, data_is_not_path=True)
+        if fields.answer(view) and self._paths.report_html.is_file() and not self._paths.report_html.is_symlink():
+            summary["report"] = wandb.Html(self._paths.report_html.read_text(), inject=False, data_is_not_path=True)
+        config = {**sweep.config, "code_version": sweep.code_version, "versions": sweep.versions}
+        code = ended.exit_code if ended else 1
+        return _About(sweep.run, view.sweeps[0].run, SWEEP, (SWEEP,), fields.answer(view), config, summary, code)
+
+    def _open(self, trial: _Run, about: _About) -> Any:
         import wandb  # half a second; whoever does not track does not pay it
 
         if self._target.online:
@@ -164,12 +206,12 @@ class WandbTracker:
                 project=self._target.project,
                 entity=self._target.entity,
                 id=trial.run_id,
-                name=state.cell.name,
-                group="/".join(filter(None, (view.sweeps[0].run, state.cell.labels.get("study")))),
-                job_type=state.cell.labels.get("role") or state.cell.cell_kind,
-                tags=_tags(state),
-                notes=f"trial {state.cell.key} of sweep {view.sweeps[0].run}",
-                config=_config(state),
+                name=about.name,
+                group=about.group,
+                job_type=about.job_type,
+                tags=about.tags,
+                notes=about.notes,
+                config=about.config,
                 allow_val_change=True,
                 dir=self._paths.wandb.parent,  # W&B adds the folder `wandb`
                 reinit="create_new",
@@ -208,7 +250,7 @@ class WandbTracker:
             x_save_requirements=False,
         )
 
-    def _finish(self, trial: _Trial, summary: Mapping[str, Any], exit_code: int) -> None:
+    def _finish(self, trial: _Run, summary: Mapping[str, Any], exit_code: int) -> None:
         run, trial.run = trial.run, None
         run.summary.update(dict(summary))
         run.finish(exit_code=exit_code)
@@ -217,16 +259,41 @@ class WandbTracker:
             if folder.name != Path(run.settings.sync_dir).name:
                 remove_tree(folder)
 
-    def _folders(self, trial: _Trial) -> list[Path]:
+    def _folders(self, trial: _Run) -> list[Path]:
         """W&B's directories of a trial: ``run-<time>-<id>`` or ``offline-run-<time>-<id>``, perhaps with a number."""
         found = (*self._paths.wandb.glob(f"*run-*-{trial.run_id}"), *self._paths.wandb.glob(f"*run-*-{trial.run_id}-*"))
         return [path for path in found if path.is_dir()]
 
 
-def _tags(state: CellState) -> list[str]:
-    """What a table of runs is filtered by."""
+def _of_trial(state: CellState, view: LedgerView) -> _About:
+    """A trial: labels to filter and group by, the resolved specification in full, its results."""
+    cell, ended, run = state.cell, state.ended, view.sweeps[0].run
     labels = fields.labels(state)
-    return [str(labels[name])[:TAG_LENGTH] for name in ("budget", "model", "tier", "timescale") if labels.get(name)]
+    attempt = state.attempts[-1] if state.attempts else None
+    summary: dict[str, Any] | None = None
+    if ended is not None:
+        summary = {"status": state.status, "reason": ended.reason, "attempts": len(state.attempts)}
+        summary = {**fields.finite(ended.result), **summary}
+    return _About(
+        name=cell.name,
+        group="/".join(filter(None, (run, cell.labels.get("study")))),
+        job_type=cell.labels.get("role") or cell.cell_kind,
+        tags=[str(labels[name])[:TAG_LENGTH] for name in ("budget", "model", "tier", "timescale") if labels.get(name)],
+        notes=f"trial {cell.key} of sweep {run}",
+        config={
+            "key": cell.key,
+            "kind": cell.cell_kind,
+            **labels,
+            "n_params": cell.n_params,
+            "n_params_non_embedding": cell.n_params_non_embedding,
+            **cell.sizes,
+            "spec": cell.spec,
+            "execution": attempt.execution if attempt else {},
+            "code_version": attempt.code_version if attempt else "",
+        },
+        summary=summary,
+        exit_code=0 if ended is not None and ended.status in FINAL else 1,
+    )
 
 
 def _reach(url: str) -> None:
@@ -267,42 +334,6 @@ class _Delivered:
         """Remember it."""
         self._through.setdefault(self._place, {})[run_id] = through
         replace_text(self._path, json.dumps(self._through, indent=1))
-
-
-def _config(state: CellState) -> dict[str, Any]:
-    """Labels to filter and group by, and the resolved spec in full."""
-    attempt = state.attempts[-1] if state.attempts else None
-    return {
-        "key": state.cell.key,
-        "kind": state.cell.cell_kind,
-        **fields.labels(state),
-        "n_params": state.cell.n_params,
-        "n_params_non_embedding": state.cell.n_params_non_embedding,
-        **state.cell.sizes,
-        "spec": state.cell.spec,
-        "execution": attempt.execution if attempt else {},
-        "code_version": attempt.code_version if attempt else "",
-    }
-
-
-_LATER = "what is missing is sent when it is reachable, or later by `isotherm sync`"
-_EXPLANATIONS = (
-    (
-        ("401", "403", "authenticationerror", "permission", "invalid api key", "api key must"),
-        "it refuses this key",
-        "correct WANDB_API_KEY, or tracking.wandb.entity and project",
-    ),
-    (
-        ("api_key not configured", "no api key", "not logged in", "usageerror"),
-        "there is no key for the online mode",
-        "set WANDB_API_KEY, or tracking.wandb.mode: offline",
-    ),
-    (
-        ("connection refused", "deadline exceeded", "timed out", "timeout", "commerror", "urlerror", "http error 5"),
-        "it does not answer",
-        f"look at the network, or set tracking.wandb.mode: offline; {_LATER}",
-    ),
-)
 
 
 @tracker("wandb", config=WandbTarget)

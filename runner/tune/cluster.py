@@ -164,30 +164,23 @@ def check(nodes: Sequence[Node]) -> Iterator[Diagnosis]:
 
 
 def _problems(place: str, node: Node, own: str) -> Iterator[Diagnosis]:
+    def error(what: str, why: str, fix: str) -> Diagnosis:
+        return Diagnosis(check=place, level="error", what=what, why=why, fix=fix)
+
+    image = "start every node from the same image"
     if node.error:
-        yield Diagnosis(
-            check=place,
-            level="error",
-            what=f"cannot be asked: {node.error}",
-            why="every node that gets trials needs this code and its libraries",
-            fix="start the node from the same image",
+        yield error(
+            f"cannot be asked: {node.error}", "every node that gets trials needs this code and its libraries", image
         )
         return
     if node.version != own:
-        yield Diagnosis(
-            check=place,
-            level="error",
-            what=f"has isotherm {node.version}, this node has {own}",
-            why="trials of one sweep must run the same code",
-            fix="start every node from the same image",
-        )
+        what = f"has isotherm {node.version}, this node has {own}"
+        yield error(what, "trials of one sweep must run the same code", image)
     for folder in node.unseen:
-        yield Diagnosis(
-            check=place,
-            level="error",
-            what=f"does not see {folder}",
-            why="checkpoints, predictions and datasets are read and written there by every node",
-            fix="mount the shared file system there, under the same path, on every node",
+        yield error(
+            f"does not see {folder}",
+            "checkpoints, predictions and datasets are read and written there by every node",
+            "mount the shared file system there, under the same path, on every node",
         )
     if node.memory_monitor != "0":
         yield Diagnosis(
@@ -230,8 +223,9 @@ class _NodeProber:
         ).__enter__()
 
     def decide(self, question: ProbeRequest) -> ProbeResult:
-        device, _ = resolve(self._settings.execution.model_copy(update={"device": question.device}))
-        return self._prober.decide(replace(question, device_name=device.name))
+        device, _ = resolve(self._settings.execution.model_copy(update={"device": question.record.device}))
+        most = device.count if question.most_devices > 1 else 1
+        return self._prober.decide(replace(question, device_name=device.name, most_devices=most))
 
     def close(self) -> None:
         self._prober.__exit__()
@@ -269,10 +263,17 @@ class ClusterProber:
             by_kind.setdefault(node.kind, []).append(node)
         for members in by_kind.values():
             first = members[0]
-            actor = _on(_NodeProber, first.node_id, num_gpus=1 if first.device.kind == "cuda" else 0)
+            gpus = min(first.device.count, self._devices) if first.device.kind == "cuda" else 0
+            actor = _on(_NodeProber, first.node_id, num_gpus=gpus)
             count = sum(node.device.count for node in members)
             self._kinds.append(_Kind(first, count, actor.remote(self.settings)))
         return self
+
+    @property
+    def _devices(self) -> int:
+        """GPUs that a trial may need: the probe asks for no more, as others may use the rest of a cluster's."""
+        asked = self.settings.execution.devices_per_trial
+        return 1 if asked == "auto" else int(asked)
 
     def __exit__(self, *_: object) -> None:
         for kind in self._kinds:
@@ -288,7 +289,7 @@ class ClusterProber:
         self.say(f"{question.label} on {', '.join(kind.first.device.name for kind in self._kinds)}")
         several = len(self._kinds) > 1  # of one kind, a trial may go anywhere, and to nodes yet to come
         asked = [
-            kind.prober.decide.remote(replace(question, accelerator=kind.first.accelerator if several else ""))
+            kind.prober.decide.remote(_on_kind(question, kind.first.accelerator if several else ""))
             for kind in self._kinds
         ]
         try:
@@ -303,10 +304,13 @@ class ClusterProber:
         return decision
 
 
+def _on_kind(question: ProbeRequest, accelerator: str) -> ProbeRequest:
+    return replace(question, record=question.record.model_copy(update={"accelerator": accelerator}))
+
+
 def _seconds(kind: _Kind, decision: ProbeResult) -> float:
     """What a trial adds to the time after which this kind of node is done."""
-    question = decision.question
+    question, record = decision.question, decision.execution
     steps = question.spec.training.total_steps(question.n_windows)
-    on_gpu = question.device == "cuda"
-    share = decision.gpu_share if on_gpu else float(decision.reserved_cores or decision.threads)
+    share = record.gpu_share * record.devices if record.device == "cuda" else float(record.cores)
     return steps * decision.seconds_per_step * share / kind.count

@@ -248,6 +248,8 @@ class FlagGate:
                 return Action.RELEASE if self._flag.with_name(PAUSED).exists() else Action.RUN
             if self._lookout is None:
                 return Action.RUN
+            if not ray.is_initialized():  # asking would start a Ray of this process's own
+                return self._action
             return Action(ray.get(self._lookout.action.remote(), timeout=ASK_TIMEOUT_S))
         except ActorDiedError:  # with the driver's node, and no more to be heard from it
             self._lookout = None

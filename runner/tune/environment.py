@@ -79,6 +79,7 @@ def start(device: Device) -> None:
     import ray
 
     _scratch = Scratch(RayEnvironment().tmpdir or temp_base())
+    _start_no_extras()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         ray.init(
@@ -252,6 +253,18 @@ def _count_no_callbacks() -> None:
     from ray.air._internal import usage
 
     usage.tag_callbacks = lambda callbacks: False
+
+
+def _start_no_extras() -> None:
+    """Keep Ray from starting what serves clusters alone: autoscaler, forwarding of logs, a dashboard without pages.
+
+    They take 2 s of processor time, and Ray waits for the last. None can be left out by an argument of `ray.init`.
+    """
+    from ray._private.node import Node
+
+    for part in ("start_monitor", "start_log_monitor", "start_api_server"):
+        if hasattr(Node, part):
+            setattr(Node, part, lambda *_, **__: None)
 
 
 def _job() -> Any:

@@ -8,9 +8,9 @@ import itertools
 import logging
 import tempfile
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from runner.planning.grid import Cell
 from runner.rundir.ledger import CellEnded, Status
 from runner.rundir.paths import RunPaths
 from runner.rundir.recorder import Recorder
+from runner.rundir.studies import Objective
 from runner.storage.checkpoints import next_attempt
 from runner.tune import memory
 from runner.tune.disk import DiskWatch
@@ -37,7 +38,8 @@ from runner.tune.searcher import PruningScheduler, QueueSearcher
 from runner.tune.stall import StallWatch
 from trainables.checkpoints.object_store import StoragePlace
 from trainables.parts import plugins
-from trainables.schema import ExecutionSpec, MetricSpec
+from trainables.schema import ExecutionRecord, ExecutionSpec, MetricSpec
+from trainables.training.branching import Branch
 from trainables.trial_life import TrialGate, TrialJob
 from trainables.tune_trainable import IsothermTrial
 
@@ -64,6 +66,7 @@ class Launch:
     cluster: bool = False
     metrics: tuple[MetricSpec, ...] = ()
     search: Search | None = None
+    stable: Mapping[str, str] = field(default_factory=dict)  # by key of a branch, the trial that it branches off
 
     @property
     def all_cells(self) -> tuple[Cell, ...]:
@@ -89,10 +92,16 @@ def _rounds(launch: Launch, folder: Path) -> None:
     for number in itertools.count(1):
         launch.drain.check_flag()
         todo = [cell for cell in unfinished(launch) if starts[cell.key] < _starts_allowed(launch, cell.key)]
+        now = {cell.key for cell in todo}
+        todo = [cell for cell in todo if launch.stable.get(cell.key) not in now or _has_begun(launch, cell.key)]
         if launch.drain.requested or (not todo and not (todo := _more(launch, starts))):
             return
         started = _fit(launch, todo, classifier, starts, folder / f"round-{number}")
         _spare(launch, started, starts)
+
+
+def _has_begun(launch: Launch, key: str) -> bool:
+    return bool(launch.recorder.view.cells[key].attempts)
 
 
 def _more(launch: Launch, starts: Counter[str]) -> list[Cell]:
@@ -130,7 +139,7 @@ def _spare(launch: Launch, cells: list[Cell], starts: Counter[str]) -> None:
 
 
 def unfinished(launch: Launch) -> list[Cell]:
-    """Cells to run, the largest first: the end of a round is then short, and what cannot work fails early."""
+    """Cells to run, the longest first: the end of a round is then short."""
     states = launch.recorder.view.cells
     # A cell that the ledger calls infeasible and the plan does not was refused on a smaller host.
     cells = [
@@ -138,7 +147,7 @@ def unfinished(launch: Launch) -> list[Cell]:
         for cell in launch.all_cells
         if not cell.infeasible and (not states[cell.key].final or states[cell.key].status == "infeasible")
     ]
-    return sorted(cells, key=lambda cell: cell.counts.total, reverse=True)
+    return execution.longest_first(cells)
 
 
 def _fit(
@@ -227,7 +236,7 @@ def _ways(
         has_room=has_room,
         is_running=lambda: bool(running()),
     )
-    scheduler = PruningScheduler(search.why_pruned, search.studies[0].search.metric)
+    scheduler = PruningScheduler(search.why_pruned, Objective.of(search.studies[0].asked))
     return scheduler, {"search_alg": searcher, "scheduler": scheduler, "num_samples": -1}
 
 
@@ -245,15 +254,21 @@ def _job(launch: Launch, cell: Cell) -> TrialJob:
         log_file=paths.trial_log(cell.key),
         storage=launch.storage,
         metrics=launch.metrics,
+        branches=tuple(
+            Branch(spec=one.spec, checkpoints=paths.checkpoint(one.key))
+            for one in launch.cells
+            if launch.stable.get(one.key) == cell.key and not _has_begun(launch, one.key)
+        ),
+        decided_at=launch.search.decided_at(cell.key) if launch.search else (),
     )
 
 
 def _resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-    """What a trial asks Ray for: cores, and on CUDA its share of a GPU."""
-    record = config["job"]["execution"]
-    bundle: dict[str, float] = {"CPU": record["reserved_cores"] or record["threads"]}
-    if record["device"] == "cuda":
-        bundle["GPU"] = record["gpu_share"]
+    """What a trial asks Ray for, of one node: cores, and on CUDA its GPUs or its share of one."""
+    record = ExecutionRecord.model_validate(config["job"]["execution"])
+    bundle: dict[str, float] = {"CPU": record.cores}
+    if record.device == "cuda":
+        bundle["GPU"] = record.gpu_share * record.devices
     return tune.PlacementGroupFactory([bundle])
 
 

@@ -83,7 +83,8 @@ class LedgerCallback(Callback):  # type: ignore[misc]
             self._try(CellEnded(key=job["key"], attempt=job["attempt"], **ended))
         elif reason := self._pruned(job["key"]):
             last = result["rows"][-1]
-            outcome = {"steps": last["step"], "epochs": last["epoch"], "reason": reason}
+            seconds = result.get("train_seconds")
+            outcome = {"steps": last["step"], "epochs": last["epoch"], "train_seconds": seconds, "reason": reason}
             ended = {"status": "pruned", "reason": reason, "result": outcome}
             self._try(CellEnded(key=job["key"], attempt=job["attempt"], **ended))
 

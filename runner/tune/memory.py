@@ -95,7 +95,7 @@ def next_record(planned: ExecutionRecord, state: CellState, global_batch: int) -
         return planned
     records = [ExecutionRecord.model_validate(attempt.execution) for attempt in state.attempts]
     last = records[-1]
-    if (last.device, last.accelerator) != (planned.device, planned.accelerator):
+    if last.place != planned.place:
         return planned
     if state.status == "out_of_memory":
         return after_out_of_memory(last, global_batch) or last
@@ -105,7 +105,7 @@ def next_record(planned: ExecutionRecord, state: CellState, global_batch: int) -
 def _pinned_again(records: list[ExecutionRecord]) -> ExecutionRecord | None:
     """The record that the last ones were halved from, unless it ran out of memory as often as it is tried."""
     last = records[-1]
-    alike = [one for one in records if (one.device, one.accelerator) == (last.device, last.accelerator)]
+    alike = [one for one in records if one.place == last.place]
     pinned = max(alike, key=lambda one: one.micro_batch)
     halved = sum(one == pinned and after.micro_batch < one.micro_batch for one, after in pairwise(alike))
     return pinned if last.micro_batch < pinned.micro_batch and halved < PINNED_TRIES else None

@@ -4,13 +4,13 @@ import functools
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 from ray import tune
 
-from runner.config.settings import cuda_visible_devices
+from runner.host.cuda import cuda_visible_devices
 from runner.rundir.ledger import EventRecorded
 from runner.rundir.paths import RunPaths
 from runner.rundir.recorder import Recorder
@@ -23,6 +23,7 @@ from runner.thermal.sensors import check
 from runner.thermal.spec import ThermalSpec
 from runner.thermal.telemetry import Telemetry
 from runner.tune.drain import Drain, FlagGate, post_lookout
+from runner.tune.metrics import RayMetrics
 from runner.tune.ray_watch import RayWatch
 from trainables.checkpoints.object_store import StoragePlace
 from trainables.training.gate import Action
@@ -80,7 +81,15 @@ class Protection:
     """The governors of a sweep while it runs; a context. Without any sensor (where that is allowed) it does nothing."""
 
     def __init__(
-        self, spec: ThermalSpec, device: str, paths: RunPaths, recorder: Recorder, watch: RayWatch, *, cluster: bool
+        self,
+        spec: ThermalSpec,
+        device: str,
+        paths: RunPaths,
+        recorder: Recorder,
+        watch: RayWatch,
+        *,
+        cluster: bool,
+        metrics: RayMetrics | None = None,
     ) -> None:
         """Prepare.
 
@@ -91,8 +100,9 @@ class Protection:
             recorder: takes events.
             watch: of Ray's processes.
             cluster: trials run on other hosts, whose governors know whether there are sensors.
+            metrics: take the temperatures in, too.
         """
-        self._spec, self._recorder = spec, recorder
+        self._spec, self._recorder, self._metrics = spec, recorder, metrics
         # A driver killed on a shared cluster leaves governors for a while: the next one must not take up their limits.
         self._run = f"{paths.name}-{secrets.token_hex(4)}"
         self._telemetry: Telemetry | None = None
@@ -137,11 +147,13 @@ class Protection:
 
     # ---- called by the governors' thread -------------------------------------------------------------------------
 
-    def _on_samples(self, node: str, samples: Iterable[Sample]) -> None:
+    def _on_samples(self, node: str, samples: list[Sample]) -> None:
         assert self._telemetry is not None
         for words in self._telemetry.add(node, samples):
             self._on_event(words)
         self._telemetry.write()
+        if self._metrics is not None:
+            self._metrics.on_samples(node, samples)
 
     def _on_event(self, message: str) -> None:
         self._recorder.record(EventRecorded(what="thermal", message=message))

@@ -54,10 +54,10 @@ class RayWatch:
         return cls((("raylet", one) for one in raylets), ours=False)
 
     def dead(self) -> str:
-        """Look for one that is dead, and return `lost`."""
-        for name, process in self._watched:
-            if not self.lost and not _status(process):
-                self.lost = f"the loss of {name}, which died or was killed"
+        """Look for those that are dead, and return `lost`. Ray's processes end with each other, so all are named."""
+        dead = [name for name, process in self._watched if not _status(process)]
+        if dead and not self.lost:
+            self.lost = f"the loss of {' and '.join(dead)}, which died or {'was' if len(dead) == 1 else 'were'} killed"
         return self.lost
 
     def look(self) -> str:

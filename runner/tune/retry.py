@@ -4,12 +4,8 @@ from trainables.schema import ExecutionRecord
 
 
 def after_out_of_memory(record: ExecutionRecord, global_batch: int) -> ExecutionRecord | None:
-    """Half the micro-batch, twice the accumulation; None at the floor, where nothing can be halved.
-
-    What was measured for the old size no longer holds and is left out.
-    """
+    """Half the micro-batch, twice the accumulation; None at the floor, where nothing can be halved."""
     if record.micro_batch <= record.smallest_micro_batch:
         return None
     micro_batch = max(-(-record.micro_batch // 2), record.smallest_micro_batch)
-    accumulation = -(-global_batch // micro_batch)
-    return record.model_copy(update={"micro_batch": micro_batch, "accumulation": accumulation, "measured": None})
+    return record.with_micro_batch(micro_batch, global_batch)

@@ -268,6 +268,13 @@ class Search:
 
     # ---- pruning -------------------------------------------------------------------------------------------------
 
+    def decided_at(self, key: str) -> tuple[int, ...]:
+        """Epochs after which a trial may be pruned; none of one that is not searched."""
+        for study in self.studies:
+            if any(trial.key == key for trial in study.state(self.recorder.view).trials):
+                return tuple(pruning.decided_at(study.search.pruner, self.cells[key].spec.training.epochs))
+        return ()
+
     def why_pruned(self, key: str, curve: pruning.Curve) -> str:
         """Why a searched trial ends now; empty where it goes on.
 

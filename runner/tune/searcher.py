@@ -7,7 +7,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from runner.planning.grid import Cell
-from runner.rundir.studies import minimised
+from runner.rundir.studies import Objective
 
 
 class QueueSearcher(Searcher):  # type: ignore[misc]
@@ -68,10 +68,10 @@ class PruningScheduler(FIFOScheduler):  # type: ignore[misc]
         pruned: why trials were ended, by key.
     """
 
-    def __init__(self, why: Callable[[str, Mapping[int, float]], str], metric: str) -> None:
+    def __init__(self, why: Callable[[str, Mapping[int, float]], str], objective: Objective) -> None:
         """`why` is asked with a trial's key and its new losses by epoch, and gives a reason to end it, or nothing."""
         super().__init__()
-        self._why, self._judged_by = why, metric  # Tune takes a `_metric` for one that every report must have
+        self._why, self._judged_by = why, objective  # Tune takes a `_metric` for one that every report must have
         self.pruned: dict[str, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -80,11 +80,11 @@ class PruningScheduler(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Ask at each report that has a new epoch."""
-        rows = [row for row in result.get("rows", ()) if row["values"].get(self._judged_by) is not None]
+        rows = [row for row in result.get("rows", ()) if row["values"].get(self._judged_by.metric) is not None]
         if not rows or result.get("kind") != "progress":
             return str(TrialScheduler.CONTINUE)
         key = trial.config["job"]["key"]
-        curve = {row["epoch"]: minimised(row["values"][self._judged_by], self._judged_by) for row in rows}
+        curve = {row["epoch"]: self._judged_by.as_loss(row["values"][self._judged_by.metric]) for row in rows}
         if not (reason := self._why(key, curve)):
             return str(TrialScheduler.CONTINUE)
         self.pruned[key] = reason

@@ -7,15 +7,16 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
 import psutil
 
-from tests.chaos.faults import Fault
+from tests.chaos.fault import Fault
+from tests.integration.test_search import suggested, winners
 from tests.integration.workplace import Workplace, same
 
 STOPPED, FAILED = 3, 1
 LONGEST_S = 1200.0
-SUDDEN = ("kill", "stall", "tear")  # faults that leave no time to save: what they cost is known when they strike
+# Faults that leave no time to save: what they cost is known when they strike.
+SUDDEN = ("kill", "search", "stall", "tear")
 
 
 @dataclass
@@ -24,6 +25,7 @@ class Outcome:
 
     fault: str
     faults: int = 0
+    sweeps: int = 1
     starts: int = 0
     attempts: int = 0
     steps_repeated: int = 0
@@ -31,20 +33,26 @@ class Outcome:
     calm_seconds: float = 0.0
     exits: list[int] = field(default_factory=list)
 
+    def add(self, other: "Outcome") -> None:
+        """Add another sweep's."""
+        for name, value in vars(other).items():
+            if name != "fault":
+                setattr(self, name, getattr(self, name) + value)
+
     @property
     def seconds_lost(self) -> float:
         return self.seconds - self.calm_seconds
 
 
-def calm(place: Workplace, arguments: tuple[str, ...]) -> tuple[pd.DataFrame, float]:
-    """Results of an undisturbed sweep, and its seconds."""
+def calm(place: Workplace, arguments: tuple[str, ...]) -> tuple[Workplace, float]:
+    """An undisturbed sweep, and its seconds."""
     started = time.monotonic()
     place.run("sweep", "sweep.yaml", *arguments, "--no-tracking", timeout=LONGEST_S)
-    return place.results(), time.monotonic() - started
+    return place, time.monotonic() - started
 
 
-def through(fault: Fault, count: int, arguments: tuple[str, ...], undisturbed: tuple[pd.DataFrame, float]) -> Outcome:
-    """Run a sweep with so many faults. Fails where the results differ or a cell ended twice."""
+def through(fault: Fault, count: int, arguments: tuple[str, ...], undisturbed: tuple[Workplace, float]) -> Outcome:
+    """Run a sweep with so many faults. Fails where results, suggestions or winners differ, or a cell ended twice."""
     place, outcome = fault.place, Outcome(fault.name, calm_seconds=undisturbed[1])
     began = time.monotonic()
     try:
@@ -66,7 +74,7 @@ def _until_done(fault: Fault, count: int, arguments: tuple[str, ...], outcome: O
         if fault.name not in SUDDEN:
             outcome.steps_repeated += _behind(place)
         outcome.starts += 1
-        process = place.start("sweep", "sweep.yaml", *arguments, *fault.options)
+        process = fault.start("sweep", "sweep.yaml", *arguments, *fault.options)
         while process.poll() is None and outcome.faults < count and time.monotonic() < deadline:
             _strike_once(fault, process, outcome)
         code = process.wait(timeout=max(1.0, deadline - time.monotonic()))
@@ -136,16 +144,18 @@ def _kept(place: Workplace) -> dict[str, int]:
     return steps
 
 
-def _check(place: Workplace, undisturbed: pd.DataFrame) -> None:
-    same(undisturbed, place.results())
-    finished = [record["key"] for record in place.ledger() if record.get("status") == "finished"]
-    assert len(finished) == len(set(finished)), "no cell ends twice"
+def _check(place: Workplace, undisturbed: Workplace) -> None:
+    same(undisturbed.results(), place.results())
+    ended = [record["key"] for record in place.ledger() if record.get("status") in ("finished", "pruned")]
+    assert len(ended) == len(set(ended)), "no cell ends twice"
+    assert sorted(suggested(place.ledger())) == sorted(suggested(undisturbed.ledger()))
+    assert winners(place.ledger()) == winners(undisturbed.ledger())
 
 
 def make_place(folder: Path, text: str) -> Workplace:
     """A folder with a sweep file; the run's name is small."""
     folder.mkdir(parents=True)
-    place = Workplace(folder)
+    place = Workplace(folder, slow=False)
     place.write(text)
     return place
 

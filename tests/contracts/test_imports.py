@@ -4,13 +4,14 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from make_architecture import arrows, imported, modules
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("isotherm", "trainables", "runner")
 
 _HIGHER = ("runner.planning", "runner.tune", "runner.report", "runner.tracking", "runner.storage")
 # Place in the code -> what it must not import. The longest matching place applies, so exceptions are entries, too.
@@ -29,13 +30,13 @@ MUST_NOT: dict[str, tuple[str, ...]] = {
     "trainables.baselines": ("runner", "ray", "trainables.models", "trainables.training"),
     "trainables.errors": ("runner", "ray", "torch", "pandas"),
     "trainables.schema": ("runner", "ray", "torch", "pandas"),
+    "trainables.checkpoints": ("runner", "ray", "trainables.training"),
     "trainables.checkpoints.object_store": ("runner", "ray", "torch", "pandas"),
     "trainables.files": ("runner", "ray", "torch", "pandas"),
     "runner.cli": (),  # everything, lazily: see the tests on a fresh interpreter
     "runner.__main__": (),
     "runner.config": ("ray", "torch", "pandas", *_HIGHER),
     "runner.host": ("ray", *_HIGHER, "runner.rundir", "runner.config"),
-    "runner.host.device": ("ray", *_HIGHER),
     "runner.rundir": ("ray", "torch", "runner.config", *_HIGHER),
     "runner.search": ("ray", "torch", "pandas", *_HIGHER),
     "runner.planning": ("ray", "runner.tune", "runner.report", "runner.tracking"),
@@ -62,6 +63,7 @@ MUST_NOT: dict[str, tuple[str, ...]] = {
     "runner.storage": ("ray", "runner.tune", "runner.report", "runner.tracking", "runner.thermal", "runner.probe"),
     "runner.scaling": ("ray", "torch", "runner.tune", "runner.report", "runner.tracking", "runner.planning"),
     "runner.baselines": ("ray", "runner.tune", "runner.report", "runner.tracking"),
+    "runner.ensembles": ("ray", "runner.tune", "runner.tracking"),
     "runner.report": ("ray", "torch", "runner.tune", "runner.tracking", "runner.planning", "runner.config"),
     "runner.report.analysis": (
         *("ray", "torch", "matplotlib", "jinja2", "runner.report.figures", "runner.report.page"),
@@ -71,26 +73,6 @@ MUST_NOT: dict[str, tuple[str, ...]] = {
     "runner": ("ray",),
     "runner.sweep": ("ray",),
 }
-
-
-def modules() -> Iterator[tuple[str, Path]]:
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
-
-
-def imported(path: Path) -> Iterator[tuple[str, int]]:
-    """Every module that a file imports, with the line; ``from a import b`` counts as both a and a.b."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                yield alias.name, node.lineno
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: relative imports hide directions"
-            yield str(node.module), node.lineno
-            for alias in node.names:
-                yield f"{node.module}.{alias.name}", node.lineno
 
 
 def rule_for(module: str) -> tuple[str, ...]:
@@ -120,6 +102,29 @@ def test_module_keeps_the_directions_of_import(module: str) -> None:
     assert not broken, "\n".join(broken)
 
 
+def test_no_rooms_and_no_modules_import_each_other() -> None:
+    assert cycle(arrows(left_out=())) == []
+    # Without a module's own packages: `from a.b import c` names a.b, too.
+    found = {
+        name: {other for other, _ in imported(path) if other in ALL and not within(name, other)}
+        for name, path in ALL.items()
+    }
+    assert cycle(found) == []
+
+
+def cycle(arrows: Mapping[str, Collection[str]]) -> list[str]:
+    """The names in a circle of arrows; empty where there is none."""
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_a_cycle_is_found() -> None:
+    assert cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})
+
+
 def test_the_rules_find_a_forbidden_import(tmp_path: Path) -> None:
     source = tmp_path / "module.py"
     source.write_text("def f():\n    from ray import tune\n    import runner.planning.grid\n")
@@ -132,12 +137,17 @@ def test_the_rules_find_a_forbidden_import(tmp_path: Path) -> None:
 WRITERS = ("runner.tune.environment", "runner.tracking.worker", "runner.tracking.mlflow_store")
 
 
-def test_only_the_settings_module_reads_the_environment() -> None:
+def test_only_three_modules_read_the_environment() -> None:
     readers = []
     for module, path in ALL.items():
         for node in ast.walk(ast.parse(path.read_text())):
             text = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
-            if text in ("os.environ", "os.getenv") and module not in ("runner.config.settings", *WRITERS):
+            if text in ("os.environ", "os.getenv") and module not in (
+                "runner.config.settings",
+                "runner.config.layers",
+                "runner.host.cuda",
+                *WRITERS,
+            ):
                 readers.append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert not readers, readers
 
@@ -169,10 +179,11 @@ def _is_false(value: ast.expr) -> bool:
     return isinstance(value, ast.Constant) and value.value is False
 
 
-def loaded_after(statement: str) -> set[str]:
-    script = f"import sys\n{statement}\nprint(*sorted({{name.split('.')[0] for name in sys.modules}}))"
+def loaded_after(statement: str, *, whole: bool = False) -> set[str]:
+    """Top-level names, or whole ones, of what is loaded then."""
+    script = f"import sys\n{statement}\nprint(*sys.modules)"
     answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return set(answer.stdout.splitlines()[-1].split())
+    return {name if whole else name.split(".")[0] for name in answer.stdout.splitlines()[-1].split()}
 
 
 def test_help_loads_neither_torch_nor_ray() -> None:
@@ -198,6 +209,11 @@ def test_every_public_name_is_there() -> None:
 
 def test_a_trial_loads_no_ray() -> None:
     assert "ray" not in loaded_after("import trainables.training.loop, runner.debug")
+
+
+def test_a_sweep_and_its_report_load_neither_distributions_nor_classifiers_nor_trackers() -> None:
+    loaded = loaded_after("import runner.sweep, runner.tune.launch, runner.report.build", whole=True)
+    assert not {"scipy.stats", "sklearn", "optuna", "mlflow", "wandb", "statsmodels"} & loaded
 
 
 PLANNED = """\

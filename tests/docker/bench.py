@@ -5,11 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = "localhost/isotherm-test-base:bookworm"
@@ -69,7 +69,7 @@ def build(folder: Path) -> None:
         (source / name).write_text(CANARY)
     around |= {"BASE_IMAGE": BASE, "TORCH_INDEX": "", "VARIANT": "cpu"}
     former = _image_id()
-    call(source / "docker" / "build", "--quiet", *_package_settings(folder), env=around, timeout=600)
+    call(source / "docker" / "build", "--quiet", *_package_settings(folder), env=around, timeout=PATIENCE_S)
     if former and former != _image_id():  # else each change of the source leaves one of 2.5 GB behind
         subprocess.run(["podman", "rmi", former], env=around, capture_output=True, check=False)
 
@@ -83,7 +83,7 @@ def _make_base(folder: Path) -> None:
     """A stand-in for the official Python image, on a host that reaches no registry."""
     tree = folder / "base"
     packages = "--include=python3,python3-venv,python3-pip,ca-certificates"
-    call("debootstrap", "--variant=minbase", packages, "bookworm", tree, timeout=600)
+    call("debootstrap", "--variant=minbase", packages, "bookworm", tree, timeout=PATIENCE_S)
     call("tar", "-C", tree, "-cf", folder / "base.tar", ".")
     call("podman", "import", "--quiet", folder / "base.tar", BASE)
     shutil.rmtree(tree)
@@ -121,7 +121,7 @@ class Bench:
         """Run a target of this Makefile in the folder."""
         command = ["make", "--silent", "-f", str(ROOT / "Makefile"), target, *variables]
         done = subprocess.run(
-            command, cwd=self.folder, env=self.around, input=stdin, capture_output=True, text=True, timeout=200
+            command, cwd=self.folder, env=self.around, input=stdin, capture_output=True, text=True, timeout=PATIENCE_S
         )
         assert done.returncode == expect, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done
@@ -144,20 +144,16 @@ class Bench:
         return process
 
     def podman(self, *arguments: str, expect: int = 0) -> str:
-        return call("podman", *arguments, env=self.around, expect=expect, timeout=120)
+        return call("podman", *arguments, env=self.around, expect=expect, timeout=PATIENCE_S)
 
     def ledger(self, run: str) -> list[dict[str, Any]]:
         path = self.folder / "runs" / run / "ledger.jsonl"
         lines = path.read_text().splitlines() if path.exists() else []
         return [json.loads(line) for line in lines]
 
-    def wait(self, what: str, condition: Callable[[], bool], timeout_s: float = 240) -> None:
-        """Wait until something holds; what a started process has said is shown where it does not."""
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            logs = "".join(path.read_text()[-3000:] for path in self.folder.glob("*.log"))
-            assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s\n{logs}"
-            time.sleep(0.2)
+    def logs(self) -> str:
+        """What started processes have said."""
+        return "".join(path.read_text()[-3000:] for path in self.folder.glob("*.log"))
 
     def clear(self) -> None:
         """Remove what was started here."""
@@ -166,4 +162,4 @@ class Bench:
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
-            process.wait(timeout=180)
+            process.wait(PATIENCE_S)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 import pytest
 from mlflow.tracking import MlflowClient
 
-from tests.docker.bench import CANARY, IMAGE, USER, Bench, call
+from tests.docker.bench import CANARY, IMAGE, ROOT, USER, Bench, call
 from tests.integration.workplace import SWEEP
 from tests.servers import free_port
+from tests.waiting import PATIENCE_S, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.slow, pytest.mark.timeout(1200)]
 
 NAME = f"isotherm-test-{os.getpid()}"  # of containers; a killed test of before may have left some
 MLFLOW = f"{NAME}-mlflow"
@@ -23,6 +25,7 @@ id -u
 stat -c %U%G%a /opt/isotherm/bin/isotherm
 touch /opt/isotherm/x 2>/dev/null || echo read-only
 touch "$HOME/x" && echo home
+bash --login -c 'command -v ray isotherm rsync ssh | xargs'
 isotherm doctor --fast --json
 """
 
@@ -31,32 +34,24 @@ def write(place: Bench, text: str) -> None:
     (place.folder / "sweep.yaml").write_text(text)
 
 
-def test_a_sweep_with_a_memory_limit_as_an_ordinary_user(place: Bench) -> None:
-    write(place, SWEEP)
-    done = place.make("docker-sweep", "SWEEP=sweep.yaml", "MEMORY=3g", "ARGS=--no-tracking")
-    assert f"{IMAGE} with podman as {USER}:{USER}, at most 3g of memory" in done.stderr
-    assert "no NVIDIA GPU answers on this host: CPU" in done.stderr
-    assert "2 finished" in done.stdout
-    written = [path for name in ("runs", "data", "cache") for path in (place.folder / name).rglob("*")]
-    assert (place.folder / "runs/small/report.html") in written
-    assert {(path.stat().st_uid, path.stat().st_gid) for path in written} == {(USER, USER)}
-    started = next(record for record in place.ledger("small") if record["kind"] == "sweep_started")
-    [document] = json.loads(place.podman("image", "inspect", IMAGE))
-    assert started["code_version"] == document["Config"]["Labels"]["org.opencontainers.image.version"]
-    assert "+g" in started["code_version"], "the image knows its commit"
-    shown = json.loads(place.make("docker-plan", "SWEEP=sweep.yaml", "MEMORY=3g", "ARGS=--json").stdout)
-    assert {cell["state"] for cell in shown["cells"]} == {"done"}
+def bring(place: Bench, example: str) -> str:
+    """A part of the user's own, in the working folder."""
+    shutil.copy(ROOT / "examples" / example, place.folder)
+    return example
 
 
 def test_a_shell_a_trial_and_the_doctor_inside(place: Bench) -> None:
     said = place.make("docker-shell", "MEMORY=2g", stdin=SHELL).stdout
-    user, owner, locked, home, document = said.split("\n", 4)
+    user, owner, locked, home, found_by_ray_up, document = said.split("\n", 5)
     assert (user, owner, locked, home) == (str(USER), "rootroot755", "read-only", "home")
+    assert found_by_ray_up == "/opt/isotherm/bin/ray /opt/isotherm/bin/isotherm /usr/bin/rsync /usr/bin/ssh"
     found = {finding["check"]: finding for finding in json.loads(document)["findings"]}
+    assert found["temporary files"]["level"] == "ok", "docker/run itself has made /tmp as large as it is"
     assert "the container is granted 2.1 GB" in found["memory"]["what"]
     assert {finding["level"] for finding in found.values()} <= {"ok", "warn"}
     write(place, SWEEP)
-    done = place.make("docker-debug", "SWEEP=sweep.yaml", "BUDGET=20k", "ARGS=--steps 3")
+    own = f"--plugin {bring(place, 'my_architecture.py')} --set model.name=tcn"
+    done = place.make("docker-debug", "SWEEP=sweep.yaml", "BUDGET=20k", f"ARGS=--steps 3 {own}")
     assert "step 3/50" in done.stdout
 
 
@@ -77,38 +72,55 @@ def start_mlflow(place: Bench, port: int) -> str:
 
 
 def test_stopped_killed_and_without_its_tracker_nothing_is_lost(place: Bench) -> None:
+    """With a memory limit and a loss of one's own, as an ordinary user, to whom all that was written belongs."""
+    own = ("--plugin", bring(place, "my_loss.py"), "--set", "training.loss=robust")
     uri = start_mlflow(place, free_port())
-    write(place, SWEEP.replace("epochs: 2", "epochs: 15") + f"tracking: {{mlflow: {{uri: '{uri}'}}, wandb: null}}\n")
+    text = SWEEP.replace("epochs: 2", "epochs: 90").replace("[20k, 60k]", "[20k]")
+    write(place, text + f"tracking: {{mlflow: {{uri: '{uri}'}}, wandb: null}}\n")
 
     def checkpoints() -> set[Path]:
         return set(place.folder.glob("runs/small/checkpoints/*/*"))
 
     def start(name: str) -> subprocess.Popen[str]:
         before = checkpoints()
-        sweep = place.start(name, "isotherm", "sweep", "sweep.yaml", MEMORY="3g")
-        place.wait("a new checkpoint", lambda: sweep.poll() is not None or bool(checkpoints() - before))
+        sweep = place.start(name, "isotherm", "sweep", "sweep.yaml", *own, MEMORY="3g")
+        wait_for(lambda: sweep.poll() is not None or bool(checkpoints() - before), log=place.logs)
         return sweep
 
     first = start(f"{NAME}-1")
     place.podman("stop", "--time", "5", MLFLOW)
     place.podman("stop", f"{NAME}-1")  # with the grace period that docker/run asks for
-    assert first.wait(timeout=180) == 3, "not 137: it ended by itself"
+    assert first.wait(PATIENCE_S) == 3, "not 137: it ended by itself"
     interrupted = [record for record in place.ledger("small") if record.get("status") == "interrupted"]
     assert interrupted
     assert "resume with: isotherm sweep sweep.yaml" in (place.folder / f"{NAME}-1.log").read_text()
 
     second = start(f"{NAME}-2")
     place.podman("kill", "--signal", "KILL", f"{NAME}-2")
-    assert second.wait(timeout=180) == 128 + signal.SIGKILL
+    assert second.wait(PATIENCE_S) == 128 + signal.SIGKILL
 
     place.podman("start", MLFLOW)
-    third = place.start(f"{NAME}-3", "isotherm", "sweep", "sweep.yaml", MEMORY="3g")
-    assert third.wait(timeout=200) == 0, (place.folder / f"{NAME}-3.log").read_text()[-4000:]
+    done = place.make("docker-sweep", "SWEEP=sweep.yaml", "MEMORY=3g", f"ARGS={' '.join(own)}")
+    assert f"{IMAGE} with podman as {USER}:{USER}, at most 3g of memory" in done.stderr
+    assert "no NVIDIA GPU answers on this host: CPU" in done.stderr
+    assert "1 finished" in done.stdout
+    written = [path for name in ("runs", "data", "cache") for path in (place.folder / name).rglob("*")]
+    assert (place.folder / "runs/small/report.html") in written
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in written} == {(USER, USER)}
+    shown = json.loads(
+        place.make("docker-plan", "SWEEP=sweep.yaml", "MEMORY=3g", f"ARGS=--json {' '.join(own)}").stdout
+    )
+    assert {cell["state"] for cell in shown["cells"]} == {"done"}
     records = place.ledger("small")
+    started = next(record for record in records if record["kind"] == "sweep_started")
+    [document] = json.loads(place.podman("image", "inspect", IMAGE))
+    assert started["code_version"] == document["Config"]["Labels"]["org.opencontainers.image.version"]
+    assert "+g" in started["code_version"], "the image knows its commit"
     ends = {record["key"]: record for record in records if record["kind"] == "ended"}
     cells = [record for record in records if record["kind"] == "cell"]
     models = {record["key"] for record in cells if record["cell_kind"] == "model"}
-    assert len(models) == 2
+    assert len(models) == 1
+    assert "plugin my_loss.py" in {part["origin"] for cell in cells for part in cell.get("parts", ())}
     assert {ends[key]["status"] for key in models} == {"finished"}
     assert max(record["attempt"] for record in records if record["kind"] == "attempt") == 3
     validated = {key: {one["step"] for one in records if one.get("key") == key and _validates(one)} for key in models}

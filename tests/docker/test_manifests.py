@@ -97,6 +97,8 @@ def test_the_base_has_every_object_that_the_pods_name(job: dict[str, Any]) -> No
     policies = {one["kind"]: one["spec"] for one in objects if one["kind"] in ("NetworkPolicy", "PodDisruptionBudget")}
     assert policies["NetworkPolicy"]["podSelector"] == {"matchExpressions": [{"key": "isotherm", "operator": "Exists"}]}
     assert policies["PodDisruptionBudget"]["maxUnavailable"] == 0
+    assert policies["NetworkPolicy"]["ingress"][-1]["ports"] == [{"port": "metrics"}]
+    assert all({"name": "metrics", "containerPort": 8080} in pod["containers"][0]["ports"] for pod in pods(job))
 
 
 def test_the_rayjob_has_only_known_fields(job: dict[str, Any]) -> None:
@@ -152,6 +154,16 @@ def test_compose_binds_to_this_host_and_restricts_every_service() -> None:
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert "mem_limit" in service
         assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", ()))
+    for name in ("sweep", "sweep-cpu"):
+        given = services[name]["environment"]
+        assert given["CUDA_VISIBLE_DEVICES"] is None, (
+            "set inside only where it is set outside; empty would hide every GPU"
+        )
+        assert given["AWS_ACCESS_KEY_ID"] is None
+        [key] = [one for one in services[name]["volumes"] if one["target"] == "/run/gcs.json"]
+        assert key["source"] == "${GOOGLE_APPLICATION_CREDENTIALS:-/dev/null}"
+        assert services[name]["restart"] == "${RESTART:-no}"
+    assert services["mlflow"]["restart"] == "unless-stopped"
     [device] = services["sweep"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
     assert "deploy" not in services["sweep-cpu"]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docker import bench
+
 ROOT = Path(__file__).resolve().parents[2]
 SAYS = """#!/bin/bash
 if [ "$1" = info ]; then {info}; fi
@@ -203,6 +205,30 @@ def test_plugins_are_mounted_where_they_are_named(tools: Path, run: Run, tmp_pat
     )
     assert len(after(said, "--volume")) == len(before) + 3, "an engine refuses two of one place"
     assert said.splitlines()[-6:] == list(named), "the command is as it was"
+
+
+def test_the_key_of_a_google_storage_is_mounted_and_named(tools: Path, run: Run, tmp_path: Path) -> None:
+    engine(tools, "docker")
+    key = tmp_path / "key.json"
+    key.touch()
+    said = run("run", "isotherm", GOOGLE_APPLICATION_CREDENTIALS=str(key)).stdout
+    assert f"{key}:{key}:ro" in after(said, "--volume")
+    assert "GOOGLE_APPLICATION_CREDENTIALS" in after(said, "--env")
+
+
+def test_files_that_pips_configuration_names_are_mounted_into_the_build(tmp_path: Path, monkeypatch) -> None:
+    constraints, index = tmp_path / "constraints.txt", tmp_path / "index"
+    constraints.write_text("numpy<3\n")
+    (index / "simple").mkdir(parents=True)
+    (tmp_path / "pip.conf").write_text(
+        f"[global]\nconstraint = {constraints}\nextra-index-url = file://{index}/simple\n"
+    )
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    (tmp_path / "build").mkdir()
+    mounts = bench._package_settings(tmp_path / "build")[1::2]
+    assert f"{constraints}:{constraints}:ro" in mounts
+    assert f"{index}:{index}:ro" in mounts
+    assert f"constraint = {constraints}\n" in (tmp_path / "build" / "pip.conf").read_text()
 
 
 def test_the_build_names_the_commit(tools: Path, run: Run) -> None:

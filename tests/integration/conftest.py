@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.integration.workplace import LONGER, Descendants, Workplace, wait_for
+from tests.integration.workplace import Descendants, Workplace
 from tests.once import made_once
+from tests.waiting import wait_for
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,15 +28,21 @@ def workplace(tmp_path: Path) -> Iterator[Workplace]:
 
 
 @pytest.fixture(scope="session")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """Results of the undisturbed sweep, once for all the disturbed ones."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    """A finished sweep, once for all tests; they change nothing in it. What it has printed is in `printed`."""
 
     def sweep(folder: Path) -> None:
         place = Workplace(folder)
         place.write()
-        place.run("sweep", "sweep.yaml", *LONGER)
+        (folder / "printed").write_text(place.run("sweep", "sweep.yaml", "--no-tracking").stdout)
 
-    return Workplace(made_once(tmp_path_factory, "calm", sweep)).results()
+    return Workplace(made_once(tmp_path_factory, "finished-under-ray", sweep))
+
+
+@pytest.fixture(scope="session")
+def calm(finished: Workplace) -> pd.DataFrame:
+    """Results of an undisturbed sweep, for all the disturbed ones."""
+    return finished.results()
 
 
 @pytest.fixture(scope="session")
@@ -47,4 +54,4 @@ def orphans() -> Iterator[list[tuple[float, Descendants]]]:
     noted: list[tuple[float, Descendants]] = []
     yield noted
     for killed_at, started in noted:
-        wait_for(lambda: not started.alive, timeout=max(1.0, killed_at + 90 - time.monotonic()))  # noqa: B023
+        wait_for(lambda: not started.alive, timeout_s=max(1.0, killed_at + 90 - time.monotonic()))  # noqa: B023

@@ -1,4 +1,4 @@
-"""Bars with a planted structure: the next close follows from the last two bars by a fixed teacher, or from nothing."""
+"""Bars with a planted structure: the next close follows from the last two bars by a fixed teacher."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ SEEN = 2  # bars that the teacher reads, four numbers each
 NOISE = 0.3  # of the next return, in deviations of the teacher's part
 
 
-def write_bars(folder: Path, *, assets: int, bars: int, planted: bool) -> list[str]:
+def write_bars(folder: Path, *, assets: int, bars: int) -> list[str]:
     """Write one CSV file an asset and return their paths; equal arguments give equal files.
 
     Open, high, low and volume of each bar are independent of all before. The teacher is a sum of products of pairs of
@@ -22,7 +22,7 @@ def write_bars(folder: Path, *, assets: int, bars: int, planted: bool) -> list[s
         shown_TX = random.uniform(-1, 1, size=(bars, 4))
         read_TX = np.concatenate([np.roll(shown_TX, back, axis=0) for back in range(1, SEEN + 1)], axis=1)
         taught_T = np.einsum("ti,ij,tj->t", read_TX, pairs_XX, read_TX)
-        moves_T = NOISE * random.normal(size=bars) + (taught_T / taught_T.std() if planted else 0.0)
+        moves_T = NOISE * random.normal(size=bars) + taught_T / taught_T.std()
         frame = _as_bars(100 * np.exp(0.005 * np.cumsum(moves_T)), shown_TX)
         path = folder / f"asset{number}.csv"
         frame.to_csv(path, index=False)

@@ -1,5 +1,6 @@
 """The wheel, installed, in an empty folder: the tutorials, and parts of one's own through `kill -9`."""
 
+import json
 import os
 import re
 import shutil
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.workplace import SWEEP, Descendants, Workplace, wait_for
+from tests.integration.workplace import SWEEP, Workplace
 from tests.once import made_once
+from tests.waiting import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"```(python|yaml|sh)\n(.*?)```", re.DOTALL)
+OWN = ("my_architecture.py", "my_loss.py")
 NAME = re.compile(r"# ([\w.]+)\n")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -38,7 +41,13 @@ class Installed(Workplace):
 
     def shell(self, command: str) -> str:
         done = subprocess.run(
-            command, shell=True, cwd=self.folder, env=self.environment(), capture_output=True, text=True, timeout=600
+            command,
+            shell=True,
+            cwd=self.folder,
+            env=self.environment(),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
         return done.stdout
@@ -91,25 +100,54 @@ def test_every_block_of_a_tutorial_runs(page: Path, place: Installed) -> None:
     assert set(place.results(results.parent.name)["status"]) == {"finished"}
 
 
-def test_a_model_and_a_loss_of_ones_own_go_on_after_kill_9(place: Installed) -> None:
-    for name in ("my_architecture.py", "my_loss.py"):
+def test_a_model_and_a_loss_of_ones_own_are_probed_trained_stopped_resumed_and_reported(
+    place: Installed,
+) -> None:
+    for name in OWN:
         shutil.copy(ROOT / "examples" / name, place.folder)
     own = "model: {name: tcn, kernel: 5}\ntraining: {loss: {name: robust, q: 0.5}, "
-    place.write(SWEEP.replace("training: {", own).replace("[20k, 60k]", "[60k, 80k]").replace("epochs: 2", "epochs: 6"))
-    parts = ("--plugin", "my_architecture.py", "--plugin", "my_loss.py")
-    process = place.start("sweep", "sweep.yaml", "--no-tracking", *parts)
-    wait_for(place.has_checkpoint, timeout=240)
-    left = Descendants.of(process.pid)
-    process.send_signal(signal.SIGKILL)
-    process.wait(timeout=180)
-    wait_for(lambda: not left.alive, timeout=90)
-    copies = (place.folder / "runs" / "small" / "plugins").iterdir()
-    assert sorted(copy.name.split("_", 1)[1] for copy in copies) == ["my_architecture.py", "my_loss.py"]
-    place.run("sweep", "sweep.yaml", "--no-tracking", *parts)
+    place.write(SWEEP.replace("training: {", own).replace("[20k, 60k]", "[60k]"))
+    plugins = tuple(word for name in OWN for word in ("--plugin", name))
+    refused = place.run("plan", "sweep.yaml", expect=2)
+    assert "no architecture 'tcn' is registered" in refused.stderr
+    place.run("debug", "sweep.yaml", "--budget", "60k", "--steps", "3", *plugins)
+
+    process = place.start("sweep", "sweep.yaml", "--no-tracking", *plugins)
+    place.wait_for_checkpoint()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == 3, place.log()
+    resume = "resume with: isotherm sweep sweep.yaml --plugin my_architecture.py --plugin my_loss.py --no-tracking\n"
+    assert resume in place.log()
+
+    # The copies in the run directory are as good as the files, which another machine need not have.
+    folder = place.folder / "runs" / "small" / "plugins"
+    copies = sorted(folder.iterdir(), key=lambda path: path.name.split("_", 1)[1])
+    assert [copy.name.split("_", 1)[1] for copy in copies] == list(OWN)
+    for name in OWN:
+        (place.folder / name).unlink()
+    kept = tuple(word for copy in copies for word in ("--plugin", str(copy.relative_to(place.folder))))
+    process = place.start("sweep", "sweep.yaml", "--no-tracking", *kept)
+    place.wait_for_checkpoint()
+    process.kill()
+    process.wait(PATIENCE_S)
+    wait_for(lambda: not place.workers())
+    place.run("sweep", "sweep.yaml", "--no-tracking", *kept)
     table = place.results()
-    assert set(table["status"]) == {"finished"}
-    assert set(table["model"]) == {"tcn"}
-    assert table["attempts"].max() > 1
-    cells = [record for record in place.ledger() if record["kind"] == "cell" and record["cell_kind"] == "model"]
-    assert len(cells) == 2
-    assert all({"tcn", "robust"} < {part["name"] for part in record["parts"]} for record in cells)
+    assert list(table["status"]) == ["finished"]
+    assert list(table["model"]) == ["tcn"]
+    assert list(table["attempts"]) == [3]
+    assert table["skill"].notna().all()
+    [cell] = [record for record in place.ledger() if record["kind"] == "cell" and record["cell_kind"] == "model"]
+    assert {"tcn", "robust"} < {part["name"] for part in cell["parts"]}
+    assert cell["flop_per_window"] > 0
+    assert len(list(folder.iterdir())) == len(OWN), "one text, one copy"
+
+    # Without the plugins a run can be read; it cannot be changed under the same version.
+    place.run("report", "small")
+    assert f"--plugin runs/small/plugins/{copies[0].name}" in (folder.parent / "report.md").read_text()
+    assert json.loads(place.run("status", "small", "--json").stdout)["counts"] == {"finished": 1}
+    before = place.ledger()
+    (place.folder / "tcn.py").write_text((ROOT / "examples" / OWN[0]).read_text().replace("nn.GELU()", "nn.ReLU()"))
+    changed = place.run("sweep", "sweep.yaml", "--no-tracking", "--plugin", "tcn.py", *kept[2:], expect=2)
+    assert "the architecture 'tcn' (plugin tcn.py) was changed under version 1" in changed.stderr
+    assert place.ledger() == before

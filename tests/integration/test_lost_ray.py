@@ -9,7 +9,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from tests.integration.workplace import LONGER, Descendants, Workplace, same, wait_for
+from tests.integration.workplace import ONE, Descendants, Workplace, same
+from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -35,25 +36,26 @@ def test_a_lost_process_of_ray_ends_the_sweep_with_the_reason(
     workplace: Workplace, calm: pd.DataFrame, folder_of_ray: Path, process: str, name: str, number: signal.Signals
 ) -> None:
     # one that is suspended is noticed after 30 s
-    longer = LONGER if number is signal.SIGKILL else (*LONGER, "--set", "training.epochs=100")
-    driver = workplace.start("sweep", "sweep.yaml", *longer)
-    wait_for(workplace.has_checkpoint)
+    longer = () if number is signal.SIGKILL else ("--set", "training.epochs=20")
+    driver = workplace.start("sweep", "sweep.yaml", *ONE, *longer)
+    workplace.wait_for_checkpoint()
     started = Descendants.of(driver.pid)
     [victim] = [one for one in psutil.Process(driver.pid).children(recursive=True) if process in one.cmdline()[0]]
     victim.send_signal(number)
-    assert driver.wait(timeout=120) == 3, workplace.log()
+    assert driver.wait(PATIENCE_S) == 3, workplace.log()
     log = " ".join(workplace.log().split())
-    fate = "which died or was killed" if number is signal.SIGKILL else "suspended for 30 s"
-    assert f"stopped by the loss of Ray's {name} (process {victim.pid}), {fate}" in log
+    assert "stopped by the loss of Ray's" in log
+    assert f"Ray's {name} (process {victim.pid})" in log, "and others that ended with it"
+    assert ("which died or w" if number is signal.SIGKILL else "suspended for 30 s") in log
     assert "resume with: isotherm sweep sweep.yaml" in log
     assert "Traceback" not in log
     assert "failed" not in log
     ends = [record for record in workplace.ledger() if record["kind"] in ("ended", "sweep_ended")]
-    assert [end.get("status") for end in ends[-3:-1]] == ["interrupted", "interrupted"]
+    assert ends[-2]["status"] == "interrupted"
     assert ends[-1]["exit_code"] == 3
     assert set(workplace.results()["status"]) == {"interrupted"}
-    wait_for(lambda: not started.alive, timeout=60)
+    wait_for(lambda: not started.alive)
     assert not list(folder_of_ray.glob("isotherm-*")), "Ray's folder and Tune's"
     if (name, number) == ("raylet", signal.SIGKILL):
-        workplace.run("sweep", "sweep.yaml", *LONGER)
+        workplace.run("sweep", "sweep.yaml", *ONE)
         same(calm, workplace.results())

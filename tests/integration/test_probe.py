@@ -12,9 +12,9 @@ import pytest
 
 from tests.integration.workplace import SWEEP, Workplace
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.xdist_group("probe"), pytest.mark.timeout(1200)]
 
-ONE = ("--set", "grid.budget=[60k]", "--set", "model.dropout=0", "--no-tracking")
+ONE = ("--set", "grid.budget=[20k]", "--set", "model.dropout=0", "--no-tracking")
 
 # Loaded by every Python that is started with this folder on its path. In a trial's worker it makes the fault at an
 # optimizer step, once, through torch's own hook: nothing of ours is touched.

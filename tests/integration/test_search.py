@@ -2,13 +2,15 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
-from tests.integration.workplace import SWEEP, Workplace, wait_for
+from tests.integration.workplace import SWEEP, Workplace
+from tests.waiting import wait_for
 
 SEARCH = """
 search:
@@ -17,8 +19,10 @@ search:
   trials: 4
   pruner: asha
 """
-# One trial at a time: what a suggestion knows is then the same in every run.
-ONE = SWEEP.replace("threads: 1", "threads: 2").replace("epochs: 2", "epochs: 4")
+SEARCHED = (
+    SWEEP.replace("context: 60}", "context: 20}\nmodel: {name: mlp}").replace("budget: [20k, 60k]", "budget: [20k]")
+    + SEARCH
+)
 
 
 def suggested(records: list[dict[str, Any]]) -> list[tuple[str, int, str]]:
@@ -29,16 +33,26 @@ def winners(records: list[dict[str, Any]]) -> dict[str, tuple[int, list[str]]]:
     return {one["study"]: (one["number"], one["keys"]) for one in records if one["kind"] == "winner"}
 
 
+@pytest.fixture
+def one_core() -> Iterator[None]:
+    """One core, and so one trial at a time: what a suggestion knows is then the same in every run."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_core")
 def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
-    calm, killed = Workplace(tmp_path / "calm"), Workplace(tmp_path / "killed")
+    calm, killed = (Workplace(tmp_path / name, slow=False) for name in ("calm", "killed"))
     for place in (calm, killed):
         place.folder.mkdir()
-        place.write(ONE.replace("seed: [0]", "seed: [0, 1]") + SEARCH)
+        place.write(SEARCHED)
     calm.run("sweep", "sweep.yaml", "--no-tracking")
     driver = killed.start("sweep", "sweep.yaml", "--no-tracking")
     try:
-        wait_for(lambda: len(suggested(killed.ledger())) >= 3, timeout=240)
+        wait_for(lambda: len(suggested(killed.ledger())) >= 2)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
         wait_for(lambda: not killed.workers())
@@ -49,15 +63,16 @@ def test_a_killed_search_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     assert winners(killed.ledger()) == winners(calm.ledger())
     for place in (calm, killed):
         table = place.results()
-        assert len(suggested(place.ledger())) == 8
-        assert (table["role"] == "confirmed").sum() == 4
+        assert len(suggested(place.ledger())) == 4
+        assert (table["role"] == "confirmed").sum() == 1
         assert set(table.loc[table["role"] == "confirmed", "status"]) == {"finished"}
         assert set(table["status"]) <= {"finished", "pruned"}
+        assert set(table.loc[table["status"] == "pruned", "epochs"]) == {1}, "no trial trains beyond where it is pruned"
         run = place.folder / "runs" / "small"
         assert "## Winners of the search" in (run / "report.md").read_text()
         assert {"search_losses_1.png"} <= {path.name for path in (run / "figures").glob("search_*.png")}
         won = pd.read_csv(run / "winners.csv")
-        assert len(won) == 2
+        assert len(won) == 1
         many = won[won["deflated"].notna()]  # of studies with one finished trial nothing was chosen
-        assert (many["deflated"] >= many["searched"]).all()
+        assert (many["deflated"] > many["searched"] - 0.005).all(), "a mean of resamples, which has noise"
         assert (many["deflated_low"] <= many["deflated"]).all()

@@ -12,7 +12,8 @@ import pytest
 from runner.thermal import sensors
 from runner.thermal.spec import ThermalSpec
 from tests.integration.monitors import MONITORED, heat
-from tests.integration.workplace import LONGER, SWEEP, Workplace, same, wait_for
+from tests.integration.workplace import SWEEP, Workplace, same
+from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -61,21 +62,21 @@ def metric_times(place: Workplace) -> pd.Series:
 def test_a_heat_wave_changes_no_result(place: MonitoredPlace, calm: pd.DataFrame) -> None:
     """Hot from the start, and again while both trials train: for so long that they give their memory back."""
     place.heat(HOT)
-    process = place.start("sweep", "sweep.yaml", *LONGER)
+    process = place.start("sweep", "sweep.yaml", "--no-tracking")
     wait_for(lambda: place.attempts() == 2)
     time.sleep(SLICE_S)
     assert not [one for one in place.ledger() if one["kind"] == "metrics"], "no trial starts while the device is hot"
     place.heat(COOL)
-    wait_for(place.has_checkpoint)
+    place.wait_for_checkpoint()
     told = len(events(place))
     place.heat(AT_ONCE)
     wait_for(lambda: any("release" in message for message in events(place)[told:]))
     time.sleep(SLICE_S)
     place.heat(COOL)
-    assert process.wait(timeout=120) == 0, place.log()
+    assert process.wait(PATIENCE_S) == 0, place.log()
 
     table = place.results()
-    same(calm.drop(columns="marks"), table.drop(columns="marks"))
+    same(calm, table)
     assert table["held_seconds"].max() > 5
     assert table.loc[table["held_seconds"] > 5, "marks"].str.contains("throughput distorted").all()
     assert (calm["held_seconds"] == 0).all()
@@ -99,10 +100,10 @@ def test_a_heat_wave_changes_no_result(place: MonitoredPlace, calm: pd.DataFrame
 @pytest.mark.slow
 def test_a_stop_ends_the_sweep_resumably(place: MonitoredPlace, calm: pd.DataFrame) -> None:
     place.heat(COOL)
-    process = place.start("sweep", "sweep.yaml", *LONGER)
-    wait_for(place.has_checkpoint)
+    process = place.start("sweep", "sweep.yaml", "--no-tracking")
+    place.wait_for_checkpoint()
     place.heat(TOO_HOT)
-    assert process.wait(timeout=120) == 3, place.log()
+    assert process.wait(PATIENCE_S) == 3, place.log()
     assert "resume with: isotherm sweep sweep.yaml" in place.log()
     table = place.results()
     assert "thermal_stop" in set(table["status"])
@@ -112,7 +113,7 @@ def test_a_stop_ends_the_sweep_resumably(place: MonitoredPlace, calm: pd.DataFra
     assert "stopped" in (place.folder / "runs" / "small" / "report.md").read_text()
 
     place.heat(COOL)
-    place.run("sweep", "sweep.yaml", *LONGER)
+    place.run("sweep", "sweep.yaml", "--no-tracking")
     resumed = place.results()
     same(calm, resumed)
     assert resumed["attempts"].max() > 1
@@ -129,15 +130,14 @@ def test_without_sensors_a_sweep_refuses_to_start_unless_told_otherwise(workplac
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SENSORLESS, reason="this host has sensors")
-def test_a_sweep_without_protection_says_so_everywhere(workplace: Workplace) -> None:
-    told = workplace.run("sweep", "sweep.yaml", *SMALL)
-    assert "without temperature protection" in told.stdout
-    [started] = [record for record in workplace.ledger() if record["kind"] == "sweep_started"]
+def test_a_sweep_without_protection_says_so_everywhere(finished: Workplace) -> None:
+    assert "without temperature protection" in (finished.folder / "printed").read_text()
+    [started] = [record for record in finished.ledger() if record["kind"] == "sweep_started"]
     assert "without temperature protection" in json.dumps(started["gates"])
-    run = workplace.folder / "runs" / "small"
+    run = finished.folder / "runs" / "small"
     assert "without temperature protection" in (run / "report.md").read_text()
     assert not (run / "thermal.parquet").exists()
-    plan = json.loads(workplace.run("plan", "sweep.yaml", *SMALL[:-1], "--json").stdout)
+    plan = json.loads(finished.run("plan", "sweep.yaml", "--json").stdout)
     assert "temperature sensors" in [gate["gate"] for gate in plan["gates"]]
 
 

@@ -4,8 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +11,9 @@ from typing import Any, ClassVar
 import pandas as pd
 import psutil
 
-# Small enough for seconds a trial, long enough to be interrupted.
+from tests.waiting import PATIENCE_S, wait_for
+
+# Two trials of a second each.
 SWEEP = """\
 name: small
 data: {source: sp500}
@@ -23,29 +23,27 @@ grid:
   budget: [20k, 60k]
   horizon: [1]
   seed: [0]
+baselines: [prior]
 execution: {device: cpu, micro_batch: 64, threads: 1, checkpoint_interval_s: 0.5}
 thermal: {require_sensors: false}
 """
-# Two trials that last long enough to be disturbed.
-LONGER = ("--set", "training.epochs=6", "--set", "grid.budget=[300k, 400k]", "--no-tracking")
+ONE = ("--no-tracking", "--set", "grid.budget=[20k]")  # one trial of them
+SLOW_STEPS = Path(__file__).with_name("slow_steps")  # on the path of what is to last long enough to be disturbed
 
-# Seconds, rates and memory differ between runs of the same trial; everything else must not.
-CHANGING = ("seconds", "per_second", "bytes", "started_at", "ended_at", "attempts", "celsius")
+# Seconds, rates and memory differ between runs of the same trial; everything else must not. Of the marks one is of
+# seconds, and the others follow from numbers that are compared.
+CHANGING = (
+    *("seconds", "per_second", "bytes", "started_at", "ended_at", "attempts", "celsius", "joules", "wait_share"),
+    "marks",
+)
 
 
 def same(one: pd.DataFrame, other: pd.DataFrame) -> None:
-    """Fail where two tables of results differ in a bit of what must not differ."""
+    """Fail where a table of results differs in a bit of what must not differ from the same trials of another."""
+    one = one.loc[other.index]
     columns = [name for name in one.columns if not any(part in name for part in CHANGING)]
     assert len(columns) > 30
     pd.testing.assert_frame_equal(one[columns], other[columns], check_exact=True)
-
-
-def wait_for(condition: Callable[[], Any], timeout: float = 240) -> None:
-    """Wait until a condition holds; fail where it does not come true."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
 
 
 @dataclass
@@ -79,10 +77,15 @@ class Descendants:
 
 @dataclass
 class Workplace:
-    """A folder with a sweep file, and the command `isotherm` in it."""
+    """A folder with a sweep file, and the command `isotherm` in it.
+
+    Attributes:
+        slow: whether trials of what is started train for 15 s, to be disturbed; what is run to its end never does.
+    """
 
     probe_cache: ClassVar[Path | None] = None
     folder: Path
+    slow: bool = field(default=True, kw_only=True)
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def write(self, text: str = SWEEP) -> None:
@@ -97,7 +100,13 @@ class Workplace:
         own = {"ISOTHERM_STATE_DIR": str(self.folder.parent / "state")}
         return {**kept, **own, "ISOTHERM_CACHE_DIR": str(self.probe_cache or self.folder.parent / "probe-cache")}
 
-    def run(self, *arguments: str, expect: int = 0, timeout: float = 600) -> subprocess.CompletedProcess[str]:
+    def disturbed(self) -> dict[str, str]:
+        """The environment of a sweep that lasts long enough."""
+        around = self.environment()
+        paths = [str(SLOW_STEPS), *around.get("PYTHONPATH", "").split(os.pathsep)] if self.slow else []
+        return around | ({"PYTHONPATH": os.pathsep.join(filter(None, paths))} if paths else {})
+
+    def run(self, *arguments: str, expect: int = 0, timeout: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             self.command(*arguments),
             cwd=self.folder,
@@ -113,7 +122,7 @@ class Workplace:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         with (self.folder / f"started-{len(self.started)}.log").open("w") as log:
             process = subprocess.Popen(
-                self.command(*arguments), cwd=self.folder, env=self.environment(), stdout=log, stderr=log, text=True
+                self.command(*arguments), cwd=self.folder, env=self.disturbed(), stdout=log, stderr=log, text=True
             )
         self.started.append(process)
         return process
@@ -139,6 +148,12 @@ class Workplace:
     def has_checkpoint(self) -> bool:
         """Whether any trial has saved."""
         return bool(self.checkpoints())
+
+    def wait_for_checkpoint(self) -> None:
+        """Until a trial of what was started last has saved, which others may have done before."""
+        process, before = self.started[-1], self.checkpoints()
+        wait_for(lambda: process.poll() is not None or self.checkpoints() - before)
+        assert process.poll() is None, f"exit {process.returncode}\n{self.log(len(self.started) - 1)}"
 
     def attempts(self) -> int:
         """Starts of trials; baselines are left out."""
@@ -178,4 +193,4 @@ class Workplace:
         for process in self.started:
             if process.poll() is None:
                 process.kill()
-                process.wait(timeout=180)
+                process.wait(PATIENCE_S)

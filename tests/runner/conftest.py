@@ -2,11 +2,13 @@
 
 import importlib.util
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from runner.cli import main
 from runner.rundir.paths import RunPaths
 from tests.once import made_once
 
@@ -86,3 +88,17 @@ def place(finished: RunPaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     shutil.copytree(finished.root.parent.parent, folder)
     monkeypatch.chdir(folder)
     return folder
+
+
+@pytest.fixture
+def isotherm(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """The command line in this process: exit code, and all that it printed."""
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["isotherm", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capfd.readouterr()
+        return int(ended.value.code or 0), printed.out + printed.err
+
+    return run

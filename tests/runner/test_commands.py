@@ -24,6 +24,7 @@ from runner.rundir.ledger import (
     SweepEnded,
     SweepStarted,
 )
+from tests.waiting import PATIENCE_S, wait_for
 
 A, B = "a" * 12, "b" * 12
 
@@ -151,7 +152,9 @@ def test_a_misspelt_run_or_sweep_file_is_answered_with_what_may_be_meant(
 def test_the_shell_can_complete_commands() -> None:
     asked = {"_ISOTHERM_COMPLETE": "complete_bash", "COMP_WORDS": "isotherm swe", "COMP_CWORD": "1"}  # as bash asks
     command = [str(Path(sys.executable).with_name("isotherm"))]
-    done = subprocess.run(command, env=os.environ | asked, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        command, env=os.environ | asked, capture_output=True, text=True, timeout=PATIENCE_S, check=True
+    )
     assert done.stdout == "sweep\n"
 
 
@@ -163,12 +166,11 @@ def test_a_signal_in_the_first_seconds_of_a_sweep_is_an_end_to_be_resumed(
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     number = signal.Signals[name]
     handled = re.compile(r"SigCgt:\s*([0-9a-f]+)")
-    deadline_s = time.monotonic() + 60
-    while not int(handled.findall(Path(f"/proc/{process.pid}/status").read_text())[0], 16) & 1 << (signal.SIGTERM - 1):
-        assert time.monotonic() < deadline_s
+    status = Path(f"/proc/{process.pid}/status")
+    wait_for(lambda: int(handled.findall(status.read_text())[0], 16) & 1 << (signal.SIGTERM - 1))
     time.sleep(delay_s)
     process.send_signal(number)
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 3, output
     assert "Traceback" not in output
     assert not (folder / "runs").exists() or not any((folder / "runs").rglob(".running"))

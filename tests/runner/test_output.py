@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
+
 SCRIPT = """
 import logging, sys
 logging.basicConfig(filename=sys.argv[1], level=logging.INFO)
@@ -32,7 +34,7 @@ def end(process: subprocess.Popen[bytes]) -> int:
     assert process.stdin is not None
     process.stdin.write(b"\n")
     process.stdin.close()
-    return process.wait(timeout=120)
+    return process.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("kind", ["pipe", "terminal"])

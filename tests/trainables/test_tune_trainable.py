@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import multiprocessing
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,7 @@ grid: {budget: [20k], horizon: [1], seed: [0]}
 execution: {device: cpu, micro_batch: 64, threads: 1, checkpoint_interval_s: 0.1}
 thermal: {require_sensors: false}
 """
-CHANGING = ("seconds", "per_second", "bytes")
+CHANGING = ("seconds", "per_second", "bytes", "wait_share")
 
 
 class Gate:
@@ -108,6 +109,7 @@ def outcome(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("tune_trainable")
 def test_a_trial_goes_on_where_there_is_nothing_but_the_storage(
     make_job: Callable[..., TrialJob], data_root: Path, storage: Storage, tmp_path: Path
 ) -> None:
@@ -167,3 +169,22 @@ def test_metrics_of_the_sweep_are_in_the_outcome_and_not_in_the_key(make_job, tm
         outcome["metric:test_hit_rate_low"] <= outcome["metric:test_hit_rate"] <= outcome["metric:test_hit_rate_high"]
     )
     assert job.spec.key == make_job(tmp_path, 1).spec.key
+
+
+@pytest.mark.slow
+def test_a_trial_over_two_processes_reports_holds_and_ends_as_one(make_job, tmp_path: Path) -> None:
+    calm = until(begin(make_job(tmp_path / "calm", 1)), lambda answer: answer["done"])
+    job = make_job(tmp_path / "two", 1)
+    two = job.model_copy(update={"record": job.record.model_copy(update={"devices": 2, "accumulation": 1})})
+    trial = begin(two, units=10)
+    assert trial.step()["kind"] == "waiting", "the other process starts"
+    saved = until(trial, lambda answer: answer["kind"] == "saved")
+    assert 0 < saved["step"] < 15
+    [other] = [child for child in multiprocessing.active_children() if child.name == "rank 1"]
+    trial.cleanup()
+    assert not other.is_alive()
+    again = begin(two.model_copy(update={"attempt": 2}))
+    ended = until(again, lambda answer: answer["done"])
+    again.cleanup()
+    assert ended["outcome"]["steps"] == calm["outcome"]["steps"]
+    assert ended["outcome"]["val_loss"] == pytest.approx(calm["outcome"]["val_loss"], abs=0.02), "other dropout"

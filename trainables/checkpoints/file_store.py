@@ -6,9 +6,9 @@
         manifest.json                        hash and size of state.pt, key, attempt, step, the full spec
     <folder>/best/                           the same two files of a trial that is over: the best weights alone
 
-A checkpoint is written to a hidden folder, synced, read back against its hash, and renamed into place; only then are
-older ones pruned. No name is shared by two attempts, so two processes need no lock: a worker left over from an older
-attempt can neither overwrite nor prune what its successor wrote.
+A checkpoint is hashed while it is written to a hidden folder, synced, and renamed into place; only then are older ones
+pruned, but for the one before. It is read against its hash. No name is shared by two attempts, so two processes need no
+lock: a worker left over from an older attempt can neither overwrite nor prune what its successor wrote.
 """
 
 import errno
@@ -105,17 +105,7 @@ class FileCheckpointStore:
         """Write a checkpoint; see `CheckpointStore.save`."""
         self._check_fence()
         taken = [number for attempt, number, _ in self._checkpoints() if attempt == self.attempt]
-        name = f"checkpoint-{self.attempt:04d}-{max(taken, default=0) + 1:06d}"
-        aside = self.folder / f".{name}"
-        try:
-            self._write(aside, state, step, spec)
-            self._check_fence()
-            aside.rename(self.folder / name)
-        except BaseException:
-            remove_tree(aside)
-            self._check_fence()  # a successor removed the unfinished folder: say that, not 'no such file'
-            raise
-        sync_folder(self.folder)
+        self._put(f"checkpoint-{self.attempt:04d}-{max(taken, default=0) + 1:06d}", state, step, spec)
         self._prune()
 
     def keep_best(self, weights: State, *, step: int, spec: TrialSpec) -> None:
@@ -125,13 +115,18 @@ class FileCheckpointStore:
             FencedError, OSError: as of `save`.
         """
         self._check_fence()
-        aside = self.folder / f".{BEST}"
+        self._put(BEST, {"weights": weights}, step, spec)
+
+    def _put(self, name: str, state: State, step: int, spec: TrialSpec) -> None:
+        aside = self.folder / f".{name}"
         try:
-            self._write(aside, {"weights": weights}, step, spec)
-            remove_tree(self.folder / BEST)  # left by an attempt that ended without a record
-            aside.rename(self.folder / BEST)
+            self._write(aside, state, step, spec)
+            self._check_fence()
+            remove_tree(self.folder / name)  # the best weights of an attempt that ended without a record
+            aside.rename(self.folder / name)
         except BaseException:
             remove_tree(aside)
+            self._check_fence()  # a successor removed the unfinished folder: say that, not 'no such file'
             raise
         sync_folder(self.folder)
 
@@ -198,8 +193,6 @@ class FileCheckpointStore:
             manifest.flush()
             os.fsync(manifest.fileno())
         sync_folder(aside)
-        if sha256_of(path) != writer.sha256:
-            raise OSError(f"{path}: read back other bytes than were written")
 
     def _checkpoints(self) -> list[tuple[int, int, Path]]:
         """(attempt, number, path), oldest first."""

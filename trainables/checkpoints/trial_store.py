@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from trainables.checkpoints.file_store import BEST, FileCheckpointStore, State
 from trainables.checkpoints.mirrored_store import MANIFEST, STATE, MirroredCheckpointStore
 from trainables.checkpoints.object_store import Storage, StoragePlace, data_name, prediction_name
 from trainables.data.dataset import CatalogEntry
+from trainables.errors import FencedError
 from trainables.schema import TrialSpec
 
 POLL_S = 0.05
@@ -85,6 +87,21 @@ def open_store(
     shared = place.shares_disk
     store = MirroredCheckpointStore(folder, attempt, key, storage, on_drivers_disk=shared, bring=bring)
     return TrialStore(store, shared)
+
+
+def seed(folder: Path, state: State, *, step: int, spec: TrialSpec, place: StoragePlace | None) -> None:
+    """Write the first state of a trial that has not begun, as attempt 0; one that has begun stays as it is.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    if place is None:
+        store = FileCheckpointStore(folder, 0, spec.key)
+    else:
+        store = MirroredCheckpointStore(folder, 0, spec.key, Storage(place), on_drivers_disk=place.shares_disk)
+    with suppress(FencedError):
+        store.save(state, step=step, spec=spec)
+    TrialStore(store, on_drivers_disk=True).close()
 
 
 def _wait(condition: Callable[[], bool], max_seconds: float) -> bool:

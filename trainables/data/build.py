@@ -1,77 +1,72 @@
 """Building a dataset: bars of its sources, features of its tier, proven to look back only."""
 
-import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import pandas as pd
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from trainables.data import causality, context, given, membership, ohlcv, tier_registry, tiers
+from trainables.data import calendars, causality, context, given, membership, ohlcv, tier_registry, tiers, workers
 from trainables.data.columns import NUMBERS
-from trainables.data.dataset import CatalogEntry
+from trainables.data.dataset import MEMBER, CatalogEntry
 from trainables.data.fingerprint import content_sha256
 from trainables.data.given import Given
+from trainables.data.spilled import Spilled, Stored
 from trainables.data.tier_registry import TRADED, AssetBars, Kind, Tier
-from trainables.data.tiers import Computed
 from trainables.errors import DataError, Problem
+from trainables.files import sha256_of
 from trainables.parts import Part
 from trainables.schema import DataSpec, ResolvedTier
 
 
-def _tables(
-    resampled: dict[str, pd.DataFrame],
-    computed: dict[str, Computed],
-    added: list[Given],
-    kinds: dict[str, Kind],
-    members: membership.Members | None,
-) -> Iterator[pd.DataFrame]:
-    """Each asset's rows. What was computed of it is let go of, so that no second table of all assets is held."""
-    for asset, frame in resampled.items():
-        whole = computed.pop(asset)
-        for one in added:
-            whole = Computed(whole.values.join(one.values[asset]), whole.kinds | one.kinds)
-        rows = long_rows(asset, frame, whole, kinds)
-        if members:
-            rows[membership.COLUMN] = members.on(asset, pd.DatetimeIndex(frame.index))
-        yield rows.astype({"date": "datetime64[ns]"})
+@dataclass(frozen=True)
+class _Found:
+    """What was computed of one asset; its values are in a file."""
+
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    values: pd.DataFrame | Stored | None = None
+    left_out: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    short: bool = False
 
 
 GROUP_ROWS = 1_000_000  # of a parquet file: what is held twice while it is written
+_COPIES = 6  # of an asset's features and bars that are in memory while they are computed and written
+_FREE_SHARE = 0.5  # of the memory that is there, where no limit is set
 
 
-def _written(pieces: Iterator[pd.DataFrame]) -> bytes:
+def _write(pieces: Iterator["pa.Table"], target: Path) -> None:
     """A parquet file of all pieces, in groups of about `GROUP_ROWS` rows."""
-    sink, held = BytesIO(), [next(pieces)]
-    schema = pa.Schema.from_pandas(held[0], preserve_index=False)
-    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+    held = [next(pieces)]
+    # Computed columns are hardly smaller when they are compressed, and take most of the time then.
+    with pq.ParquetWriter(target, held[0].schema, compression="none", use_dictionary=["asset"]) as writer:
         for piece in pieces:
-            if sum(map(len, held)) >= GROUP_ROWS:
-                writer.write_table(_table(held, schema))
+            if sum(map(len, held)) + len(piece) > GROUP_ROWS:
+                writer.write_table(pa.concat_tables(held))
                 held = []
             held.append(piece)
-        writer.write_table(_table(held, schema))
-    return sink.getvalue()
+        writer.write_table(pa.concat_tables(held))
 
 
-def _table(pieces: list[pd.DataFrame], schema: "pa.Schema") -> "pa.Table":
-    return pa.Table.from_pandas(pd.concat(pieces, ignore_index=True), schema=schema, preserve_index=False)
-
-
-def _given(spec: DataSpec, bars: ohlcv.Bars, resampled: dict[str, pd.DataFrame], taken: tuple[str, ...]) -> list[Given]:
+def _given(spec: DataSpec, bars: ohlcv.Bars, resampled: Spilled, taken: tuple[str, ...]) -> list[Given]:
     """Own columns, then each block of the context, on the bars of the timescale; enters what was read into `bars`."""
     found: list[Given] = []
     if spec.features is not None:
         # A bar is dated by its last day, and has the value of that day.
-        columns = {
-            asset: bars.own[asset].reindex(frame.index).shift(spec.features.lag) for asset, frame in resampled.items()
-        }
+        columns = resampled.like()
+        for asset, frame in resampled.items():
+            columns[asset] = bars.own[asset].reindex(frame.index).shift(spec.features.lag)
         named = given.feature_names([str(name) for name in next(iter(columns.values()))], taken)
         closes = {asset: frame["close"] for asset, frame in resampled.items()}
-        found.append(given.settle(columns, spec.features, given.found_kinds(columns, closes), "data.features", named))
+        kinds = given.found_kinds(columns, closes)
+        found.append(given.settle(columns, spec.features, kinds, "data.features", named, resampled.like()))
     for name, block in spec.context.items():
         series = context.read(name, block, spec)
         bars.source_sha256[block.source] = series.sha256
@@ -91,104 +86,159 @@ def source_of(part: Part[Tier]) -> str:
     return "" if part.source.shipped else part.source.sha256
 
 
-def build(spec: DataSpec, name: str) -> tuple[CatalogEntry, bytes]:
-    """Build a dataset: its entry, and the bytes of its file.
+def build(spec: DataSpec, name: str, target: Path) -> CatalogEntry:
+    """Build a dataset: its file, and its entry. Values do not depend on the number of processes.
 
     Raises:
         DataError: sources or features are wrong, or a feature looks ahead.
     """
-    bars = ohlcv.load_sources(spec)
-    tier = tier_registry.resolved(spec.tier)
-    part, config = tier_registry.of_dataset(tier)
-    resampled = bars.resampled(spec.timescale)
-    computed: dict[str, Computed] = {}
-    problems: list[Problem] = []
-    short: list[str] = []
-    for asset, frame in resampled.items():
+    with TemporaryDirectory(dir=target.parent, prefix=f".{name}.") as spill:
+        built = _Building(spec, Path(spill))
+        _write(map(built.table, built.resampled), target)
+        return built.entry(name, target)
+
+
+class _Building:
+    """A dataset while it is built: bars, features, and what was added; all of it checked.
+
+    Args:
+        folder: of files that its owner removes afterwards.
+    """
+
+    def __init__(self, spec: DataSpec, folder: Path) -> None:
+        self.spec, self._tables = spec, Spilled(folder)
+        self.tier = tier_registry.resolved(spec.tier)
+        self.part, config = tier_registry.of_dataset(self.tier)
+        self.bars = ohlcv.load_sources(spec, self._tables.like(), _limit(spec))
+        self.resampled = self.bars.resampled(spec.timescale)
+        self.found = self._computed()
+        self.resampled = self.resampled.pick(self.found)
+        own, self.left_out = common(self.found)
+        self.added = _given(spec, self.bars, self.resampled, (*NUMBERS, *own, "date", "asset"))
+        if not own and not self.added:
+            message, fix = "the tier 'none' has no features", "add data.features or data.context, or use another tier"
+            raise DataError(Problem(place="data.tier", message=message, fix=fix))
+        frames, days = self.bars.frames, self.bars.days
+        of_assets = {name: AssetBars(bars, frames[name], days.get(name)) for name, bars in self.resampled.items()}
+        causality.prove(self.part, config, of_assets)
+        self.members = membership.read(spec.members, spec, list(self.resampled)) if spec.members else None
+        if self.members:
+            self.bars.source_sha256[str(spec.members)] = self.members.sha256
+        self.kinds = own | {name: kind for one in self.added for name, kind in one.kinds.items()}
+        self._no_bars = own.keys() - NUMBERS
+
+    def _computed(self) -> dict[str, _Found]:
+        """The tier's features of each asset that is long enough, which of a universe not all have to be.
+
+        Raises:
+            DataError: a feature could not be computed, or every asset is too short.
+        """
+        spec, (first, *others) = self.spec, self.resampled
+        found = {first: self._features(first)}
+        columns = len(NUMBERS) + len(found[first].kinds)
+        asset_bytes = 8 * _COPIES * max(map(len, self.resampled.values())) * columns
+        found |= zip(others, workers.mapped(self._features, others, asset_bytes, _limit(spec)), strict=True)
+        short = [asset for asset, one in found.items() if one.short]
+        problems = list(dict.fromkeys(problem for one in found.values() for problem in one.problems))
+        if len(short) == len(found):
+            fix = "use a smaller data.tier"
+            problems.append(Problem(place=spec.source[0], message="every asset is too short", fix=fix))
+        if problems:
+            raise DataError(problems)
+        if short:
+            ohlcv.tell_short(", ".join(spec.source), short, "too short for the features' warm-up")
+        return {asset: one for asset, one in found.items() if not one.short}
+
+    def _features(self, asset: str) -> _Found:
         try:
-            computed[asset] = tiers.compute(frame, bars.frames[asset], tier, asset, bars.days.get(asset))
-        except DataError as exc:
-            if isinstance(exc, tiers.TooShortError) and asset in bars.universe:
-                short.append(asset)
-            else:
-                problems += [problem for problem in exc.problems if problem not in problems]
-    if not computed and short:
-        problems.append(
-            Problem(place=spec.source[0], message="every asset is too short", fix="use a smaller data.tier")
+            bars, days = self.bars.frames[asset], self.bars.days.get(asset)
+            found = tiers.compute(self.resampled[asset], bars, self.tier, asset, days)
+        except DataError as error:
+            if isinstance(error, tiers.TooShortError) and asset in self.bars.universe:
+                return _Found(short=True)
+            return _Found(problems=tuple(error.problems))
+        return _Found(found.kinds, self._tables.stored(found.values), found.left_out)
+
+    def table(self, asset: str) -> "pa.Table":
+        """The rows of one asset: date, asset, bars, features, what was added, and membership where it is given."""
+        frame, found = self.resampled[asset], self.found[asset]
+        assert isinstance(found.values, Stored)
+        bars_CT, features_FT = frame.to_numpy().T, found.values.read().to_numpy().T
+        index = pd.DatetimeIndex(frame.index)
+        columns: dict[str, Any] = {
+            "date": index.to_numpy(),
+            "asset": pa.repeat(asset, len(frame)),
+            **dict(zip(NUMBERS, bars_CT, strict=True)),
+            **{name: x_T for name, x_T in zip(found.kinds, features_FT, strict=True) if name in self._no_bars},
+            **{name: one.values[asset][name].to_numpy() for one in self.added for name in one.kinds},
+        }
+        if self.members:
+            columns[MEMBER] = self.members.on(asset, index)
+        return pa.table(columns)
+
+    def entry(self, name: str, target: Path) -> CatalogEntry:
+        """The lineage of what was written to `target`."""
+        spec, bars, resampled = self.spec, self.bars, self.resampled
+        dates = [date for frame in resampled.values() for date in frame.index[[0, -1]]]
+        members = f" members {self.members.sha256}" if self.members else ""
+        return CatalogEntry(
+            name=name,
+            path=f"{name}.parquet",
+            sources=spec.source,
+            source_sha256=bars.source_sha256,
+            unused_columns=bars.unused_columns,
+            columns=spec.columns,
+            sort=spec.sort,
+            assets=tuple(resampled),
+            timescale=spec.timescale,
+            tier=self.tier,
+            features=tuple(self.kinds),
+            features_version=self.part.version,
+            kinds=self.kinds,
+            left_out=self.left_out,
+            given={name: how for one in self.added for name, how in one.how.items()},
+            tier_sha256=source_of(self.part),
+            calendars={asset: known.name for asset in resampled if (known := calendars.of(asset, spec))},
+            rows=sum(map(len, resampled.values())),
+            first_date=min(dates).date(),
+            last_date=max(dates).date(),
+            content_sha256=content_sha256(
+                resampled,
+                bars.frames,
+                tuple(self.kinds),
+                _identity(self.part, self.tier) + members,
+                self.added,
+                binary=bool(bars.universe),
+            ),
+            file_sha256=sha256_of(target),
+            created_at=datetime.now(UTC),
         )
-    if problems:
-        raise DataError(problems)
-    if short:
-        ohlcv.tell_short(", ".join(spec.source), short, "too short for the features' warm-up")
-        resampled = {asset: frame for asset, frame in resampled.items() if asset in computed}
-    kinds, left_out = common(computed)
-    added = _given(spec, bars, resampled, (*NUMBERS, *kinds, "date", "asset"))
-    if not kinds and not added:
-        message, fix = "the tier 'none' has no features", "add data.features or data.context, or use another tier"
-        raise DataError(Problem(place="data.tier", message=message, fix=fix))
-    causality.prove(
-        part,
-        config,
-        {asset: AssetBars(resampled[asset], bars.frames[asset], bars.days.get(asset)) for asset in resampled},
-    )
-    for one in added:
-        kinds = kinds | one.kinds
-    members = membership.read(spec.members, spec, list(resampled)) if spec.members else None
-    if members:
-        bars.source_sha256[str(spec.members)] = members.sha256
-    data = _written(_tables(resampled, computed, added, kinds, members))
-    dates = [date for frame in resampled.values() for date in frame.index[[0, -1]]]
-    entry = CatalogEntry(
-        name=name,
-        path=f"{name}.parquet",
-        sources=spec.source,
-        source_sha256=bars.source_sha256,
-        unused_columns=bars.unused_columns,
-        columns=spec.columns,
-        sort=spec.sort,
-        assets=tuple(resampled),
-        timescale=spec.timescale,
-        tier=tier,
-        features=tuple(kinds),
-        features_version=part.version,
-        kinds=kinds,
-        left_out=left_out,
-        given={name: how for one in added for name, how in one.how.items()},
-        tier_sha256=source_of(part),
-        rows=sum(map(len, resampled.values())),
-        first_date=min(dates).date(),
-        last_date=max(dates).date(),
-        content_sha256=content_sha256(
-            resampled,
-            bars.frames,
-            tuple(kinds),
-            _identity(part, tier) + (f" members {members.sha256}" if members else ""),
-            added,
-            binary=bool(bars.universe),
-        ),
-        file_sha256=hashlib.sha256(data).hexdigest(),
-        created_at=datetime.now(UTC),
-    )
-    return entry, data
 
 
-def common(computed: dict[str, Computed]) -> tuple[dict[str, Kind], tuple[str, ...]]:
+def _limit(spec: DataSpec) -> int:
+    """Bytes that preparation may take."""
+    return int(spec.memory_limit or _FREE_SHARE * psutil.virtual_memory().available)
+
+
+def common(found: Mapping[str, _Found]) -> tuple[dict[str, Kind], tuple[str, ...]]:
     """The columns of all assets with their kinds, and those that are left out because an asset has no volume.
 
     Raises:
-        DataError: none remains.
+        DataError: none remains, or an asset has other columns than the first one.
     """
-    left_out = tuple(dict.fromkeys(name for one in computed.values() for name in one.left_out))
-    first = next(iter(computed.values()))
-    if not left_out:
-        return first.kinds, ()
-    for asset, one in computed.items():
+    left_out = tuple(dict.fromkeys(name for one in found.values() for name in one.left_out))
+    first: dict[str, Kind] | None = None
+    for asset, one in found.items():
         kinds = {name: kind for name, kind in one.kinds.items() if name not in left_out}
-        if not kinds:
+        if not kinds and left_out:
             message = "there is no volume, and every feature of the tier needs it"
             raise DataError(Problem(place=asset, message=message, fix="use another data.tier"))
-        computed[asset] = Computed(one.values[list(kinds)], kinds, left_out)
-    return next(iter(computed.values())).kinds, left_out
+        first = kinds if first is None else first
+        if list(first.items()) != list(kinds.items()):
+            message = f"the tier gives other columns, or other kinds, than for the first asset: {', '.join(kinds)}"
+            fix = "give every asset the same columns, in one order"
+            raise DataError(Problem(place=asset, message=message, fix=fix))
+    return first or {}, left_out
 
 
 def _identity(part: Part[Tier], tier: str | ResolvedTier) -> str:
@@ -197,17 +247,3 @@ def _identity(part: Part[Tier], tier: str | ResolvedTier) -> str:
         return str(part.version)
     resolved = {"name": part.name, "version": part.version, "config": {} if isinstance(tier, str) else tier.config}
     return json.dumps(resolved, sort_keys=True)
-
-
-def long_rows(asset: str, frame: pd.DataFrame, computed: Computed, kinds: dict[str, Kind]) -> pd.DataFrame:
-    """One asset's rows of the table: bars, then the features that are no bars.
-
-    Raises:
-        DataError: the tier gives this asset other columns than the first one.
-    """
-    if computed.kinds != kinds or list(computed.kinds) != list(kinds):
-        message = f"the tier gives other columns, or other kinds, than for the first asset: {', '.join(computed.kinds)}"
-        raise DataError(Problem(place=asset, message=message, fix="give every asset the same columns, in one order"))
-    added = computed.values[[name for name in kinds if name not in NUMBERS]]
-    columns = frame.join(added).reset_index().assign(asset=asset)
-    return columns[["date", "asset", *dict.fromkeys((*NUMBERS, *kinds))]]

@@ -16,13 +16,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainables import tables
 from trainables.data import sources, tier_registry
 from trainables.data.build import build, source_of
 from trainables.data.catalog_lock import locked
 from trainables.data.dataset import CatalogEntry, Dataset
 from trainables.errors import DataError, Problem
-from trainables.files import read_json, replace_bytes
+from trainables.files import read_json, replace_bytes, replacing
 from trainables.schema import AS_FOUND, DataSpec, RepairSpec
 
 __all__ = [
@@ -34,6 +33,7 @@ __all__ = [
     "entry_of",
     "load",
     "name_of",
+    "opened",
     "prepare",
     "verify",
 ]
@@ -94,6 +94,10 @@ def _further(spec: DataSpec) -> dict[str, Any]:
         found["members"] = spec.members
     if spec.session is not None:
         found["session"] = spec.session.model_dump()
+    if spec.sample.assets is not None:
+        found["assets"] = spec.sample.assets
+    if spec.calendar:
+        found["calendar"] = spec.calendar
     if spec.context:
         found["context"] = {name: block.model_dump() for name, block in spec.context.items()}
     return found
@@ -169,8 +173,8 @@ def prepare(spec: DataSpec, root: Path, *, rebuild: bool = False) -> CatalogEntr
         with locked(root):
             if not rebuild and (entry := _standing(name, root)) is not None:
                 return entry
-            entry, data = build(spec, name)
-            replace_bytes(root / entry.path, data)
+            with replacing(root / f"{name}.parquet") as aside:
+                entry = build(spec, name, aside)
             _write_entries(entries(root) | {name: entry}, root)
             return entry
     except OSError as exc:
@@ -219,13 +223,19 @@ def verify(root: Path) -> list[Verification]:
 
 
 def load(entry: CatalogEntry, root: Path) -> Dataset:
-    """Read a dataset into memory.
+    """A dataset, to be read by page.
 
     Raises:
         DataError: its file is missing, or a byte of it has changed.
     """
-    frame = tables.read(_verified(entry, root), str(root / entry.path), max_bytes=tables.DATA_BYTES, fix=_PREPARE)
-    return Dataset(frame, entry.features, entry)
+    _verified(entry, root)
+    return opened(entry, root)
+
+
+def opened(entry: CatalogEntry, root: Path) -> Dataset:
+    """A dataset that `prepare` has just built or verified: reading a large file twice takes seconds."""
+    path = root / entry.path
+    return Dataset(path, entry.features, entry, path.with_suffix(".maps"))
 
 
 def _verified(entry: CatalogEntry, root: Path) -> Path:

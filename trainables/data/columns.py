@@ -5,18 +5,25 @@ name them.
 """
 
 from collections.abc import Collection, Hashable, Mapping
+from functools import lru_cache
 
 import pandas as pd
 
 from trainables.data import session as sessions
 from trainables.data.barfile import names, values
 from trainables.errors import Problem
-from trainables.schema import AS_FOUND, FileFormat, SessionSpec
+from trainables.schema import AS_FOUND, FileFormat
 
 PRICES = ("open", "high", "low", "close")
 NUMBERS = (*PRICES, "volume")
 ADJUSTED = ("adj close", "adjclose", "adjusted close", "adjusted", "close adj", "adj last")
 _UNNAMED = ("", "Unnamed: 0")  # an index written to CSV without a name
+
+
+@lru_cache
+def index_of(columns: tuple[str, ...]) -> "pd.Index[str]":
+    """The index of some columns, with what it has learned of them: making one takes as long as copying a column."""
+    return pd.Index(columns)
 
 
 def unused(frame: pd.DataFrame, mapping: Mapping[str, str], further: Collection[Hashable] = ()) -> tuple[str, ...]:
@@ -30,7 +37,7 @@ def to_ours(
     mapping: Mapping[str, str],
     source: str,
     form: FileFormat = AS_FOUND,
-    session: SessionSpec | None = None,
+    session: sessions.Exchange | None = None,
 ) -> tuple[pd.DataFrame, list[Problem], dict[str, str]]:
     """Pick, name and type the columns.
 
@@ -40,7 +47,7 @@ def to_ours(
             a name that a vendor gives them.
         source: the place named in problems.
         form: what the user says about numbers and dates.
-        session: of bars within a day, which are dated by their moment in UTC; None for daily bars.
+        session: when bars within a day are traded, which are dated by their moment in UTC; None for daily bars.
 
     Returns:
         The columns that were found, `date` as datetime64[ns] at midnight and the rest as float64 (NaT and NaN where a
@@ -58,32 +65,32 @@ def to_ours(
             problems.append(Problem(place=source, message=problem, fix=_map_fix(ours)))
         elif theirs is not None:
             chosen[ours] = table[theirs]
-            if names.normalised(theirs) != ours:
+            if theirs != ours and names.normalised(theirs) != ours:
                 found[ours] = f"from the column {str(theirs)!r}"
-    ours_frame = pd.DataFrame(index=table.index)
+    ours_columns: dict[str, pd.Series] = {}
     try:
         if "date" in chosen:
             dated = chosen.pop("date")
             if session is None:
-                ours_frame["date"], more = values.dates(dated, form.dates, form.timezone)
+                ours_columns["date"], more = values.dates(dated, form.dates, form.timezone)
             else:
                 read, more = values.moments(_with_time(table, dated), form.dates)
-                ours_frame["date"] = sessions.to_utc(read, session)
+                ours_columns["date"] = sessions.to_utc(read, session)
             found |= more
     except sessions.ClockError as error:
         fix = "give time stamps in UTC (data.session.stamps: utc) or with their offset"
         problems.append(Problem(place=source, message=str(error), fix=fix))
-        ours_frame["date"] = pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]")
+        ours_columns["date"] = pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]")
     except values.AmbiguousError as error:
-        ours_frame["date"] = pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]")
+        ours_columns["date"] = pd.Series(pd.NaT, index=table.index, dtype="datetime64[ns]")
         problems.append(Problem(place=source, message=str(error), fix=error.fix))
     try:
         columns, more = values.numbers(chosen, form.decimal)
-        ours_frame = ours_frame.assign(**columns)
+        ours_columns |= columns
         found |= more
     except values.AmbiguousError as error:
         problems.append(Problem(place=source, message=str(error), fix=error.fix))
-    return ours_frame, problems, found
+    return pd.DataFrame(ours_columns, index=table.index), problems, found
 
 
 def _with_time(table: pd.DataFrame, dated: pd.Series) -> pd.Series:

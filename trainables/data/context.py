@@ -4,7 +4,6 @@ A row is known from its own date, or from the day that it was published, plus a 
 known on its date; rows that become known later are never seen.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 from trainables.data import given, sources
 from trainables.data.barfile import names, values
 from trainables.data.given import Given
+from trainables.data.spilled import Spilled
 from trainables.errors import DataError, Problem
 from trainables.schema import DataSpec
 from trainables.schema.given import ContextSpec
@@ -132,9 +132,7 @@ def _joined(
     return np.where(seen_T, x[np.maximum(row_T, 0)], np.nan)
 
 
-def settle(
-    name: str, spec: ContextSpec, series: Series, frames: Mapping[str, pd.DataFrame], taken: tuple[str, ...]
-) -> Given:
+def settle(name: str, spec: ContextSpec, series: Series, frames: Spilled, taken: tuple[str, ...]) -> Given:
     """A block as features of all assets.
 
     Args:
@@ -155,8 +153,9 @@ def settle(
     columns = list(series.frame.columns)
     named = {columns[0]: name} if len(columns) == 1 else given.feature_names(columns, taken, f"{name}_")
     kinds = {column: given.found_kind([series.frame[column].to_numpy()]) for column in columns}
-    joined = {asset: join(series, pd.DatetimeIndex(frame.index), spec) for asset, frame in frames.items()}
-    found = given.settle(joined, spec, kinds, place, named)
+    joined = frames.like()
+    joined.update((asset, join(series, pd.DatetimeIndex(frame.index), spec)) for asset, frame in frames.items())
+    found = given.settle(joined, spec, kinds, place, named, frames.like())
     words = f"of {spec.source}, known {spec.delay_days:g} days after its date"
     return Given(found.values, found.kinds, {feature: f"{how}; {words}" for feature, how in found.how.items()})
 

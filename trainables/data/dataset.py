@@ -1,21 +1,29 @@
 """What a built dataset is: its entry in the catalog, and its rows in memory."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 from itertools import pairwise
-from typing import Annotated, Self
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+import pyarrow.parquet as pq
 from pydantic import Field, StringConstraints, model_validator
 
+from trainables import tables
 from trainables.data import features
+from trainables.data.columns import NUMBERS, index_of
+from trainables.data.maps import RELEASED_ROWS, Group, Maps, New, release
 from trainables.data.tier_registry import Kind
 from trainables.schema import ResolvedTier, Spec, Timescale
 
 _Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _KINDS = features.A20 | features.OHLCV
+MEMBER = "member"  # the column of a dataset's table that says whether the asset belongs to the universe
 NAMED = 12  # columns of one source in a message
 
 
@@ -50,6 +58,7 @@ class CatalogEntry(Spec):
         unused_columns: by source, names of columns that nothing is read from; empty in entries of earlier versions.
         left_out: features of the tier that need a volume, where an asset has none.
         given: columns that are used as given (`data.features`, `data.context`), and how: not proven to look back only.
+        calendars: by asset, the exchange's calendar, where one is given.
         content_sha256: over canonical values, alike on every CPU (`fingerprint.content_sha256`); enters a trial's key.
         file_sha256: over the file's bytes.
     """
@@ -76,6 +85,7 @@ class CatalogEntry(Spec):
     tier_sha256: str = ""
     left_out: tuple[str, ...] = ()
     given: dict[str, str] = Field({})
+    calendars: dict[str, str] = Field({})
 
     @model_validator(mode="after")
     def _kinds(self) -> Self:
@@ -89,22 +99,6 @@ class CatalogEntry(Spec):
         return {name: self.kinds.get(name) or _KINDS[name] for name in self.features}
 
 
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """A loaded dataset.
-
-    Attributes:
-        frame: long table sorted by asset and date: date (datetime64[ns]), asset, open, high, low, close, volume and
-            the tier's raw features; NaN in features that warm up.
-        features: names of the columns that models see, in order.
-        entry: its lineage.
-    """
-
-    frame: pd.DataFrame
-    features: tuple[str, ...]
-    entry: CatalogEntry
-
-
 @dataclass(frozen=True)
 class AssetRows:
     """The consecutive rows ``start`` to ``stop - 1`` of one asset."""
@@ -112,6 +106,118 @@ class AssetRows:
     asset: str
     start: int
     stop: int
+
+    @property
+    def part(self) -> slice:
+        """Of the dataset's rows."""
+        return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """What rows are of: a date each (datetime64[ns]), sorted by asset, then date, and each asset's span."""
+
+    dates_T: npt.NDArray[np.datetime64]
+    spans: tuple[AssetRows, ...]
+
+
+class Dataset:
+    """A dataset: rows sorted by asset and date. What is asked for is mapped into memory, and read by page.
+
+    Args:
+        source: the dataset's file, or its table in memory: date (datetime64[ns]), asset, open, high, low, close,
+            volume, the tier's raw features, NaN where they warm up, and perhaps `MEMBER`.
+        features: names of the columns that models see, in order.
+        entry: its lineage.
+        folder: where maps are kept; None = in memory.
+    """
+
+    def __init__(
+        self, source: Path | pd.DataFrame, features: tuple[str, ...], entry: CatalogEntry, folder: Path | None = None
+    ) -> None:
+        self._source, self.features, self.entry = source, features, entry
+        self.maps = Maps(folder, entry.file_sha256)
+
+    @cached_property
+    def frame(self) -> pd.DataFrame:
+        """The whole table, in memory."""
+        if isinstance(self._source, pd.DataFrame):
+            return self._source
+        return tables.read(self._source, str(self._source), max_bytes=tables.DATA_BYTES)
+
+    def pieces(self, columns: Collection[str]) -> Iterator[tuple[str, dict[str, npt.NDArray[Any]]]]:
+        """One asset after the other, and some columns of its rows."""
+        if isinstance(self._source, Path):
+            yield from tables.pieces(self._source, "asset", columns, max_bytes=tables.DATA_BYTES)
+            return
+        arrays = {name: self._source[name].to_numpy() for name in columns}
+        for rows in asset_rows(self._source):
+            yield rows.asset, {name: array[rows.part] for name, array in arrays.items()}
+
+    @cached_property
+    def _bars(self) -> Group:
+        def make(new: New) -> dict[str, Any]:
+            columns: list[str] = ["date", *NUMBERS]
+            if isinstance(self._source, Path):
+                count, known = self.entry.rows, pq.read_schema(self._source).names
+            else:
+                count, known = len(self._source), list(self._source.columns)
+            arrays = [new("dates", "<i8", (count,)), new("numbers", "<f8", (len(NUMBERS), count))]
+            if MEMBER in known:
+                columns.append(MEMBER)
+                arrays.append(new("member", "?", (count,)))
+            spans, start = [], 0
+            for asset, piece in self.pieces(columns):
+                stop = start + len(piece["date"])
+                arrays[0][start:stop] = piece["date"].astype("datetime64[ns]").astype(np.int64)
+                for row, name in enumerate(NUMBERS):
+                    arrays[1][row, start:stop] = piece[name]
+                for member_T in arrays[2:]:
+                    member_T[start:stop] = piece[MEMBER]
+                spans.append([asset, start, stop])
+                if stop // RELEASED_ROWS > start // RELEASED_ROWS:
+                    release(*arrays)
+                start = stop
+            return {"spans": spans}
+
+        return self.maps.kept("bars", make)
+
+    @cached_property
+    def rows(self) -> tuple[AssetRows, ...]:
+        """Each asset's span."""
+        return tuple(AssetRows(*span) for span in self._bars.info["spans"])
+
+    @property
+    def dates_T(self) -> npt.NDArray[np.datetime64]:  # noqa: N802
+        """datetime64[ns] of each row."""
+        return self._bars["dates"].view("datetime64[ns]")
+
+    @property
+    def place(self) -> Rows:
+        """Dates and assets."""
+        return Rows(self.dates_T, self.rows)
+
+    def number(self, name: str) -> npt.NDArray[np.float64]:
+        """One of open, high, low, close and volume, of each row."""
+        numbers_T: npt.NDArray[np.float64] = self._bars["numbers"][NUMBERS.index(name)]
+        return numbers_T
+
+    @property
+    def member_T(self) -> npt.NDArray[np.bool_] | None:  # noqa: N802
+        """Rows on whose date the asset belongs to the universe; None where no membership is given."""
+        return self._bars.arrays.get("member")
+
+    def bars(self, rows: AssetRows) -> pd.DataFrame:
+        """Date, open, high, low, close and volume of one asset."""
+        bars = self.by_date(rows)
+        bars.insert(0, "date", bars.index)
+        return bars.reset_index(drop=True)
+
+    def by_date(self, rows: AssetRows) -> pd.DataFrame:
+        """Open, high, low, close and volume of one asset, indexed by date."""
+        index = pd.DatetimeIndex(np.array(self.dates_T[rows.part]), name="date", copy=False)
+        numbers_5T = np.array(self._bars["numbers"][:, rows.part])
+        return pd.DataFrame(numbers_5T.T, index=index, columns=index_of(NUMBERS), copy=False)
 
 
 def asset_rows(frame: pd.DataFrame) -> Iterator[AssetRows]:

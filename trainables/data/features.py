@@ -65,24 +65,22 @@ def a20(bars: AssetBars, config: PartConfig) -> dict[str, Feature]:
     `rsi_weekly` and `stochrsi_weekly` come from the daily closes of calendar weeks (the last close of each), whatever
     the length of a bar; a bar has the value of the last week before its own.
     """
-    values = _indicators(bars) | _weekly(
-        pd.DatetimeIndex(bars.frame.index) if bars.days is None else bars.days, bars.daily
-    )
+    values = _indicators(bars) | _weekly(bars)
     return {name: Feature(values[name], kind) for name, kind in A20.items()}
 
 
 def trailing_sum(values_T: Array, bars: int) -> Array:
-    """Sum over the last `bars` bars; NaN before there are as many.
+    """Sum over the last `bars` bars, which are the last axis; NaN before there are as many.
 
     Each sum is added up anew, in one fixed order: a running sum would carry a rounding error on from bar to bar.
     """
-    result_T = np.full(len(values_T), np.nan)
-    count = len(values_T) - bars + 1
+    result_T = np.full(values_T.shape, np.nan)
+    count = values_T.shape[-1] - bars + 1
     if count > 0:
-        total_T = np.zeros(count)
+        total_T = result_T[..., bars - 1 :]
+        total_T[:] = 0
         for offset in range(bars):
-            total_T += values_T[offset : offset + count]
-        result_T[bars - 1 :] = total_T
+            total_T += values_T[..., offset : offset + count]
     return result_T
 
 
@@ -97,7 +95,8 @@ def _indicators(bars: AssetBars) -> dict[str, Array]:
     # 0 / 0 stays NaN on purpose: a flat Bollinger band or a window without volume has no value, and is refused later.
     with np.errstate(divide="ignore", invalid="ignore"):
         percent_b = (close - lower) / (upper - lower)
-        vwap = trailing_sum(close * volume, VOLUME_BARS) / trailing_sum(volume, VOLUME_BARS)
+        traded_T, volume_T = trailing_sum(np.stack([close * volume, volume]), VOLUME_BARS)
+        vwap = traded_T / volume_T
     return values | {
         "rsi_daily": _rsi(close),
         "stochrsi_daily": _stochrsi(close),
@@ -125,11 +124,14 @@ def _stochrsi(close: Array) -> Array:
     return np.asarray(percent_k)
 
 
-def _weekly(dates: pd.DatetimeIndex, daily: pd.DataFrame) -> dict[str, Array]:
+def _weekly(bars: AssetBars) -> dict[str, Array]:
     """Indicators of weekly closes, carried to bars: each has the value of the last week before its own."""
-    week_of_day = week_number(pd.DatetimeIndex(daily.index))
+    daily = bars.daily
+    week_of_day = week_of_bar = week_number(pd.DatetimeIndex(daily.index))
+    if bars.frame is not daily:
+        week_of_bar = week_number(pd.DatetimeIndex(bars.frame.index) if bars.days is None else bars.days)
     last_of_week = np.flatnonzero(np.diff(week_of_day, append=week_of_day[-1] + 1))
     weeks, closes = week_of_day[last_of_week], daily["close"].to_numpy(dtype=np.float64)[last_of_week]
-    before = np.searchsorted(weeks, week_number(dates)) - 1
+    before = np.searchsorted(weeks, week_of_bar) - 1
     carry: Callable[[Array], Array] = lambda weekly: np.where(before >= 0, weekly[np.maximum(before, 0)], np.nan)  # noqa: E731
     return {"rsi_weekly": carry(_rsi(closes)), "stochrsi_weekly": carry(_stochrsi(closes))}

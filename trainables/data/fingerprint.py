@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -44,27 +44,38 @@ def content_sha256(
     digest = hashlib.sha256(f"features {version} {' '.join(features)}\n".encode())
     for one in given:
         digest.update(f"given {json.dumps(one.kinds)}\n".encode())
+    hashed: Callable[[npt.NDArray[np.float64]], bytes | memoryview] = (
+        (lambda values: _digits(values).data) if binary else _text
+    )
     for asset in sorted(bars):
+        closes: tuple[npt.NDArray[np.float64], bytes | memoryview] | None = None
         as_given = [(one.values[asset], tuple(one.kinds)) for one in given]
         for frame, columns in ((bars[asset], NUMBERS), (daily[asset], ("close",)), *as_given):
             digest.update(f"{asset} {len(frame)}\n".encode())
-            digest.update(pd.DatetimeIndex(frame.index).to_numpy().astype("datetime64[ns]").astype("<i8").tobytes())
+            digest.update(frame.index.to_numpy().astype("datetime64[ns]").astype("<i8").data)
+            column_of = dict(zip(frame.columns, frame.to_numpy(dtype=np.float64).T, strict=True))
             for name in columns:
-                values = frame[name].to_numpy(dtype=np.float64) + 0.0  # -0.0 becomes 0.0
+                values = column_of[name] + 0.0  # -0.0 becomes 0.0
                 digest.update(f"\n{name}\n".encode())
-                if binary:
-                    digest.update(_digits(values))
-                else:
-                    digest.update("\n".join([_FORMAT % value for value in values.tolist()]).encode())
+                if name != "close":
+                    digest.update(hashed(values))
+                    continue
+                if closes is None or not np.array_equal(closes[0], values):  # most bars are the source's own
+                    closes = values, hashed(values)
+                digest.update(closes[1])
     return digest.hexdigest()
 
 
-def _digits(values: npt.NDArray[np.float64]) -> bytes:
+def _text(values: npt.NDArray[np.float64]) -> bytes:
+    return "\n".join([_FORMAT % value for value in values.tolist()]).encode()
+
+
+def _digits(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """12 digits and the power of ten of each value, by comparisons and products, which all CPUs round alike."""
-    size = np.abs(values)
-    power = np.searchsorted(_POWERS, size, side="right") + (_MIN_POWER - 1)
-    known = np.isfinite(values) & (size >= _POWERS[0]) & (power < _MAX_POWER)
+    power = np.searchsorted(_POWERS, np.abs(values), side="right") + (_MIN_POWER - 1)
+    known = (power >= _MIN_POWER) & (power < _MAX_POWER)
     scale = _POWERS[np.clip(11 - power - _MIN_POWER, 0, len(_POWERS) - 1)]
-    digits = np.rint(np.where(known, values, 0.0) * scale).astype("<i8")
-    special = np.where(known | (values == 0), 0.0, values).astype("<f8")  # NaN, and numbers that no price has
-    return bytes(digits.tobytes() + power.astype("<i8").tobytes() + special.tobytes())
+    found = np.zeros((3, len(values)), dtype="<i8")
+    found[0], found[1] = np.rint(np.where(known, values, 0.0) * scale), power
+    found[2].view("<f8")[:] = np.where(known | (values == 0), 0.0, values)  # NaN, and numbers that no price has
+    return found

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from trainables.data.barfile import names, values
+from trainables.data.spilled import Spilled
 from trainables.data.tier_registry import Array, Kind
 from trainables.errors import DataError, Problem
 from trainables.schema.given import ColumnKind, FeaturesSpec, GivenSpec
@@ -40,7 +41,7 @@ class Given:
         how: by column, in words: its kind, and what was done about gaps.
     """
 
-    values: dict[str, pd.DataFrame]
+    values: Mapping[str, pd.DataFrame]
     kinds: dict[str, Kind]
     how: dict[str, str]
 
@@ -101,6 +102,7 @@ def settle(
     found: Mapping[str, ColumnKind],
     place: str,
     name_of: Mapping[str, str],
+    tables: Spilled,
 ) -> Given:
     """Kinds, gaps and names of columns that are on the bars' dates already.
 
@@ -110,6 +112,7 @@ def settle(
         found: by the column's own name, the kind that its values suggest.
         place: the block of the sweep file, named in problems.
         name_of: by the column's own name, the feature's.
+        tables: gets the values by asset.
 
     Raises:
         DataError: a column that an asset lacks; a gap that is refused; values that are not of the kind.
@@ -129,34 +132,44 @@ def settle(
         ]
     if problems:
         raise DataError(problems)
-    filled: dict[str, dict[str, Array]] = {asset: {} for asset in columns}
+    rule_of = {name: spec.gaps.get(name, spec.gaps.get(ALL, "refuse")) for name in known}
+    kind_of = {name: spec.kind.get(name) or spec.kind.get(ALL) or found[name] for name in known}
+    gaps_of = dict.fromkeys(known, 0)
+    for frame in columns.values():
+        for name in known:
+            gaps_of[name] += int(_gaps(frame[name].to_numpy(dtype=np.float64)).sum())
     kinds: dict[str, Kind] = {}
     how: dict[str, str] = {}
     for name in known:
-        feature, rule = name_of[name], spec.gaps.get(name, spec.gaps.get(ALL, "refuse"))
-        by_asset = {asset: frame[name].to_numpy(dtype=np.float64) for asset, frame in columns.items()}
+        feature, rule, n_gaps = name_of[name], rule_of[name], gaps_of[name]
         asked = spec.kind.get(name) or spec.kind.get(ALL)
-        kind = asked or found[name]
-        words = [kind if asked else f"{kind} (by its values)"]
-        gaps = {asset: np.isnan(x_T) & _begun(x_T) for asset, x_T in by_asset.items()}
-        if n_gaps := int(sum(gap_T.sum() for gap_T in gaps.values())):
+        words = [kind_of[name] if asked else f"{kind_of[name]} (by its values)"]
+        kinds[feature] = _KINDS[kind_of[name]]
+        if n_gaps:
             words.append(f"{n_gaps} gaps {'masked' if rule == 'mask' else 'filled'}")
-        for asset, x_T in by_asset.items():
-            dates = pd.DatetimeIndex(columns[asset].index)
-            if n_gaps and rule == "mask":
-                filled[asset][f"{feature}_known"] = np.where(gaps[asset], 0.0, 1.0)
-            filled_T = _filled(x_T, gaps[asset], rule)
-            problems += _wrong(filled_T, x_T, dates, rule, kind, f"{place}, {name} of {asset}")
-            filled[asset][feature] = filled_T
-        kinds[feature] = _KINDS[kind]
         if n_gaps and rule == "mask":
             kinds[f"{feature}_known"] = Kind.NUMBER
             words.append(f"{feature}_known says where")
         how[feature] = "; ".join(words)
+    for asset, frame in columns.items():
+        filled: dict[str, Array] = {}
+        for name in known:
+            feature, rule, x_T = name_of[name], rule_of[name], frame[name].to_numpy(dtype=np.float64)
+            gap_T = _gaps(x_T)
+            if gaps_of[name] and rule == "mask":
+                filled[f"{feature}_known"] = np.where(gap_T, 0.0, 1.0)
+            filled[feature] = _filled(x_T, gap_T, rule)
+            where = f"{place}, {name} of {asset}"
+            problems += _wrong(filled[feature], x_T, pd.DatetimeIndex(frame.index), rule, kind_of[name], where)
+        if not problems:
+            tables[asset] = pd.DataFrame(filled, index=frame.index)[list(kinds)]
     if problems:
         raise DataError(problems)
-    frames = {asset: pd.DataFrame(filled[asset], index=columns[asset].index)[list(kinds)] for asset in columns}
-    return Given(frames, kinds, how)
+    return Given(tables, kinds, how)
+
+
+def _gaps(x_T: Array) -> "np.ndarray":
+    return np.asarray(np.isnan(x_T) & _begun(x_T))
 
 
 def _begun(x_T: Array) -> "np.ndarray":

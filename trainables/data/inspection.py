@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from trainables.data import jumps, ohlcv, sources
-from trainables.data.columns import NUMBERS, to_ours, unused
-from trainables.data.validation import find_problems, repaired
+from trainables.data import calendars, doubts, sources, understanding, validation
+from trainables.data.barfile import names
+from trainables.data.columns import NUMBERS, unused
 from trainables.errors import DataError, Problem
-from trainables.schema import DataSpec
+from trainables.schema import DataSpec, RepairSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +21,7 @@ class Inspection:
         bars: as they would be used, indexed by date; with problems, as far as they were understood.
         problems: why it would be refused.
         doubts: what to look at.
+        repair: one after which it would not be refused, where that is all that is wrong; None where it is not.
     """
 
     found: dict[str, str]
@@ -28,6 +29,7 @@ class Inspection:
     bars: pd.DataFrame
     problems: tuple[Problem, ...]
     doubts: tuple[str, ...]
+    repair: RepairSpec | None = None
 
 
 def inspect(source: str, spec: DataSpec) -> Inspection:
@@ -39,19 +41,22 @@ def inspect(source: str, spec: DataSpec) -> Inspection:
     """
     try:
         raw = sources.read(source, spec)
+        one = understanding.understood(raw, sources.asset_name(source), source, spec)
     except DataError as error:
         return Inspection({}, (), pd.DataFrame(), tuple(error.problems), ())
-    bars, problems, found = to_ours(raw.frame, spec.columns, source, spec.format, spec.session)
-    bars, more, adjusted_by = ohlcv.adjusted(bars, raw.frame, spec, source)
-    bars, without = ohlcv.volume_or_none(bars)
-    problems, found = problems + more, found | without
-    bars = repaired(ohlcv.in_order(bars, source, sort=spec.sort), spec.repair, source)
-    problems += find_problems(bars, raw.frame, spec.columns, source)
+    bars, problems = one.bars, one.problems
     if "date" in bars.columns:
         bars = bars.set_index("date")
-    doubts = []
-    if not problems and (steps := jumps.jumps(bars, sources.asset_name(source))):
-        doubts.append(f"the price level steps: {jumps.words(steps)}; splits that were not adjusted, or another unit")
+    found = []
+    if not problems:
+        asset = sources.asset_name(source)
+        by_kind: dict[str, list[doubts.Doubt]] = {}
+        for one_doubt in doubts.doubts(bars, asset, calendars.of(asset, spec)):
+            by_kind.setdefault(one_doubt.kind, []).append(one_doubt)
+        found = [f"{doubts.KINDS[kind]}: {doubts.words(listed)}" for kind, listed in by_kind.items()]
     bars = bars[[name for name in NUMBERS if name in bars]]
-    others = unused(raw.frame, spec.columns, adjusted_by)
-    return Inspection(raw.found | found, others, bars, tuple(problems), tuple(doubts))
+    others = unused(raw.frame, spec.columns, one.adjusted_by)
+    vendor = names.vendor_of(raw.frame.columns)
+    understood = ({"looks like": vendor} if vendor else {}) | one.found
+    repair = validation.repair_of(one.as_read, spec.repair) if problems and set(NUMBERS) <= set(bars) else None
+    return Inspection(understood, others, bars, tuple(problems), (*one.done, *found), repair)

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from trainables.data.dataset import asset_rows
+from trainables.data.dataset import Dataset, asset_rows
 from trainables.errors import ConfigError, DataError, Problem
 from trainables.schema import ResolvedTask
 from trainables.tasks import lookahead, registry
@@ -43,7 +43,7 @@ def _of_one_asset(bars: pd.DataFrame, task: ResolvedTask, chosen: registry.Task)
     return labels_T
 
 
-def check_lookahead(frame: pd.DataFrame, task: ResolvedTask) -> None:
+def check_lookahead(dataset: Dataset, task: ResolvedTask) -> None:
     """Return if no label uses bars beyond the task's lookahead: the purge between splits relies on it.
 
     Seen by changing the future of at most `MAX_ASSETS` assets, at some places (`lookahead.beyond`).
@@ -52,10 +52,8 @@ def check_lookahead(frame: pd.DataFrame, task: ResolvedTask) -> None:
         ConfigError: one does; named with its bar.
     """
     chosen = registry.of_trial(task)
-    assets = list(asset_rows(frame))
-    for number in np.unique(np.linspace(0, len(assets) - 1, MAX_ASSETS).astype(int)):
-        rows = assets[number]
-        if wrong := lookahead.beyond(chosen, frame.iloc[rows.start : rows.stop], task.lookahead):
+    for number in np.unique(np.linspace(0, len(dataset.rows) - 1, MAX_ASSETS).astype(int)):
+        if wrong := lookahead.beyond(chosen, dataset.bars(dataset.rows[number]), task.lookahead):
             fix = f"return the number of bars that its labels use from lookahead ({_place(chosen)})"
             raise ConfigError(Problem(place=f"task {task.kind}", message=wrong, fix=fix))
 

@@ -11,7 +11,6 @@ from trainables.data.barfile import names, values
 from trainables.errors import DataError, Problem
 from trainables.schema import DataSpec
 
-COLUMN = "member"  # of a dataset's table
 _FROM, _TO = ("from", "start", "date from", "added", "in"), ("to", "end", "until", "date to", "removed", "out")
 
 

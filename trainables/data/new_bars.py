@@ -10,18 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trainables.data import scaling
-from trainables.data.dataset import Dataset, asset_rows
+from trainables.data.dataset import Dataset
 from trainables.data.labels import make_labels
 from trainables.data.representation import Represented
 from trainables.data.scaling import Standardizer
 from trainables.data.window_index import SplitIndex, index_windows, presented
-from trainables.data.windows import Windows
+from trainables.data.windows import Table, Windows, standard
 from trainables.errors import DataError, Problem
 from trainables.schema import ResolvedData, ResolvedTask
 
 # Shape suffixes: T rows of the dataset, N windows, F features, S = 2F window statistics.
 Floats = npt.NDArray[np.float64]
+
+MAX_SAMPLE = 100_000  # windows that drift is held against
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,28 +56,21 @@ def fit(dataset: Dataset, data: ResolvedData, task: ResolvedTask) -> Fitted:
     """
     index = index_windows(dataset, data, task)
     train = index.splits["train"]
-    standard = None
-    if data.scaling == "zscore":
-        standard = scaling.fit(index.data.values_TF[train.rows(task.context)], index.features)
-    elif data.scaling == "revin":
-        moments = scaling.window_moments(index.data, train.ends_N, task.context)
-        standard = scaling.fit(moments.stats_NS, scaling.statistic_names(index.features))
     shares = tuple(float(np.mean(train.labels_N == number)) for number in range(task.n_classes))
     return Fitted(
-        standard=standard,
+        standard=standard(index, data),
         label_mean=float(train.labels_N.mean()),
         label_variance=float(train.labels_N.var()),
         label_shares=shares,
-        sample_NF=index.data.values_TF[train.ends_N],
-        last=dataset.frame["date"].to_numpy().astype("datetime64[ns]")[train.ends_N + task.lookahead].max(),
+        sample_NF=index.data.values_TF[train.spread(MAX_SAMPLE).ends_N].astype(np.float64),
+        last=dataset.dates_T[train.ends_N + task.lookahead].max(),
         spacing_ns=spacing(dataset),
     )
 
 
 def spacing(dataset: Dataset) -> int:
     """Median time between consecutive bars of one asset, in nanoseconds."""
-    dates_T = dataset.frame["date"].to_numpy().astype("datetime64[ns]").astype(np.int64)
-    gaps = [np.diff(dates_T[rows.start : rows.stop]) for rows in asset_rows(dataset.frame)]
+    gaps = [np.diff(dataset.dates_T[rows.part].astype(np.int64)) for rows in dataset.rows]
     return int(np.median(np.concatenate(gaps))) if sum(map(len, gaps)) else 0
 
 
@@ -102,29 +96,18 @@ def windows_of(dataset: Dataset, data: ResolvedData, task: ResolvedTask, fitted:
         DataError: no asset has as many complete bars as a window.
     """
     represented = presented(dataset, data)
-    ends, assets = [], []
-    for rows in asset_rows(dataset.frame):
-        complete_T = represented.complete_T[rows.start : rows.stop]
+    ends, labels_T = [], np.empty(len(dataset.dates_T))
+    for rows in dataset.rows:
+        complete_T = represented.complete_T[rows.part]
         first = rows.start + int(np.argmax(complete_T)) if complete_T.any() else rows.stop
         ends.append(np.arange(first + task.context - 1, rows.stop, dtype=np.int64))
-        assets.append(np.full(len(ends[-1]), rows.asset))
+        labels_T[rows.part] = make_labels(dataset.bars(rows), task)
     ends_N = np.concatenate(ends)
     if not len(ends_N):
         message = f"no window of {task.context} bars: the features need some bars before their first value, too"
         raise DataError(
             Problem(place=", ".join(dataset.entry.sources), message=message, fix="give earlier bars as well")
         )
-    dates_T = dataset.frame["date"].to_numpy().astype("datetime64[ns]")
-    labels_T = make_labels(dataset.frame, task)
-    bars_N = np.searchsorted(np.unique(dates_T), dates_T[ends_N])
-    index = SplitIndex(ends_N, labels_T[ends_N], dates_T[ends_N], np.concatenate(assets), bars_N)
-    values_TF, moments = represented.values_TF, None
-    if data.scaling == "zscore":
-        assert fitted.standard is not None
-        values_TF = fitted.standard.apply(values_TF)
-    elif data.scaling == "revin":
-        assert fitted.standard is not None
-        found = scaling.window_moments(represented, ends_N, task.context)
-        moments = scaling.WindowMoments(found.mean_NF, found.std_NF, fitted.standard.apply(found.stats_NS))
-    features_TF = torch.from_numpy(values_TF.astype(np.float32))
-    return NewWindows(index, represented, Windows(features_TF, index, task.context, moments))
+    index = SplitIndex(ends_N, labels_T[ends_N], dataset.place, np.unique(dataset.dates_T), len(ends_N))
+    table = Table(represented, task.context, torch.device("cpu"), fitted.standard, revin=data.scaling == "revin")
+    return NewWindows(index, represented, Windows(table, index))

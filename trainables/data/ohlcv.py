@@ -1,16 +1,18 @@
 """Bars: read from their sources, checked, resampled to coarser timescales."""
 
 import logging
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from trainables.data import columns, given, session, sources
-from trainables.data.columns import NUMBERS, PRICES, to_ours, unused
-from trainables.data.source_registry import RawTable
-from trainables.data.validation import MIN_ROWS, find_problems, repaired
+from trainables.data import given, session, sources, understanding, workers
+from trainables.data.columns import NUMBERS, index_of, unused
+from trainables.data.source_registry import Member, RawTable
+from trainables.data.spilled import Spilled, Stored
+from trainables.data.validation import MIN_ROWS
 from trainables.errors import DataError, Problem
 from trainables.schema import DataSpec, Timescale
 from trainables.schema.common import INTRADAY
@@ -20,6 +22,7 @@ logger = logging.getLogger(__name__)
 _BARS_PER_GROUP: dict[Timescale, int] = {"2d": 2, "3d": 3, "5d": 5}
 _DAYS_PER_WEEK = 7
 NAMED = 8  # assets in a message
+_READ = 20  # bytes that are in memory while one byte of a file is read: as text, cells and numbers
 # Calendar weeks and fortnights are counted from Monday 1970-01-05, day 4 of the Unix calendar, so that a fortnight's
 # limits do not depend on where a series starts.
 _FIRST_MONDAY = 4
@@ -40,97 +43,152 @@ class Bars:
         own: by asset, the source's own columns that `data.features` asks for, float64, indexed like the bars.
     """
 
-    frames: dict[str, pd.DataFrame]
+    frames: Spilled
     source_sha256: dict[str, str]
     unused_columns: dict[str, tuple[str, ...]]
-    own: dict[str, pd.DataFrame] = field(default_factory=dict)
-    universe: frozenset[str] = frozenset()
-    intraday: dict[str, pd.DataFrame] = field(default_factory=dict)
+    own: Spilled = field(default_factory=Spilled)
+    universe: set[str] = field(default_factory=set)
+    intraday: Spilled = field(default_factory=Spilled)
     days: dict[str, pd.DatetimeIndex] = field(default_factory=dict)
 
-    def resampled(self, timescale: Timescale) -> dict[str, pd.DataFrame]:
-        """Bars of a timescale by asset."""
-        return {
-            asset: self.intraday[asset] if asset in self.intraday else resample(frame, timescale)
-            for asset, frame in sorted(self.frames.items())
-        }
+    def resampled(self, timescale: Timescale) -> Spilled:
+        """Bars of a timescale by asset, sorted by name."""
+        names = sorted(self.frames)
+        if timescale == "daily" or timescale in INTRADAY:
+            return (self.intraday or self.frames).pick(names)
+        coarse = self.frames.like()
+        coarse.update((name, resample(self.frames[name], timescale)) for name in names)
+        return coarse
 
 
-def load_sources(spec: DataSpec) -> Bars:
+def load_sources(spec: DataSpec, held: Spilled | None = None, limit: int = 0) -> Bars:
     """Read and check all sources of a specification.
 
     Prices are what the source calls open, high, low and close; an 'Adj Close' next to them is not used unless mapped,
     because it is not of one kind with high and low.
 
+    Args:
+        spec: which ones.
+        held: where tables are kept; it is empty.
+        limit: bytes that several processes may take together for it.
+
     Raises:
         DataError: with every problem of every source.
     """
-    frames: dict[str, pd.DataFrame] = {}
-    own: dict[str, pd.DataFrame] = {}
-    hashes: dict[str, str] = {}
-    others_of: dict[str, tuple[str, ...]] = {}
+    held = Spilled() if held is None else held
+    bars = Bars(held, {}, {}, own=held.like(), intraday=held.like())
     problems: list[Problem] = []
-    universe: set[str] = set()
-    intraday: dict[str, pd.DataFrame] = {}
-    days: dict[str, pd.DatetimeIndex] = {}
-    for source in spec.source:
-        short: list[str] = []
-        try:
-            for asset, place, raw in _members(source, spec):
-                if asset in frames:
-                    fix = "rename one of the files: an asset's name is its file's stem, symbol or shipped name"
-                    problems.append(Problem(place=place, message=f"a second source for the asset {asset!r}", fix=fix))
-                if place != source:
-                    if len(raw.frame) < MIN_ROWS:
-                        short.append(asset)
-                        continue
-                    universe.add(asset)
-                try:
-                    loaded = _load_one(raw, place, spec)
-                except DataError as exc:
-                    frames.setdefault(asset, pd.DataFrame())
-                    problems.extend(exc.problems)
-                    continue
-                frames[asset], own[asset], hashes[source] = loaded.bars, loaded.own, raw.sha256
-                if spec.session is not None:
-                    whole = loaded.bars.join(loaded.own)
-                    daily, _ = session.joined(whole, spec.session, "daily")
-                    if daily.empty:
-                        fix = "correct data.session, which is by the clock of its timezone"
-                        problems.append(Problem(place=place, message="has no bar inside the session", fix=fix))
-                    frames[asset], own[asset] = daily[list(NUMBERS)], daily[list(loaded.own)]
-                    if spec.timescale in INTRADAY:
-                        finer, days[asset] = session.joined(whole, spec.session, spec.timescale)
-                        intraday[asset], own[asset] = finer[list(NUMBERS)], finer[list(loaded.own)]
-                if loaded.unused:
-                    others_of[source] = loaded.unused
-            if short:
-                tell_short(source, short, f"fewer than {MIN_ROWS} rows")
-            if universe:
-                hashes[source] = sources.digest(source) or hashes.get(source, "")
-        except DataError as exc:
-            frames.setdefault(sources.asset_name(source), pd.DataFrame())
-            problems.extend(exc.problems)
-    if not frames:
+    seen: set[str] = set()
+    members = [(source, member) for source in spec.source for member in _members(source, spec)]
+    sizes = [member.size for _, member in members]
+    several = limit if all(sizes) else 0
+    loaded = workers.mapped(
+        lambda one: _loaded(one[1], one[0], spec, held), members, _READ * max(sizes, default=0), several
+    )
+    short: dict[str, list[str]] = {}
+    read: dict[str, dict[str, str]] = {}
+    for (source, member), one in zip(members, loaded, strict=True):
+        if member.asset in seen:
+            fix = "rename one of the files: an asset's name is its file's stem, symbol or shipped name"
+            message = f"a second source for the asset {member.asset!r}"
+            problems.append(Problem(place=member.place, message=message, fix=fix))
+        if one is None:
+            short.setdefault(source, []).append(member.asset)
+            continue
+        seen.add(member.asset)
+        problems.extend(one.problems)
+        bars.source_sha256[source] = one.sha256
+        if member.place != source:
+            bars.universe.add(member.asset)
+            read.setdefault(source, {})[member.place] = one.sha256
+        if one.unused:
+            bars.unused_columns[source] = one.unused
+        for tables, table in ((bars.frames, one.frame), (bars.own, one.own), (bars.intraday, one.intraday)):
+            if table is not None:
+                tables.keep(member.asset, table)
+        if one.days is not None:
+            bars.days[member.asset] = one.days
+    for source, assets in short.items():
+        tell_short(source, assets, f"fewer than {MIN_ROWS} rows")
+    if not seen:
         problems.append(Problem(place=spec.source[0], message="no asset has enough rows", fix="use longer series"))
     if problems:
         raise DataError(problems)
-    return Bars(frames, hashes, others_of, own if spec.features else {}, frozenset(universe), intraday, days)
+    for source, known in read.items():
+        bars.source_sha256[source] = sources.digest(source, known) or bars.source_sha256[source]
+    if spec.sample.assets is not None:
+        return replace(bars, frames=_sampled(bars.frames, spec.sample.assets))
+    return bars
 
 
-def _members(source: str, spec: DataSpec) -> Iterator[tuple[str, str, RawTable]]:
-    """Asset, place and table of each asset of a source; of a source that is one asset, the place is the source."""
-    found = sources.members(source, spec)
-    if found is None:
-        yield sources.asset_name(source), source, sources.read(source, spec)
-    else:
-        yield from found
+def _members(source: str, spec: DataSpec) -> Sequence[Member]:
+    """Assets of a source; where it has none, one that cannot be read."""
+    try:
+        return sources.members(source, spec)
+    except DataError as error:
+        return [Member(sources.asset_name(source), source, partial(_refuse, error), size=1)]
+
+
+def _refuse(error: DataError) -> RawTable:
+    raise error
+
+
+@dataclass(frozen=True, eq=False)
+class _Asset:
+    """What was read of one asset; tables as they are kept."""
+
+    sha256: str = ""
+    unused: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    frame: pd.DataFrame | Stored | None = None
+    own: pd.DataFrame | Stored | None = None
+    intraday: pd.DataFrame | Stored | None = None
+    days: pd.DatetimeIndex | None = None
+
+
+def _loaded(member: Member, source: str, spec: DataSpec, held: Spilled) -> _Asset | None:
+    """One asset, read, checked and kept; None for one of a universe that is too short."""
+    try:
+        raw = member.read()
+        if member.place != source and len(raw.frame) < MIN_ROWS:
+            return None
+        loaded = _load_one(raw, member.asset, member.place, spec)
+        if loaded.exchange is None:
+            own = None if spec.features is None else held.stored(loaded.own)
+            return _Asset(raw.sha256, loaded.unused, frame=held.stored(loaded.bars), own=own)
+        moments = session.Sessions.of(pd.DatetimeIndex(loaded.bars.index), loaded.exchange)
+        _tell_outside(moments, member.place)
+        whole = loaded.bars.join(loaded.own)
+        daily, _ = session.joined(whole, moments, "daily")
+        others, intraday, days = daily, None, None
+        if spec.timescale in INTRADAY:
+            others, days = session.joined(whole, moments, spec.timescale)
+            intraday = held.stored(others[list(NUMBERS)])
+        own = None if spec.features is None else held.stored(others[list(loaded.own)])
+        return _Asset(raw.sha256, loaded.unused, (), held.stored(daily[list(NUMBERS)]), own, intraday, days)
+    except DataError as exc:
+        return _Asset(problems=tuple(exc.problems))
+
+
+def _sampled(frames: Spilled, count: int) -> Spilled:
+    """So many of the assets, evenly spread over their sorted names."""
+    names = sorted(frames)
+    if count > len(names):
+        message = f"{count} assets are asked for, and there are {len(names)}"
+        raise DataError(Problem(place="data.sample.assets", message=message, fix="ask for fewer"))
+    chosen = [names[int(place)] for place in np.linspace(0, len(names) - 1, count).round()]
+    logger.warning("data.sample: %d of %d assets: %s", count, len(names), listed(chosen))
+    return frames.pick(chosen)
+
+
+def listed(assets: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(assets[:NAMED]) + (f" and {len(assets) - NAMED} more" if len(assets) > NAMED else "")
 
 
 def tell_short(place: str, assets: Sequence[str], why: str) -> None:
     """Say which assets of a universe are left out."""
-    listed = ", ".join(assets[:NAMED]) + (f" and {len(assets) - NAMED} more" if len(assets) > NAMED else "")
-    logger.warning("%s: left out, %s: %s", place, why, listed)
+    logger.warning("%s: left out, %s: %s", place, why, listed(assets))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,20 +196,21 @@ class _Loaded:
     bars: pd.DataFrame
     own: pd.DataFrame
     unused: tuple[str, ...]
+    exchange: session.Exchange | None
 
 
-def _load_one(raw: RawTable, source: str, spec: DataSpec) -> _Loaded:
-    bars, problems, found = to_ours(raw.frame, spec.columns, source, spec.format, spec.session)
-    bars, more, adjusted_by = adjusted(bars, raw.frame, spec, source)
-    bars, without = volume_or_none(bars)
-    problems, found = problems + more, found | without
-    if (raw.found | found) and source not in sources.SHIPPED:  # what ships has a known form
-        logger.warning("%s: %s", source, "; ".join(f"{what} {value}" for what, value in (raw.found | found).items()))
-    bars = repaired(in_order(bars, source, sort=spec.sort), spec.repair, source)
-    problems += find_problems(bars, raw.frame, spec.columns, source)
-    own = pd.DataFrame(index=bars.index)
+def _load_one(raw: RawTable, asset: str, source: str, spec: DataSpec) -> _Loaded:
+    if (numbers := understanding.plain(raw, spec)) is not None:
+        return _Loaded(numbers, pd.DataFrame(index=numbers.index), unused(raw.frame, {}), None)
+    one = understanding.understood(raw, asset, source, spec)
+    bars, problems = one.bars, one.problems
+    if one.found and source not in sources.SHIPPED:  # what ships has a known form
+        logger.warning("%s: %s", source, "; ".join(f"{what} {value}" for what, value in one.found.items()))
+    for what in one.done:
+        logger.warning("%s: %s", source, what)
+    own: pd.DataFrame | None = None
     if spec.features is not None:
-        others = unused(raw.frame, spec.columns, adjusted_by)
+        others = unused(raw.frame, spec.columns, one.adjusted_by)
         used = [name for name in raw.frame.columns if str(name) not in others]
         own, wrong = given.own_columns(
             raw.frame, spec.features, [*used, *given.symbols(raw.frame)], spec.format.decimal, source
@@ -159,52 +218,26 @@ def _load_one(raw: RawTable, source: str, spec: DataSpec) -> _Loaded:
         problems += wrong
     if problems:
         raise DataError(problems)
-    in_use = (*adjusted_by, *own.columns)
-    own = own.loc[bars.index].set_axis(pd.DatetimeIndex(bars["date"]))
-    return _Loaded(bars.set_index("date")[list(NUMBERS)], own, unused(raw.frame, spec.columns, in_use))
+    dates = pd.DatetimeIndex(bars["date"])
+    numbers_5T = np.stack([bars[name].to_numpy() for name in NUMBERS])
+    numbers = pd.DataFrame(numbers_5T.T, index=dates, columns=index_of(NUMBERS), copy=False)
+    own = pd.DataFrame(index=dates) if own is None else own.loc[bars.index].set_axis(dates)
+    others = unused(raw.frame, spec.columns, (*one.adjusted_by, *own.columns))
+    return _Loaded(numbers, own, others, one.exchange)
 
 
-def volume_or_none(bars: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Bars with a volume of NaN where the source has no volume, or one that never changes; and what was found out."""
-    volume = bars.get("volume")
-    if volume is not None and volume.nunique() > 1:
-        return bars, {}
-    why = "none" if volume is None else f"none: always {volume.iloc[0]:g}" if volume.notna().any() else "none: empty"
-    return bars.assign(volume=np.nan), {"volume": f"{why}; features that need it are left out"}
+def _tell_outside(moments: session.Sessions, place: str) -> None:
+    """Say how many bars lie outside the sessions.
 
-
-def adjusted(
-    bars: pd.DataFrame, raw: pd.DataFrame, spec: DataSpec, source: str
-) -> tuple[pd.DataFrame, list[Problem], tuple[Hashable, ...]]:
-    """Bars with prices times adjusted close over close, where `data.adjust` asks for it.
-
-    Returns:
-        The bars, what is wrong, and the names of the source's columns that were used.
+    Raises:
+        DataError: all of them.
     """
-    if spec.adjust == "none" or "close" not in bars:
-        return bars, [], ()
-    found = columns.adjusted(raw, spec.format.decimal)
-    if found is None:
-        message = f"data.adjust: ratio needs a column of adjusted closes (its columns: {', '.join(map(str, raw))})"
-        return bars, [Problem(place=source, message=message, fix="name it 'Adj Close', or set data.adjust: none")], ()
-    name, closes = found
-    ratio = closes / bars["close"]
-    changed = {price: bars[price] * ratio for price in PRICES if price in bars and price != "close"}
-    return bars.assign(**changed, close=closes), [], (name,)
-
-
-def in_order(bars: pd.DataFrame, source: str, *, sort: bool) -> pd.DataFrame:
-    """Bars from old to new, where that is clear (a file from new to old), or where sorting is asked for."""
-    if "date" not in bars.columns or bars["date"].is_monotonic_increasing:
-        return bars
-    known = bars["date"].dropna()
-    if len(known) > 1 and known.is_monotonic_decreasing and known.is_unique:
-        return bars.iloc[::-1]
-    if sort:
-        out_of_order = int((bars["date"].diff() < pd.Timedelta(0)).sum())
-        logger.warning("%s: sorted by date (data.sort); %d rows came before an earlier one", source, out_of_order)
-        return bars.sort_values("date", kind="stable")
-    return bars
+    outside = int((~moments.inside).sum())
+    if outside == len(moments.inside):
+        fix = "correct data.calendar, or data.session, which is by the clock of its timezone"
+        raise DataError(Problem(place=place, message="has no bar inside the session", fix=fix))
+    if outside:
+        logger.warning("%s: %d of %d bars are outside the sessions and left out", place, outside, len(moments.inside))
 
 
 def week_number(dates: pd.DatetimeIndex) -> np.ndarray:

@@ -9,7 +9,9 @@ from trainables.errors import DataError
 from trainables.schema import DataSpec
 
 
-def check_source(part: str | type[Any], argument: str = "", columns: dict[str, str] | None = None) -> None:
+def check_source(
+    part: str | type[Any], argument: str = "", columns: dict[str, str] | None = None, **config: Any
+) -> None:
     """Return if a data source keeps its contract; it is read twice.
 
     Checked: bars that pass all checks of a dataset; the same bars when read again; a digest, where there is one, of
@@ -19,13 +21,16 @@ def check_source(part: str | type[Any], argument: str = "", columns: dict[str, s
         part: the registered class, or its name.
         argument: what a sweep file would write after the source's name.
         columns: as `data.columns` of a sweep file.
+        config: keys of the source.
 
     Raises:
         AssertionError: it does not; the message says what was expected.
+        ConfigError: it cannot be configured.
     """
     found = SOURCES.find(part)
-    text = f"{found.name}:{argument}" if argument else found.name
-    spec = DataSpec.model_validate({"source": text, "columns": columns or {}})
+    asked = f"{found.name}:{argument}" if argument else {"name": found.name, **config}
+    spec = DataSpec.model_validate({"source": asked, "columns": columns or {}})
+    (text,) = spec.source
     try:
         first, second = load_sources(spec), load_sources(spec)
     except DataError as error:

@@ -6,9 +6,10 @@ Shipped sources are files inside installed packages. They are read by path, neve
 
 import hashlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pyarrow as pa
 from trainables import tables
 from trainables.data.barfile import decode, layout, names
 from trainables.data.columns import NUMBERS
-from trainables.data.source_registry import RawTable, of, source, split_symbol
+from trainables.data.source_registry import Member, RawTable, of, source, split_symbol
 from trainables.errors import DataError, Problem
 from trainables.files import read_bytes
 from trainables.schema import AS_FOUND, DataSpec
@@ -41,7 +42,9 @@ def asset_name(text: str) -> str:
     except DataError:
         return Path(text).stem
     chosen = part.target()
-    return str(chosen.asset(argument)) if hasattr(chosen, "asset") else argument or part.name
+    if hasattr(chosen, "asset"):
+        return str(chosen.asset(argument))
+    return argument if argument and isinstance(argument, str) else part.name
 
 
 def read(text: str, spec: DataSpec | None = None) -> RawTable:
@@ -128,25 +131,33 @@ def file_sha256(path: Path, place: str) -> str:
         raise _error(place, f"cannot be read: {exc.strerror or exc}", "check the path and its permissions") from exc
 
 
-def members(text: str, spec: DataSpec) -> Iterator[tuple[str, str, RawTable]] | None:
-    """Asset, place and table of each member of a universe; None where a source is one asset.
+def members(text: str, spec: DataSpec) -> Sequence[Member]:
+    """The assets of a source: one, or those of a universe.
 
     Raises:
-        DataError: as `read`.
+        DataError: there is no such source or file.
     """
     part, argument = of(text)
     chosen = part.target()
-    found: Iterator[tuple[str, str, RawTable]] | None = (
-        chosen.members(argument, spec) if hasattr(chosen, "members") else None
-    )
-    return found
+    if hasattr(chosen, "members"):
+        found: Sequence[Member] = chosen.members(argument, spec)
+        return found
+    size = chosen.path(argument).stat().st_size if isinstance(chosen, _File) else 0
+    return [Member(asset_name(text), text, partial(read, text, spec), size)]
 
 
-def digest(text: str) -> str | None:
-    """The sha256 that `read` would give, or None where it cannot be known without a download or the file is gone."""
+def digest(text: str, known: Mapping[str, str] = {}) -> str | None:
+    """The sha256 that `read` would give, or None where it cannot be known without a download or the file is gone.
+
+    Args:
+        text: as in `DataSpec.source`.
+        known: hashes of files that were read, by path.
+    """
     try:
         part, argument = of(text)
         chosen = part.target()
+        if known and hasattr(chosen, "digest_of"):
+            return str(chosen.digest_of(argument, known))
         return chosen.digest(argument) if hasattr(chosen, "digest") else None
     except (DataError, OSError):
         return None
@@ -266,7 +277,7 @@ def _read_file(path: Path, place: str, spec: DataSpec) -> RawTable:
         frame, found = _parse(path, data, place, spec)
     except (ValueError, OSError, EOFError, pa.ArrowException) as exc:
         what = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        fix = "see what was understood with `isotherm data inspect`; say the rest in data.format"
+        fix = "say which column is which in data.columns; separator, header, dates and decimal sign in data.format"
         raise _error(place, f"cannot be read as {path.suffix.lstrip('.').lower() or 'a table'}: {what}", fix) from exc
     return RawTable(frame, hashlib.sha256(data).hexdigest(), found)
 
@@ -335,7 +346,7 @@ def _of_one_symbol(frame: pd.DataFrame, symbol: str, source: str) -> pd.DataFram
         listed = ", ".join(map(str, held[:8])) + (" ..." if len(held) > 8 else "")
         message = f"holds {len(held)} symbols in its column {str(column)!r} ({listed})"
         path = source.removesuffix(f"#{symbol}") if symbol else source
-        raise _error(source, message, f"name one, or a list of them: data.source: {path}#{held[0]}")
+        raise _error(source, message, f"name one, or a list of them, data.source: {path}#{held[0]}; or all, {path}#*")
     return table
 
 

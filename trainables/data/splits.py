@@ -1,7 +1,8 @@
 """Chronological splits on one time axis: limits, purge, embargo, folds, and how many samples they really hold.
 
 The axis holds every date on which all features of at least one asset are complete, ascending; a position is an index
-into it. Two assets with different calendars share it, so that a split's limits are dates for both.
+into it. Assets with different calendars share it, so that limits are moments for all of them. Between two bars
+of one asset there may then be positions at which others have bars, and bars of two assets may overlap in part.
 """
 
 from dataclasses import dataclass
@@ -12,21 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.errors import ConfigError, Problem
-from trainables.schema import SplitSpec
+from trainables.schema import SplitSpec, Timescale
+from trainables.schema.common import INTRADAY
 
 # `selection` is the first part of validation where `SplitSpec.selection` asks for one; `validation` is then the rest.
 SplitName = Literal["train", "selection", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
-# Below these a metric cannot tell a model from the prior (design, 'Science rules'): with 100 independent samples the
-# standard error of an accuracy near 1/2 is already 0.05.
-MIN_EFFECTIVE = 100
-MIN_EFFECTIVE_RARER_CLASS = 30
+_ROUNDING = 1e-6  # of a sum of parts 1/n, n up to MAX_LOOKAHEAD: far below the smallest of them
 
 _IN_WORDS = {"selection": "the selection part of validation"}
 
 Dates = npt.NDArray[np.datetime64]
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 
@@ -35,7 +35,8 @@ class EffectiveSize:
     """Independent samples of a split: overlapping windows count once per span of a label, assets do not multiply.
 
     Attributes:
-        total: the sum over contiguous spans of window ends on the time axis of floor(length / bars that a label spans).
+        total: the sum over contiguous spans of window ends on the time axis of floor(length / positions that a label
+            spans), which are as many as its bars where all assets have one calendar.
         rarer_class: total times the share of the rarest class; None where labels are values.
     """
 
@@ -43,12 +44,20 @@ class EffectiveSize:
     rarer_class: int | None
 
 
+# Below these a metric cannot tell a model from the prior: with 100 independent samples the standard error of an
+# accuracy near 1/2 is already 0.05. A sweep may ask for more or less, down to the floor, where it is 0.11.
+MIN_EFFECTIVE, MIN_EFFECTIVE_RARER_CLASS = 100, 30
+FLOOR_EFFECTIVE, FLOOR_RARER_CLASS = 20, 5
+LEAST = EffectiveSize(MIN_EFFECTIVE, MIN_EFFECTIVE_RARER_CLASS)
+FLOOR = EffectiveSize(FLOOR_EFFECTIVE, FLOOR_RARER_CLASS)
+
+
 def limits(axis: Dates, spec: SplitSpec, fraction: float = 1.0) -> dict[SplitName, range]:
     """Positions of each split on the axis, after fold, fraction and embargo.
 
     Args:
         axis: [A] datetime64, ascending.
-        spec: fractions or dates, embargo in bars, folds.
+        spec: fractions or dates, embargo in bars (`window_ends` counts each asset's own), folds.
         fraction: newest part of the training span that is used.
 
     Raises:
@@ -95,22 +104,56 @@ def _day(moment: np.datetime64) -> str:
     return str(moment.astype("datetime64[D]"))
 
 
-def window_ends(position_T: Ints, first: int, span: range, context: int, lookahead: int) -> Ints:
+def overlapped(axis: Dates, dates_T: Dates, timescale: Timescale) -> tuple[Ints, Ints]:
+    """First and last position on the axis with which each bar of one asset shares time.
+
+    Both are the bar's own position where all assets have one calendar. Bars within a day are dated by their beginning,
+    coarser ones by their last day.
+
+    Args:
+        axis: [A] datetime64[ns], ascending.
+        dates_T: of the bars, ascending.
+        timescale: of the bars.
+    """
+    position_T = np.searchsorted(axis, dates_T)
+    if timescale in INTRADAY:
+        over_T = dates_T + np.timedelta64(INTRADAY[timescale], "m")
+        return position_T, np.maximum(position_T, np.searchsorted(axis, over_T) - 1)
+    if timescale == "daily":
+        return position_T, position_T
+    day_T = dates_T.astype("datetime64[D]")
+    if timescale == "monthly":
+        begun_T = day_T.astype("datetime64[M]").astype("datetime64[D]")
+    elif timescale in ("weekly", "2wk"):
+        length = 7 if timescale == "weekly" else 14
+        begun_T = day_T - (day_T.astype(np.int64) - 4) % length  # counted from Monday 1970-01-05
+    else:  # several bars from the day after the bar before, which is close, or far across a gap
+        before_T = np.concatenate([day_T[:1] - 1, day_T[:-1]])
+        begun_T = np.maximum(before_T + 1, day_T - 2 * int(timescale[0]))
+    return np.minimum(position_T, np.searchsorted(axis, begun_T.astype(dates_T.dtype))), position_T
+
+
+def window_ends(
+    begun_T: Ints, over_T: Ints, first: int, span: range, context: int, lookahead: int, embargo: int = 0
+) -> Ints:
     """Rows of one asset at which a window may end: its whole context and its label's whole span lie inside the split.
 
     Args:
-        position_T: position on the axis of each row of the asset, ascending.
+        begun_T: first position on the axis with which each row of the asset shares time, ascending; see `overlapped`.
+        over_T: last one.
         first: first row with complete features.
         span: the split's positions.
         context: bars in a window, its end included.
         lookahead: bars after the end that the label uses.
+        embargo: as many positions were left out before the span; of the asset's own bars as many are, which takes
+            longer where others have bars in between.
 
     Returns:
         [N] int64 rows, counted within the asset, ascending.
     """
-    ends_N = np.arange(first + context - 1, len(position_T) - lookahead, dtype=np.int64)
-    begins_inside = position_T[ends_N - context + 1] >= span.start
-    label_ends_inside = position_T[ends_N + lookahead] < span.stop
+    ends_N = np.arange(first + context - 1, len(begun_T) - lookahead, dtype=np.int64)
+    begins_inside = ends_N - context + 1 >= np.searchsorted(begun_T, span.start - embargo) + embargo
+    label_ends_inside = over_T[ends_N + lookahead] < span.stop
     return np.asarray(ends_N[begins_inside & label_ends_inside])
 
 
@@ -129,7 +172,7 @@ def divide(positions_N: Ints, label_ends_N: Ints, share: float) -> tuple[Flags, 
     Returns:
         Two masks [N].
     """
-    distinct = np.unique(positions_N)
+    distinct = np.flatnonzero(np.bincount(positions_N))
     if not len(distinct):
         nothing = np.zeros(0, dtype=bool)
         return nothing, nothing
@@ -137,20 +180,35 @@ def divide(positions_N: Ints, label_ends_N: Ints, share: float) -> tuple[Flags, 
     return label_ends_N <= first_judged, positions_N >= first_judged
 
 
-def effective_size(
-    positions_N: Ints, labels_N: npt.NDArray[np.floating], lookahead: int, *, n_classes: int
-) -> EffectiveSize:
+def cover(shortest_A: Floats, positions_N: Ints, nexts_N: Ints, label_ends_N: Ints) -> None:
+    """Enter one asset's windows: each covers the time axis from its end until the asset's next bar.
+
+    Args:
+        shortest_A: of each position on the axis, the shortest span of a label among the windows that cover it, in
+            positions; infinite where there is none.
+        positions_N: position of each window's end, ascending.
+        nexts_N: of the asset's next bar.
+        label_ends_N: of the last bar of the window's label.
+    """
+    steps_N, spans_M = nexts_N - positions_N, label_ends_N - positions_N
+    at_M = positions_N
+    if (steps_N > 1).any():
+        at_M = np.repeat(positions_N - np.cumsum(steps_N) + steps_N, steps_N) + np.arange(steps_N.sum())
+        spans_M = np.repeat(spans_M, steps_N)
+    shortest_A[at_M] = np.minimum(shortest_A[at_M], spans_M)
+
+
+def effective_size(shortest_A: Floats, labels_N: npt.NDArray[np.floating], n_classes: int) -> EffectiveSize:
     """Independent samples among windows.
 
     Args:
-        positions_N: position of each window's end on the time axis, any order; assets may repeat positions.
+        shortest_A: see `cover`.
         labels_N: numbers of classes, from 0, where there are some.
-        lookahead: bars a label spans.
         n_classes: of the labels; 0 where they are values.
     """
-    distinct = np.unique(positions_N)
-    breaks = np.flatnonzero(np.diff(distinct) > 1) + 1
-    total = sum(len(span) // lookahead for span in np.split(distinct, breaks))
+    covered = np.flatnonzero(np.isfinite(shortest_A))
+    breaks = np.flatnonzero(np.diff(covered) > 1) + 1
+    total = sum(int((1 / shortest_A[run]).sum() + _ROUNDING) for run in np.split(covered, breaks))
     if not n_classes:
         return EffectiveSize(total, None)
     rarest = int(_counts(labels_N, n_classes).min())
@@ -166,14 +224,14 @@ def _counts(labels_N: npt.NDArray[np.floating], n_classes: int) -> Ints:
     return np.array([np.count_nonzero(labels_N == number) for number in range(n_classes)])
 
 
-def shortfalls(split: SplitName, size: EffectiveSize, n_windows: int) -> list[str]:
+def shortfalls(split: SplitName, size: EffectiveSize, n_windows: int, least: EffectiveSize = LEAST) -> list[str]:
     """Why a split is too small to decide on, with number and limit; empty if it is not."""
     found, where = [], _IN_WORDS.get(split, split)
-    if size.total < MIN_EFFECTIVE:
-        found.append(f"{where} has {size.total} effective samples ({n_windows} windows), {MIN_EFFECTIVE} are needed")
-    elif size.rarer_class is not None and size.rarer_class < MIN_EFFECTIVE_RARER_CLASS:
+    if size.total < least.total:
+        found.append(f"{where} has {size.total} effective samples ({n_windows} windows), {least.total} are needed")
+    elif size.rarer_class is not None and size.rarer_class < (least.rarer_class or 0):
         found.append(
             f"{where} has {size.rarer_class} effective samples of the rarest class (of {size.total}), "
-            f"{MIN_EFFECTIVE_RARER_CLASS} are needed"
+            f"{least.rarer_class} are needed"
         )
     return found

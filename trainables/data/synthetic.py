@@ -32,7 +32,7 @@ MEANING: dict[Kind, str] = {
     "regime": "as teacher, but the function turns around after 'change' of the bars",
     "leak": "a random walk in which each bar's volume knows the next bar's direction",
 }
-_VERSION = 1  # raise it when equal arguments give other bars
+_VERSION = 2  # raise it when equal arguments give other bars
 MAX_BARS, MAX_ASSETS = 60_000, 10_000
 _LAST_DAY = "2019-12-31"
 _DAILY = 0.01  # deviation of a daily log return
@@ -40,6 +40,7 @@ _BAR = 0.005  # by which open, high and low differ from the close
 # GARCH(1, 1) of daily stock returns, as usually estimated (Engle 2001, 'GARCH 101'): persistence 0.98.
 _ALPHA, _BETA = 0.09, 0.89
 _SHOWN = 3  # numbers of a bar that the teacher reads: those that open, high and low show
+_NETWORK = 4  # seed of the teacher's units
 _UNITS = 200  # of the teacher
 _STEEPNESS = 3.0  # of its units: smooth enough to be learnt, with a detail for every size
 
@@ -52,7 +53,7 @@ class Universe:
         kind: what is planted.
         bars: daily bars.
         asset: number of the asset; assets share the teacher and nothing else.
-        seed: of the teacher and of all assets.
+        seed: of the assets, and of which number of which bar the teacher reads as what.
         gain: of the teacher: the log odds of a rise have this deviation.
         seen: bars that the teacher reads.
         change: share of the bars before the regime changes.
@@ -163,18 +164,24 @@ class Synthetic:
 
 
 def _teacher(seed: int, seen: int) -> Callable[[Floats], Floats]:
-    """A sum of random rectified units whose weights fall with their number, standardised over what bars can show."""
-    random = np.random.default_rng([seed, seen])
-    weight_CK = random.normal(size=(_SHOWN * seen, _UNITS))
+    """A sum of random rectified units whose weights fall with their number, standardised over what bars can show.
+
+    The units are the same for every seed, which only says which number of which bar takes which place among their
+    inputs, and which are turned around: so all seeds are equally hard to learn, as far as a model treats inputs alike.
+    """
+    fixed, own = np.random.default_rng([_NETWORK, seen]), np.random.default_rng([seed, seen])
+    inputs = _SHOWN * seen
+    weight_CK = fixed.normal(size=(inputs, _UNITS))
     weight_CK *= _STEEPNESS / np.linalg.norm(weight_CK, axis=0)
-    offset_K = random.uniform(-0.8, 0.8, size=_UNITS)
-    height_K = random.choice([-1.0, 1.0], size=_UNITS) / np.sqrt(np.arange(1, _UNITS + 1))
+    offset_K = fixed.uniform(-0.8, 0.8, size=_UNITS)
+    height_K = fixed.choice([-1.0, 1.0], size=_UNITS) / np.sqrt(np.arange(1, _UNITS + 1))
+    weight_CK = weight_CK[own.permutation(inputs)] * own.choice([-1.0, 1.0], size=(inputs, 1))
 
     def raw(read_TC: Floats) -> Floats:
         total_T: Floats = np.maximum(read_TC @ weight_CK + offset_K, 0) @ height_K
         return total_T
 
-    sample = raw(random.uniform(-1, 1, size=(20_000, _SHOWN * seen)))
+    sample = raw(fixed.uniform(-1, 1, size=(20_000, inputs)))
     mean, deviation = float(sample.mean()), float(sample.std())
     return lambda read_TC: (raw(read_TC) - mean) / deviation
 

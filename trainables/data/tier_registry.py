@@ -96,7 +96,7 @@ class AssetBars:
         return self._column("volume")
 
     def _column(self, name: str) -> Array:
-        return np.array(self.frame[name], dtype=np.float64)  # a copy: a tier cannot change the bars
+        return self.frame[name].to_numpy(dtype=np.float64, copy=True)  # so that a tier cannot change the bars
 
 
 class Tier(Protocol):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from trainables.data.columns import NUMBERS, PRICES
+from trainables.data.columns import NUMBERS, PRICES, index_of
 from trainables.data.tier_registry import TRADED, Array, AssetBars, Feature, Kind, Tier, of_dataset
 from trainables.errors import DataError, Problem
 from trainables.parts import Part, PartConfig
@@ -17,6 +17,7 @@ from trainables.schema import ResolvedTier
 _COLUMN = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,59}")
 NO_TIER = "none"
 _TAKEN = ("date", "asset")
+_KINDS = frozenset(Kind)
 _STEPS = (0.6180339887, 0.4142135623)  # irrational: volumes that never repeat
 
 
@@ -60,7 +61,7 @@ def compute(
             something else than columns of one number a bar.
         ConfigError: no such tier.
     """
-    for bars in (frame, daily):
+    for bars in (frame,) if daily is frame else (frame, daily):
         _refuse_non_finite(bars, place)
     result = columns(*of_dataset(tier), AssetBars(frame, daily, days), place)
     first_complete(result.values.to_numpy(), pd.DatetimeIndex(frame.index), list(result.kinds), place)
@@ -76,7 +77,7 @@ def columns(part: Part[Tier], config: PartConfig, bars: AssetBars, place: str) -
     Raises:
         DataError: the tier fails, or gives something else than columns of one number a bar.
     """
-    if not bars.frame["volume"].isna().all():
+    if not np.isnan(bars.volume).all():
         return _columns(part, config, bars, place)
     one, other = (_columns(part, config, _made_up(bars, step), place) for step in _STEPS)
     kept = {
@@ -104,29 +105,30 @@ def _columns(part: Part[Tier], config: PartConfig, bars: AssetBars, place: str) 
         raise _refusal(part, message, _line(part, error)) from error
     if not isinstance(found, Mapping) or (not found and part.name != NO_TIER):
         raise _refusal(part, f"returned {type(found).__name__}, not a dictionary of columns by name")
-    values: dict[str, Array] = {}
+    values_FT = np.empty((len(found), len(bars.frame)))
     kinds: dict[str, Kind] = {}
-    for name, feature in found.items():
-        if wrong := _wrong(name, feature, bars):
+    for row, (name, feature) in enumerate(found.items()):
+        if wrong := _wrong(name, feature, bars, len(values_FT[row])):
             raise _refusal(part, f"column {name!r}: {wrong}")
-        values[name], kinds[name] = np.asarray(feature.values, dtype=np.float64), Kind(feature.kind)
-    return Computed(pd.DataFrame(values, index=bars.frame.index), kinds)
+        values_FT[row], kinds[name] = feature.values, Kind(feature.kind)
+    named = index_of(tuple(kinds))
+    return Computed(pd.DataFrame(values_FT.T, index=bars.frame.index, columns=named, copy=False), kinds)
 
 
-def _wrong(name: object, feature: object, bars: AssetBars) -> str:
+def _wrong(name: object, feature: object, bars: AssetBars, rows: int) -> str:
     """What is wrong with one column, or an empty text."""
     if not isinstance(name, str) or not _COLUMN.fullmatch(name) or name in _TAKEN:
         return f"a name is letters, digits, '_', '-', '.', starting with a letter, and not {' or '.join(_TAKEN)}"
     if not isinstance(feature, Feature):
         return f"is {type(feature).__name__}, not isotherm.Feature(values, kind)"
-    if feature.kind not in list(Kind):
+    if feature.kind not in _KINDS:
         return f"{feature.kind!r} is no kind; known are {', '.join(Kind)}"
     try:
         values = np.asarray(feature.values, dtype=np.float64)
     except (TypeError, ValueError) as error:
         return f"its values are not numbers ({error})"
-    if values.shape != (len(bars.frame),):
-        return f"has values of shape {values.shape}, not one for each of the {len(bars.frame)} bars"
+    if values.shape != (rows,):
+        return f"has values of shape {values.shape}, not one for each of the {rows} bars"
     if name in NUMBERS and not np.array_equal(values, bars.frame[name], equal_nan=True):
         return "is the name of a bar's own number, and holds other values; give it another name"
     if feature.kind == Kind.CLOSE and not np.array_equal(values, bars.frame["close"], equal_nan=True):
@@ -154,6 +156,9 @@ def first_complete(values_TF: Array, dates: pd.DatetimeIndex, names: Sequence[st
     finite_TF = np.isfinite(values_TF)
     problems, short = [], []
     first_F = np.argmax(finite_TF, axis=0) if len(values_TF) else np.zeros(len(names), dtype=np.int64)
+    count_F = finite_TF.sum(axis=0)
+    if (count_F > 0).all() and (count_F == len(values_TF) - first_F).all():
+        return int(first_F.max(initial=0))
     for column, name in enumerate(names):
         finite_T = finite_TF[:, column]
         if not finite_T.any():
@@ -181,6 +186,8 @@ def _numbers(frame: pd.DataFrame, name: str) -> Array:
 
 def _refuse_non_finite(bars: pd.DataFrame, place: str) -> None:
     """One NaN silently poisons TA-Lib's moving averages to the end of the series."""
+    if np.isfinite(bars.to_numpy()).all():
+        return
     problems = []
     for name in NUMBERS if bars["volume"].notna().any() else PRICES:
         bad = np.flatnonzero(~np.isfinite(_numbers(bars, name)))

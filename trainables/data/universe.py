@@ -4,15 +4,19 @@ Members are read one after the other. The asset is the file's name, the value of
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from trainables.data import sources
 from trainables.data.barfile import names
-from trainables.data.source_registry import RawTable, source, split_symbol
+from trainables.data.source_registry import Member, RawTable, source, split_symbol
 from trainables.errors import DataError, Problem
 from trainables.schema import DataSpec
 
@@ -34,35 +38,44 @@ class Universe:
 
     def digest(self, argument: str) -> str:
         """Of the names and bytes of all files."""
+        return self.digest_of(argument, {})
+
+    def digest_of(self, argument: str, known: Mapping[str, str]) -> str:
+        """The same; `known` are hashes of files by path."""
         path, symbol = split_symbol(argument)
         digest = hashlib.sha256()
         for file in [path] if symbol else _files(argument):
-            digest.update(f"{file.name} {sources.file_sha256(file, argument)}\n".encode())
+            sha256 = known.get(str(file)) or sources.file_sha256(file, argument)
+            digest.update(f"{file.name} {sha256}\n".encode())
         return digest.hexdigest()
 
-    def members(self, argument: str, spec: DataSpec) -> Iterator[tuple[str, str, RawTable]]:
-        """Asset, place for messages, and table of each member, in a fixed order."""
+    def members(self, argument: str, spec: DataSpec) -> list[Member]:
+        """All of them, in a fixed order."""
         path, symbol = split_symbol(argument)
         if symbol:
-            yield from _by_symbol(sources.whole_table(str(path), spec), argument)
-            return
+            return by_symbol(sources.whole_table(str(path), spec), argument)
         groups: dict[str, list[Path]] = {}
         files = _files(argument)
         for file in files:
             groups.setdefault(_partition(file), []).append(file)
         if list(groups) == [""] and any("=" in part for part in files[0].parts):  # partitioned by something else
-            tables = [sources.whole_table(str(file), spec) for file in files]
-            whole = replace(tables[0], frame=pd.concat([one.frame for one in tables], ignore_index=True))
-            yield from _by_symbol(whole, argument)
-            return
+            return by_symbol(_joined(files, spec, ignore_index=True), argument)
+        found = []
         for asset, members in groups.items():
             if asset:
-                tables = [sources.whole_table(str(file), spec) for file in members]
-                joined = pd.concat([one.frame for one in tables], ignore_index=len(tables) > 1)
-                yield asset, f"{argument}, {asset}", replace(tables[0], frame=joined)
-            else:
-                for file in members:
-                    yield sources.asset_name(str(file)), str(file), sources.read(str(file), spec)
+                read = partial(_joined, members, spec, ignore_index=len(members) > 1)
+                size = sum(file.stat().st_size for file in members)
+                found.append(Member(asset, f"{argument}, {asset}", read, size))
+                continue
+            for file in members:
+                read = partial(sources.read, str(file), spec)
+                found.append(Member(sources.asset_name(str(file)), str(file), read, file.stat().st_size))
+        return found
+
+
+def _joined(files: list[Path], spec: DataSpec, *, ignore_index: bool) -> RawTable:
+    tables = [sources.whole_table(str(file), spec) for file in files]
+    return replace(tables[0], frame=pd.concat([one.frame for one in tables], ignore_index=ignore_index))
 
 
 def _files(argument: str) -> list[Path]:
@@ -102,17 +115,25 @@ def _partition(file: Path) -> str:
     return ""
 
 
-def _by_symbol(table: RawTable, argument: str) -> Iterator[tuple[str, str, RawTable]]:
+def by_symbol(table: RawTable, argument: str) -> list[Member]:
+    """The rows of each symbol of a table."""
     frame = table.frame if isinstance(table.frame.index, pd.RangeIndex) else table.frame.reset_index()
     column = names.first_of(frame.columns, (*names.SYMBOLS, "asset"))
     if column is None:
         raise _error(argument, f"has no column of symbols (its columns: {', '.join(map(str, frame.columns))})", "")
-    for asset, rows in frame.groupby(frame[column].astype("string").str.strip(), sort=True):
-        yield (
-            str(asset),
-            f"{argument.rpartition('#')[0] or argument}#{asset}",
-            replace(table, frame=rows.reset_index(drop=True)),
-        )
+    code_N, assets = pd.factorize(frame[column].astype("string").str.strip(), sort=True)
+    order_N = np.argsort(code_N, kind="stable")  # rows without a symbol come first: -1
+    edges = np.searchsorted(code_N[order_N], np.arange(len(assets) + 1)).tolist()
+    place = argument.rpartition("#")[0] or argument
+    size = int(frame.memory_usage().sum()) // max(1, len(assets))
+    return [
+        Member(str(asset), f"{place}#{asset}", partial(_rows, table, frame, order_N[start:stop]), size)
+        for asset, (start, stop) in zip(assets, pairwise(edges), strict=True)
+    ]
+
+
+def _rows(table: RawTable, frame: pd.DataFrame, row_N: npt.NDArray[np.intp]) -> RawTable:
+    return replace(table, frame=frame.take(row_N).reset_index(drop=True))
 
 
 def _error(place: str, message: str, fix: str) -> DataError:

@@ -23,7 +23,8 @@ def solve(target: int, *, spec: ModelSpec, data: DataShape) -> ResolvedModel:
 
     Args:
         target: parameters wanted, all groups together.
-        spec: the architecture; width over depth aims at `spec.aspect` on the default ladder.
+        spec: the architecture; on the default ladder width over depth aims at `spec.aspect`, or depth and heads are
+            those of `spec`.
         data: what the model sees.
 
     Raises:
@@ -31,7 +32,7 @@ def solve(target: int, *, spec: ModelSpec, data: DataShape) -> ResolvedModel:
         BudgetError: no shape of the ladder has about so many parameters.
     """
     chosen = Architecture.of(spec, data)
-    shape = _Solver(chosen, target, spec.aspect).shape()
+    shape = _Solver(chosen, target, chosen.ladder(spec.aspect, depth=spec.depth, heads=spec.heads)).shape()
     actual = count_shape(chosen, shape).total
     if abs(actual / target - 1) > BUDGET_TOLERANCE:
         message = f"no shape of {chosen.part.name} has {target:,} parameters here; the nearest has {actual:,}"
@@ -46,11 +47,8 @@ class _Solver:
 
     chosen: Architecture
     target: int
-    aspect: float
+    rest: Iterator[Shape]
     _seen: list[Shape] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._rest: Iterator[Shape] = self.chosen.ladder(self.aspect)
 
     def shape(self) -> Shape:
         """The shape nearest to the target.
@@ -110,7 +108,7 @@ class _Solver:
     def _at(self, index: int) -> Shape | None:
         """The shape of an index, None past the end."""
         while len(self._seen) <= index:
-            following = next(self._rest, None)
+            following = next(self.rest, None)
             if following is None:
                 return None
             self._seen.append(following)

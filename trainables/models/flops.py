@@ -6,6 +6,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from trainables.models import registry
+from trainables.models.eager import without_compiler
 from trainables.models.param_count import on_meta
 from trainables.schema import ResolvedModel
 
@@ -22,7 +23,7 @@ def training_flop_per_window(model: ResolvedModel) -> float | None:
     """
     data = model.data
     try:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with without_compiler(), FlopCounterMode(display=False) as counter, torch.no_grad():
             built = on_meta(*registry.of_trial(model)).eval()
             stats_BS = torch.empty(1, data.n_window_stats, device="meta") if data.n_window_stats else None
             built(torch.empty(1, data.context, data.n_features, device="meta"), stats_BS)

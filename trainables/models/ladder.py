@@ -63,18 +63,20 @@ class Rung:
         return self.shape.model_copy(update={self.shape.fine: steps * self.step})
 
 
-def by_aspect(shape_type: type[Blocks], aspect: float) -> Iterator[Blocks]:
-    """The endless default ladder of a class of shapes; `aspect` is width over depth."""
-    width, depth = _MIN_WIDTH, 1
-    has_heads = "heads" in shape_type.model_fields
+def by_aspect(
+    shape_type: type[Blocks], aspect: float, *, depth: int | None = None, heads: int | None = None
+) -> Iterator[Blocks]:
+    """The endless default ladder of a class of shapes; `aspect` is width over depth, where no depth is given."""
+    has_heads, unit = "heads" in shape_type.model_fields, heads or 1
+    width, blocks = _multiple(_MIN_WIDTH, unit), depth or 1
     while True:
-        sizes = {"width": width, "depth": depth, "feed_forward": FEED_FORWARD_RATIO * width}
-        yield shape_type(**sizes, **({"heads": width // head_width(width)} if has_heads else {}))
-        wider = width + _width_step(width, has_heads)
-        if _distance(wider / depth, aspect) <= _distance(width / (depth + 1), aspect):
+        sizes = {"width": width, "depth": blocks, "feed_forward": FEED_FORWARD_RATIO * width}
+        yield shape_type(**sizes, **({"heads": heads or width // head_width(width)} if has_heads else {}))
+        wider = width + _multiple(_width_step(width, has_heads), unit)
+        if depth or _distance(wider / blocks, aspect) <= _distance(width / (blocks + 1), aspect):
             width = wider
         else:
-            depth += 1
+            blocks += 1
 
 
 def handover(below: Rung, above: Rung) -> tuple[int, int]:
@@ -101,6 +103,11 @@ def head_width(width: int) -> int:
     """
     largest = min(_MAX_HEAD_WIDTH, max(_MIN_WIDTH, _power_of_two(64 * math.sqrt(width / 512))))
     return min(largest, width & -width)
+
+
+def _multiple(width: int, unit: int) -> int:
+    """The least multiple of a unit that is at least a width."""
+    return -(-width // unit) * unit
 
 
 def _width_step(width: int, has_heads: bool) -> int:

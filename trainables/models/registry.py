@@ -122,12 +122,21 @@ class Architecture:
             except ValueError as error:
                 raise ConfigError(Problem(place="model", message=str(error))) from error
 
-    def ladder(self, aspect: float) -> Iterator[Shape]:
-        """Shapes from small to large; `aspect` is used by architectures without a ladder of their own."""
-        if hasattr(self._target, "ladder"):
+    def ladder(self, aspect: float, *, depth: int | None = None, heads: int | None = None) -> Iterator[Shape]:
+        """Shapes from small to large; the arguments are of architectures without a ladder of their own.
+
+        Raises:
+            ConfigError: the shapes have no such size.
+        """
+        own_ladder = hasattr(self._target, "ladder")
+        for name, given in (("depth", depth), ("heads", heads)):
+            if given is not None and (own_ladder or name not in self.shape_type.model_fields):
+                message = f"{name} cannot be given: shapes of {self.part.name} do not follow from it"
+                raise ConfigError(Problem(place=f"model.{name}", message=message, fix="leave the key out"))
+        if own_ladder:
             own: Iterable[Shape] = self._target.ladder(self.config, self.data)
             return iter(own)
-        return ladder.by_aspect(cast("type[Blocks]", self.shape_type), aspect)
+        return ladder.by_aspect(cast("type[Blocks]", self.shape_type), aspect, depth=depth, heads=heads)
 
     def build(self, shape: Shape) -> "nn.Module":
         """A model on the default device, initialized from torch's global generator."""

@@ -2,7 +2,8 @@
 
 What a user asks for (blocks of a sweep file) is in `data` and `asked`, what was resolved from it in `resolved`.
 `TrialSpec` is everything that defines a trial's result; its hash is the trial's key. How a trial is executed
-(`ExecutionSpec`, `ExecutionRecord`) is kept apart and never enters the key, the resolved dtype excepted.
+(`ExecutionSpec`, `ExecutionRecord`) is kept apart and never enters the key, the resolved dtype and
+`optimizer_states` excepted.
 """
 
 from trainables.schema.asked import (
@@ -23,6 +24,7 @@ from trainables.schema.asked import (
     TaskSpec,
     ThreadsOrAuto,
     TrainingSpec,
+    with_calibration,
 )
 from trainables.schema.common import (
     BASELINE_NAMES,
@@ -37,9 +39,11 @@ from trainables.schema.common import (
     MAX_THREADS,
     SELECTION,
     SPEC_FORMAT,
+    Calibration,
     Dtype,
     JudgedEpoch,
     NamedPart,
+    OptimizerStates,
     Outcome,
     Parametrization,
     PartBlock,
@@ -58,6 +62,7 @@ from trainables.schema.data import (
     DataSpec,
     FileFormat,
     RepairSpec,
+    SampleSpec,
     SessionSpec,
     SplitSpec,
     TierSpec,
@@ -95,6 +100,7 @@ __all__ = [
     "SPEC_FORMAT",
     "BaselineSpec",
     "Bound",
+    "Calibration",
     "ContextSpec",
     "CountOrAuto",
     "CountOrRule",
@@ -115,6 +121,7 @@ __all__ = [
     "MetricSpec",
     "ModelSpec",
     "NamedPart",
+    "OptimizerStates",
     "Outcome",
     "Parametrization",
     "PartBlock",
@@ -128,6 +135,7 @@ __all__ = [
     "ResolvedTask",
     "ResolvedTier",
     "ResolvedTraining",
+    "SampleSpec",
     "Scaling",
     "ScheduleName",
     "SessionSpec",
@@ -144,4 +152,5 @@ __all__ = [
     "chooses_epoch",
     "is_number",
     "parse_budget",
+    "with_calibration",
 ]

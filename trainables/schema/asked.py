@@ -17,8 +17,10 @@ from trainables.schema.common import (
     MAX_BATCH,
     MAX_EPOCHS,
     MAX_THREADS,
+    Calibration,
     JudgedEpoch,
     NamedPart,
+    OptimizerStates,
     Parametrization,
     PartBlock,
     ScheduleName,
@@ -34,6 +36,9 @@ class TaskSpec(PartBlock):
     kind: str = Field("threshold", description="task; `isotherm parts` lists them, with their keys")
     context: int = Field(60, ge=2, le=4096, description="bars the model sees")
     horizon: int = Field(1, ge=1, le=1000, description="bars ahead, a whole number; usually a grid axis")
+    calibrate: Calibration = Field(
+        "none", description="of probabilities, fitted on validation when a trial has ended; no part of its key"
+    )
 
 
 class ModelSpec(PartBlock):
@@ -41,6 +46,8 @@ class ModelSpec(PartBlock):
 
     name: str = Field("patchtst", description="architecture; `isotherm parts` lists them, with their keys")
     aspect: float = Field(32.0, gt=0, description="width over depth that the budget solver aims at")
+    depth: int | None = Field(None, ge=1, le=1000, description="number of blocks, in place of aspect; null = by aspect")
+    heads: int | None = Field(None, ge=1, le=1000, description="attention heads; null = by the width")
     shapes: str = Field("configs/budgets", description="folder of hand-written shapes, one <budget>.yaml each")
 
 
@@ -68,6 +75,19 @@ class MetricSpec(NamedPart):
         if self.label is not None:
             return handler(self)
         return {"name": self.name, **self.config} if self.config else self.name
+
+
+def with_calibration(metrics: tuple[MetricSpec, ...], calibrate: Calibration) -> tuple[MetricSpec, ...]:
+    """Metrics, and those that `task.calibrate` adds: calibration error, parts of the Brier score, before and after."""
+    if calibrate == "none":
+        return metrics
+    names = ("ece", "brier_reliability", "brier_resolution")
+    after: list[dict[str, str]] = [{"name": name, "calibrate": calibrate} for name in names]
+    after += [{"name": f"calibrated_{name}", "method": calibrate} for name in ("loss", "brier")]
+    labelled = [{**one, "label": f"{one['name'].removeprefix('calibrated_')}_{calibrate}"} for one in after]
+    added = [MetricSpec.model_validate(one) for one in (*names, "brier_uncertainty", *labelled)]
+    taken = {one.column for one in metrics}
+    return (*metrics, *(one for one in added if one.column not in taken))
 
 
 class LossSpec(NamedPart):
@@ -109,7 +129,11 @@ class SizeRule(Spec):
 class EarlyStopping(Spec):
     """End a trial when its metric on the selection part of validation has not improved for `patience` epochs."""
 
-    metric: Literal["val_loss", "val_auc"] = Field("val_loss", description="also chooses with judged_epoch: best")
+    metric: str = Field(
+        "val_loss",
+        pattern=r"^val_[a-z0-9][a-z0-9_-]*$",
+        description="val_ and a metric's name, with its default keys; also chooses with judged_epoch: best",
+    )
     patience: int = Field(10, ge=1, description="epochs")
     min_delta: float = Field(0.001, ge=0, description="smaller gains do not count")
 
@@ -174,6 +198,9 @@ class TrainingSpec(Spec):
     )
     mup_base: str | None = Field(None, description="budget at which mup is the standard parametrization")
     warmup: float = Field(0.1, ge=0, lt=1, description="fraction of all steps")
+    warmup_steps: int | None = Field(
+        None, ge=0, le=MAX_BATCH, description="in place of warmup: as many steps whatever the length, as branches need"
+    )
     cooldown: float = Field(0.2, gt=0, le=1, description="fraction of all steps, the last ones, with schedule: wsd")
     clip: float = Field(1.0, gt=0, description="largest global gradient norm")
     loss: LossSpec = Field(
@@ -215,13 +242,20 @@ class TrainingSpec(Spec):
 
 
 class ExecutionSpec(Spec):
-    """How trials are executed. Never part of a trial's key, the resolved dtype excepted."""
+    """How trials are executed. Never part of a trial's key, the resolved dtype and `optimizer_states` excepted."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto = CUDA where there is one")
-    dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto = bf16 on CUDA, fp32 elsewhere")
+    dtype: Literal["auto", "bf16", "fp32"] = Field("auto", description="auto = bf16 on CUDA, fp32 on a CPU")
     micro_batch: CountOrAuto = Field("auto", description="windows in memory at once; at most the global batch")
     threads: ThreadsOrAuto = Field("auto", description="CPU threads a trial")
     gpu_share: ShareOrAuto = Field("auto", description="share of a GPU that a trial takes; auto = measured")
+    devices_per_trial: CountOrAuto = Field(
+        "auto", description="GPUs of one host for each trial; auto = one, or as many as it needs to fit, sharded"
+    )
+    optimizer_states: OptimizerStates = Field(
+        "fp32", description="dtype of AdamW's moments; bf16 takes 12 bytes a parameter in all, and not 16"
+    )
+    cuda_graph: bool = Field(True, description="on a GPU, replay the training step as one CUDA graph")
     checkpoint_interval_s: float = Field(60.0, gt=0, description="seconds between checkpoints, at least")
     max_attempts: int = Field(3, ge=1, description="starts of one trial in one sweep before it counts as failed")
     stall_timeout_s: float = Field(
@@ -230,3 +264,9 @@ class ExecutionSpec(Spec):
     disk_timeout_s: float = Field(
         600.0, ge=0, description="on a full or read-only disk trials wait for so long; then the sweep ends resumably"
     )
+
+    @model_validator(mode="after")
+    def _whole_devices(self) -> Self:
+        if self.devices_per_trial not in ("auto", 1) and self.gpu_share not in ("auto", 1):
+            raise ValueError("a trial over several devices takes each of them whole: leave gpu_share out")
+        return self

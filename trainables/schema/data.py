@@ -1,11 +1,21 @@
 """The block `data` of a sweep file."""
 
+import json
 import re
 from datetime import date
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ByteSize,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from trainables.schema.common import INTRADAY, NamedPart, Representation, Scaling, Spec, Timescale, is_number
 from trainables.schema.given import ContextSpec, FeaturesSpec
@@ -55,25 +65,57 @@ class SplitSpec(Spec):
         return self
 
 
-def _as_tuple(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
+def _as_texts(value: object) -> object:
+    """One source or several; a block of a name and keys as ``NAME:{JSON}``, which is what a dataset is known by."""
+    sources = (value,) if isinstance(value, str | dict) else value
+    return tuple(map(_as_text, sources)) if isinstance(sources, list | tuple) else sources
+
+
+def _as_text(source: object) -> object:
+    if not isinstance(source, dict) or not isinstance(source.get("name"), str):
+        return source
+    keys = {key: value for key, value in source.items() if key != "name"}
+    return f"{source['name']}:{json.dumps(keys, sort_keys=True, default=str)}" if keys else source["name"]
+
+
+def _known_zone(value: str) -> str:
+    if value not in available_timezones():
+        raise ValueError(f"{value!r} is no time zone of the IANA database, such as America/New_York")
+    return value
+
+
+Zone = Annotated[str, AfterValidator(_known_zone)]
+
+
+def _by_asset(value: object) -> object:
+    return {"*": value} if isinstance(value, str) else value
+
+
+# What cannot be told from a vendor's file where its numbers or dates can be read in two ways.
+_POINT = {"decimal": "."}
+_AMERICAN = {"decimal": ".", "dates": "%m/%d/%Y"}
+VENDORS: dict[str, dict[str, str]] = {
+    **dict.fromkeys(("alphavantage", "binance", "polygon", "stooq", "tiingo", "yahoo"), _POINT),
+    **dict.fromkeys(("barchart", "investing", "nasdaq"), _AMERICAN),
+    "metatrader": {"decimal": ".", "dates": "%Y.%m.%d"},
+}
 
 
 class FileFormat(Spec):
-    """How a file of bars is written, where that cannot be found out from the file."""
+    """How a file of bars is written, where that cannot be found out from the file; or the name of its vendor."""
 
     delimiter: str | None = Field(None, min_length=1, max_length=1, description="between the columns")
     decimal: Literal[".", ","] | None = Field(None, description="decimal sign")
     dates: str | None = Field(None, description="a format of strptime, such as '%d/%m/%Y'")
-    timezone: str | None = Field(None, description="time stamps are converted to it, then dated; else dated as written")
+    timezone: Zone | None = Field(None, description="time stamps are converted to it, then dated; null = as written")
     header: tuple[str, ...] | None = Field(None, description="names of the columns of a file without a header")
 
-    @field_validator("timezone")
+    @model_validator(mode="before")
     @classmethod
-    def _known_zone(cls, value: str | None) -> str | None:
-        if value is not None and value not in available_timezones():
-            raise ValueError(f"{value!r} is no time zone of the IANA database, such as America/New_York")
-        return value
+    def _of_a_vendor(cls, value: object) -> object:
+        if isinstance(value, str) and value not in VENDORS:
+            raise ValueError(f"{value!r} is no vendor that is known by name: {', '.join(sorted(VENDORS))}")
+        return VENDORS[value] if isinstance(value, str) else value
 
 
 AS_FOUND = FileFormat()
@@ -99,17 +141,14 @@ class RepairSpec(Spec):
 class SessionSpec(Spec):
     """When an exchange trades, by its own clock; bars of a source are then within a day, stamped where they begin."""
 
-    timezone: str = Field(description="of the exchange, such as America/New_York; UTC for a market that never closes")
+    timezone: Zone | None = Field(
+        None,
+        description="of the exchange, such as America/New_York; UTC for a market that never closes; null = all assets "
+        "have a `data.calendar`",
+    )
     open: str = Field("00:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="first minute, by that clock")
     close: str = Field("00:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="end; the open's own = 24 hours")
     stamps: Literal["exchange", "utc"] = Field("exchange", description="clock of time stamps without a zone")
-
-    @field_validator("timezone")
-    @classmethod
-    def _known_zone(cls, value: str) -> str:
-        if value not in available_timezones():
-            raise ValueError(f"{value!r} is no time zone of the IANA database, such as America/New_York")
-        return value
 
     @property
     def open_minute(self) -> int:
@@ -122,6 +161,15 @@ class SessionSpec(Spec):
         return int(self.close[:2]) * 60 + int(self.close[3:])
 
 
+class SampleSpec(Spec):
+    """A part of the data, evenly spread and the same each time."""
+
+    assets: int | None = Field(None, ge=1, description="so many of the assets, evenly spread over their sorted names")
+    every: int = Field(
+        1, ge=1, le=10_000, description="training windows end on every n-th bar of the time axis; others on each"
+    )
+
+
 class TierSpec(NamedPart):
     """Which features. Further keys are the tier's own; without any, its name alone says the same."""
 
@@ -131,10 +179,11 @@ class TierSpec(NamedPart):
 class DataSpec(Spec):
     """Which bars, which features, how they are presented to the model."""
 
-    source: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = Field(
+    source: Annotated[tuple[str, ...], BeforeValidator(_as_texts)] = Field(
         ("sp500",),
         min_length=1,
-        description="sp500, nasdaq, goog, a file of bars, FILE#SYMBOL, yfinance:SYMBOL, one of your own; or a list",
+        description="sp500, nasdaq, goog, a file of bars, FILE#SYMBOL, yfinance:SYMBOL, one of your own (with keys: "
+        "{name: NAME, KEY: VALUE}); or a list",
     )
     columns: dict[str, str] = Field({}, description="your column names: {date: Day, close: Last, ...}")
     format: FileFormat = Field(AS_FOUND, description="how files are written, where detection fails")
@@ -147,14 +196,23 @@ class DataSpec(Spec):
     features: FeaturesSpec | None = Field(None, description="own columns of the source as features; null = none")
     context: dict[str, ContextSpec] = Field({}, description="series that all assets see, by a name of yours")
     session: SessionSpec | None = Field(None, description="bars within a day, and when they trade; null = daily bars")
+    calendar: Annotated[dict[str, str], BeforeValidator(_by_asset)] = Field(
+        {},
+        description="the exchange's calendar by asset, '*' for all others, or one for all: XNYS, XTKS, 24/7, ...; its "
+        "sessions are the days of daily bars, and the hours of bars within a day",
+    )
     members: str | None = Field(
         None, description="a table of asset, from, to: windows end on days on which the asset belongs to the universe"
     )
+    sample: SampleSpec = Field(SampleSpec(), description="a part of assets and of dates; all by default")
     timescale: Timescale = Field("daily", description="length of a bar; coarser bars are resampled first")
     representation: Representation = Field("relative", description="relative to the close and to volume, or raw")
     scaling: Scaling = Field(
         "zscore",
         description="zscore (fitted on train), revin (per window), rank or by_date (across assets, by date), or none",
+    )
+    memory_limit: ByteSize | None = Field(
+        None, description="of preparing the data, such as 4GB; null = half of what is free"
     )
     splits: SplitSpec = SplitSpec()
     fraction: float = Field(1.0, gt=0, le=1, description="share of the training span that is used, the newest")
@@ -168,10 +226,18 @@ class DataSpec(Spec):
 
     @model_validator(mode="after")
     def _intraday(self) -> Self:
-        if self.timescale in INTRADAY and self.session is None:
+        hours = self.session is not None and self.session.timezone is not None
+        if self.timescale in INTRADAY and not hours and not self.calendar:
             raise ValueError(
-                f"timescale {self.timescale} needs data.session: {{timezone: America/New_York, open: '09:30', close: "
-                "'16:00'}, or {timezone: UTC} for a market that never closes"
+                f"timescale {self.timescale} needs data.calendar, such as XNYS or 24/7, or data.session: {{timezone: "
+                "America/New_York, open: '09:30', close: '16:00'}"
+            )
+        if self.session is not None and not hours and not self.calendar:
+            raise ValueError("data.session.timezone is needed where there is no data.calendar")
+        if self.format.timezone and (self.timescale in INTRADAY or self.session is not None):
+            raise ValueError(
+                "data.format.timezone is for daily bars; of bars within a day say data.session: {stamps: utc} or leave "
+                "them as the exchange's own"
             )
         return self
 
@@ -191,8 +257,8 @@ class DataSpec(Spec):
         return value
 
 
-# What a dataset is built from; all else of `DataSpec` is about how it is used.
+# What a dataset is built from (of `sample` its assets); all else of `DataSpec` is about how it is used.
 DATASET_FIELDS = {
     "source", "columns", "format", "repair", "adjust", "sort", "tier", "features", "context", "members", "session",
-    "timescale",
+    "calendar", "sample", "timescale",
 }  # fmt: skip

@@ -15,6 +15,7 @@ from trainables.schema.common import (
     SPEC_FORMAT,
     Dtype,
     JudgedEpoch,
+    OptimizerStates,
     Outcome,
     Representation,
     Scaling,
@@ -54,6 +55,12 @@ class ResolvedData(Spec):
     scaling: Scaling
     splits: SplitSpec
     fraction: float
+    every: int = Field(1, ge=1, description="training windows end on every n-th bar of the time axis")
+
+    @model_serializer(mode="wrap")
+    def _what_is_new(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        said: dict[str, Any] = handler(self)
+        return {name: value for name, value in said.items() if name != "every" or value != 1}
 
 
 class DataShape(Spec):
@@ -109,6 +116,7 @@ class ResolvedTask(TaskSpec):
             "outcome": self.outcome == _UNSAID.get(self.kind, "binary"),
             "lookahead": self.lookahead == self.horizon,
             "classes": not self.classes,
+            "calibrate": True,  # of predictions alone: the trial is the same
         }
         return {name: value for name, value in said.items() if not unsaid.get(name)}
 
@@ -153,7 +161,7 @@ class ResolvedLoss(ResolvedPart):
 
 
 # Of training: values that mean what was always done are left out of the canonical form, so that keys stay.
-_ALWAYS = {"steps": None, "schedule": "cosine", "cooldown": None}
+_ALWAYS = {"steps": None, "schedule": "cosine", "cooldown": None, "warmup_steps": None}
 
 
 class ResolvedTraining(Spec):
@@ -163,6 +171,7 @@ class ResolvedTraining(Spec):
         epochs: passes over the training windows; the last one is cut short where `steps` says so.
         steps: optimizer steps; None = those of whole epochs.
         cooldown: fraction of all steps in which the rate falls to zero; of schedule ``wsd`` alone.
+        warmup: fraction of all steps; 0 where `warmup_steps` says how many.
     """
 
     epochs: int
@@ -174,6 +183,7 @@ class ResolvedTraining(Spec):
     schedule: ScheduleName = "cosine"
     cooldown: float | None = None
     warmup: float
+    warmup_steps: int | None = None
     clip: float
     loss: str | ResolvedLoss = Field(description="a loss of version 1 without keys of its own is its name")
     focal_gamma: float
@@ -194,9 +204,24 @@ class ResolvedTraining(Spec):
         """Steps of the whole trial; early stopping may end it before."""
         return self.steps or self.epochs * self.steps_per_epoch(n_windows)
 
+    def warming(self, total_steps: int) -> int:
+        """Steps of the warm-up, of so many in all."""
+        return round(self.warmup * total_steps) if self.warmup_steps is None else min(self.warmup_steps, total_steps)
+
+    def stable_until(self, total_steps: int) -> int:
+        """Steps before the rate begins to fall, of so many in all; warm-up included."""
+        if self.cooldown is None:
+            return total_steps
+        return max(self.warming(total_steps), total_steps - max(1, round(self.cooldown * total_steps)))
+
 
 class TrialSpec(Spec):
-    """Everything that defines a trial's result."""
+    """Everything that defines a trial's result.
+
+    Attributes:
+        dtype: of activations; weights are fp32.
+        optimizer_states: dtype of the optimizer's moments.
+    """
 
     format: int = SPEC_FORMAT
     data: ResolvedData
@@ -204,6 +229,18 @@ class TrialSpec(Spec):
     model: ResolvedModel
     training: ResolvedTraining
     dtype: Dtype
+    optimizer_states: OptimizerStates = "fp32"
+
+    @model_serializer(mode="wrap")
+    def _what_is_new(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        said: dict[str, Any] = handler(self)
+        as_ever = self.optimizer_states == "fp32"  # left out of the canonical form, so that keys stay
+        return {name: value for name, value in said.items() if name != "optimizer_states" or not as_ever}
+
+    @property
+    def moment_bytes(self) -> int:
+        """Of the optimizer's two moments, for each parameter."""
+        return 4 if self.optimizer_states == "bf16" else 8
 
     @model_validator(mode="after")
     def _chooses_apart(self) -> Self:
@@ -236,9 +273,33 @@ class ExecutionRecord(Spec):
     threads: int = Field(ge=1, le=MAX_THREADS)
     device: Literal["cpu", "cuda"]
     activation_checkpointing: bool = False
+    cuda_graph: bool = Field(False, description="on a GPU, replay the training step as one CUDA graph")
     checkpoint_interval_s: float = Field(gt=0)
     gpu_share: float = Field(1.0, gt=0, le=1, description="of a GPU's memory and time; its memory is capped to it")
     reserved_cores: int = Field(0, ge=0, description="CPU cores that the trial asks for; 0 = as many as threads")
     smallest_micro_batch: int = Field(1, ge=1, description="the global batch, for a loss that compares its windows")
+    devices: int = Field(1, ge=1, description="over which the trial runs, a process each; on a CPU processes alone")
+    sharded: bool = Field(False, description="parameters and optimizer states are spread over the devices")
     accelerator: str = Field("", description="kind of GPU, in Ray's words, that a cluster's trial goes to; empty = any")
     measured: Measured | None = Field(None, description="by the probe; None where nothing was measured")
+
+    @property
+    def cores(self) -> int:
+        """CPU cores that the trial asks for, with all its processes."""
+        return self.reserved_cores or self.threads * self.devices
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """What the trial runs on; what was found out on one place says nothing of another."""
+        return self.device, self.accelerator, self.devices
+
+    @property
+    def layout(self) -> str:
+        """How the model lies in memory, such as ``with activation checkpointing, sharded over 2 devices``."""
+        over = f"{'sharded ' if self.sharded else ''}over {self.devices} devices" if self.devices > 1 else ""
+        return ", ".join(filter(None, ("with activation checkpointing" if self.activation_checkpointing else "", over)))
+
+    def with_micro_batch(self, micro_batch: int, batch: int) -> Self:
+        """The same with steps of `batch` windows taken otherwise; what was measured no longer holds."""
+        accumulation = -(-batch // (micro_batch * self.devices))
+        return self.model_copy(update={"micro_batch": micro_batch, "accumulation": accumulation, "measured": None})

@@ -24,7 +24,8 @@ def labels(task: Task, bars: pd.DataFrame) -> Array:
     Raises:
         ConfigError: the task failed on these bars.
     """
-    seen = bars[[name for name in BARS if name in bars.columns]].reset_index(drop=True)
+    columns = [name for name in BARS if name in bars.columns]
+    seen = (bars if len(columns) == len(bars.columns) else bars[columns]).reset_index(drop=True)
     try:
         return np.array(task.labels(seen), dtype=np.float64)
     except InputError:

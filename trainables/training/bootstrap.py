@@ -38,7 +38,7 @@ class BlockBootstrap:
         Args:
             dates_N: end date of each window, in any order, repeated across assets.
             series_N: a series of the task, the same for all trials, whose dependence over time sets the block length.
-            horizon: bars ahead; blocks are at least this long.
+            horizon: dates that a label spans (`label_span`); blocks are at least this long.
             label: names the label; part of the seed.
         """
         dates_T, code_N = np.unique(dates_N.astype("datetime64[ns]"), return_inverse=True)
@@ -66,6 +66,19 @@ class BlockBootstrap:
         sums_T = np.bincount(self._code_N, weights=values_N)
         means_R: Floats = (counts_RT @ sums_T) / (counts_RT @ self._windows_T)
         return means_R
+
+
+def label_span(dates_N: npt.NDArray[np.datetime64], lookahead: int) -> int:
+    """Dates that a label spans: its bars, or more where assets of other calendars have dates in between.
+
+    Args:
+        dates_N: end date of each window, of one asset after the other, ascending for each.
+        lookahead: bars that a label spans.
+    """
+    code_N = np.unique(dates_N, return_inverse=True)[1]
+    of_assets = np.split(code_N, np.flatnonzero(np.diff(code_N) <= 0) + 1)
+    spans = [int(np.median(one[lookahead:] - one[:-lookahead])) for one in of_assets if len(one) > lookahead]
+    return max([lookahead, *spans])
 
 
 def block_length(series_T: Floats, horizon: int) -> int:

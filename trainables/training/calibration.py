@@ -4,37 +4,59 @@ Array names: N windows, G bins.
 """
 
 import math
-from collections.abc import Callable
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import expit, logit
 
+from trainables.schema import Calibration
 from trainables.training.bootstrap import Floats
 
-Calibration = Literal["platt", "isotonic"]
 _EDGE = 1e-3  # isotonic regression gives 0 and 1, whose loss would be infinite
 
 
-def calibrator(how: Calibration, logits_N: Floats, labels_N: Floats) -> Callable[[Floats], Floats]:
-    """A function from logits to calibrated logits, fitted on these windows.
+@dataclass(frozen=True, eq=False)
+class Calibrator:
+    """A function from logits to calibrated logits.
+
+    Attributes:
+        slope, shift: of the logit.
+        at_G, probability_G: where there are any, in their place: points of a function of the logit, straight between
+            them and constant outside.
+    """
+
+    slope: float = 1.0
+    shift: float = 0.0
+    at_G: Floats | None = None
+    probability_G: Floats | None = None
+
+    def __call__(self, logits_N: Floats) -> Floats:
+        """Calibrated logits."""
+        if self.at_G is None or self.probability_G is None:
+            return self.slope * logits_N + self.shift
+        found_N: Floats = logit(np.interp(logits_N, self.at_G, self.probability_G))
+        return found_N
+
+
+def calibrator(how: Calibration, logits_N: Floats, labels_N: Floats) -> Calibrator:
+    """A calibration that is fitted on these windows.
 
     ``platt``: a logistic regression on the logit (Platt 1999), without a penalty. ``isotonic``: the best monotone
     function (Zadrozny and Elkan 2002), its probabilities kept within 0.001 and 0.999. Where one class is absent, or all
-    logits are equal, there is nothing to fit and logits stay as they are.
+    logits are equal, there is nothing to fit and logits stay as they are; with ``none`` they always do.
     """
-    if np.ptp(labels_N) == 0 or np.ptp(logits_N) == 0:
-        return lambda values_N: values_N
+    if how == "none" or np.ptp(labels_N) == 0 or np.ptp(logits_N) == 0:
+        return Calibrator()
     if how == "platt":
         from sklearn.linear_model import LogisticRegression
 
         fitted = LogisticRegression(C=np.inf, max_iter=1000).fit(logits_N[:, None], labels_N.astype(int))
-        slope, shift = float(fitted.coef_[0, 0]), float(fitted.intercept_[0])
-        return lambda values_N: slope * values_N + shift
+        return Calibrator(float(fitted.coef_[0, 0]), float(fitted.intercept_[0]))
     from sklearn.isotonic import IsotonicRegression
 
-    monotone = IsotonicRegression(y_min=_EDGE, y_max=1 - _EDGE, out_of_bounds="clip").fit(logits_N, labels_N)
-    return lambda values_N: np.asarray(logit(monotone.predict(values_N)), dtype=np.float64)
+    fitted = IsotonicRegression(y_min=_EDGE, y_max=1 - _EDGE, out_of_bounds="clip").fit(logits_N, labels_N)
+    at_G, probability_G = fitted.X_thresholds_, fitted.y_thresholds_
+    return Calibrator(at_G=np.asarray(at_G, dtype=np.float64), probability_G=np.asarray(probability_G, np.float64))
 
 
 def bins(logits_N: Floats, labels_N: Floats, count: int) -> tuple[Floats, Floats, Floats]:

@@ -1,12 +1,12 @@
-"""Losses, priors and ranking measures of each outcome, in numbers: what `metrics` makes the scores of a trial of.
+"""Losses, priors and Brier scores of each outcome, in numbers: what the metrics of likelihood are made of.
 
 An outcome's numbers are in one class each, so that nothing else asks which outcome it has.
 
-Array names: N windows, K classes, R rows of weights, G groups of windows with equal outputs.
+Array names: N windows, K classes.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,13 +17,12 @@ from scipy.special import expit, log_softmax, softmax, xlog1py, xlogy
 from trainables.data.splits import class_shares
 from trainables.schema import Outcome, ResolvedTask
 from trainables.training.bootstrap import Floats
-from trainables.training.ranking import Ranking
 
 _LOG_2PI = math.log(2 * math.pi)
 # Of the mean probability from a rate. A sigmoid of probabilities moves the mean by 0.12 at a rate of 0.5, by 0.05 at
 # 0.6, and by more below; an honest model is nearer than this to one of the two rates.
 SQUASHED_LEVEL = 0.04
-Means = Callable[[Floats], Floats]  # weighted means [R] of values [N]
+Ranked = tuple[Floats, Floats]  # outputs and labels of 0 and 1
 
 
 @dataclass(frozen=True)
@@ -52,19 +51,19 @@ class Prior:
 
 
 class Likelihood(Protocol):
-    """The numbers of one outcome on the labels of one split.
+    """The numbers of one outcome on the labels of one split."""
 
-    Attributes:
-        prior_N: losses of the prior.
-        own_rate_loss: loss of the split's own rates, which no forecaster knows beforehand.
-        ranges: smallest and largest possible value of each number that has one.
-        series_N: a series of the labels whose dependence over time is that of the losses.
-    """
+    def prior_losses(self) -> Floats:
+        """Losses [N] of the prior."""
+        ...
 
-    prior_N: Floats
-    own_rate_loss: float
-    ranges: Mapping[str, tuple[float, float]]
-    series_N: Floats
+    def own_rate_loss(self) -> float:
+        """Loss of the split's own rates, which no forecaster knows beforehand."""
+        ...
+
+    def series(self) -> Floats:
+        """A series [N] of the labels whose dependence over time is that of the losses."""
+        ...
 
     def losses(self, outputs: Floats, residual_variance: float | None) -> Floats:
         """Negative log-likelihoods [N]."""
@@ -78,8 +77,12 @@ class Likelihood(Protocol):
         """Whether outputs look like probabilities where logits are due."""
         ...
 
-    def measures(self, outputs: Floats, weight_RN: Floats, means: Means) -> dict[str, Floats]:
-        """AUC, average precision and Brier score [R] under weights, NaN where a class has none; empty for values."""
+    def ranked(self, outputs: Floats) -> list[Ranked]:
+        """What AUC and average precision are means over: one class against the rest; empty for values."""
+        ...
+
+    def brier(self, outputs: Floats) -> float | None:
+        """Brier score; None of values."""
         ...
 
 
@@ -100,22 +103,21 @@ def gaussian_losses(error_N: Floats, variance: float) -> Floats:
     return losses_N
 
 
-_Ranges = Mapping[str, tuple[float, float]]
-_OF_CLASSES = {"loss": (0.0, math.inf), "skill": (-math.inf, 1.0), "auc": (0.0, 1.0), "ap": (0.0, 1.0)}
-
-
 class _Binary:
     """Labels 0 and 1, from one logit."""
 
-    ranges: _Ranges = _OF_CLASSES | {"brier": (0.0, 1.0)}
-
     def __init__(self, labels_N: Floats, prior: Prior) -> None:
         self._labels_N, self._prior = labels_N, prior
-        self.prior_N = _of_rate(labels_N, prior.mean)
-        self.own_rate_loss = float(_of_rate(labels_N, labels_N.mean()).mean())
-        # The prior's loss is an affine function of a binary label: the label itself has the same dependence over time
-        # and does not move with the training split.
-        self.series_N = labels_N
+
+    def prior_losses(self) -> Floats:
+        return _of_rate(self._labels_N, self._prior.mean)
+
+    def own_rate_loss(self) -> float:
+        return float(_of_rate(self._labels_N, self._labels_N.mean()).mean())
+
+    def series(self) -> Floats:
+        """The prior's loss is an affine function of a binary label, which does not move with the training split."""
+        return self._labels_N
 
     def losses(self, outputs: Floats, residual_variance: float | None) -> Floats:
         return binary_losses(outputs, self._labels_N)
@@ -130,9 +132,11 @@ class _Binary:
         inside = bool(outputs.min() >= 0 and outputs.max() <= 1)
         return inside and min(abs(mean - rate) for rate in rates) > SQUASHED_LEVEL
 
-    def measures(self, outputs: Floats, weight_RN: Floats, means: Means) -> dict[str, Floats]:
-        brier_R = means((expit(outputs) - self._labels_N) ** 2)
-        return {**Ranking(outputs, self._labels_N).measures(weight_RN), "brier": brier_R}
+    def ranked(self, outputs: Floats) -> list[Ranked]:
+        return [(outputs, self._labels_N)]
+
+    def brier(self, outputs: Floats) -> float | None:
+        return float(((expit(outputs) - self._labels_N) ** 2).mean())
 
 
 class _Classes:
@@ -141,18 +145,22 @@ class _Classes:
     The Brier score is the sum over the classes (Brier 1950), from 0 to 2.
     """
 
-    ranges: _Ranges = _OF_CLASSES | {"brier": (0.0, 2.0)}
-
     def __init__(self, labels_N: Floats, prior: Prior) -> None:
         self._labels_N, self._prior = labels_N, prior
-        classes_K = np.arange(len(prior.shares))
-        self._is_NK = (labels_N[:, None] == classes_K).astype(np.float64)
+        self._is_NK = (labels_N[:, None] == np.arange(len(prior.shares))).astype(np.float64)
         self._own_K = self._is_NK.mean(axis=0)
+
+    def prior_losses(self) -> Floats:
         with np.errstate(divide="ignore"):  # a class that is not there is true nowhere
-            self.prior_N = _of_true(np.log(np.asarray(prior.shares))[None], labels_N)
-            # of this split alone, as that of a binary label
-            self.series_N = _of_true(np.log(self._own_K)[None], labels_N)
-        self.own_rate_loss = float(-xlogy(self._own_K, self._own_K).sum())
+            return _of_true(np.log(np.asarray(self._prior.shares))[None], self._labels_N)
+
+    def own_rate_loss(self) -> float:
+        return float(-xlogy(self._own_K, self._own_K).sum())
+
+    def series(self) -> Floats:
+        """Of this split alone, as that of a binary label."""
+        with np.errstate(divide="ignore"):
+            return _of_true(np.log(self._own_K)[None], self._labels_N)
 
     def losses(self, outputs: Floats, residual_variance: float | None) -> Floats:
         return class_losses(outputs, self._labels_N)
@@ -167,27 +175,31 @@ class _Classes:
         rates = (np.asarray(self._prior.shares), self._own_K)
         return inside and min(float(np.abs(mean_K - rate_K).max()) for rate_K in rates) > SQUASHED_LEVEL
 
-    def measures(self, outputs: Floats, weight_RN: Floats, means: Means) -> dict[str, Floats]:
-        probability_NK = softmax(outputs, axis=1)
-        brier_R = means(((probability_NK - self._is_NK) ** 2).sum(axis=1))
-        each = [
-            Ranking(one_N, is_N).measures(weight_RN)
-            for one_N, is_N in zip(probability_NK.T, self._is_NK.T, strict=True)
-        ]
-        return {**{name: np.mean([one[name] for one in each], axis=0) for name in each[0]}, "brier": brier_R}
+    def ranked(self, outputs: Floats) -> list[Ranked]:
+        return list(zip(softmax(outputs, axis=1).T, self._is_NK.T, strict=True))
+
+    def brier(self, outputs: Floats) -> float | None:
+        return float(((softmax(outputs, axis=1) - self._is_NK) ** 2).sum(axis=1).mean())
 
 
 class _Value:
     """Numbers, from their predicted means. The label is standardised with the training split's mean and deviation."""
 
-    ranges: _Ranges = dict.fromkeys(("loss", "skill"), (-math.inf, math.inf))  # a density's loss may be negative
-
     def __init__(self, labels_N: Floats, prior: Prior) -> None:
-        self._deviation, self._prior = float(labels_N.std()), prior
+        self._labels_N, self._prior = labels_N, prior
         self._target_N = (labels_N - prior.mean) / prior.deviation
-        self.prior_N = 0.5 * (_LOG_2PI + self._target_N**2)
-        self.own_rate_loss = 0.5 * (_LOG_2PI + math.log(self._target_N.var()) + 1)
-        self.series_N = (labels_N - labels_N.mean()) ** 2  # the loss is quadratic, and volatility clusters
+
+    def prior_losses(self) -> Floats:
+        losses_N: Floats = 0.5 * (_LOG_2PI + self._target_N**2)
+        return losses_N
+
+    def own_rate_loss(self) -> float:
+        return 0.5 * (_LOG_2PI + math.log(self._target_N.var()) + 1)
+
+    def series(self) -> Floats:
+        """The loss is quadratic, and volatility clusters."""
+        squares_N: Floats = (self._labels_N - self._labels_N.mean()) ** 2
+        return squares_N
 
     def losses(self, outputs: Floats, residual_variance: float | None) -> Floats:
         assert residual_variance is not None
@@ -195,13 +207,16 @@ class _Value:
         return gaussian_losses(error_N, residual_variance / self._prior.variance)
 
     def spread(self, outputs: Floats) -> float:
-        return float(outputs.std() / self._deviation)
+        return float(outputs.std() / self._labels_N.std())
 
     def squashed(self, outputs: Floats) -> bool:
         return False
 
-    def measures(self, outputs: Floats, weight_RN: Floats, means: Means) -> dict[str, Floats]:
-        return {}
+    def ranked(self, outputs: Floats) -> list[Ranked]:
+        return []
+
+    def brier(self, outputs: Floats) -> float | None:
+        return None
 
 
 _OF: dict[Outcome, Callable[[Floats, Prior], Likelihood]] = {"binary": _Binary, "classes": _Classes, "value": _Value}

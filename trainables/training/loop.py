@@ -5,28 +5,33 @@ checkpointed or end, and none of that changes a number it produces.
 """
 
 import time
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import nn
 
-from trainables.checkpoints.file_store import CheckpointStore
-from trainables.checkpoints.schedule import CheckpointSchedule
+from trainables.checkpoints.file_store import CheckpointStore, State
 from trainables.data.windows import TrialData
 from trainables.errors import DivergedError
 from trainables.schema import ExecutionRecord, TrialSpec
 from trainables.training import memory
 from trainables.training.bootstrap import Floats
+from trainables.training.branching import Branches
+from trainables.training.checkpoint_schedule import CheckpointSchedule
 from trainables.training.evaluation import EvaluationPass
 from trainables.training.gate import Action, StepGate
 from trainables.training.learner import Learner, Randomness, Schedule
 from trainables.training.losses import make_loss
-from trainables.training.progress import Judged, TrialProgress, Waits, selection_value
-from trainables.training.result import MetricRow, SliceReport, TrialResult, share_columns, split_columns
+from trainables.training.progress import Judged, TrialProgress, Waits
+from trainables.training.ranks import ALONE, Ranks
+from trainables.training.result import MetricRow, SliceReport, TrialResult, share_columns
 from trainables.training.scoring import TrialScorer
 
 HEARTBEAT_S = 1.0  # longest silence at the gate: a report to Tune is due about once a second
-ROW_COLUMNS = ("val_loss", "skill", "val_spread", "val_auc", "val_ap", "val_brier")
+LARGE_PARAMETERS = 80_000_000  # parameters and moments of 1 GB, which takes seconds to write
 
 
 class Trainer:
@@ -46,6 +51,8 @@ class Trainer:
         gate: StepGate,
         store: CheckpointStore | None = None,
         judge_test: bool = True,
+        branches: Branches | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """Set a trial up.
 
@@ -56,14 +63,18 @@ class Trainer:
             gate: asked before every unit of work.
             store: where checkpoints go. Without one nothing is saved, and RELEASE holds instead.
             judge_test: whether the test split is touched, once, at the end; without it the result has no numbers of it.
+            branches: trials that go on from states of this one.
+            ranks: of the trial, of which this is rank 0.
 
         Raises:
             ConfigError: the loss does not fit the task.
         """
         self._spec, self._record, self._data = spec, record, data
         self._gate, self._judge_test = gate, judge_test
+        self._ranks = ranks
+        self._branches = branches or Branches((), n_windows=len(data.train), storage=None)
         self._keeper = CheckpointSchedule(store, spec, record.checkpoint_interval_s)
-        self._device = data.train.labels_N.device
+        self._device = data.train.device
         assert self._device.type == record.device, "the data must be on the device that the record names"
         self._judge = TrialScorer(data, spec.task)
         self._loss = make_loss(spec.training, spec.task.outcome, self._judge.prior)
@@ -96,14 +107,23 @@ class Trainer:
         return self._learner.model if self._learner is not None else None
 
     @property
+    def eager(self) -> str:
+        """Why training steps are not a CUDA graph; empty where they are, will be, or nothing is on the device."""
+        return self._learner.eager if self._learner is not None else ""
+
+    @property
     def _trained(self) -> bool:
         """Whether the last epoch has been validated."""
         return self._progress.stopped or self._progress.epoch == self._spec.training.epochs
 
-    def advance(self, max_seconds: float) -> SliceReport:
+    def advance(self, max_seconds: float, until: Collection[int] = ()) -> SliceReport:
         """Work for about `max_seconds`, one unit at least, or wait at the gate for at most about a second.
 
         A loss that is not finite ends the trial as ``diverged``; it is not raised.
+
+        Args:
+            max_seconds: of work.
+            until: numbers of epochs after which to return at once: it is decided there whether the trial goes on.
 
         Raises:
             OSError: a checkpoint could not be written or read. Nothing is lost: call again, and it is tried again.
@@ -119,17 +139,25 @@ class Trainer:
             while not self.done:
                 action = self._gate.check()
                 if action not in (Action.RUN, Action.THROTTLE):
-                    self._pause(action)
+                    self._settle()
+                    if not self.done:
+                        self._pause(action)
                     break
+                epoch = self._progress.epoch
                 if action is Action.RUN or self._rested():
                     self._work()
                     worked = True
-                if time.monotonic() >= deadline:
+                decides = self._progress.epoch != epoch and self._progress.epoch in until
+                if decides or time.monotonic() >= deadline:
                     break
+            self._settle()
         return self._report(action, worked)
 
-    def save(self) -> None:
+    def save(self, *, meanwhile: bool = False) -> None:
         """Write a checkpoint now. Without a store, or with nothing on the device, there is nothing to write.
+
+        Args:
+            meanwhile: a large one is copied to the host, and written while the trial goes on.
 
         Raises:
             OSError: it could not be written; the trial is as before.
@@ -138,13 +166,18 @@ class Trainer:
         if self._keeper.store is None or self._learner is None:
             return
         self._note_peak()
-        state = {
-            **self._learner.state(),
+        learner, copy = self._learner, meanwhile and self._spec.model.n_params >= LARGE_PARAMETERS
+        self._keeper.save(
+            lambda: self._state(learner, self._progress.state(), copy=copy), self._progress, self._waits, meanwhile=copy
+        )
+
+    def _state(self, learner: Learner, progress: dict[str, Any], *, copy: bool = False) -> State:
+        return {
+            **learner.state(copy=copy),
             "random": self._randomness.state(),
-            "progress": self._progress.state(),
+            "progress": progress,
             "judged": self._judged.state() if self._judged else None,
         }
-        self._keeper.save(state, self._progress, self._waits)
 
     def result(self) -> TrialResult:
         """How the trial ended; call it when `done`."""
@@ -153,8 +186,8 @@ class Trainer:
 
     @property
     def judged_weights(self) -> dict[str, torch.Tensor] | None:
-        """The model's state after the judged epoch, on the CPU; None before the end of the first epoch."""
-        return self._judged.weights if self._judged is not None else None
+        """The model's state after the judged epoch, on the CPU; call it when `done`. None where the trial diverged."""
+        return self._judged.weights if self._judged is not None and not self.result().diverged else None
 
     def predictions(self) -> pd.DataFrame:
         """Predictions of the judged weights, for validation and (unless diverged) test; call it when `done`.
@@ -174,6 +207,7 @@ class Trainer:
 
     def _pause(self, action: Action) -> None:
         """Save what is new; then end (STOP, DRAIN), or wait with the memory (HOLD) or without it (RELEASE)."""
+        self._keeper.settle()
         if not self._keeper.has(self._progress):
             self.save()
         if action in (Action.STOP, Action.DRAIN):
@@ -201,15 +235,17 @@ class Trainer:
             else:
                 self._evaluate(learner, self._evaluation)
         except DivergedError as error:
-            self._end(str(error))
-        if not self.done and self._keeper.due:
-            self.save()
+            self._diverged(error)
+        if self._keeper.due:
+            self._settle()
+            if not self.done:
+                self.save(meanwhile=True)
 
     def _build(self) -> Learner:
         """Put the trial on the device: from the newest checkpoint, or from the seed."""
         memory.reset_peak(self._device)
         self._randomness.restart()
-        learner = Learner(self._spec, self._record, self._schedule, self._loss, self._device)
+        learner = Learner(self._spec, self._record, self._schedule, self._loss, self._device, ranks=self._ranks)
         state = self._keeper.load()
         self._progress, self._judged = TrialProgress(), None
         if state is not None:
@@ -225,21 +261,54 @@ class Trainer:
         return learner
 
     def _train(self, learner: Learner) -> None:
-        progress, started = self._progress, time.perf_counter()
-        loss = learner.step(self._data.train, progress.step)
-        progress.train_seconds += time.perf_counter() - started
+        progress, table = self._progress, self._data.train.table
+        # Before the step: every later state of this trial then says that those of its branches are written.
+        for branch in self._branches.leave_at(progress.step):
+            self._count(learner.read())
+            self._branches.leave(branch, progress.step, self._state(learner, progress.branch(self._spec.key)))
+        if self._spec.training.judged_epoch == "best":
+            self._keep_judged(learner)  # the step changes the model
+        started, waited_s = time.perf_counter(), table.waited_s
+        losses = learner.step(self._data.train, progress.step)
         progress.step += 1
         progress.samples += self._schedule.batch
-        progress.loss = loss
-        progress.epoch_loss += loss
+        if progress.step == self._schedule.end_of(progress.epoch + 1):
+            losses += learner.read()
+        progress.train_seconds += time.perf_counter() - started
+        progress.waited_seconds += table.waited_s - waited_s
+        self._count(losses)
         self._plan_evaluation(learner)
+
+    def _settle(self) -> None:
+        """Wait for the steps that were launched, so that progress is what the tensors are."""
+        if self._learner is None:
+            return
+        started = time.perf_counter()
+        try:
+            losses = self._learner.read()
+            self._progress.train_seconds += time.perf_counter() - started
+            self._count(losses)
+        except DivergedError as error:
+            self._diverged(error)
+
+    def _count(self, losses: list[float]) -> None:
+        for loss in losses:
+            self._progress.loss = loss
+            self._progress.epoch_loss += loss
+
+    def _diverged(self, error: DivergedError) -> None:
+        """End at the step that was refused; later ones that were launched did nothing."""
+        self._progress.samples -= (self._progress.step - error.step) * self._schedule.batch
+        self._progress.step = error.step
+        self._end(str(error))
 
     def _plan_evaluation(self, learner: Learner) -> None:
         """Validation is due after an epoch and after the last step; then test, with training for the gap to it."""
         progress, splits = self._progress, self._judge.splits
         if self._trained:
             assert self._judged is not None
-            learner.model.load_state_dict(self._judged.weights)
+            if self._judged.weights is not None:
+                learner.put(self._judged.weights)
             names = ["test", "train"] if self._judge_test else ["train"]
         elif progress.step == self._schedule.end_of(progress.epoch + 1):
             names = [name for name in splits if name in ("selection", "validation")]
@@ -247,7 +316,8 @@ class Trainer:
         else:
             self._evaluation = None
             return
-        self._evaluation = EvaluationPass({name: splits[name] for name in names}, self._record.micro_batch)
+        chosen = {name: splits[name] for name in names}
+        self._evaluation = EvaluationPass(chosen, self._record.micro_batch, self._ranks)
 
     def _evaluate(self, learner: Learner, evaluation: EvaluationPass) -> None:
         started = time.perf_counter()
@@ -266,28 +336,26 @@ class Trainer:
     def _close_epoch(self, learner: Learner, outputs: dict[str, Floats]) -> None:
         progress, training = self._progress, self._spec.training
         residual_variance = self._judge.residual_variance(outputs["train"]) if self._judge.values else None
-        scores = self._judge.scores("validation", outputs["validation"], residual_variance)
+        values, value, lower = self._judge.of_epoch(outputs, residual_variance, training.early_stopping)
         progress.epoch += 1
-        numbers = split_columns("val", scores)
         schedule = self._schedule
         train_loss = progress.epoch_loss / (schedule.end_of(progress.epoch) - schedule.end_of(progress.epoch - 1))
-        values = {name: value for name in ROW_COLUMNS if (value := numbers[name]) is not None}
-        chooser = self._judge.chooser
-        if chooser != "validation":
-            scores = self._judge.scores(chooser, outputs[chooser], residual_variance)
-            values["selection_loss"] = scores.loss
-            values |= {"selection_auc": scores.auc} if scores.auc is not None else {}
         row = MetricRow(
             progress.step, progress.epoch, {"train_loss": train_loss, "lr": schedule.rate(progress.step - 1), **values}
         )
         progress.rows.append(row)
         self._pending.append(row)
         progress.epoch_loss = 0.0
-        progress.watch(selection_value(scores, training.early_stopping), training.early_stopping)
+        progress.watch(value, training.early_stopping, lower_is_better=lower)
         if training.judged_epoch == "last" or progress.best_epoch == progress.epoch:
             kept = {name: torch.from_numpy(part_N) for name, part_N in outputs.items() if name != "train"}
-            self._judged = Judged(progress.epoch, kept, residual_variance, learner.weights())
+            self._judged = Judged(progress.epoch, kept, residual_variance)
         self._plan_evaluation(learner)
+
+    def _keep_judged(self, learner: Learner) -> None:
+        """Copy the judged weights where the model still has them."""
+        if self._judged is not None and self._judged.weights is None:
+            self._judged = replace(self._judged, weights=learner.weights())
 
     # ---- the end ------------------------------------------------------------------------------------------------
 
@@ -298,6 +366,9 @@ class Trainer:
             reason: what diverged.
             final: their outputs for test and training; None where the trial diverged.
         """
+        self._keeper.close()
+        if final is not None and self._learner is not None:
+            self._keep_judged(self._learner)
         progress, judged = self._progress, self._judged
         if judged is not None:
             self._outputs |= {name: outputs_N.numpy() for name, outputs_N in judged.outputs.items()}
@@ -325,7 +396,10 @@ class Trainer:
             throttled_seconds=self._waits.throttled_seconds,
             samples_per_second=progress.samples / progress.train_seconds if progress.samples else None,
             peak_bytes=progress.peak_bytes,
+            data_wait_share=progress.waited_seconds / progress.train_seconds if progress.samples else None,
             columns_by_split=columns | share_columns(self._judge.prior),
+            branched_from=progress.branched_from or None,
+            branched_at=progress.branched_at,
         )
 
     def _note_peak(self) -> None:

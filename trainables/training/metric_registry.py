@@ -1,30 +1,34 @@
-"""Metrics by name: numbers that a sweep reports in addition to loss, skill, AUC, average precision and Brier score.
+"""Metrics by name: those that every trial has (`OF_EVERY_TRIAL`), and those that a sweep reports in addition.
 
 A metric is a function of a split's labels, of the outputs for them and of its config, that returns one number; None or
 NaN where it has no value. Outputs are logits [N], of several classes [N, K], of values predicted means in label units.
-One that has a fourth argument gets the windows' dates and assets, and the validation split to choose a threshold or a
-calibration on (`MetricWindows`).
+One that has a fourth argument gets the windows' dates and assets, the validation split to choose a threshold or a
+calibration on, and what is known from training (`MetricWindows`).
 Intervals are formed as for all numbers (`batches`): the metric is computed anew without each batch of dates.
 
-A metric is no part of a trial: its key does not change, and a trial that was judged before has none.
+A metric of a sweep is no part of a trial: its key does not change, and a trial that was judged before has none.
 """
 
 import inspect
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from trainables.parts import Part, PartConfig, Registry
-from trainables.schema import MetricSpec
+from trainables.schema import MetricSpec, Outcome
+
+if TYPE_CHECKING:
+    from trainables.training.likelihood import Prior
 
 Floats = npt.NDArray[np.float64]
 PREFIX = "metric:"  # of its columns in results: metric:val_NAME, metric:val_NAME_low, ..., metric:test_NAME
 PREFIXES = {"validation": "val", "test": "test"}
+OF_EVERY_TRIAL = ("loss", "skill", "auc", "ap", "brier")  # in columns of their own: val_loss, val_auc, ...
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +42,22 @@ class MetricWindows:
         assets_N: asset of each window.
         validation: labels and outputs of the validation split, on which thresholds and calibrations are chosen; of
             validation itself the windows that the metric is computed for. None where there are none.
+        outcome: what labels and outputs are, where it is known.
+        prior: rates, or mean and variance, of the labels of training. None where a table of predictions is all there
+            is.
+        residual_variance: of values, mean squared error on training, in label units squared.
     """
 
     dates_N: npt.NDArray[np.datetime64]
     assets_N: npt.NDArray[Any]
     validation: tuple[Floats, Floats] | None = None
+    outcome: Outcome = "binary"
+    prior: "Prior | None" = None
+    residual_variance: float | None = None
 
     def where(self, kept_N: npt.NDArray[np.bool_]) -> "MetricWindows":
         """Some of the windows."""
-        return MetricWindows(self.dates_N[kept_N], self.assets_N[kept_N], self.validation)
+        return replace(self, dates_N=self.dates_N[kept_N], assets_N=self.assets_N[kept_N])
 
 
 class Metric(Protocol):
@@ -61,14 +72,23 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 METRICS: Registry[Metric] = Registry(
     "metric",
     group="isotherm.metrics",
-    shipped=("trainables.training.own_metrics", "trainables.training.signal_metrics"),
+    shipped=(
+        "trainables.training.likelihood_metrics",
+        "trainables.training.own_metrics",
+        "trainables.training.signal_metrics",
+    ),
     reserved=tuple(MetricSpec.model_fields),
     check=lambda target: "" if callable(target) and not isinstance(target, type) else "not a function",
 )
 
 
 def metric(
-    name: str, *, version: int = 1, config: type[PartConfig] | None = None, lower_is_better: bool = False
+    name: str,
+    *,
+    version: int = 1,
+    config: type[PartConfig] | None = None,
+    lower_is_better: bool = False,
+    within: Mapping[Outcome, tuple[float, float]] | None = None,
 ) -> Callable[[Function], Function]:
     """Register a function as a metric, to be chosen as ``metrics: [NAME]``.
 
@@ -77,12 +97,15 @@ def metric(
         version: raise it when a value changes.
         config: the metric's own keys; default: none.
         lower_is_better: which way a search and early stopping go that follow it.
+        within: smallest and largest possible value for each outcome that has one; intervals end there.
     """
     register = METRICS.register(name, version=version, config=config)
 
     def decorate(function: Function) -> Function:
         if lower_is_better:
             function.lower_is_better = True  # type: ignore[attr-defined]
+        if within:
+            function.within = within  # type: ignore[attr-defined]
         return cast("Function", register(cast("Metric", function)))
 
     return decorate
@@ -105,36 +128,46 @@ def columns(
     Where the split is validation, what is chosen is chosen anew without each batch of dates, so that the interval
     covers the choice, too; on test the choice stays.
     """
-    from trainables.training import batches  # here: looking a metric up needs no scipy
-
     labels_N, outputs = np.asarray(labels_N, dtype=np.float64), np.asarray(outputs, dtype=np.float64)
     found: dict[str, float | None] = {}
     for spec in specs:
-        name = f"{PREFIX}{PREFIXES[split]}_{spec.column}"
+        numbers: tuple[float | None, ...] = (None, None, None)
         try:
-            part = METRICS.get(spec.name, "metrics")
-            config = part.configure(part.own(spec.config), "metrics")
-            values_R = np.array(
-                [
-                    value_of(part, config, labels_N[kept_N], outputs[kept_N], windows.where(kept_N))
-                    for kept_N in batches.leave_one_out(windows.dates_N) > 0
-                ]
-            )
+            numbers = with_interval(spec, labels_N, outputs, windows)
         except Exception:  # code of somebody else must not cost a trial that is trained
             log.exception("the metric %r has no value for %s", spec.column, split)
-            found |= dict.fromkeys((name, f"{name}_low", f"{name}_high"))
-            continue
-        found[name] = float(values_R[0]) if math.isfinite(values_R[0]) else None
-        found[f"{name}_low"], found[f"{name}_high"] = batches.interval(values_R)
+        name = f"{PREFIX}{PREFIXES[split]}_{spec.column}"
+        found |= dict(zip((name, f"{name}_low", f"{name}_high"), numbers, strict=True))
     return found
 
 
-def value_of(
-    part: Part[Metric], config: PartConfig, labels_N: Floats, outputs: Floats, windows: MetricWindows
-) -> float:
-    """A metric's value; NaN where it has none. Without a validation split of its own, it is that split itself."""
+def with_interval(
+    spec: MetricSpec, labels_N: Floats, outputs: Floats, windows: MetricWindows
+) -> tuple[float | None, float | None, float | None]:
+    """A metric's value with its 95 % interval, each None where it has none."""
+    from trainables.training import batches  # here: looking a metric up needs no scipy
+
+    values_R = np.array(
+        [
+            value_of(spec, labels_N[kept_N], outputs[kept_N], windows.where(kept_N))
+            for kept_N in batches.leave_one_out(windows.dates_N) > 0
+        ]
+    )
+    within: Mapping[str, tuple[float, float]] = getattr(METRICS.get(spec.name).target, "within", {})
+    low, high = batches.interval(values_R, within.get(windows.outcome, (-math.inf, math.inf)))
+    return (float(values_R[0]) if math.isfinite(values_R[0]) else None), low, high
+
+
+def value_of(spec: MetricSpec, labels_N: Floats, outputs: Floats, windows: MetricWindows) -> float:
+    """A metric's value; NaN where it has none. Without a validation split of its own, it is that split itself.
+
+    Raises:
+        ConfigError: no such metric, or no such keys.
+    """
+    part = METRICS.get(spec.name, "metrics")
+    config = part.configure(part.own(spec.config), "metrics")
     if windows.validation is None:
-        windows = MetricWindows(windows.dates_N, windows.assets_N, (labels_N, outputs))
+        windows = replace(windows, validation=(labels_N, outputs))
     more = (windows,) if _takes_windows(part.target) else ()
     value = part.target(labels_N, outputs, config, *more)
     return math.nan if value is None else float(value)

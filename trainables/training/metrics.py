@@ -9,19 +9,17 @@ Array names: N windows, K classes, T dates, R resamples.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from trainables.schema import COLLAPSED_SPREAD, ResolvedTask
-from trainables.training import batches
-from trainables.training.bootstrap import BlockBootstrap, Floats
+from trainables.schema import COLLAPSED_SPREAD, MetricSpec, ResolvedTask
+from trainables.training.bootstrap import BlockBootstrap, Floats, label_span
 from trainables.training.likelihood import Prior, likelihood
+from trainables.training.metric_registry import OF_EVERY_TRIAL, MetricWindows, value_of, with_interval
 
 __all__ = ["Intervals", "Prior", "Scorer", "Scores", "is_collapsed"]
-
-MEASURES = ("auc", "ap", "brier")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +79,9 @@ class Scorer:
     def __init__(
         self, labels_N: npt.ArrayLike, dates_N: npt.NDArray[np.datetime64], *, task: ResolvedTask, prior: Prior
     ) -> None:
-        self._dates_N, self._task = dates_N, task
-        self._of = likelihood(task.outcome, np.asarray(labels_N, dtype=np.float64), prior)
+        self._labels_N, self._task = np.asarray(labels_N, dtype=np.float64), task
+        self._windows = MetricWindows(dates_N, np.full(len(dates_N), ""), outcome=task.outcome, prior=prior)
+        self._of = likelihood(task.outcome, self._labels_N, prior)
 
     def scores(self, outputs: npt.ArrayLike, residual_variance: float | None = None) -> Scores:
         """Score one model.
@@ -92,40 +91,34 @@ class Scorer:
             residual_variance: of values the training split's mean squared error, in label units squared.
         """
         outputs = np.asarray(outputs, dtype=np.float64)
-        loss = float(self._of.losses(outputs, residual_variance).mean())
-        prior_loss = float(self._of.prior_N.mean())
-        once_1N = np.ones((1, len(outputs)))
-        found = self._of.measures(outputs, once_1N, lambda values_N: np.array([values_N.mean()]))
-        measures = {name: float(value_1[0]) for name, value_1 in found.items()}
-        if math.isnan(measures.get("auc", math.nan)):
-            measures.pop("ap", None)  # without one of the classes there is nothing to rank
+        found = {name: self.value(MetricSpec(name=name), outputs, residual_variance) for name in OF_EVERY_TRIAL}
+        loss, skill = found.pop("loss"), found.pop("skill")
         return Scores(
             loss=loss,
-            prior_loss=prior_loss,
-            own_rate_loss=self._of.own_rate_loss,
-            skill=1 - loss / prior_loss,
+            prior_loss=float(self._of.prior_losses().mean()),
+            own_rate_loss=self._of.own_rate_loss(),
+            skill=skill,
             spread=self._of.spread(outputs),
             squashed=self._of.squashed(outputs),
-            **{name: measures[name] if math.isfinite(measures.get(name, math.nan)) else None for name in MEASURES},
+            **{name: value if math.isfinite(value) else None for name, value in found.items()},
         )
+
+    def value(self, metric: MetricSpec, outputs: Floats, residual_variance: float | None = None) -> float:
+        """Any metric of the registry; NaN where it has no value.
+
+        Raises:
+            ConfigError: no such metric, or no such keys.
+        """
+        return value_of(metric, self._labels_N, outputs, replace(self._windows, residual_variance=residual_variance))
 
     def intervals(self, outputs: npt.ArrayLike, residual_variance: float | None = None) -> Intervals:
         """95 % intervals by `batches`; arguments as of `scores`."""
         outputs = np.asarray(outputs, dtype=np.float64)
-        weight_RN = batches.leave_one_out(self._dates_N)
-        windows_R = weight_RN.sum(axis=1)
-
-        def means(values_N: Floats) -> Floats:
-            means_R: Floats = (weight_RN @ values_N) / np.where(windows_R, windows_R, np.nan)
-            return means_R
-
-        loss_R = means(self._of.losses(outputs, residual_variance))
-        values = {"loss": loss_R, "skill": 1 - loss_R / means(self._of.prior_N)}
-        values |= self._of.measures(outputs, weight_RN, means)
+        windows = replace(self._windows, residual_variance=residual_variance)
         bounds: dict[str, float | None] = {}
-        for name in ("loss", "skill", *MEASURES):
-            known = batches.interval(values[name], self._of.ranges[name]) if name in values else (None, None)
-            bounds[f"{name}_low"], bounds[f"{name}_high"] = known
+        for name in OF_EVERY_TRIAL:
+            _, low, high = with_interval(MetricSpec(name=name), self._labels_N, outputs, windows)
+            bounds |= {f"{name}_low": low, f"{name}_high": high}
         return Intervals(**bounds)
 
     def loss_resamples(self, outputs: Sequence[npt.ArrayLike], *, count: int) -> Floats:
@@ -146,4 +139,5 @@ class Scorer:
         task = self._task
         keys = (f"{one:g}" if isinstance(one, float) else str(one) for one in task.config.values())
         label = ":".join([task.kind, *keys])
-        return BlockBootstrap(self._dates_N, self._of.series_N, horizon=task.lookahead, label=label)
+        horizon = label_span(self._windows.dates_N, task.lookahead)
+        return BlockBootstrap(self._windows.dates_N, self._of.series(), horizon=horizon, label=label)

@@ -6,7 +6,6 @@ from typing import Any, Self
 from torch import Tensor
 
 from trainables.schema import EarlyStopping
-from trainables.training.metrics import Scores
 from trainables.training.result import MetricRow
 
 Position = tuple[int, int, bool]
@@ -20,14 +19,16 @@ class TrialProgress:
         step: optimizer steps done; position in the epoch and learning rate follow from it.
         epoch: epochs trained and evaluated.
         stopped: early stopping has ended training.
-        samples: windows trained on.
+        samples: windows trained on, in `train_seconds`.
         loss: training loss of the latest step.
         epoch_loss: sum of the training losses of the epoch's steps so far.
-        best_epoch: epoch with the best metric so far (`selection_value`), counted from 1; None before the first.
+        best_epoch: epoch with the best metric so far (`TrialScorer.of_epoch`), counted from 1; None before the first.
         best_metric: that metric.
         reference: metric that early stopping measures improvement against.
         epochs_without_improvement: epochs since that reference was set.
+        waited_seconds: of `train_seconds`, for windows that were not gathered yet.
         rows: metrics of all epochs.
+        branched_from: key of the trial that the steps before `branched_at` were made in; empty: in this one.
     """
 
     step: int = 0
@@ -41,8 +42,11 @@ class TrialProgress:
     reference: float | None = None
     epochs_without_improvement: int = 0
     train_seconds: float = 0.0
+    waited_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     peak_bytes: int = 0
+    branched_from: str = ""
+    branched_at: int = 0
     rows: list[MetricRow] = field(default_factory=list)
 
     @property
@@ -59,13 +63,19 @@ class TrialProgress:
         """The inverse of `state`."""
         return cls(**(state | {"rows": [MetricRow(**row) for row in state["rows"]]}))
 
-    def watch(self, value: float, rule: EarlyStopping | None) -> None:
+    def branch(self, key: str) -> dict[str, Any]:
+        """The state of a trial that leaves the trial `key` here; windows and seconds count from now on."""
+        books = {"samples": 0, "train_seconds": 0.0, "evaluation_seconds": 0.0}
+        return self.state() | books | {"branched_from": key, "branched_at": self.step}
+
+    def watch(self, value: float, rule: EarlyStopping | None, *, lower_is_better: bool = True) -> None:
         """Take note of the latest epoch's metric; stop if it has not improved by `min_delta` for `patience` epochs."""
-        if self.best_epoch is None or _gain(value, self.best_metric, rule.metric if rule else "val_loss") > 0:
+        sign = 1 if lower_is_better else -1
+        if self.best_epoch is None or sign * (self.best_metric - value) > 0:
             self.best_epoch, self.best_metric = self.epoch, value
         if rule is None:
             return
-        gain = None if self.reference is None else _gain(value, self.reference, rule.metric)
+        gain = None if self.reference is None else sign * (self.reference - value)
         if gain is None or gain > rule.min_delta:
             self.reference, self.epochs_without_improvement = value, 0
         else:
@@ -90,28 +100,15 @@ class Judged:
         outputs: float64 outputs [N], or [N, K] of K classes, for validation and, where there is one, its selection part
             (values: label units).
         residual_variance: of values only.
-        weights: the model's state, on the CPU.
+        weights: the model's state, on the CPU; None while the model itself has it. Where the last epoch is judged,
+            none before the end of training, which is when the model has them.
     """
 
     epoch: int
     outputs: dict[str, Tensor]
     residual_variance: float | None
-    weights: dict[str, Tensor]
+    weights: dict[str, Tensor] | None = None
 
     def state(self) -> dict[str, Any]:
         """Plain values and tensors."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
-
-
-def selection_value(scores: Scores, rule: EarlyStopping | None) -> float:
-    """The metric that decides which epoch is best: early stopping's, else the loss.
-
-    NaN where it has no value (AUC of one class): then no later epoch is better.
-    """
-    if rule is None or rule.metric == "val_loss":
-        return scores.loss
-    return float("nan") if scores.auc is None else scores.auc
-
-
-def _gain(value: float, than: float, metric: str) -> float:
-    return than - value if metric == "val_loss" else value - than

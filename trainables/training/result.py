@@ -92,6 +92,9 @@ class TrialResult:
         train_seconds: in optimizer steps alone; the basis of `samples_per_second`.
         evaluation_seconds: in forward passes for validation and test.
         peak_bytes: CUDA allocator's peak, or the process's peak resident size on a CPU.
+        branched_from, branched_at: key of the trial that the first steps were made in, and how many; seconds are those
+            of the others. None where all were made in this trial.
+        data_wait_share: share of `train_seconds` in which steps were idle, as windows were not gathered yet.
         columns_by_split: numbers of validation (``val_loss``, ``prior_loss``, ``skill``, ...) and of test
             (``test_loss``, ``test_prior_loss``, ``test_skill``, ...), with their intervals (``..._low``, ``..._high``);
             ``train_skill``, with dropout off; and ``train_share_0``, ... of three classes or more.
@@ -113,10 +116,15 @@ class TrialResult:
     throttled_seconds: float
     samples_per_second: float | None
     peak_bytes: int
+    data_wait_share: float | None
     columns_by_split: dict[str, float | None]
+    branched_from: str | None = None
+    branched_at: int | None = None
 
     def columns(self) -> dict[str, Any]:
         """All as one flat row."""
         row = asdict(self)
         splits: dict[str, Any] = row.pop("columns_by_split")
+        if self.branched_from is None:
+            row = {name: value for name, value in row.items() if not name.startswith("branched_")}
         return row | splits

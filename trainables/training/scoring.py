@@ -3,19 +3,23 @@
 Array names: N windows of a split, K classes.
 """
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
+from trainables.data.window_index import MAX_JUDGED
 from trainables.data.windows import TrialData, Windows
 from trainables.errors import DivergedError
-from trainables.schema import ResolvedTask
+from trainables.schema import EarlyStopping, MetricSpec, ResolvedTask
 from trainables.training import predictions
 from trainables.training.bootstrap import Floats
+from trainables.training.metric_registry import METRICS, lower_is_better
 from trainables.training.metrics import Prior, Scorer, Scores, is_collapsed
 from trainables.training.result import split_columns
 
+ROW_COLUMNS = ("val_loss", "skill", "val_spread", "val_auc", "val_ap", "val_brier")
 PREFIXES = {"validation": "val", "test": "test"}
 
 
@@ -23,7 +27,8 @@ class TrialScorer:
     """Scores outputs for the splits of one trial. A split's labels are read when it is first scored, not before."""
 
     def __init__(self, data: TrialData, task: ResolvedTask) -> None:
-        self.splits: dict[str, Windows] = {"train": data.train, "validation": data.validation, "test": data.test}
+        train = data.train.spread(MAX_JUDGED)
+        self.splits: dict[str, Windows] = {"train": train, "validation": data.validation, "test": data.test}
         if data.selection is not None:
             self.splits["selection"] = data.selection
         self.prior = Prior(data.label_mean, data.label_variance, data.label_shares)
@@ -55,6 +60,25 @@ class TrialScorer:
         """Numbers of a split, without intervals."""
         return self._scorer(split).scores(outputs_N, residual_variance)
 
+    def of_epoch(
+        self, outputs: Mapping[str, Floats], residual_variance: float | None, rule: EarlyStopping | None
+    ) -> tuple[dict[str, float], float, bool]:
+        """What an epoch's row shows; the value by which epochs are chosen, and whether lower is better.
+
+        That is NaN where it has no value (AUC of one class): then no later epoch is better.
+        """
+        numbers = split_columns("val", self.scores("validation", outputs["validation"], residual_variance))
+        shown = {name: value for name in ROW_COLUMNS if (value := numbers[name]) is not None}
+        chooser, metric = self.chooser, rule.metric.removeprefix("val_") if rule else "loss"
+        if chooser != "validation":
+            scores = self.scores(chooser, outputs[chooser], residual_variance)
+            shown["selection_loss"] = scores.loss
+            shown |= {"selection_auc": scores.auc} if scores.auc is not None else {}
+        value = self._scorer(chooser).value(MetricSpec(name=metric), outputs[chooser], residual_variance)
+        if rule is not None and math.isfinite(value):
+            shown[rule.metric if chooser == "validation" else f"selection_{metric}"] = value
+        return shown, value, lower_is_better(METRICS.get(metric))
+
     def columns(
         self, outputs: Mapping[str, Floats], residual_variance: float | None
     ) -> tuple[dict[str, float | None], bool | None]:
@@ -82,7 +106,7 @@ class TrialScorer:
     def predictions(self, outputs: Mapping[str, Floats]) -> pd.DataFrame:
         """One row a window (`predictions.table`)."""
         parts = [
-            predictions.table(part.dates_N, part.assets_N, split, part.labels_N.cpu().numpy(), outputs_N)
+            predictions.table(part.dates_N, part.assets_N, split, part.labels_N.float().cpu().numpy(), outputs_N)
             for split, outputs_N in outputs.items()
             for part in [self.splits[split]]
         ]

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from scipy.special import expit
 
 from trainables.parts import PartConfig
+from trainables.schema import Calibration
 from trainables.training import calibration
 from trainables.training.metric_registry import Floats, MetricWindows, metric
 
@@ -42,7 +43,7 @@ class BinsConfig(PartConfig):
     """Keys of calibration metrics."""
 
     bins: int = Field(10, ge=2, le=1000, description="of about equally many windows, by probability")
-    calibrate: Literal["none", "platt", "isotonic"] = Field("none", description="fitted on validation, before")
+    calibrate: Calibration = Field("none", description="fitted on validation, before")
 
 
 class CalibratedConfig(PartConfig):
@@ -187,13 +188,9 @@ def calibrated_brier(
     return None if logits_N is None else float(np.mean((expit(logits_N) - labels_N) ** 2))
 
 
-def _calibrated(
-    labels_N: Floats, outputs: Floats, how: Literal["none", "platt", "isotonic"], windows: MetricWindows
-) -> Floats | None:
+def _calibrated(labels_N: Floats, outputs: Floats, how: Calibration, windows: MetricWindows) -> Floats | None:
     if not _binary(labels_N, outputs):
         return None
-    if how == "none":
-        return outputs
     known = windows.validation or (labels_N, outputs)
     return calibration.calibrator(how, known[1], known[0])(outputs)
 

@@ -14,7 +14,8 @@ def comparison_sentences(contrasts: Sequence[Contrast]) -> Iterator[str]:
     """What a reader should know before any curve: one sentence a comparison, on validation."""
     say = {"baselines": _baselines, "sizes": _sizes, "axis": _axis}
     for one in contrasts:
-        yield f"{one.place[:1].upper()}{one.place[1:]}: {say[one.kind](one, one.families['validation'])}."
+        note = f" ({one.note})" if one.note else ""
+        yield f"{one.place[:1].upper()}{one.place[1:]}: {say[one.kind](one, one.families['validation'])}{note}."
 
 
 def _baselines(one: Contrast, family: Family) -> str:

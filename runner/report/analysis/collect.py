@@ -13,7 +13,7 @@ from runner.report.analysis.findings import TrialFinding, find
 from runner.report.analysis.fits import NamedFit
 from runner.report.analysis.isoflop import IsoFlopSeries
 from runner.report.analysis.specs import Specs, specs
-from runner.report.analysis.trials import ENDED, Trial, baselines_of, clean, trials_of
+from runner.report.analysis.trials import ENDED, Trial, baselines_of, clean, ensembles_of, trials_of
 from runner.report.analysis.tuning import Tuning, tuning
 from runner.report.analysis.verdict import SeriesVerdict, named_fits, verdicts
 from runner.rundir import ledger
@@ -58,6 +58,7 @@ class Lineage:
     scaling: str
     splits: str
     fraction: float
+    every: int
     sizes: tuple[tuple[int | None, tuple[int | None, int | None, int | None, int | None]], ...]
 
 
@@ -108,6 +109,7 @@ class Collected:
     last_record: datetime | None
     commands: tuple[str, ...]
     controls: tuple[str, ...] = ()
+    ensembles: tuple[Trial, ...] = ()
 
 
 def collect(paths: RunPaths) -> Collected:
@@ -119,12 +121,12 @@ def collect(paths: RunPaths) -> Collected:
     records = tuple(ledger.records(paths.ledger)) if paths.has_ledger else ()
     view = ledger.fold(records)
     trials = trials_of(view)
-    baselines = baselines_of(view)
+    baselines, ensembles = baselines_of(view), ensembles_of(view)
     latest = view.sweeps[-1] if view.sweeps else None
     judged = verdicts(paths, view, trials, baselines)
     return Collected(
         view=view,
-        history=history(records, [trial.key for trial in (*trials, *baselines)]),
+        history=history(records, [*(trial.key for trial in (*trials, *baselines)), *view.searched_keys]),
         run=clean(latest.run if latest else paths.name),
         progress=_progress(view),
         trials=trials,
@@ -133,7 +135,7 @@ def collect(paths: RunPaths) -> Collected:
         fits=named_fits(judged, tuple({trial.group for trial in trials})),
         findings=find(trials),
         gates=tuple(dict.fromkeys(_gate(found) for found in latest.gates)) if latest else (),
-        specs=specs(paths, view.compared, {one.key: view.cells[one.key] for one in baselines}),
+        specs=specs(paths, view.compared, {one.key: view.cells[one.key] for one in (*baselines, *ensembles)}),
         events=tuple(
             Event(e.time, clean(e.what), clean(e.key), clean(e.message)) for e in view.events if e.what != REPORT
         ),
@@ -149,6 +151,7 @@ def collect(paths: RunPaths) -> Collected:
         last_record=_last_time(view),
         commands=_commands(paths),
         controls=tuple(controls.sentences(paths)),
+        ensembles=ensembles,
     )
 
 
@@ -204,6 +207,7 @@ def _lineage(view: LedgerView) -> tuple[Lineage, ...]:
             **{name: clean(data.get(name)) for name in ("timescale", "representation", "scaling")},
             splits=_splits(data.get("splits", {})),
             fraction=float(data.get("fraction", 1.0)),
+            every=int(data.get("every", 1)),
             sizes=tuple(sizes.items()),
         )
         for data, sizes in found.values()

@@ -1,4 +1,4 @@
-"""Several runs side by side: verdicts, losses by size, and what differs between the runs.
+"""Several runs side by side: verdicts, losses by size, paired differences, and what else differs between the runs.
 
 Losses are in one table only where they answer one question (`runner.rundir.comparable`): the same data, splits and
 task. Runs that were judged on anything else have tables of their own, and a note says so. Rows of one size that were
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
+from runner.report.analysis.across import RunDifference, run_differences
 from runner.report.analysis.collect import Collected, collect
 from runner.report.analysis.specs import flat
 from runner.report.analysis.trials import Estimate, Group, Trial, clean
@@ -76,6 +77,7 @@ class Comparison:
 
     sides: tuple[Side, ...]
     questions: tuple[ComparisonQuestion, ...]
+    paired: tuple[RunDifference, ...]
     differences: tuple[tuple[str, dict[str, str]], ...]
 
     @property
@@ -91,6 +93,7 @@ class Comparison:
             "note": "" if self.comparable else NOT_COMPARABLE,
             "runs": [asdict(one) for one in self.sides],
             "questions": [asdict(one) for one in self.questions],
+            "paired": [one.as_dict() for one in self.paired],
             "differences": [{"what": what, "values": values} for what, values in self.differences],
         }
 
@@ -116,7 +119,8 @@ def compare(runs: Sequence[RunPaths]) -> Comparison:
         names = [clean(folder) for folder in folders]
     found = {name: collect(RunPaths(folder)) for name, folder in zip(names, folders, strict=True)}
     sides = tuple(_side(name, str(folder), found[name]) for name, folder in zip(names, folders, strict=True))
-    return Comparison(sides, tuple(_questions(found)), tuple(_differences(found)))
+    placed = {name: (RunPaths(folder), found[name]) for name, folder in zip(names, folders, strict=True)}
+    return Comparison(sides, tuple(_questions(found)), tuple(run_differences(placed)), tuple(_differences(found)))
 
 
 def _side(name: str, folder: str, one: Collected) -> Side:

@@ -20,7 +20,8 @@ from runner.scaling.verdict import MIN_SIZES
 
 REFITS = 100  # a refit costs a thousand times what a mean does: the direction's interval takes all resamples
 FEWER = 50  # refits where they decide nothing: half of a large report's time would go there
-PARAMETERS, COMPUTE = "parameters", "compute (FLOP)"
+PARAMETERS, COMPUTE, LENGTH = "parameters", "compute (FLOP)", "parameters and windows seen"
+LENGTHS = frozenset({"training.epochs", *(f"training.length.{one}" for one in ("epochs", "steps", "samples", "flops"))})
 
 
 @dataclass(eq=False)
@@ -90,6 +91,19 @@ def by_compute(series: Series) -> Fit | None:
     table = FitTable(n_params=flop, loss=_losses(chosen, "validation"))
     resampled = series.resamples("validation", chosen)
     return scaling.fit(table, options_of(chosen, FEWER), loss_resamples_RN=resampled)
+
+
+def by_length(series: Series) -> Fit | None:
+    """L(N, D) of trials of several lengths, of which D is the windows seen; None where the terms are not determined."""
+    chosen = [trial for trial in series.usable("validation") if trial.windows_seen]
+    table = FitTable(
+        n_params=_sizes(chosen),
+        loss=_losses(chosen, "validation"),
+        n_samples=np.array([trial.windows_seen for trial in chosen], dtype=np.float64),
+    )
+    if len({trial.n_params for trial in chosen}) < MIN_SIZES or "n_samples" not in table.design()[1]:
+        return None
+    return scaling.fit(table, options_of(chosen, FEWER), loss_resamples_RN=series.resamples("validation", chosen))
 
 
 def pooled(named: Sequence[tuple[str, Series]]) -> Fit | None:

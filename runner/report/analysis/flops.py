@@ -1,4 +1,4 @@
-"""Training compute of a trial, from what its ledger says of model and training."""
+"""What a trial was trained on and with, from what its ledger says of model and training."""
 
 from typing import Any
 
@@ -14,16 +14,21 @@ def training_flop(state: CellState) -> float | None:
     (of each feature, with independent channels); an MLP sees a window as one. Attention's own products, which grow with
     the number of patches, are left out there, as is customary.
     """
-    spec, ended = state.cell.spec, state.ended
-    steps = ended.result.get("steps") if ended else None
-    model, batch = spec.get("model"), spec.get("training", {}).get("global_batch")
-    weights, n_train = state.cell.n_params_non_embedding, state.cell.sizes.get("n_train")
-    if not (steps and model and batch and weights and n_train):
+    spec, seen = state.cell.spec, windows_seen(state)
+    model, weights = spec.get("model"), state.cell.n_params_non_embedding
+    if not (seen and model and weights):
         return None
     per_window = state.cell.flop_per_window
     if per_window is None and spec.get("format", 1) == 1:
         per_window = float(FLOP_PER_WEIGHT * weights * _tokens(model))
-    return per_window * steps * min(batch, n_train) if per_window else None
+    return per_window * seen if per_window else None
+
+
+def windows_seen(state: CellState) -> int | None:
+    """Training windows that went through the model, repeats included; None where the ledger does not say."""
+    steps = state.ended.result.get("steps") if state.ended else None
+    batch, n_train = state.cell.spec.get("training", {}).get("global_batch"), state.cell.sizes.get("n_train")
+    return steps * min(batch, n_train) if steps and batch and n_train else None
 
 
 def _tokens(model: dict[str, Any]) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from runner import scaling
 from runner.report.analysis import fits as fitting
@@ -53,7 +53,7 @@ def pooled(judged: Sequence[SeriesVerdict], groups: tuple[Group, ...]) -> Iterat
     sets: dict[tuple[int | None, Group], list[SeriesVerdict]] = {}
     for one in judged:
         if one.changes:
-            sets.setdefault((one.horizon, _without_fold(one.group)), []).append(one)
+            sets.setdefault((one.horizon, without_fold(one.group)), []).append(one)
     for folds in sets.values():
         if len(folds) > 1 and all(FOLD in dict(one.group.axes) for one in folds):
             yield _of_folds(sorted(folds, key=_fold), groups)
@@ -63,7 +63,8 @@ def _fold(one: SeriesVerdict) -> int:
     return int(dict(one.group.axes)[FOLD])
 
 
-def _without_fold(group: Group) -> Group:
+def without_fold(group: Group) -> Group:
+    """The group that folds of one series have in common."""
     asked = comparable.identity(json.loads(group.asked), (FOLD,)) if group.asked else ""
     return replace(group, axes=tuple((name, value) for name, value in group.axes if name != FOLD), asked=asked)
 
@@ -82,8 +83,8 @@ def _of_folds(folds: Sequence[SeriesVerdict], groups: tuple[Group, ...]) -> Fold
         directions[split, ALL], verdicts[split, ALL] = found, early
     agreed = agree(directions, verdicts, any_unsound=False)
     changes = " and ".join(f"{one.change.words()} on {split}" for (split, _), one in directions.items())
-    without = tuple({_without_fold(group) for group in groups})
-    where = place(replace(folds[0], group=_without_fold(folds[0].group)), without)
+    without = tuple({without_fold(group) for group in groups})
+    where = place(replace(folds[0], group=without_fold(folds[0].group)), without)
     start = f"{where[:1].upper()}{where[1:]}, {len(folds)} folds as one: "
     why = "" if agreed.direction in (FALLS, RISES) else f": {agreed.direction_reason}"
     text = (
@@ -117,7 +118,7 @@ def _between(folds: Sequence[SeriesVerdict]) -> str:
     shown = f"By fold: {each}"
     if len(known) == len(folds) and min(trained) > 0:
         ratio = 1 / len(known) + judged / float(np.mean(trained))
-        half = float(stats.t.ppf(1 - LEVEL / 2, len(known) - 1) * math.sqrt(ratio) * np.std(known, ddof=1))
+        half = float(stdtrit(len(known) - 1, 1 - LEVEL / 2) * math.sqrt(ratio) * np.std(known, ddof=1))
         mean, shared = float(np.mean(known)), 100 * min(trained) / max(trained)
         shown += f"; between folds the mean change is {mean:+.4g} [{mean - half:+.4g}, {mean + half:+.4g}]"
         shown += f" (Nadeau and Bengio; their training spans share up to {shared:.0f} %)"

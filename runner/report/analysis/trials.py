@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from runner.report.analysis.flops import training_flop
+from runner.report.analysis.flops import training_flop, windows_seen
 from runner.rundir import comparable, results
 from runner.rundir.ledger import CellState, LedgerView
 from runner.rundir.marks import Mark, MarkName, marks
@@ -70,8 +70,9 @@ class Trial:
 
     `best_epoch` and `judged_epoch`, whose weights the numbers are of, are counted from 1 and never above `epochs`, the
     number of epochs done; ledgers of specification format 1 have the first alone, which was judged. `curve` holds
-    (optimizer step, validation loss) of each evaluation whose loss is finite. `flop` is the compute of its training.
-    `forecast` is the predicted over the actual step time. `log` holds the last lines of a failed trial's worker.
+    (optimizer step, validation loss) of each evaluation whose loss is finite. `flop` is the compute of its training,
+    and `windows_seen` what went through the model in it, repeats included. `forecast` is the predicted over the actual
+    step time. `log` holds the last lines of a failed trial's worker.
     """
 
     key: str
@@ -112,6 +113,7 @@ class Trial:
     curve: tuple[tuple[int, float], ...]
     marks: tuple[Mark, ...] = ()
     flop: float | None = None
+    windows_seen: int | None = None
     forecast: float | None = None
     log: tuple[str, ...] = ()
     metrics: tuple[tuple[str, Estimate], ...] = ()  # those of the sweep: val_NAME and test_NAME
@@ -146,6 +148,12 @@ def baselines_of(view: LedgerView) -> tuple[Trial, ...]:
     """Baselines on the data and tasks of the current grid."""
     rows = _rows(view)
     return tuple(_trial(rows[s.cell.key], s) for s in results.baseline_states(view) if s.cell.key in rows)
+
+
+def ensembles_of(view: LedgerView) -> tuple[Trial, ...]:
+    """Ensembles of the seeds of one size; no verdict and no law holds them."""
+    rows = _rows(view)
+    return tuple(_trial(rows[s.cell.key], s) for s in results.ensemble_states(view) if s.cell.key in rows)
 
 
 def _rows(view: LedgerView) -> dict[str, Mapping[Any, Any]]:
@@ -211,6 +219,7 @@ def _trial(row: Mapping[Any, Any], state: CellState) -> Trial:
         device=clean(state.attempts[-1].device_name) if state.attempts else "",
         curve=_curve(state),
         flop=training_flop(state),
+        windows_seen=windows_seen(state),
         marks=tuple(Mark(mark.name, clean(mark.reason)) for mark in marks(state)),
         forecast=_ratio(_number(row.get("predicted_seconds_per_step")), _number(row.get("seconds_per_step"))),
         log=tuple(clean(line) for line in state.ended.log) if state.ended else (),

@@ -14,6 +14,7 @@ from runner.rundir.studies import StudyState, StudyTrial
 from runner.scaling.rule import MIN_SIZES, MIN_TRIALS, STEP, Rule, Tried, fit, fit_ladder
 from trainables.errors import ConfigError, Problem, nearest
 
+COUNTS = ("model.depth", "model.heads")  # there is nothing below 1
 EDGE = 0.05  # share of a range, in its own scale, within which a winner is at its edge
 RATE = "training.lr"
 
@@ -38,7 +39,7 @@ class Winner:
     counts: Mapping[str, int]
     number: int | None
     values: Mapping[str, Any]
-    metric: str
+    objective: studies.Objective
     searched: float | None
     confirmed: float | None
     n_confirmed: int
@@ -85,15 +86,17 @@ def tuning(view: LedgerView, paths: RunPaths | None = None) -> Tuning:
     found = studies.states(view)
     winners = tuple(winner for state in found if (winner := _winner(view, state, paths)) is not None)
     fitted = tuple(rules(view))
+    predicted: dict[str, list[str]] = {}
+    for state in found:
+        if state.predicted is not None:
+            predicted.setdefault(state.predicted.source, []).append(state.asked["name"])
     return Tuning(
         winners=winners,
         rules=fitted,
         recipe=tuple(_recipes(fitted, winners)),
         comparisons=sum(len(state.trials) for state in found),
         untuned=_untuned(view, winners),
-        transferred=tuple(
-            f"{state.asked['name']}: {state.predicted.source}" for state in found if state.predicted is not None
-        ),
+        transferred=tuple(f"{', '.join(names)}: {source}" for source, names in predicted.items()),
     )
 
 
@@ -150,13 +153,12 @@ def measured(view: LedgerView, key: str) -> list[KeyRule]:
 
 
 def _winner(view: LedgerView, state: StudyState, paths: RunPaths | None) -> Winner | None:
-    metric = state.asked["metric"]
     if state.chosen is None:
         return None
     number, values = state.chosen
     best = state.best if number is not None else None
     ended = [view.cells[key] for key in state.confirmed if key in view.cells and view.cells[key].status == "finished"]
-    losses = [loss for one in ended if (loss := studies.loss(one, metric)) is not None]
+    losses = [loss for one in ended if (loss := studies.loss(one, state.objective)) is not None]
     tests = [one.ended.result.get("test_loss") for one in ended if one.ended is not None]
     tested = [float(loss) for loss in tests if loss is not None]
     counts: dict[str, int] = {}
@@ -169,7 +171,7 @@ def _winner(view: LedgerView, state: StudyState, paths: RunPaths | None) -> Winn
         counts=counts,
         number=number,
         values=values,
-        metric=metric,
+        objective=state.objective,
         searched=best.loss if best else None,
         confirmed=fmean(losses) if losses else None,
         n_confirmed=len(losses),
@@ -180,7 +182,7 @@ def _winner(view: LedgerView, state: StudyState, paths: RunPaths | None) -> Winn
 
 
 def edges(space: Mapping[str, Mapping[str, Any]], best: StudyTrial) -> list[tuple[str, float]]:
-    """Numbers of a trial that are at the edge of what was tried, with the edge. Nothing is tried below 0."""
+    """Numbers of a trial that are at the edge of what was tried, with the edge. 0 and a depth of 1 are the least."""
     found = []
     for dotted, axis in space.items():
         if dotted not in best.values:  # its condition does not hold
@@ -188,7 +190,7 @@ def edges(space: Mapping[str, Mapping[str, Any]], best: StudyTrial) -> list[tupl
         edge = (
             _edge_of_choices(axis["choices"], best.values[dotted]) if "choices" in axis else _edge(axis, best, dotted)
         )
-        if edge:
+        if edge and (edge != 1 or dotted not in COUNTS):
             found.append((dotted, edge))
     return found
 
@@ -221,7 +223,7 @@ def _untuned(view: LedgerView, winners: tuple[Winner, ...]) -> str:
         return "each size has one learning rate, so that the change with size holds the change of the rule's fit"
     if any(RATE not in study["space"] and RATE not in study["axes"] for study in view.studies.values()):
         return f"the search leaves {RATE} out, so that each size has one learning rate"
-    at_edge = [winner.study for winner in winners if winner.edges]
+    at_edge = [f"{won.study} ({key}={edge:g})" for won in winners for key, edge in won.edges]
     if at_edge:
         return f"the best trial of {', '.join(at_edge)} is at the edge of what was tried; widen search.space there"
     return ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from runner.report.analysis import fits as fitting
 from runner.report.analysis import multiplicity
 from runner.report.analysis.agreement import ALL, SOUND, SPLITS, agree, law_in_words
-from runner.report.analysis.fits import COMPUTE, PARAMETERS, NamedFit, Series
+from runner.report.analysis.fits import COMPUTE, LENGTH, LENGTHS, PARAMETERS, NamedFit, Series
 from runner.report.analysis.trials import Group, Trial
 from runner.rundir.ledger import LedgerView
 from runner.rundir.paths import RunPaths
@@ -229,9 +229,27 @@ def named_fits(judged: Sequence[SeriesVerdict], groups: tuple[Group, ...]) -> tu
     for where, one in fitted:
         if (fit := fitting.by_compute(one.series)) is not None:
             found.append(NamedFit(f"{where}: validation, {ALL}", COMPUTE, fit))
+    found += _by_length(judged, groups)
     if (fit := fitting.pooled([(where, one.series) for where, one in fitted])) is not None:
         found.append(NamedFit("all of these pooled, each with an E of its own", PARAMETERS, fit))
     return tuple(found)
+
+
+def _by_length(judged: Sequence[SeriesVerdict], groups: tuple[Group, ...]) -> Iterator[NamedFit]:
+    """One fit for all series that differ in nothing but how long they train, of their sound trials."""
+    alike: dict[tuple[int | None, Group], list[SeriesVerdict]] = {}
+    for one in judged:
+        axes = tuple((name, value) for name, value in one.group.axes if name not in LENGTHS)
+        alike.setdefault((one.horizon, replace(one.group, axes=axes)), []).append(one)
+    for (_, group), members in alike.items():
+        first, trials = members[0], [trial for one in members for trial in one.series.trials]
+        sound = tuple(trial for trial in trials if not trial.unsound)
+        if len(members) > 1 and any(one.fits for one in members):
+            fit = fitting.by_length(Series(first.series.paths, first.series.view, sound))
+            if fit is not None:
+                where = place(replace(first, group=group), groups)
+                which = ALL if len(sound) == len(trials) else SOUND
+                yield NamedFit(f"{where}, all lengths: validation, {which}", LENGTH, fit)
 
 
 def place(one: SeriesVerdict, groups: tuple[Group, ...]) -> str:

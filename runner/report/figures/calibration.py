@@ -12,16 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from scipy.special import expit, softmax
 
-from runner.report.analysis.resamples import predictions
 from runner.report.analysis.trials import Group, Trial
 from runner.report.figures import drawing
 from runner.report.figures.drawing import COLOURS, INK, MAX_PANELS, Plot
 from runner.report.wording import plural
 from runner.rundir.ledger import LedgerView
 from runner.rundir.paths import RunPaths
+from runner.rundir.predictions import predictions
 from trainables.schema import ResolvedTask, parse_budget
 from trainables.training import predictions as prediction_tables
-from trainables.training.bootstrap import PERCENT, Floats, block_length
+from trainables.training.bootstrap import PERCENT, Floats, block_length, label_span
 
 TITLE = "Calibration"
 MAX_BINS, MIN_BINS = 8, 3
@@ -120,7 +120,7 @@ def reliability(frame: pd.DataFrame, *, budget: str, horizon: int, bins: int) ->
     count_TB = np.bincount(place_N, minlength=n_dates * n_bins).reshape(n_dates, n_bins).astype(np.float64)
     hits_TB = np.bincount(place_N, weights=label_N, minlength=n_dates * n_bins).reshape(n_dates, n_bins)
     mean_T = np.bincount(date_N, weights=label_N) / np.bincount(date_N)
-    weight_RT = _weights(n_dates, block_length(mean_T, horizon))
+    weight_RT = _weights(n_dates, block_length(mean_T, label_span(frame["date"].to_numpy(), horizon)))
     with np.errstate(invalid="ignore"):  # a resample may hold none of a bin
         rate_RB = (weight_RT @ hits_TB) / (weight_RT @ count_TB)
     low_B, high_B = np.nanpercentile(rate_RB, PERCENT, axis=0)

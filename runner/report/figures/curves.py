@@ -46,7 +46,7 @@ def _figure(part: int, trials: list[Trial], chosen: list[_Panel], places: list[_
         caption=(
             "Validation loss at each evaluation, one line a trial, darker for fewer parameters; "
             "a cross marks where a trial diverged. Panels of one horizon share one loss axis.",
-            "A trial's reported loss is that of its best evaluation, which was chosen on this same validation data.",
+            "A trial's reported loss is that of its last evaluation, or of its best with training.judged_epoch: best.",
         ),
         png=png,
         wide=len(chosen) > 1,

@@ -52,6 +52,8 @@ _STYLE: Any = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "figure.facecolor": "white",
+    "figure.autolayout": False,
+    "figure.constrained_layout.use": False,
     "savefig.bbox": None,
     "svg.fonttype": "path",
     "svg.hashsalt": "isotherm",
@@ -119,7 +121,7 @@ def styled() -> AbstractContextManager[None]:
 
 def canvas(width_inch: float, height_inch: float) -> Figure:
     """An empty figure that lays its panels out by itself."""
-    figure = Figure(figsize=(width_inch, height_inch), layout="constrained")
+    figure = Figure(figsize=(width_inch, height_inch), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -178,6 +180,9 @@ def finish(figure: Figure, title: str, handles: Sequence[Artist], legend_title: 
         figure.legend(
             handles=list(handles), title=legend_title, loc="outside lower center", ncols=min(len(handles), columns)
         )
+    if (engine := figure.get_layout_engine()) is not None:  # once for both forms, not by each of them
+        engine.execute(figure)
+        figure.set_layout_engine(None)
     png, svg = io.BytesIO(), io.StringIO()
     figure.savefig(png, format="png", dpi=DPI, metadata={"Software": None})
     figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullFormatter, NullLocator, ScalarFormatter
 
 from runner.report.analysis.trials import Group, Trial
 from runner.report.figures import drawing
@@ -75,7 +75,7 @@ def _loss_axis(axis: Axes, losses: list[float]) -> None:
     axis.set_ylim(*drawing.loss_range(losses, ()))
     axis.yaxis.set_major_locator(MaxNLocator(5))
     axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda loss, _: f"{loss:.4g}"))
+    axis.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))  # as many digits at each tick
     axis.set_ylabel("validation loss (nats, log scale)")
 
 

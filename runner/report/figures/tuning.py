@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from runner.report.analysis.importance import MIN_TRIALS, importances
 from runner.report.analysis.tuning import KeyRule
@@ -15,7 +16,6 @@ from runner.report.figures import drawing
 from runner.report.figures.drawing import GREY, INK, MAX_PANELS, NARROW_INCH, WIDE_INCH, Plot
 from runner.report.figures.plots import size_axis
 from runner.report.wording import plural, size
-from runner.rundir import studies
 from runner.rundir.studies import StudyState, StudyTrial
 
 _MAP = "viridis"  # its darkness rises evenly, so that sizes keep their order with every colour vision and in print
@@ -65,13 +65,13 @@ def _titled(title: str, series: str) -> str:
 
 
 def _losses(part: int, name: str, members: Sequence[StudyState], left_out: str) -> Plot:
-    keys, colours, metric = _keys(members)[:MAX_PANELS], _colours(members), members[0].asked["metric"]
+    keys, colours, objective = _keys(members)[:MAX_PANELS], _colours(members), members[0].objective
     title = _titled("Loss of searched trials against each key", name)
     tried = [trial.loss for state in members for trial in state.trials if _usable(trial) and trial.loss is not None]
     low, middle = min(tried), float(np.median(tried))
     top = max(loss for loss in tried if loss <= low + _FAR * max(middle - low, 1e-12))
     with drawing.styled():
-        label = f"{metric}, lower is better" if metric not in studies.HIGHER_IS_BETTER else f"minus {metric}"
+        label = f"minus {objective.metric}" if objective.higher_is_better else f"{objective.metric}, lower is better"
         figure, axes = drawing.panels(len(keys), one_loss_axis=True, y_label=label)
         for axis, dotted in zip(axes, keys, strict=True):
             for state in members:
@@ -119,6 +119,10 @@ def _scale(axis: Axes, dotted: str, members: Sequence[StudyState]) -> None:
         axis.set_xlim(-0.5, len(asked["choices"]) - 0.5)
     elif asked["log"]:
         axis.set_xscale("log")
+        low, high = axis.dataLim.intervalx
+        axis.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0) if high < 300 * low else (1.0,)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _handle(marker: str, colour: Any, label: str, ms: float = 7) -> Line2D:

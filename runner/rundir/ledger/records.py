@@ -68,7 +68,7 @@ class CellRecorded(Record):
     kind: Literal["cell"] = "cell"
     key: Key
     name: str
-    cell_kind: Literal["model", "baseline"] = "model"
+    cell_kind: Literal["model", "baseline", "ensemble"] = "model"
     labels: Labels  # budget, model, horizon, tier, timescale, data_fraction, seed, and further axes
     n_params: Size | None = None
     n_params_non_embedding: Size | None = None

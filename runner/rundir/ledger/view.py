@@ -1,6 +1,6 @@
 """A ledger folded to its latest state."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
@@ -35,11 +35,19 @@ class CellState:
     ended: CellEnded | None = None
     last_time: datetime | None = None
     max_celsius: float | None = None  # over all attempts
+    _joules: dict[int, float] = field(default_factory=dict)  # by attempt
 
-    def warm(self, celsius: float | None) -> None:
-        """Take note of a temperature."""
-        if celsius is not None:
+    def measured(self, values: Mapping[str, Any]) -> None:
+        """Take note of the temperature and the energy of the attempt so far."""
+        if (celsius := values.get("max_celsius")) is not None:
             self.max_celsius = celsius if self.max_celsius is None else max(self.max_celsius, celsius)
+        if (joules := values.get("joules")) is not None:
+            self._joules[len(self.attempts)] = joules
+
+    @property
+    def joules(self) -> float | None:
+        """Energy that the trial's device took for it, over all attempts; None where it was not measured."""
+        return sum(self._joules.values()) if self._joules else None
 
     @property
     def status(self) -> Status | Literal["running", "waiting"]:
@@ -146,11 +154,11 @@ class LedgerView:
             state.ended = None
         elif isinstance(record, MetricsRecorded):
             state.metrics.setdefault(record.step, {}).update(record.values)
-            state.warm(record.values.get("max_celsius"))
+            state.measured(record.values)
             state.epochs[record.step] = record.epoch
         else:
             state.ended = record
-            state.warm(record.result.get("max_celsius"))
+            state.measured(record.result)
 
 
 def fold(parts: Iterable[AnyRecord]) -> LedgerView:

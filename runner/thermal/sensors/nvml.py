@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runner.thermal.power_limit import PowerLimits
 from runner.thermal.reading import Channel, Part, Reading
 from runner.thermal.sensors.base import Sensor, SensorError, SensorHost, sensor
 from trainables.parts import PartConfig
@@ -22,10 +23,22 @@ _REASONS = {
 }
 
 
+_NEWEST = ("nvmlDeviceGetMarginTemperature", "nvmlDeviceGetCurrentClocksEventReasons")  # of what is called here
+
+
 def load_library() -> Any:
-    """`pynvml`, from nvidia-ml-py."""
+    """`pynvml`, from nvidia-ml-py.
+
+    Raises:
+        SensorError: another package or file of that name is in its place.
+    """
     import pynvml
 
+    if missing := [name for name in _NEWEST if not hasattr(pynvml, name)]:
+        raise SensorError(
+            f"the module pynvml is not nvidia-ml-py's: {pynvml.__file__} has no {missing[0]}; "
+            "pip uninstall -y pynvml && pip install --force-reinstall nvidia-ml-py, or rename it where it is yours"
+        )
     return pynvml
 
 
@@ -46,8 +59,21 @@ class NvmlSensor:
     slowdown threshold is what temperature and margin added up to when the sensor was opened.
     """
 
-    def __init__(self, library: Any, visible: str | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        library: Any,
+        visible: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        min_power_limit: float | None = None,
+    ) -> None:
         """Open NVML.
+
+        Args:
+            library: `pynvml`.
+            visible: CUDA_VISIBLE_DEVICES, None where it is not set.
+            clock: seconds, monotonic.
+            min_power_limit: see `ThermalSpec`.
 
         Raises:
             SensorError: there is no NVML or no GPU, or `visible` (CUDA_VISIBLE_DEVICES) names none that is here.
@@ -55,6 +81,7 @@ class NvmlSensor:
         self.name = "nvml"
         self._nvml = library
         self._clock = clock
+        self.power_limits: PowerLimits | None = None
         try:
             library.nvmlInit()
         except library.NVMLError as error:
@@ -66,6 +93,8 @@ class NvmlSensor:
             if not self._devices:
                 raise SensorError("NVML sees no GPU")
             self.channels = tuple(channel for device in self._devices for channel in self._channels_of(device))
+            handles = {device.uuid: device.handle for device in self._devices}
+            self.power_limits = PowerLimits(library, handles, min_power_limit) if min_power_limit else None
         except library.NVMLError as error:
             self.close()
             raise SensorError(f"NVML: {error}") from error
@@ -92,7 +121,9 @@ class NvmlSensor:
         return found
 
     def close(self) -> None:
-        """Shut NVML down."""
+        """Set power limits again as they were, and shut NVML down."""
+        if self.power_limits is not None:
+            self.power_limits.close()
         try:
             self._nvml.nvmlShutdown()
         except self._nvml.NVMLError:
@@ -245,4 +276,4 @@ def _by_prefix(name: str, everything: list[str]) -> str:
 @sensor("nvml")
 def nvml(config: PartConfig, host: SensorHost) -> Sensor:
     """NVIDIA GPUs."""
-    return NvmlSensor(load_library(), host.visible)
+    return NvmlSensor(load_library(), host.visible, min_power_limit=host.thermal.min_power_limit)

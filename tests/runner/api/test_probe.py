@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import isotherm
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = """\
@@ -61,7 +62,7 @@ def test_a_scripts_step_is_measured_in_another_process_which_alone_runs_out_of_m
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr
     size, timed, small, outcomes = done.stdout.split(" ", 3)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import isotherm
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 # At full load it would reach 90 degrees within a second.
@@ -26,7 +27,6 @@ QUICK: dict[str, Any] = {
     "unknown_stop_s": 60,
 }
 HEAT = {**QUICK["plant"], "heat_wave": {"start_s": 0.3, "end_s": 60, "celsius": 100}}
-PATIENCE_S = 30
 
 
 def opened(thermal: dict[str, Any]) -> isotherm.Governor:

@@ -10,6 +10,9 @@ from typer.testing import CliRunner
 
 from runner.backtest import returns
 from runner.cli import app
+from runner.report.build import build
+from runner.rundir import backtest
+from runner.rundir.paths import RunPaths
 
 OPENS = np.array([100.0, 110.0, 99.0, 99.0, 108.9])
 
@@ -55,7 +58,7 @@ def test_the_command_has_a_row_for_each_trial_and_baseline_and_for_buy_and_hold(
     assert "no promise" in found["note"]
     assert found["trials"] == 2
     rows = pd.DataFrame(found["rows"])
-    assert sorted(rows["kind"]) == ["baseline"] * 4 + ["buy and hold"] + ["model"] * 2
+    assert sorted(rows["kind"]) == ["baseline"] * 4 + ["buy and hold", "ensemble"] + ["model"] * 2
     hold = rows[rows["kind"] == "buy and hold"].iloc[0]
     bars = pd.read_csv("new.csv").assign(date=lambda frame: pd.to_datetime(frame["Date"])).set_index("date")
     own = pd.read_parquet(next(Path("runs/tiny/predictions").glob("*.parquet")))
@@ -66,3 +69,21 @@ def test_the_command_has_a_row_for_each_trial_and_baseline_and_for_buy_and_hold(
     assert models["deflated"].between(0, 1).all()
     assert (models["exposure"] < 0.95).all()
     assert "no promise" in CliRunner().invoke(app, ["backtest", "tiny"], catch_exceptions=False).stdout
+
+
+def test_the_report_shows_a_backtest_once_there_is_one(place: Path) -> None:
+    paths = RunPaths(place / "runs" / "tiny")
+    assert "no promise" not in build(paths).markdown.read_text()
+    CliRunner().invoke(app, ["backtest", "tiny"], catch_exceptions=False)
+    text = paths.report_md.read_text()
+    assert text.count("Backtest: no promise of any profit") == 2, "figure and table"
+    assert "| 20k-h1-ensemble2 |" in text
+    assert (paths.figures / "equity.png").is_file()
+    kept = backtest.read(paths)
+    assert kept is not None
+    hold = next(row for row in kept.rows if row.kind == "buy and hold")
+    assert hold.equity[-1][1] == pytest.approx(1 + hold.total, abs=1e-5)
+    paths.backtest.write_text('{"rows": 1}')
+    assert backtest.read(paths) is None
+    assert "no promise" not in build(paths).markdown.read_text()
+    assert not (paths.figures / "equity.png").exists()

@@ -96,7 +96,7 @@ def test_a_base_value_in_the_file_that_its_own_axis_hides_is_said(sweep_file: Wr
 
 def test_an_unknown_setting_in_dotenv_is_a_problem(sweep_file: Write, folder: Path) -> None:
     (folder / ".env").write_text("ISOTHERM_TRANING__SEED=7\nSOMEBODY_ELSES=1\n")
-    with pytest.raises(ConfigError, match=r"\.env: ISOTHERM_TRANING__SEED: unknown setting"):
+    with pytest.raises(ConfigError, match=r"\.env:1: ISOTHERM_TRANING__SEED: unknown setting"):
         sweepfile.load(sweep_file())
 
 

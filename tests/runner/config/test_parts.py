@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from runner.cli import app
 from runner.config import sweep_file as sweepfile
-from runner.config.settings import GatesSpec
+from runner.config.gates import GatesSpec
 from runner.planning import checks, grid, plan
 from runner.planning import record as planning_record
 from runner.probe.child import Worker
@@ -22,6 +22,7 @@ from runner.rundir.paths import RunPaths
 from runner.rundir.recorder import Recorder
 from runner.thermal.sensors import SENSORS
 from runner.thermal.spec import ThermalSpec
+from tests.waiting import PATIENCE_S
 from trainables.errors import ConfigError
 from trainables.models.registry import ARCHITECTURES
 from trainables.parts import plugins
@@ -121,7 +122,10 @@ def test_name_version_and_config_are_in_the_key_and_the_file_is_not(sweep_file: 
     ("keys", "expected"),
     [
         ("repeat: 2", ["sweep.yaml:10: model.repeat: unknown key 'repeat'", "did you mean 'repeats'"]),
-        ("repeats: many", ["sweep.yaml:10: model.repeats: ", "whole number", "'many'", "blocks for each level"]),
+        (
+            "repeats: many",
+            ["sweep.yaml:10: model.repeats: ", "whole number", "'many'", "from 1 to 4, such as repeats: 1"],
+        ),
         ("repeats: 9", ["sweep.yaml:10: model.repeats: ", "must be at most 4"]),
         ("plugin: my_model.py", ["unknown key 'plugin'"]),
     ],
@@ -319,12 +323,11 @@ def test_what_ships_may_change_with_a_release(sweep_file: Write, folder: Path) -
 def test_the_probe_gets_the_part_by_content(sweep_file: Write, plugin: Path) -> None:
     [cell] = cells(mine(sweep_file), plugin)
     request = Request(
-        spec=cell.spec, n_rows=500, n_windows=300, micro_batch=8, threads=1, device="cpu", measure_s=0.01,
-        plugins=plugins.loaded(),
+        spec=cell.spec, record=cell.record, n_rows=500, n_windows=300, measure_s=0.01, plugins=plugins.loaded(),
     )  # fmt: skip
     plugin.unlink()
     with Worker() as worker:
-        assert worker.ask(request, timeout_s=120).ok
+        assert worker.ask(request, timeout_s=PATIENCE_S).ok
 
 
 def test_what_is_registered_is_listed_with_origin_version_and_keys(plugin: Path) -> None:
@@ -334,8 +337,11 @@ def test_what_is_registered_is_listed_with_origin_version_and_keys(plugin: Path)
     assert parts["mine"]["origin"] == "plugin my_model.py"
     assert parts["mine"]["summary"] == "Mine."
     assert parts["mine"]["keys"][0] == {
-        "name": "repeats", "takes": "whole number", "default": "1", "meaning": "blocks for each level of depth",
-    }  # fmt: skip
+        "name": "repeats",
+        "takes": "a whole number from 1 to 4",
+        "default": "1",
+        "meaning": "blocks for each level of depth",
+    }
     shown = CliRunner().invoke(app, ["parts", "lstm"], catch_exceptions=False).stdout
     assert "architecture lstm, version 1: Recurrent layers" in shown
     assert "LSTMs on top of each other" in shown

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from runner.config.search_space import higher_is_better
 from runner.config.sweep_file import load
+from runner.rundir import studies
+from runner.rundir.ledger import CellEnded, CellRecorded, CellState
 from runner.search.space import axes_of
 from trainables.errors import ConfigError
 
@@ -57,9 +60,9 @@ def test_a_key_of_the_space_can_be_overridden(sweep_file) -> None:
         ("{space: {training.lrr: {low: 1, high: 2}}}", "no key 'training.lrr'. did you mean 'training.lr'"),
         ("{space: {training.lr: {low: 2, high: 1}}}", "low 2 is not below high 1"),
         ("{space: {training.lr: {low: 0, high: 1, log: true}}}", "no logarithm"),
-        ("{space: {training.lr: {low: -1, high: 1}}}", "greater than 0 (got -1.0)"),
+        ("{space: {training.lr: {low: -1, high: 1}}}", "must be above 0 (got -1.0)"),
         ("{space: {model.dropout: {choices: [0.1, lots]}}}", "(got 'lots')"),
-        ("{space: {model.dropout: {choices: [0.1]}}}", "at least 2 items"),
+        ("{space: {model.dropout: {choices: [0.1]}}}", "at least 2 entries"),
         ("{space: {task.horizon: {choices: [1, 5]}}}", "changes what is judged"),
         ("{space: {training.seed: {choices: [1, 5]}}}", "changes what is judged"),
         ("{space: {model.name: {around: rule}}}", "no value above 0 to search around"),
@@ -73,7 +76,6 @@ def test_a_key_of_the_space_can_be_overridden(sweep_file) -> None:
         ("{ladder: [training.lrr]}", "no key 'training.lrr'. did you mean 'training.lr'"),
         ("{ladder: [training.lr], sampler: gp, trials: 5}", "a ladder has no trials, sampler"),
         ("{ladder: [training.lr], space: {training.lr: {low: 1, high: 2}}}", "give one of space and ladder"),
-        ("{ladder: [training.lr], largest: huge}", "huge"),
         (
             "{space: {training.lr: {low: 1, high: 2, when: {model.drop: 0.1}}}}",
             "when names no key 'model.drop'. did you mean 'model.dropout'",
@@ -87,6 +89,8 @@ def test_a_key_of_the_space_can_be_overridden(sweep_file) -> None:
             "not one of several choices",
         ),
         ("{space: {}}", "give one of space and ladder"),
+        ("{space: {training.lr: {low: 1, high: 2}}, metric: val_lift}", "'val_lift' is a number of no trial"),
+        ("{space: {training.lr: {low: 1, high: 2}}, metric: loss}", "search.metric"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(sweep_file, block: str, message: str) -> None:
@@ -98,3 +102,28 @@ def test_what_is_wrong_is_said_with_its_place(sweep_file, block: str, message: s
 def test_a_searched_key_cannot_be_an_axis(sweep_file) -> None:
     block = "{space: {training.lr: {low: 1.0e-4, high: 1.0e-2}}}"
     assert "is an axis of grid, too" in problems(sweep_file, block, "grid.training.lr=[0.1, 0.2]")
+
+
+def test_any_metric_of_the_sweep_can_be_searched_for_and_knows_its_way(sweep_file) -> None:
+    def loaded(metric: str, *more: str):
+        overrides = [f"search={{space: {{model.dropout: {{choices: [0.1, 0.2]}}}}, metric: {metric}}}", *more]
+        return load(sweep_file(), overrides, tracking=False).settings
+
+    top = "metrics=[{name: lift, top: 0.1, label: lift10}, ece]"
+    assert higher_is_better(loaded("val_lift10", top))
+    assert not higher_is_better(loaded("val_ece", top))
+    assert not higher_is_better(loaded("val_loss_platt", "task.calibrate=platt"))
+    ways = {"val_loss": False, "val_auc": True, "val_ap": True, "val_brier": False, "skill": True}
+    assert {name: higher_is_better(loaded(name)) for name in ways} == ways
+    with pytest.raises(ConfigError, match="known at the end of a trial alone"):
+        loaded("val_ece", top, "search.pruner=median")
+
+
+def test_a_metric_of_the_sweep_ranks_trials_as_its_study_says() -> None:
+    recorded = CellRecorded(key="0" * 12, name="x", labels={}, sizes={}, spec={})
+    ended = CellEnded(key="0" * 12, attempt=1, status="finished", result={"metric:val_lift10": 1.5, "val_loss": 0.6})
+    known = CellState(recorded, ended=ended)
+    asked = {"metric": "val_lift10", "higher_is_better": True}
+    assert studies.loss(known, studies.Objective.of(asked)) == -1.5
+    assert studies.loss(known, studies.Objective.of({"metric": "val_loss"})) == 0.6
+    assert studies.Objective.of({"metric": "val_auc"}).higher_is_better, "a ledger of before"

@@ -30,9 +30,9 @@ def test_every_shipped_config_loads(path: Path, folder: Path) -> None:
 def test_the_shipped_grids_are_those_of_the_design(folder: Path) -> None:
     grids = {path.stem: sweepfile.load(path).settings.grid for path in SHIPPED}
     assert grids["quickstart"] == {"budget": ["50k", "200k", "1m"], "horizon": [1, 5], "seed": [0, 1]}
-    assert grids["budget_grid"]["budget"] == ["2m", "6m", "20m", "60m", "200m", "600m", "2b"]
+    assert grids["budget_grid"]["budget"] == ["20k", "50k", "120k", "300k", "800k", "2m"]
     assert grids["budget_grid_4"]["budget"] == ["2m", "20m", "200m", "2b"]
-    assert grids["budget_grid"]["horizon"] == [1, 2, 3, 5]
+    assert grids["budget_grid_4"]["horizon"] == [1, 2, 3, 5]
 
 
 def test_the_grid_is_the_product_of_its_axes(sweep_file: Write) -> None:
@@ -154,29 +154,57 @@ def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch, folder: Path) 
     assert "sentinel" not in repr(secrets) + str(secrets) + secrets.model_dump_json()
 
 
+@pytest.mark.parametrize("source", ["environment", ".env"])
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
         ("GRID__BUDGET", "[20k", "must be a list, such as [a, b] (got '[20k')"),
-        ("TRAINING", "3", "must be a block with keys, such as {key: value} (got 3)"),
+        ("GRID__BUDGET", "20k, 60k", "must be a list, such as [a, b] (got '20k, 60k')"),
+        ("METRICS", "precision", "must be a list, such as [a, b] (got 'precision')"),
+        ("TRAINING", "3", "must be a block with keys, such as {key: value} (got '3')"),
+        ("TRAINING", "{epochs: 3", "must be a block with keys, such as {key: value} (got '{epochs: 3')"),
+        ("TRAINING", "{epochs: many}", "must be a whole number (got 'many')"),
+        ("TRAINING__EPOCHS", "many", "must be a whole number (got 'many')"),
+        ("TRAINING__EPOCS", "3", "unknown key 'epocs'"),
+        ("TRAINNG__EPOCHS", "3", "unknown setting"),
         ("TRACKING__MLFLOW__URI", "./mlruns", "'./mlruns' is no server or database"),
         ("TRACKING__MLFLOW__URI", "localhost:5000", "write http://localhost:5000"),
         ("TRACKING__MLFLOW__URI", "postgres://u/x", "or postgresql://..."),
         ("TRACKING__MLFLOW__URI", "sqlite:///my.db", "is a relative path; write sqlite:////"),
-        ("TRACKING__WANDB__PROJECT", "team/name", "W&B takes no / in a project's name"),
-        ("TRACKING__WANDB__PROJECT", "a:b", "W&B takes no : in a project's name"),
+        ("TRACKING__WANDB__PROJECT", "team/name", "W&B takes no / in the name of a project or team; write both apart"),
+        ("TRACKING__WANDB__PROJECT", "a:b", "W&B takes no : in the name"),
+        ("TRACKING__WANDB__ENTITY", "team/name", "W&B takes no / in the name"),
     ],
 )
 def test_a_wrong_variable_is_said_in_words_with_the_right_form(
-    sweep_file: Write, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+    sweep_file: Write,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    words: str,
+    source: str,
 ) -> None:
-    path = sweep_file()
-    monkeypatch.setenv(f"ISOTHERM_{variable}", value)
+    """Named in its own place, though the sweep file has the same keys."""
+    path = sweep_file(append="tracking: {mlflow: {uri: null}, wandb: {project: isotherm}}\nmetrics: []\n")
+    if source == ".env":
+        (folder / ".env").write_text(f"# ours\nOTHER=1\nISOTHERM_{variable}={value}\n")
+    else:
+        monkeypatch.setenv(f"ISOTHERM_{variable}", value)
     with pytest.raises(ConfigError) as refused:
         sweepfile.load(path)
     [problem] = refused.value.problems
-    assert problem.place == f"environment: ISOTHERM_{variable}"
+    assert problem.place == f"{source if source == 'environment' else '.env:3'}: ISOTHERM_{variable}"
     assert words in problem.message
+
+
+def test_lists_blocks_and_null_in_variables(sweep_file: Write, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text("ISOTHERM_TRAINING={epochs: 2, lr: 0.01}\nISOTHERM_TRACKING__WANDB=null\n")
+    monkeypatch.setenv("ISOTHERM_GRID__BUDGET", "[20k, 30k]")
+    monkeypatch.setenv("isotherm_training__epochs", "3")
+    settings = sweepfile.load(sweep_file()).settings
+    assert settings.grid["budget"] == ["20k", "30k"]
+    assert (settings.training.epochs, settings.training.lr, settings.tracking.wandb) == (3, 0.01, None)
 
 
 def test_right_addresses_of_mlflow_are_taken(sweep_file: Write) -> None:

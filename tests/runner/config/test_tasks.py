@@ -59,7 +59,7 @@ def test_keys_of_a_task_are_axes_and_every_kind_may_be_one(sweep_file: Write) ->
     [
         ("{kind: drowdown}", ["task.kind", "no task 'drowdown' is registered", "did you mean 'drawdown'", "--plugin"]),
         ("{kind: drawdown, treshold: 0.1}", ["task.treshold", "unknown key 'treshold'", "did you mean 'threshold'"]),
-        ("{kind: drawdown, threshold: 1.5}", ["task.threshold", "must be below 1", "fall that counts"]),
+        ("{kind: drawdown, threshold: 1.5}", ["task.threshold", "must be below 1", "such as threshold: 0.02"]),
         ("{kind: drawdown, price: high}", ["task.price", "'low' or 'close'"]),
         ("{kind: bands, loss: 0.02}", ["loss 0.02 must be below gain 0.01"]),
         ("{kind: threshold, horizon: 0}", ["task.horizon", "must be at least 1"]),

@@ -3,14 +3,12 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runner import doctor
-from runner.cli import main
 from runner.config import sweep_file
 from runner.doctor import data
 from runner.doctor.finding import Diagnosis, ok
@@ -19,18 +17,6 @@ from tests.runner.conftest import MINIMAL
 from trainables.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[3]
-
-
-@pytest.fixture
-def isotherm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["isotherm", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out + printed.err
-
-    return run
 
 
 def test_the_catalog(place: Any, one: Any, tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 import dataclasses
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runner.doctor import gpu
+from runner.doctor import gpu, temperature
 from runner.doctor.gpu import TorchBuild
+from runner.host import cuda
+from runner.thermal.sensors.nvml import load_library
 from tests.runner.thermal.standins import Nvml, NvmlError
 from trainables.schema import ExecutionSpec
 
@@ -29,6 +32,30 @@ class Driver(Nvml):
 
 # Named as pynvml names it.
 Mismatch = type("NVMLError_LibRmVersionMismatch", (NvmlError,), {})
+
+
+@pytest.fixture
+def old_pynvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The package `pynvml` of before nvidia-ml-py, found first: it lacks newer functions."""
+    folder = tmp_path / "site"
+    (folder / "pynvml").mkdir(parents=True)
+    source = "class NVMLError(Exception): pass\ndef nvmlInit(): pass\n"
+    (folder / "pynvml" / "__init__.py").write_text(source)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    return str(folder / "pynvml")
+
+
+def test_an_old_pynvml_is_named_with_the_fix(place: Any, one: Any, old_pynvml: str) -> None:
+    node(place.root)
+    found = one(gpu.check, "NVML", nvml=load_library)
+    assert old_pynvml in found.what
+    assert "has no nvmlDeviceGetMarginTemperature" in found.what
+    assert "pip uninstall -y pynvml" in found.fix
+    [said] = [one for one in temperature.check(dataclasses.replace(place, nvml=load_library)) if one.level != "ok"]
+    assert old_pynvml in said.what
+    [build] = gpu.check_torch(dataclasses.replace(place, nvml=load_library), CUDA_BUILD)
+    assert old_pynvml in build.what
 
 
 def node(root: Path, number: int = 0) -> None:
@@ -61,6 +88,26 @@ def test_a_driver_that_answers(place: Any, one: Any) -> None:
     assert found.level == "ok"
     assert "570.86, 1 GPU" in found.what
     assert library.opened == 0, "it is closed again"
+
+
+def test_the_power_limit_that_was_measured_for_a_card_is_advised(place: Any) -> None:
+    for number in range(3):
+        node(place.root, number)
+    cards = [
+        {"uuid": "a", "name": "NVIDIA GeForce RTX 3090", "limit": 350, "usual": 350},
+        {"uuid": "b", "name": "NVIDIA H100 80GB HBM3", "limit": 700, "usual": 700},
+        {"uuid": "c", "name": "NVIDIA T4"},
+    ]
+    said = [one for one in gpu.check(dataclasses.replace(place, nvml=lambda: Driver(*cards))) if one.level == "ok"]
+    advised, plain = (one.what for one in said if one.check == "power limit")
+    assert "nvidia-smi -pl 280" in advised
+    assert "Kinghorn 2020" in advised
+    assert plain == "NVIDIA H100 80GB HBM3 may take 700 W, 700 W by default"
+    [of_mps] = [one.what for one in said if one.check == "CUDA MPS"]
+    assert of_mps.startswith("does not run")
+    (place.root / "proc/77").mkdir()
+    (place.root / "proc/77/comm").write_text("nvidia-cuda-mps\n")
+    assert cuda.mps_runs(place.root)
 
 
 def test_a_driver_updated_below_a_container(place: Any, one: Any) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -63,6 +64,13 @@ def test_a_full_disk(one: Any, tmp_path: Path) -> None:
         assert "df -h" in found.fix
     finally:
         subprocess.run(["umount", small], check=True)
+
+
+def test_the_folder_for_temporary_files_need_not_be_large(one: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docker/run gives it 4 GiB: no warning about what Isotherm itself has made."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4 * 2**30))
+    assert one(storage.check, "temporary files").level == "ok"
+    assert one(storage.check, "results").level == "warn"
 
 
 def test_a_clock_before_the_installation(one: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,16 +40,20 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(302, {}, Location="/elsewhere")
         elif self.path == "/closed/api/2.0/mlflow/experiments/search":
             self.answer(401, {})
+        elif self.path.startswith("/signin/"):
+            self.answer(200, "<html>Sign in</html>")
+        elif self.path.startswith("/hosts/"):
+            self.answer(403, "Invalid Host header - possible DNS rebinding attack detected")
         else:
             self.answer(404, {})
 
-    def answer(self, status: int, body: dict[str, Any], **headers: str) -> None:
+    def answer(self, status: int, body: dict[str, Any] | str, **headers: str) -> None:
         self.send_response_only(status)
         self.send_header("Date", self.date or self.date_time_string())
         for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(json.dumps(body).encode())
+        self.wfile.write((body if isinstance(body, str) else json.dumps(body)).encode())
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -80,8 +84,15 @@ def test_an_mlflow_server(one: Any, server: str) -> None:
     assert "MLFLOW_TRACKING_USERNAME" in found.fix
     known = Secrets.model_validate({"mlflow_tracking_username": "ann", "mlflow_tracking_password": "word"})
     assert one(trackers.check, "MLflow", tracking=tracking(f"{server}/closed"), secrets=known).level == "ok"
-    found = one(trackers.check, "MLflow", tracking=tracking(f"{server}/nothing"))
-    assert "HTTP 404" in found.what
+    for path, what, fix in (
+        ("nothing", "no MLflow API at this address (HTTP 404", "tracking.mlflow.uri"),
+        ("signin", "a page of another program, such as a sign-in page", "behind the sign-in"),
+        ("hosts", "accepts only names of itself that it knows", "--allowed-hosts"),
+    ):
+        found = one(trackers.check, "MLflow", tracking=tracking(f"{server}/{path}"))
+        assert found.level == "warn"
+        assert what in found.what
+        assert fix in found.fix
 
 
 def test_credentials_follow_no_redirect(one: Any, server: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
 from tests.wall_clock import DAY_S, WallClock, available
 
 ROOT = Path(__file__).parents[3]
@@ -41,7 +42,7 @@ from runner.thermal.monitor import Published, ThermalMonitor
 from runner.thermal.policy import Level
 from runner.thermal.reading import ANY_DEVICE, Channel, Reading
 from runner.thermal.spec import ThermalSpec
-from trainables.checkpoints.schedule import CheckpointSchedule
+from trainables.training.checkpoint_schedule import CheckpointSchedule
 from trainables.training.gate import Action
 from trainables.training.progress import TrialProgress
 
@@ -84,7 +85,7 @@ def test_a_wall_clock_that_jumps_by_a_day_changes_no_duration(tmp_path: Path) ->
     shifts = [DAY_S, -DAY_S, 0]
     command = [sys.executable, "-c", WORK, clock.variables["CLOCK_SHIFT_FILE"], *map(str, shifts)]
     done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | clock.variables, capture_output=True, text=True, timeout=90
+        command, cwd=ROOT, env=os.environ | clock.variables, capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert done.returncode == 0, done.stderr
     for shift, found in zip(shifts, json.loads(done.stdout), strict=True):

@@ -12,6 +12,7 @@ from runner.host import device
 from runner.planning import plan as planning
 from trainables.errors import ConfigError
 from trainables.schema import ExecutionSpec
+from trainables.training import precision
 
 NODES = [Path("/dev/nvidia0"), Path("/dev/nvidia1")]
 no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="PyTorch sees a GPU here")
@@ -78,3 +79,15 @@ def test_bf16_is_chosen_where_the_card_has_it(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: not emulated or including_emulation
     )
     assert device.resolve(ExecutionSpec.model_validate({"dtype": asked}))[1] == dtype
+
+
+def test_bf16_on_a_cpu_is_for_processors_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = ExecutionSpec(device="cpu", dtype="bf16")
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)
+    assert device.resolve(here)[1] == "bf16"
+    assert device.resolve(ExecutionSpec(device="cpu"))[1] == "fp32", "keys of a CPU's trials stay"
+    with pytest.raises(ConfigError, match="on one host a processor with AVX512-BF16"):
+        device.resolve(here, device.Device("cpu", "x", 8))
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: False)
+    with pytest.raises(ConfigError, match="bf16 needs a CUDA device"):
+        device.resolve(here)

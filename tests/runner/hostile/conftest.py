@@ -4,8 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -15,7 +14,6 @@ import pandas as pd
 import pytest
 
 from runner import baselines
-from runner.cli import main
 from runner.config import sweep_file
 from runner.planning import plan
 from runner.rundir import ledger, results
@@ -202,17 +200,3 @@ def place(_ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     server = HttpServer(answer)
     yield Place(work, canary, server, requests)
     server.close()
-
-
-@pytest.fixture
-def isotherm(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """The command line in this process: exit code, and all that it printed."""
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["isotherm", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capfd.readouterr()
-        return int(ended.value.code or 0), printed.out + printed.err
-
-    return run

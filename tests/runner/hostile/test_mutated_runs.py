@@ -214,7 +214,7 @@ def commands(name: str, paths: RunPaths) -> list[list[str]]:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
 @pytest.mark.parametrize(
     ("count", "every"),
-    [(30, False), pytest.param(None, True, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
+    [(20, False), pytest.param(None, True, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])],
     ids=["some", "all"],
 )
 def test_a_mutated_run_harms_nobody(

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from runner.rundir.paths import RunPaths, existing_run, run_paths
+from runner.thermal import telemetry
 from runner.tracking import addresses
 from runner.tracking.wandb_tracker import WandbTarget
 from trainables.checkpoints.file_store import FileCheckpointStore, remove_checkpoints
@@ -252,17 +253,29 @@ def test_mlflows_store_is_no_link_and_no_name_of_a_run(place: Any, isotherm: Any
 LOST = "temperatures: some cannot be read"
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", "cut", None])
-def test_a_damaged_thermal_file_is_named_and_set_aside(place: Any, isotherm: Any, content: bytes | str | None) -> None:
-    paths = place.copy("theirs")
-    path = paths.thermal_parquet
-    assert isotherm("report", "theirs")[0] == 0
-    assert LOST not in paths.report_md.read_text()
+def damage(path: Path, content: bytes | str | None) -> None:
     if content is None:
         path.unlink()
         path.mkdir()
     else:
         path.write_bytes(path.read_bytes()[:900] if isinstance(content, str) else content)
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", "cut", None])
+def test_whatever_cannot_be_read_as_temperatures_is_lost_and_set_aside(place: Any, content: bytes | str | None) -> None:
+    path = place.copy("theirs").thermal_parquet
+    assert telemetry.lost(path) == []
+    damage(path, content)
+    assert telemetry.lost(path) == ["thermal.parquet"]
+    assert "renamed to thermal.damaged-1.parquet" in telemetry.set_aside(path)
+    assert not path.exists()
+    assert telemetry.lost(path) == ["thermal.damaged-1.parquet"]
+
+
+def test_a_damaged_thermal_file_is_named_and_set_aside(place: Any, isotherm: Any) -> None:
+    paths = place.copy("theirs")
+    path = paths.thermal_parquet
+    damage(path, "cut")
     assert isotherm("report", "theirs")[0] == 0
     text = paths.report_md.read_text()
     assert LOST in text

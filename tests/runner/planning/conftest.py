@@ -17,7 +17,7 @@ grid: {budget: [20k], horizon: [1], seed: [0]}
 execution: {device: cpu, threads: 1}
 thermal: {require_sensors: false}
 """
-Change = Callable[[pd.DataFrame], None]
+Change = Callable[[pd.DataFrame], pd.DataFrame | None]  # in place, or by a table that is returned
 
 
 def bars(n: int = 1600, seed: int = 0) -> pd.DataFrame:
@@ -45,8 +45,8 @@ def sweep_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., P
 
     def write(change: Change = lambda frame: None, *replace: tuple[str, str], n: int = 1600, append: str = "") -> Path:
         frame = bars(n)
-        change(frame)
-        frame.to_csv(tmp_path / "bars.csv", index=False)
+        changed = change(frame)
+        (frame if changed is None else changed).to_csv(tmp_path / "bars.csv", index=False)
         text = SWEEP
         for old, new in replace:
             assert old in text

@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 
 from runner.config import sweep_file
-from runner.config.settings import GatesSpec
+from runner.config.gates import GatesSpec
 from runner.planning import data_checks, grid
 from runner.planning.data_facts import examine
 from tests.runner.planning.conftest import bars
 from trainables.data import catalog
+from trainables.data.dataset import Dataset
 from trainables.data.window_index import WindowIndex, index_windows
 
 
@@ -41,7 +42,6 @@ def test_a_training_label_that_reaches_into_validation_stops_the_sweep(cell: gri
         train,
         ends_N=np.append(train.ends_N, more),
         labels_N=np.append(train.labels_N, np.zeros(extra)),
-        dates_N=np.append(train.dates_N, dataset.frame["date"].to_numpy()[more].astype("datetime64[ns]")),
     )
     wrong = replace(index, splits=index.splits | {"train": longer})
     facts = examine(dataset, wrong, "zscore")
@@ -104,7 +104,7 @@ def test_a_gap_that_only_contexts_or_nothing_spans_is_no_gap_of_a_label(sweep_of
     assert first - last > 10  # contexts of validation lie between
     frame = dataset.frame.copy()
     frame.loc[last + 5 :, "date"] += pd.Timedelta(days=455)
-    facts = examine(replace(dataset, frame=frame), index, "zscore")
+    facts = examine(Dataset(frame, dataset.features, dataset.entry), index, "zscore")
     assert [gap.days for gap in facts.gaps] == [3]
 
 
@@ -118,3 +118,30 @@ def test_holidays_are_no_gap_and_each_asset_has_its_own(sweep_of: Callable[..., 
     found = {one.gate: one for one in data_checks.check([cell], GatesSpec())}["label gap"]
     assert "(other)" in found.message
     assert "(bars)" not in found.message
+
+
+def test_with_a_calendar_sessions_are_looked_at_one_by_one(sweep_of: Callable[..., Path]) -> None:
+    """The bars are of all weekdays: those on holidays are named, and a gap is by its days."""
+    path = sweep_of(lambda frame: None, ("tier: ohlcv", "tier: ohlcv, calendar: XNYS"))
+    table = pd.read_csv("bars.csv")
+    table.drop(index=[900, 901, *range(1000, 1015)]).to_csv("bars.csv", index=False)
+    (cell,) = grid.expand(sweep_file.load(path)).cells
+    assert cell.facts.gaps == ()
+    found = {one.gate: one for one in data_checks.check([cell], GatesSpec())}["missing session"]
+    days = [str(one) for one in cell.facts.doubts if "no bar" in one.words]
+    assert days[:2] == [f"{day} bars: no bar, and XNYS was open" for day in ("2004-06-14", "2004-06-15")]
+    assert "2001-01-15 bars: a bar, and XNYS was closed" in {str(one) for one in cell.facts.doubts}
+    assert (found.level, found.number) == ("warn", len(cell.facts.doubts))
+
+
+def test_a_price_far_off_and_equal_bars_are_findings(sweep_of: Callable[..., Path]) -> None:
+    def wrong(frame: pd.DataFrame) -> None:
+        frame.loc[400, "high"] *= 3
+        frame.loc[700:706, ["open", "high", "low", "close"]] = frame.loc[
+            700, ["open", "high", "low", "close"]
+        ].to_list()
+
+    (cell,) = grid.expand(sweep_file.load(sweep_of(wrong))).cells
+    found = {one.gate: one.message for one in data_checks.check([cell], GatesSpec())}
+    assert "2002-07-15 bars: a high of" in found["outlier"]
+    assert "2003-09-08 bars: 7 equal bars, to 2003-09-16" in found["stale run"]

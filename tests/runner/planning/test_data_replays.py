@@ -3,33 +3,33 @@
 import io
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from runner.cli import main
 from runner.config import sweep_file
+from runner.planning import grid
 from runner.planning import plan as planning
 from runner.planning.checks import CheckFinding
+from runner.terminal import plan as terminal
 from runner.terminal.console import Console
+from trainables.data import catalog, windows
+from trainables.tasks import registry as task_registry
 
 SweepOf = Callable[..., Path]
 
 
 @pytest.fixture
-def isotherm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
-    """Run the command; exit code and all that it printed."""
+def isotherm(isotherm: Callable[..., tuple[int, str]]) -> Callable[..., tuple[int, str]]:
+    """The command; exit code and all that it printed, as one line."""
 
     def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["isotherm", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), " ".join((printed.out + printed.err).split())
+        code, printed = isotherm(*arguments)
+        return code, " ".join(printed.split())
 
     return run
 
@@ -118,6 +118,36 @@ def test_a_feature_that_knows_tomorrow_stops_the_sweep(sweep_of: SweepOf, isothe
     assert "leak" not in findings(path, "gates.leak=off")
 
 
+def test_limits_are_set_in_the_sweep_file_and_plan_says_so_without_another_key(sweep_of: SweepOf, isotherm) -> None:
+    path = sweep_of(append="gates: {limits: {split_dates: 200, mean_drift: 0.01}}\n")
+    found = {one.gate: one for one in planning.build(sweep_file.load(path, ("gates.mean_drift=warn",))).findings}
+    assert honest(found) == {"limits", "mean drift"}  # 240 bars are more than 200 days
+    assert (found["mean drift"].limit, found["limits"].number, found["limits"].limit) == (0.01, 0.01, 3)
+    code, text = isotherm("plan", str(path), "--set", "gates.mean_drift=off")
+    assert code == 0
+    assert "limits: the limit of split dates is 200, by default it is 365" in text
+    assert [one.key for one in grid.expand(sweep_file.load(path)).cells] == [
+        one.key for one in grid.expand(sweep_file.load(sweep_of())).cells
+    ]
+
+
+def test_fewer_effective_samples_are_run_where_the_sweep_asks_for_it_down_to_a_floor(sweep_of, isotherm) -> None:
+    path = sweep_of(
+        lambda frame: None,
+        ("horizon: [1]", "horizon: [8]"),
+        append="gates: {limits: {effective_samples: 25, rarest_class: 5}}\n",
+    )
+    (cell,) = grid.expand(sweep_file.load(path)).cells
+    assert 25 <= cell.facts.splits["validation"].effective < 100
+    assert not cell.infeasible
+    task = task_registry.resolved(sweep_file.load(path).variants[0].task)
+    built = windows.build(catalog.load(cell.entry, Path("data")), cell.spec.data, task, torch.device("cpu"))
+    assert len(built.validation)
+    code, text = isotherm("plan", str(path), "--set", "gates.limits.effective_samples=19")
+    assert code == 2
+    assert "must be at least 20" in text
+
+
 def test_a_weaker_leak_warns(sweep_of: SweepOf) -> None:
     def noisy(frame: pd.DataFrame) -> None:
         tomorrow_in_the_volume(frame)
@@ -194,7 +224,7 @@ def test_the_worst_place_is_named_beside_the_others(sweep_of: SweepOf) -> None:
 def test_the_plan_shows_from_when_to_when_each_split_is(sweep_of: SweepOf) -> None:
     plan = planning.build(sweep_file.load(sweep_of()))
     console = Console(file=io.StringIO(), width=200)
-    planning.show(plan, console)
+    terminal.show(plan, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert re.search(r"horizon 1: train 2001-02-\d\d to .*, validation 2005-.* to .*, test 2006-.* to ", text)
     (cell,) = plan.as_dict()["cells"]

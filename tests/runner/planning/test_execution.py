@@ -1,5 +1,6 @@
 """Shares of GPUs for a whole grid: what the probe measured, the number of trials and of GPUs together."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +27,7 @@ class Measured:
 
     def decide(self, question: ProbeRequest) -> ProbeResult:
         self.asked.append(question)
-        share = question.gpu_share
+        share = question.record.gpu_share if "gpu_share" in question.pinned else None
         return ProbeResult(
             question=question,
             stopped="cap",
@@ -35,10 +36,9 @@ class Measured:
             usable_bytes=72 * 10**9,
             needed_bytes=10**9,
             copies=8,
-            gpu_share=share or 0.125,
+            execution=question.record.model_copy(update={"gpu_share": share or 0.125, "reserved_cores": 1}),
             totals=TOTALS if share is None else (),
             samples_per_second=2500.0 / 8,
-            seconds_per_step=question.batch / (2500.0 / 8),
         )
 
 
@@ -80,3 +80,14 @@ def test_cores_are_looked_at(sweep_file: Write, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(execution, "usable_cores", lambda: 4)
     made = plan(sweep_file(("seed: [0]", f"seed: {list(range(8))}")), 4, Measured())
     assert {cell.record.gpu_share for cell in made.grid.cells} == {1.0}, "four cores feed one trial on each GPU"
+
+
+def test_trials_start_by_their_expected_time_or_by_their_size(sweep_file: Write, many_cores: None) -> None:
+    path = sweep_file(("seed: [0]", "training.epochs: [1, 6]\n  seed: [0]"))
+    measured = plan(path, 1, Measured(), "grid.budget=[20k, 40k]").grid.cells
+    assert [cell.spec.training.epochs for cell in execution.longest_first(measured)] == [6, 6, 1, 1]
+    unmeasured = [
+        dataclasses.replace(cell, record=cell.record.model_copy(update={"measured": None})) for cell in measured
+    ]
+    ordered = execution.longest_first(unmeasured)
+    assert [cell.labels["budget"] for cell in ordered] == ["40k", "40k", "20k", "20k"]

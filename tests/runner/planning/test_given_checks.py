@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from runner.config import sweep_file
-from runner.config.settings import GatesSpec
+from runner.config.gates import GatesSpec
 from runner.planning import checks, data_checks, grid
 
 OWN = ("tier: ohlcv}", "tier: none, features: {columns: '*'}}")

@@ -30,6 +30,7 @@ def test_keys_are_content(sweep_file: Write) -> None:
     assert cells(path)[0].key == cell.key, "the same question has the same key"
     for execution in ("micro_batch=16", "threads=2", "checkpoint_interval_s=1", "max_attempts=7"):
         assert cells(path, f"execution.{execution}")[0].key == cell.key, "how it is run is no part of the key"
+    assert cells(path, "execution.optimizer_states=bf16")[0].key != cell.key, "but what changes its numbers is"
     assert cells(path, "name=other", "tracking.mlflow=null")[0].key == cell.key
     assert cells(path, "grid.budget=[20000]")[0].key == cell.key, "labels are left out"
     changes = ("training.lr=2e-3", "training.seed=1", "task.horizon=2", "data.scaling=none", "data.fraction=0.5")

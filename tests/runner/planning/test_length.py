@@ -9,6 +9,7 @@ import pytest
 from runner.config import sweep_file as sweepfile
 from runner.planning import grid, plan
 from runner.planning.length import Length, of
+from runner.terminal import plan as terminal
 from runner.terminal.console import Console
 from trainables.errors import ConfigError
 from trainables.models.flops import training_flop_per_window
@@ -83,7 +84,7 @@ def test_the_plan_shows_lengths_where_they_vary(sweep_file: Write) -> None:
     shown = []
     for one in (plain, varied):
         console = Console(file=io.StringIO(), width=160)
-        plan.show(one, console)
+        terminal.show(one, console)
         shown.append(console.file.getvalue())  # type: ignore[attr-defined]
     assert "steps" not in shown[0]
     assert f"{min(steps):,} to {max(steps):,}" in shown[1]

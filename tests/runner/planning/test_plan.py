@@ -5,14 +5,17 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from runner.cli import app
 from runner.config import sweep_file as sweepfile
+from runner.host.device import Device
+from runner.host.memory_limits import Limit
+from runner.planning import checks
 from runner.planning import plan as planning
 from runner.planning.plan import Plan
 from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, SweepStarted
+from runner.terminal import plan as terminal
 from runner.terminal.console import Console
 from trainables.data import sources
 
@@ -24,9 +27,9 @@ def build(path: Path, *overrides: str) -> Plan:
     return planning.build(sweepfile.load(path, overrides))
 
 
-def shown(plan: Plan) -> str:
-    console = Console(file=io.StringIO(), width=140)
-    planning.show(plan, console)
+def shown(plan: Plan, width: int = 140, *, cells: bool = False) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    terminal.show(plan, console, cells=cells)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -67,14 +70,16 @@ def test_a_failed_cell_is_run_again(sweep_file: Write) -> None:
 def test_four_sizes_cannot_identify_a_law_and_the_plan_says_so(folder: Path) -> None:
     here = ("execution.device=cpu", "execution.dtype=fp32", "thermal.require_sensors=false")
     four = build(ROOT / "configs/sweeps/budget_grid_4.yaml", *here)
-    seven = build(ROOT / "configs/sweeps/budget_grid.yaml", *here)
+    six = build(ROOT / "configs/sweeps/budget_grid.yaml", *here)
     assert "4 distinct budgets cannot identify a scaling law" in shown(four)
-    assert "cannot identify" not in shown(seven)
-    for plan in (four, seven):
+    gates = {finding.gate for finding in four.findings}
+    assert {"data starved", "tuning", "distinct sizes"} <= gates
+    assert not {"data starved", "tuning", "distinct sizes", "seeds"} & {finding.gate for finding in six.findings}
+    for plan in (four, six):
         assert not plan.errors
         for cell in plan.grid.cells:
             assert abs(cell.counts.total / cell.target - 1) <= 0.02
-    assert len(seven.grid.cells) == 7 * 4 * 3
+    assert len(six.grid.cells) == 6 * 2 * 3 * 4
 
 
 def test_sizes_compared_with_one_seed_are_warned_of(sweep_file: Write) -> None:
@@ -88,13 +93,13 @@ def test_sizes_compared_with_one_seed_are_warned_of(sweep_file: Write) -> None:
 
 
 def test_disk_is_what_the_cells_to_run_will_write(sweep_file: Write) -> None:
-    """Two checkpoints of 16 bytes a parameter for each trial that runs, at last 4 bytes a parameter of every trial."""
+    """Two checkpoints of 12 bytes a parameter for each trial that runs, at last 4 bytes a parameter of every trial."""
     seeds = ", ".join(map(str, range(500)))
     one, many = build(sweep_file()), build(sweep_file(("seed: [0]", f"seed: [{seeds}]")))
     parameters = one.grid.cells[0].counts.total
-    assert one.disk_bytes == (2 * 16 + 4) * parameters
+    assert one.disk_bytes == (2 * 12 + 4) * parameters
     running = many.grid.device.count // (many.grid.cells[0].record.reserved_cores or many.grid.cells[0].record.threads)
-    assert many.disk_bytes == (2 * 16 * min(500, max(1, running)) + 4 * 500) * parameters
+    assert many.disk_bytes == (2 * 12 * min(500, max(1, running)) + 4 * 500) * parameters
 
 
 def test_cells_of_two_code_versions_are_told_apart(sweep_file: Write, folder: Path) -> None:
@@ -155,27 +160,33 @@ def test_columns_that_are_not_used_are_named_by_plan_and_prepare(folder: Path, s
     assert "not used  2 columns of own.csv: Adj Close, label" in prepared.output
 
 
-def test_a_plan_has_a_row_for_each_budget_and_cells_has_all(sweep_file: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_has_a_row_for_each_budget_and_cells_has_all(sweep_file: Write) -> None:
     path = sweep_file(
         ("budget: [20k]", "budget: [20k, 40k]"), ("horizon: [1]", "horizon: [1, 5]"), ("seed: [0]", "seed: [0, 1, 2]"),
         ("device: cpu", "device: cpu\n  micro_batch: 128"),
     )  # fmt: skip
-    keys = list(build(path).states)
-
-    def lines(*options: str, columns: str = "") -> list[str]:
-        monkeypatch.setenv("COLUMNS", columns)
-        result = CliRunner().invoke(app, ["plan", str(path), *options])
-        assert result.exit_code == 0, result.output
-        return result.stdout.splitlines()
-
-    plain = lines()
+    built = build(path)
+    keys = list(built.states)
+    plain = shown(built).splitlines()
     [small, large] = [line for line in plain if line.split()[:1] in (["20k"], ["40k"])]
     assert "6 new" in small
     assert "6 new" in large
     assert re.search(r"\b\d+ to \d+\b", small), "horizons have different effective samples"
     assert "each with horizon 1, 5; seed 0, 1, 2; --cells shows every cell" in plain
     assert not any(key in line for key in keys for line in plain)
-    every = lines("--cells")
+    result = CliRunner().invoke(app, ["plan", str(path), "--cells"])
+    assert result.exit_code == 0, result.output
+    every = result.stdout.splitlines()
     assert all(any(line.split()[:1] == [key] for line in every) for key in keys)
     assert not any("\N{HORIZONTAL ELLIPSIS}" in line for line in [*plain, *every]), "nothing is cut in a pipe"
-    assert max(len(line) for line in lines("--cells", columns="60")) <= 60
+    narrow = shown(built, width=60, cells=True).splitlines()
+    assert max(len(line) for line in narrow) <= 60
+    assert all(any(line.split()[:1] == [key] for line in narrow) for key in keys), "columns go before a key is broken"
+
+
+def test_state_that_the_host_has_no_memory_for_is_reported() -> None:
+    gpu, limit = Device("cuda", "a card", 1), Limit(30 * 10**9, "cgroup v2")
+    [found] = checks.host_memory(32 * 10**9, gpu, limit)
+    assert "take 32.0 GB of the host's memory, and there are 30.0 GB (cgroup v2)" in found.message
+    assert not list(checks.host_memory(29 * 10**9, gpu, limit))
+    assert not list(checks.host_memory(32 * 10**9, Device("cpu", "a processor", 2), limit)), "measured there"

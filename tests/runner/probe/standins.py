@@ -35,6 +35,7 @@ class Host:
     exclusive: bool = False
     now: float = 1000.0
     asked: list[tuple[int, int]] = field(default_factory=list)
+    events: list[str] = field(default_factory=list)
     starts: int = 0
     running: int = 0
     together: int = 1
@@ -48,8 +49,15 @@ class StandIn(Worker):
         super().__init__(lambda: 0)
         self.host, self.alive = host, False
 
+    def spawn(self) -> None:
+        self.host.events.append("spawn")
+
+    def start(self) -> None:
+        """It waits for the process."""
+
     def begin(self, request: Request, *, timeout_s: float, limit_bytes: int | None = None) -> None:
         self.request, self.timeout_s = request, timeout_s
+        self.host.events.append("begin")
         if not self.alive:
             self.host.now += self.host.start_s + self.host.context_s
             self.host.starts += 1
@@ -84,7 +92,7 @@ class StandIn(Worker):
         return Measurement(
             micro_batch=size,
             outcome="ok",
-            peak_bytes=host.peak(size),
+            peak_bytes=host.peak(size) // (self.request.record.devices if self.request.record.sharded else 1),
             seconds_per_step=batch / rate,
             samples_per_second=rate,
             seconds=seconds,

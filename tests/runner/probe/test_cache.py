@@ -101,10 +101,12 @@ def test_a_damaged_file_is_measured_anew(tmp_path: Path, caplog: pytest.LogCaptu
     assert "measured anew" in caplog.text
 
 
-def test_without_a_folder_nothing_is_remembered() -> None:
+def test_without_a_folder_measurements_are_known_as_long_as_the_cache_lives() -> None:
     cache = Cache(None)
     cache.store(QUESTION, curve())
-    assert cache.load(QUESTION) == Curve()
+    assert cache.load(QUESTION) == curve()
+    assert cache.load({**QUESTION, "batch": 7}) == Curve()
+    assert Cache(None).load(QUESTION) == Curve()
     assert cache.clear() == 0
 
 

@@ -36,8 +36,8 @@ def decide(host: Host, one: ProbeRequest, **options: Any) -> ProbeResult:
 @pytest.mark.parametrize("start_s", [9.0, 60.0])
 def test_a_slow_start_of_the_worker_changes_no_answer(device: str, start_s: float, on_gpu: None) -> None:
     quick, slow = Host(), Host(start_s=start_s, context_s=1.0)
-    fast = decide(quick, asked(device=device, micro_batch=None), cores=8)
-    late = decide(slow, asked(device=device, micro_batch=None), cores=8)
+    fast = decide(quick, asked(device=device), cores=8)
+    late = decide(slow, asked(device=device), cores=8)
     assert slow.asked == quick.asked
     assert len(slow.asked) > 3
     assert late.chosen is not None
@@ -75,7 +75,7 @@ def test_time_for_packing_is_not_used_up_by_the_search(on_gpu: None) -> None:
     host = Host(rate=lambda size: 3000 * size / (size + 64), gain=lambda copies: min(copies, 4))
     decision = decide(host, asked(batch=64, device="cuda"), cores=8)
     assert decision.copies == 4
-    assert decision.gpu_share == 0.25
+    assert decision.record.gpu_share == 0.25
     assert [copies for _, copies in host.asked if copies > 1] == [2, 2, 4, 4, 4, 4, 8, 8, 8, 8, 8, 8, 8, 8]
     single = decision.totals[0][1]
     assert dict(decision.totals) == pytest.approx({1: single, 2: 2 * single, 4: 4 * single})
@@ -115,6 +115,41 @@ def test_a_device_for_one_process_alone_is_not_shared(on_gpu: None, caplog: pyte
     assert "busy or unavailable" in caplog.text
 
 
+def large() -> ProbeRequest:
+    """Of 2b parameters: 32 GB of states."""
+    one = asked(device="cuda", most_devices=8)
+    model = one.spec.model.model_copy(update={"n_params": 2 * GB})
+    return dataclasses.replace(one, spec=one.spec.model_copy(update={"model": model}))
+
+
+def test_what_fits_no_device_is_sharded_over_as_many_as_it_needs(on_gpu: None) -> None:
+    host = Host(peak=lambda size: 33 * GB + 10**8 * size)
+    record = decide(host, large(), memory_limit=24 * GB, cores=16).record
+    assert record.layout == "sharded over 2 devices"
+    assert (record.devices, record.sharded, record.gpu_share, record.cores) == (2, True, 1.0, 2)
+    assert record.micro_batch * record.accumulation * record.devices == 256
+    assert {copies for _, copies in host.asked} == {1}, "such a trial is not packed"
+    assert decide(host, large(), memory_limit=80 * GB, cores=16).record.layout == ""
+
+
+def test_what_fits_nowhere_says_what_it_needs_on_each_device(on_gpu: None) -> None:
+    decision = decide(Host(), large(), memory_limit=7 * GB, cores=16)
+    assert "need 32.00 GB, with activation checkpointing, sharded over 8 devices 8.00 GB each" in decision.reason
+
+
+def test_devices_that_are_asked_for_hold_the_whole_model_where_it_fits(on_gpu: None) -> None:
+    def four(devices: int = 4, **changes: Any) -> ProbeRequest:
+        one = asked(device="cuda", devices=devices, **{"most_devices": 4, **changes})
+        return dataclasses.replace(one, pinned=one.pinned | {"devices"})
+
+    assert decide(Host(), four(), cores=16).record.layout == "over 4 devices"
+    parts = decide(Host(peak=lambda size: 10**10 + size), four(), memory_limit=9 * GB)
+    assert parts.record.layout == "sharded over 4 devices"
+    assert "256 windows of a step cannot be split over 3" in decide(Host(), four(devices=3)).reason
+    assert "compares the windows of a batch" in decide(Host(), four(smallest_micro_batch=256)).reason
+    assert "4 devices are asked for, and a host has 2" in decide(Host(), four(most_devices=2)).reason
+
+
 @pytest.fixture
 def caches(tmp_path: Path) -> dict[str, Any]:
     return {"cache_folder": tmp_path}
@@ -124,7 +159,7 @@ def test_a_kill_without_a_lack_of_memory_is_measured_again_and_never_kept(caches
     disturbed = decide(Host(deaths=["killed", "killed"]), asked(), **caches)
     calm = decide(Host(), asked())
     assert disturbed.chosen == calm.chosen
-    assert not disturbed.activation_checkpointing
+    assert not disturbed.record.activation_checkpointing
     assert disturbed.n_oom == 0
     assert all(one.ok for one in disturbed.measured)
     again = decide(Host(), asked(), **caches)
@@ -156,19 +191,38 @@ def test_an_answer_that_time_cut_short_is_not_kept_for_long(
 
 
 def test_pinned_threads_still_tell_how_many_run_at_once() -> None:
-    host = Host(gain=lambda copies: copies)
-    decision = decide(host, dataclasses.replace(asked(), threads=2), cores=4)
-    assert (decision.threads, decision.copies) == (2, 2)
-    failing = decide(Host(gain=lambda copies: copies, apart_s=99.0), dataclasses.replace(asked(), threads=2), cores=4)
+    host, one = Host(gain=lambda copies: copies), question(spec=spec(batch=256), n_windows=50_000, threads=2)
+    decision = decide(host, one, cores=4)
+    assert (decision.record.threads, decision.copies) == (2, 2)
+    failing = decide(
+        Host(gain=lambda copies: copies, apart_s=99.0),
+        one,
+        cores=4,
+    )
     assert failing.chosen is not None
     assert failing.copies * failing.samples_per_second == pytest.approx(failing.chosen.samples_per_second)
 
 
 def test_a_loss_that_compares_windows_is_measured_with_whole_batches_only() -> None:
     host = Host()
-    found = decide(host, asked(batch=256, micro_batch=None, whole_batch=True))
+    found = decide(host, asked(batch=256, smallest_micro_batch=256))
     assert {one.micro_batch for one in found.measured} == {256}
-    record = found.record(1.0)
+    record = found.record
     assert (record.micro_batch, record.accumulation, record.smallest_micro_batch) == (256, 1, 256)
-    refused = decide(Host(), asked(batch=256, micro_batch=None, whole_batch=True), memory_limit=1)
+    refused = decide(Host(), asked(batch=256, smallest_micro_batch=256), memory_limit=1)
     assert not refused.feasible
+
+
+@pytest.mark.parametrize(("memory_limit", "together"), [(10 * GB, 4), (1 * GB, 2)])
+def test_processes_for_copies_start_together_before_anything_is_measured(memory_limit: int, together: int) -> None:
+    host = Host()
+    decide(host, asked(), cores=4, memory_limit=memory_limit)
+    assert host.events.index("begin") == together
+
+
+def test_moments_in_bf16_are_a_question_of_their_own_and_take_less() -> None:
+    one = large()
+    less = dataclasses.replace(one, spec=one.spec.model_copy(update={"optimizer_states": "bf16"}))
+    assert less.identity(less.record) != one.identity(one.record)
+    assert one.static_bytes(one.record) == 16 * one.n_params
+    assert less.static_bytes(less.record) == 12 * less.n_params

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -21,8 +22,18 @@ from runner.probe.prober import Prober
 from runner.probe.request import ProbeOptions, ProbeRequest
 from runner.probe.together import run_together
 from runner.probe.worker import CudaMeter
+from tests.waiting import PATIENCE_S
 from trainables.models import budget
-from trainables.schema import DataShape, ModelSpec, ResolvedData, ResolvedTask, ResolvedTraining, SplitSpec, TrialSpec
+from trainables.schema import (
+    DataShape,
+    ExecutionRecord,
+    ModelSpec,
+    ResolvedData,
+    ResolvedTask,
+    ResolvedTraining,
+    SplitSpec,
+    TrialSpec,
+)
 
 GB = 10**9
 
@@ -51,12 +62,28 @@ def spec(width: int = 32, batch: int = 64, depth: int = 2, n_window_stats: int =
 
 
 def request(micro_batch: int, **changes: object) -> Request:
-    values = {"spec": spec(), "n_rows": 2000, "n_windows": 1000, "threads": 1, "device": "cpu", "measure_s": 0.05}
-    return Request.model_validate({**values, "micro_batch": micro_batch, **changes})
+    values = {"spec": spec(), "n_rows": 2000, "n_windows": 1000, "measure_s": 0.05, **changes}
+    base = record(**{name: values.pop(name) for name in changes if name in ExecutionRecord.model_fields})
+    made = Request.model_validate({**values, "record": base})
+    return made.model_copy(update={"record": base.with_micro_batch(micro_batch, made.batch)})
+
+
+def record(**changes: object) -> ExecutionRecord:
+    values = {"micro_batch": 32, "accumulation": 2, "threads": 1, "device": "cpu", "checkpoint_interval_s": 60.0}
+    return ExecutionRecord.model_validate({**values, **changes})
 
 
 def question(**changes: object) -> ProbeRequest:
-    base = ProbeRequest(label="tiny", spec=spec(), device="cpu", device_name="test", n_rows=2000, n_windows=1000)
+    executed = {name: changes.pop(name) for name in list(changes) if name in ExecutionRecord.model_fields}
+    base = ProbeRequest(
+        label="tiny",
+        spec=spec(),
+        record=record(**executed),
+        pinned=frozenset(executed) & {"micro_batch", "threads", "gpu_share"},
+        device_name="test",
+        n_rows=2000,
+        n_windows=1000,
+    )
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -68,8 +95,8 @@ def worker() -> Iterator[Worker]:
 
 def test_a_size_is_measured_and_a_larger_one_takes_more(worker: Worker) -> None:
     wide = spec(width=512, batch=512)
-    small = worker.ask(request(8, spec=wide), timeout_s=60)
-    large = worker.ask(request(512, spec=wide), timeout_s=60)
+    small = worker.ask(request(8, spec=wide), timeout_s=PATIENCE_S)
+    large = worker.ask(request(512, spec=wide), timeout_s=PATIENCE_S)
     for one in (small, large):
         assert one.ok
         assert one.samples_per_second == pytest.approx(512 / one.seconds_per_step)
@@ -79,13 +106,25 @@ def test_a_size_is_measured_and_a_larger_one_takes_more(worker: Worker) -> None:
 
 def test_gradients_and_optimizer_state_are_part_of_the_peak(worker: Worker) -> None:
     model = request(1, spec=spec(width=1024, batch=2))
-    base = worker.ask(request(1), timeout_s=60).peak_bytes
+    base = worker.ask(request(1), timeout_s=PATIENCE_S).peak_bytes
     from trainables.models import param_count
 
     parameters = param_count.count(model.spec.model).total
-    taken = worker.ask(model, timeout_s=60).peak_bytes - base
+    taken = worker.ask(model, timeout_s=PATIENCE_S).peak_bytes - base
     assert taken > 4 * 5 * parameters * 0.9, "weights, gradients, two moments and the best weights"
     assert taken < 4 * 5 * parameters * 1.5
+
+
+@pytest.mark.slow
+def test_a_sharded_trial_is_measured_with_all_its_processes(worker: Worker) -> None:
+    wide = spec(width=512, batch=64)
+    alone = worker.ask(request(16, spec=wide), timeout_s=PATIENCE_S)
+    sharded = worker.ask(request(16, spec=wide, devices=2, sharded=True), timeout_s=PATIENCE_S)
+    assert alone.ok
+    assert sharded.ok
+    assert sharded.samples_per_second == pytest.approx(64 / sharded.seconds_per_step)
+    left = [" ".join(child.cmdline()) for child in psutil.Process(worker.pid).children()]
+    assert not [words for words in left if "spawn_main" in words], "they end with the measurement"
 
 
 @pytest.mark.parametrize("scaling", ["revin", "none"])
@@ -93,7 +132,7 @@ def test_other_scalings_and_a_batch_that_does_not_divide(worker: Worker, scaling
     stats = 40 if scaling == "revin" else 0
     other = spec(batch=50, n_window_stats=stats)
     other = other.model_copy(update={"data": other.data.model_copy(update={"scaling": scaling})})
-    assert worker.ask(request(16, spec=other, activation_checkpointing=True), timeout_s=60).ok
+    assert worker.ask(request(16, spec=other, activation_checkpointing=True), timeout_s=PATIENCE_S).ok
 
 
 def kill(worker: Worker, kills: list[int], raised: int = 0) -> None:
@@ -114,19 +153,19 @@ def test_a_kill_counts_as_out_of_memory_only_with_evidence(
     with Worker(lambda: kills[0]) as worker:
         worker.start()
         if limit_bytes == "just above":
-            limit_bytes = int(1.2 * worker.ask(request(1), timeout_s=60).peak_bytes)
+            limit_bytes = int(1.2 * worker.ask(request(1), timeout_s=PATIENCE_S).peak_bytes)
             worker.start()
         threading.Timer(0.5, kill, (worker, kills, raised)).start()
-        killed = worker.ask(request(1, steps=10**9), timeout_s=60, limit_bytes=limit_bytes)  # type: ignore[arg-type]
+        killed = worker.ask(request(1, steps=10**9), timeout_s=PATIENCE_S, limit_bytes=limit_bytes)  # type: ignore[arg-type]
         assert killed.outcome == outcome
         assert killed.peak_bytes > 0
         assert "killed" in killed.detail
-        assert worker.ask(request(8), timeout_s=60).ok, "the next size gets a new process"
+        assert worker.ask(request(8), timeout_s=PATIENCE_S).ok, "the next size gets a new process"
 
 
 def test_a_kill_at_the_start_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     with Worker(lambda: 0) as worker:
-        worker.begin(request(1), timeout_s=60)
+        worker.begin(request(1), timeout_s=PATIENCE_S)
         kill(worker, [0])
         failed = worker.ready()
     assert failed is not None
@@ -136,7 +175,7 @@ def test_a_kill_at_the_start_is_no_error(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_process_that_ends_by_itself_was_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     with Worker() as worker:
         monkeypatch.setattr(sys, "executable", shutil.which("false"))
-        worker.begin(request(1), timeout_s=60)
+        worker.begin(request(1), timeout_s=PATIENCE_S)
         with pytest.raises(ProbeError, match="ended with code 1"):
             worker.ready()
 
@@ -144,7 +183,7 @@ def test_a_process_that_ends_by_itself_was_not_killed(monkeypatch: pytest.Monkey
 def test_the_clock_starts_when_the_worker_is_warm() -> None:
     with Worker() as worker:
         began = time.monotonic()
-        one = worker.ask(request(8), timeout_s=60)
+        one = worker.ask(request(8), timeout_s=PATIENCE_S)
         whole = time.monotonic() - began
     assert one.ok
     assert 0 < one.seconds < whole / 2, "the start of the process alone takes longer"
@@ -154,8 +193,8 @@ def test_the_clock_starts_when_the_worker_is_warm() -> None:
 
 def test_copies_begin_together_however_late_one_of_them_started() -> None:
     with Worker() as first, Worker() as second:
-        assert first.ask(request(8), timeout_s=60).ok, "the second is yet to be started"
-        both = run_together([first, second], request(8, crowded=True), timeout_s=60, limit_bytes=None)
+        assert first.ask(request(8), timeout_s=PATIENCE_S).ok, "the second is yet to be started"
+        both = run_together([first, second], request(8, crowded=True), timeout_s=PATIENCE_S, limit_bytes=None)
     assert both is not None
     assert both.ok
     assert both.span[1] - both.span[0] >= 0.05, "all go on for the whole time"
@@ -167,13 +206,13 @@ def test_nothing_of_the_current_folder_is_run(tmp_path: Path, monkeypatch: pytes
         (tmp_path / name).write_text("raise SystemExit('a file of the current folder was run')\n")
     monkeypatch.chdir(tmp_path)
     with Worker() as one:
-        assert one.ask(request(8), timeout_s=60).ok
+        assert one.ask(request(8), timeout_s=PATIENCE_S).ok
 
 
 def test_time_and_the_guard_end_a_size(worker: Worker) -> None:
     slow = worker.ask(request(1, steps=10**9), timeout_s=0.5)
     assert slow.outcome == "timeout"
-    guarded = worker.ask(request(8), timeout_s=60, limit_bytes=10**6)
+    guarded = worker.ask(request(8), timeout_s=PATIENCE_S, limit_bytes=10**6)
     assert guarded.outcome == "out_of_memory"
     assert guarded.detail == "passed 0.00 GB"
 
@@ -181,7 +220,7 @@ def test_time_and_the_guard_end_a_size(worker: Worker) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU where there is none")
 def test_an_error_that_is_not_memory_is_raised_with_its_traceback(worker: Worker) -> None:
     with pytest.raises(ProbeError, match="NVML"):
-        worker.ask(request(8, device="cuda"), timeout_s=60)
+        worker.ask(request(8, device="cuda"), timeout_s=PATIENCE_S)
 
 
 def test_a_decision_and_its_cache(tmp_path: object) -> None:
@@ -193,10 +232,9 @@ def test_a_decision_and_its_cache(tmp_path: object) -> None:
     assert decision.chosen in decision.measured
     assert decision.n_oom == 0
     assert decision.n_new == len(decision.measured) <= 8
-    record = decision.record(60.0)
-    assert record.micro_batch * record.accumulation == 64
-    assert record.measured is not None
-    assert record.measured.seconds_per_step > 0
+    assert decision.record.micro_batch * decision.record.accumulation == 64
+    assert decision.record.measured is not None
+    assert decision.record.measured.seconds_per_step > 0
 
     asked.clear()
     with Prober(options, asked.append) as prober:
@@ -253,18 +291,18 @@ def test_what_cannot_fit_is_refused_without_a_child() -> None:
 
 @pytest.mark.slow
 def test_activation_checkpointing_is_tried_before_giving_up(worker: Worker) -> None:
-    deep = spec(width=128, batch=256, depth=8)
-    whole = worker.ask(request(256, spec=deep), timeout_s=60)
-    frugal = worker.ask(request(256, spec=deep, activation_checkpointing=True), timeout_s=60)
-    empty = worker.ask(request(1), timeout_s=60)
+    deep = spec(width=128, batch=1024, depth=8)
+    # It imports torch's compiler, some 60 MB: a small model gains nothing.
+    whole = worker.ask(request(1024, spec=deep), timeout_s=PATIENCE_S)
+    frugal = worker.ask(request(1024, spec=deep, activation_checkpointing=True), timeout_s=PATIENCE_S)
+    empty = worker.ask(request(1), timeout_s=PATIENCE_S)
     assert frugal.peak_bytes < whole.peak_bytes - 40e6
     limit = (whole.peak_bytes + frugal.peak_bytes) // 2
-    with Prober(ProbeOptions(memory_limit=limit, margin=0.0, minimum=256)) as prober:
+    with Prober(ProbeOptions(memory_limit=limit, margin=0.0, minimum=1024)) as prober:
         decision = prober.decide(question(spec=deep))
     assert decision.feasible
-    assert decision.activation_checkpointing
-    assert decision.record(1.0).activation_checkpointing
-    with Prober(ProbeOptions(memory_limit=empty.peak_bytes, margin=0.0, minimum=256)) as prober:
+    assert decision.record.activation_checkpointing
+    with Prober(ProbeOptions(memory_limit=empty.peak_bytes, margin=0.0, minimum=1024)) as prober:
         refused = prober.decide(question(spec=deep))
     assert not refused.feasible
     assert "with activation checkpointing" in refused.reason

@@ -98,13 +98,13 @@ def test_an_empty_run_says_so() -> None:
     [
         ([], {}, ""),
         (["falls"], {}, "Loss with size: falls. Form: power law."),
-        (["falls", "falls"], {}, "Loss with size: falls in all 2 series. Form: power law in all 2 series."),
+        (["falls", "falls"], {}, "Loss with size: falls in both series. Form: power law in both series."),
         (["falls"], {"untuned": "one learning rate"}, "Loss with size: falls (untuned). Form: power law."),
         (
             ["falls", "flat"],
             {"untuned": "one", "recipe": ("a rate moves 50k more",)},
             "Loss with size: falls in 1 of 2, flat in 1 of 2 (untuned; recipe, not size). "
-            "Form: power law in all 2 series.",
+            "Form: power law in both series.",
         ),
     ],
 )

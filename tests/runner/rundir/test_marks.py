@@ -44,6 +44,7 @@ def test_a_healthy_trial_has_no_mark(tmp_path: Path) -> None:
     [
         ({"train_skill": 0.25}, "over-fitted", "25.0 % in training, 9.0 % in validation"),
         ({"throttled_seconds": 30.0}, "throughput distorted", "24 % of its time was held or throttled"),
+        ({"limited_seconds": 30.0}, "throughput distorted", "for 30 of 100 s its power limit was lowered"),
         ({"collapsed": True, "val_spread": 0.002}, "collapsed", "standard deviation is 0.0020, below 0.01"),
         ({"collapsed": True, "skill_low": -0.2, "skill_high": -0.1}, "collapsed", "[-0.200, -0.100], is wholly below"),
     ],

@@ -15,6 +15,7 @@ from runner.rundir import ledger, lock
 from runner.rundir.ledger import EventRecorded, Ledger, rescue
 from runner.rundir.paths import RunPaths, existing_run
 from runner.rundir.recorder import Recorder
+from tests.waiting import PATIENCE_S
 from trainables.errors import ConfigError, LedgerError
 
 
@@ -244,7 +245,7 @@ def test_a_driver_that_is_killed_on_the_way_back_loses_nothing(torn_apart: tuple
     )
     for bytes_written in (1, 100, 500):
         command = [sys.executable, "-c", script, str(paths.ledger), str(bytes_written)]
-        assert subprocess.run(command, check=False, timeout=60).returncode == -signal.SIGKILL
+        assert subprocess.run(command, check=False, timeout=PATIENCE_S).returncode == -signal.SIGKILL
         assert numbers(paths.ledger) == list(range(9))
     Ledger(paths.ledger).close()
     assert paths.ledger.read_bytes().startswith(content)

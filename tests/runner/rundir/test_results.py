@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from runner.rundir import results
-from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, LedgerView, SweepStarted
+from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, LedgerView, MetricsRecorded, SweepStarted
 from runner.rundir.paths import RunPaths
 
 KEY = "0123456789ab"
@@ -61,3 +61,18 @@ def test_other_text_and_numbers_are_as_they_are(tmp_path: Path, text: str) -> No
     assert (csv["name"][0], csv["axis:training.clip"][0]) == (text, text)
     assert (csv["val_loss"][0], csv["skill"][0], csv["n_params"][0]) == ("-0.5", "-0.25", "5")
     assert exact["val_loss"][0] == -0.5
+
+
+def test_energy_is_that_of_all_attempts() -> None:
+    view = LedgerView()
+    for record in (
+        SweepStarted(run="mine", keys=(KEY,), config={}, code_version="1", versions={}),
+        CellRecorded(key=KEY, name="a", labels={}, n_params=5, n_params_non_embedding=1, sizes={}, spec={}),
+        AttemptStarted(key=KEY, attempt=1, execution={}, code_version="1"),
+        MetricsRecorded(key=KEY, attempt=1, step=10, epoch=1, values={"joules": 300.0}),
+        MetricsRecorded(key=KEY, attempt=1, step=20, epoch=1, values={"joules": 700.0}),
+        AttemptStarted(key=KEY, attempt=2, execution={}, code_version="1"),
+        CellEnded(key=KEY, attempt=2, status="finished", reason="", result={"joules": 50.0}),
+    ):
+        view.apply(record)
+    assert results.frame(view)["joules"].tolist() == [750.0]

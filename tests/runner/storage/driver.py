@@ -1,7 +1,5 @@
 """A driver's side of a run, on a machine of its own."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from runner.config.settings import SweepSettings
@@ -14,13 +12,6 @@ from runner.terminal.console import Console
 from trainables.checkpoints.object_store import Storage
 
 KEYS = ("0123456789ab", "ba9876543210")
-
-
-def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 class Driver:

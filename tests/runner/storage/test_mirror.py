@@ -11,7 +11,8 @@ from runner.rundir.ledger import read
 from runner.storage import mirror as mirrors
 from runner.storage import segments
 from runner.storage.checkpoints import Pruner, next_attempt
-from tests.runner.storage.driver import KEYS, Driver, eventually
+from tests.runner.storage.driver import KEYS, Driver
+from tests.waiting import wait_for
 from trainables.checkpoints.object_store import Storage, StoragePlace
 from trainables.errors import ConfigError
 
@@ -90,7 +91,7 @@ def test_ledgers_that_went_different_ways_are_refused_and_kept(make_driver: Make
         driver.start()
         driver.note(driver.machine.name)
         driver.stop() if driver is first else None
-    eventually(lambda: second.conflicts)
+    wait_for(lambda: second.conflicts)
     before = second.paths.ledger.read_bytes()
     second.stop()
     with pytest.raises(ConfigError, match="went different ways"):
@@ -178,7 +179,7 @@ def test_predictions_that_only_a_workers_node_has_come_to_the_driver(make_driver
     driver.end(FIRST)
     driver.paths.prediction(FIRST).unlink()
     assert driver.settle()
-    eventually(driver.paths.prediction(FIRST).exists)
+    wait_for(driver.paths.prediction(FIRST).exists)
     assert driver.paths.prediction(FIRST).read_bytes() == content
 
 

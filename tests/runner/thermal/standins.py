@@ -25,7 +25,8 @@ class Nvml:
     """The functions of `pynvml` that are used, over devices that are plain dictionaries.
 
     A device has ``uuid, name, celsius`` and may have ``memory, margin, slowdown, memory_max, watts, joules, used,
-    reasons``; what it has not is answered as by NVML: not supported. ``lost`` breaks every call.
+    limit, usual, least, reasons``; what it has not is answered as by NVML: not supported. ``lost`` breaks every call,
+    ``permitted`` is the right to set power limits.
     """
 
     NVMLError = NvmlError
@@ -43,6 +44,7 @@ class Nvml:
     def __init__(self, *devices: dict[str, Any], starts: bool = True) -> None:
         self.devices = list(devices)
         self.starts = starts
+        self.permitted = True
         self.lost = False
         self.opened = 0
 
@@ -87,6 +89,23 @@ class Nvml:
 
     def nvmlDeviceGetPowerUsage(self, handle: dict[str, Any]) -> int:  # noqa: N802
         return int(1000 * self._get(handle, "watts"))
+
+    def nvmlDeviceGetPowerManagementLimit(self, handle: dict[str, Any]) -> int:  # noqa: N802
+        return int(1000 * self._get(handle, "limit"))
+
+    def nvmlDeviceGetPowerManagementDefaultLimit(self, handle: dict[str, Any]) -> int:  # noqa: N802
+        return int(1000 * self._get(handle, "usual"))
+
+    def nvmlDeviceGetPowerManagementLimitConstraints(self, handle: dict[str, Any]) -> list[int]:  # noqa: N802
+        return [int(1000 * self._get(handle, "least")), int(1000 * self._get(handle, "usual"))]
+
+    def nvmlDeviceSetPowerManagementLimit(self, handle: dict[str, Any], milliwatts: int) -> None:  # noqa: N802
+        if not self.permitted:
+            raise NvmlError("Insufficient Permissions")
+        least, usual = self.nvmlDeviceGetPowerManagementLimitConstraints(handle)
+        if not least <= milliwatts <= usual:
+            raise NvmlError("Invalid Argument")
+        handle["limit"] = milliwatts / 1000
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: dict[str, Any]) -> int:  # noqa: N802
         return int(1000 * self._get(handle, "joules"))

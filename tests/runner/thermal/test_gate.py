@@ -1,5 +1,6 @@
 """The gate of one trial: duty, silence, and a thread that follows."""
 
+import dataclasses
 import threading
 import time
 from dataclasses import dataclass
@@ -149,6 +150,20 @@ def test_the_highest_temperature_is_that_of_the_trial(clock: Clock) -> None:
     gate.begin()
     gate.take(news(clock, celsius=55.0))
     assert gate.readings()["max_celsius"] == 55.0
+
+
+def test_the_energy_is_that_of_the_device_while_the_trial_ran(clock: Clock) -> None:
+    gate = ThermalGate(SPEC, clock)
+    gate.begin()
+    for watts, passed_s in ((400.0, 2.0), (100.0, 3.0), (None, 5.0), (200.0, 1.0)):
+        clock.now += passed_s
+        gate.take(dataclasses.replace(news(clock), watts=watts))
+    assert gate.readings()["watts"] == 200.0
+    assert gate.readings()["joules"] == pytest.approx(3 * 100 + 200), "nothing is known of the time before the first"
+    gate.take(dataclasses.replace(news(clock), watts=200.0))
+    assert gate.readings()["joules"] == pytest.approx(500), "the same reading again"
+    gate.begin()
+    assert "joules" not in gate.readings()
 
 
 def test_a_follower_survives_failures() -> None:

@@ -17,9 +17,10 @@ from runner.thermal.governor import NAMESPACE, Governors, governor_name
 from runner.thermal.monitor import Sample
 from runner.thermal.ray_gate import RayGate
 from runner.thermal.spec import GpuLimits, PlantSpec, ThermalSpec
+from tests.waiting import wait_for
 from trainables.training.gate import Action
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("governor"), pytest.mark.slow, pytest.mark.timeout(180)]
 
 # A governor is replaced after half of `unknown_hold_s`: long enough that a busy machine does not look like a dead one.
 COOL = ThermalSpec(
@@ -103,13 +104,6 @@ class Place:
         self.governors.close()
 
 
-def wait_for(condition: Callable[[], bool], timeout: float = 30) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.1)
-
-
 @pytest.fixture
 def make(nodes: list[str]) -> Iterator[Callable[..., Place]]:
     places: list[Place] = []
@@ -132,11 +126,13 @@ def test_heat_on_one_node_leaves_the_others_trials_running(
     place = make("heat", COOL, **{nodes[1]: hot})
     assert place.pid(nodes[0]) != place.pid(nodes[1])
     seen: dict[str, list[Action]] = {node: [] for node in nodes}
-    deadline = time.monotonic() + 180
-    while Action.STOP not in seen[nodes[1]] and time.monotonic() < deadline:
+
+    def stopped() -> bool:
         for node in nodes:
             seen[node].append(place.look(node)[0])
-        time.sleep(0.1)
+        return Action.STOP in seen[nodes[1]]
+
+    wait_for(stopped)
     assert set(seen[nodes[0]]) == {Action.RUN}
     order = [action for action in dict.fromkeys(seen[nodes[1]]) if action is not Action.THROTTLE]
     assert order == [Action.RUN, Action.HOLD, Action.STOP]
@@ -177,10 +173,7 @@ def test_without_a_replacement_trials_hold_and_then_stop(
     place.leave_alone()
     place.strike(nodes[0], number)
     seen: list[Action] = []
-    deadline = time.monotonic() + 180
-    while Action.STOP not in seen and time.monotonic() < deadline:
-        seen.append(place.look(nodes[0])[0])
-        time.sleep(0.1)
+    wait_for(lambda: seen.append(place.look(nodes[0])[0]) or Action.STOP in seen)
     assert list(dict.fromkeys(seen)) == [Action.RUN, Action.HOLD, Action.STOP]
     assert "no word from the governor" in place.look(nodes[0])[1]
     assert place.look(nodes[1])[0] is Action.RUN

@@ -1,10 +1,11 @@
 """One host's governor without Ray: devices apart, failures of the sensor, stops."""
 
+import dataclasses
 import math
 
 import pytest
 
-from runner.thermal.monitor import ThermalMonitor
+from runner.thermal.monitor import Published, ThermalMonitor, together
 from runner.thermal.policy import Level
 from runner.thermal.reading import ANY_DEVICE, MISSING, Channel, Reading
 from runner.thermal.sensors import SensorError
@@ -150,3 +151,13 @@ def test_headroom_without_a_threshold_is_refused() -> None:
     sensor.show(one=87.0)
     sample(station, clock)
     assert station.published("one").level is Level.HOLD
+
+
+def test_the_hottest_of_a_trials_devices_decides() -> None:
+    cool = Published(10.0, Level.NORMAL, 1.0, 2.0, 50.0, "", watts=100.0)
+    warm = Published(10.0, Level.THROTTLE, 0.5, 2.0, 80.0, "warm", watts=300.0)
+    assert together([cool, warm]) == together([warm, cool])
+    both = together([cool, warm])
+    assert (both.level, both.duty, both.celsius, both.watts) == (Level.THROTTLE, 0.5, 80.0, 400.0)
+    assert together([cool, dataclasses.replace(warm, watts=None)]).watts is None
+    assert together([cool]) == cool

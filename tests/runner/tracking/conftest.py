@@ -225,9 +225,14 @@ class WandbBench(Bench):
     def folders(self) -> list[Path]:
         return sorted(path for path in self.paths.wandb.glob("*run-*") if path.is_dir())
 
+    def of_sweep(self) -> list[Path]:
+        return [
+            folder for folder in self.folders() if "-sweep" in folder.name
+        ]  # of two in one second, one has a number
+
     def shown(self) -> dict[str, Shown]:
         shown = {}
-        for folder in self.folders():
+        for folder in set(self.folders()) - set(self.of_sweep()):
             file = read_wandb(next(folder.glob("*.wandb")))
             key = file.config["key"]
             assert key not in shown, "two directories of one trial"

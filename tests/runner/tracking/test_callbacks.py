@@ -1,10 +1,12 @@
 """The callbacks in Tune scripts that are no sweeps of ours: real scripts, a real Ray, a real MLflow server."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,20 @@ import pytest
 
 from runner.tracking.callbacks import MlflowCallback
 from tests.servers import free_port
+from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.slow
 
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
+import ray
 from ray import tune
 from runner.tracking.callbacks import MlflowCallback, WandbCallback
 
-uri, kind = sys.argv[1:3]
+kind, *uris = sys.argv[1:]
 here = Path.cwd()
+ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000)
 
 def loss(config, i):
     if config["x"] == 2 and i == 2 and not (here / "healed").exists():
@@ -49,7 +54,8 @@ trainable = {"function": function, "class": Class}[kind]
 if (here / "results" / kind).exists():
     tuner = tune.Tuner.restore(str(here / "results" / kind), trainable, resume_errored=True)
 else:
-    callbacks = [MlflowCallback(uri, folder=here / "mlflow"), WandbCallback(mode="offline", folder=here / "wandb-runs")]
+    callbacks = [WandbCallback(mode="offline", folder=here / "wandb-runs")]
+    callbacks += [MlflowCallback(uri, folder=here / f"mlflow-{number}") for number, uri in enumerate(uris)]
     tuner = tune.Tuner(
         trainable,
         param_space={"x": tune.grid_search([1, 2]), "path": Path("a")},
@@ -69,27 +75,35 @@ QUIET = {
 
 
 @pytest.fixture
-def begin(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+def begin(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start the script as its user would."""
     (tmp_path / "script.py").write_text(SCRIPT)
     secrets = [name for name in os.environ if name.startswith(("MLFLOW_", "WANDB_"))]
     environment = {name: value for name, value in os.environ.items() if name not in secrets} | QUIET
+    environment["RAY_TMPDIR"] = rays = tempfile.mkdtemp(prefix="iso")  # short: Ray's sockets lie below it
+    started: list[subprocess.Popen[str]] = []
 
-    def start(uri: str, kind: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "script.py", uri, kind],
+    def start(kind: str, *uris: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "script.py", kind, *uris],
             cwd=tmp_path,
             env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
         )
+        started.append(process)
+        return process
 
-    return start
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+    shutil.rmtree(rays, ignore_errors=True)
 
 
 def ended(process: subprocess.Popen[str]) -> str:
-    output, _ = process.communicate(timeout=280)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output[-4000:]
     [line] = [line for line in output.splitlines() if line.startswith("ENDED")]
     return line
@@ -115,17 +129,14 @@ def test_a_server_that_dies_gets_everything_later_and_once(
     begin: Callable[..., Any], mlflow_server: Any, tmp_path: Path, kind: str
 ) -> None:
     def sync() -> None:
-        report = MlflowCallback(mlflow_server.url, folder=tmp_path / "mlflow").sync(60)
+        report = MlflowCallback(mlflow_server.url, folder=tmp_path / "mlflow-0").sync(60)
         assert (report.pending, report.errors) == (0, ())
 
     mlflow_server.start()
     (tmp_path / "wait").touch()
-    process = begin(mlflow_server.url, kind)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "waiting").exists():
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.1)
+    process = begin(kind, mlflow_server.url)
+    wait_for(lambda: (tmp_path / "waiting").exists() or process.poll() is not None)
+    assert process.poll() is None, ended(process)
     mlflow_server.kill()
     (tmp_path / "wait").unlink()
     assert ended(process) == "ENDED 2 1"
@@ -136,25 +147,27 @@ def test_a_server_that_dies_gets_everything_later_and_once(
         "2": ("FAILED", [0.5, 0.333]),
     }
     (tmp_path / "healed").touch()
-    assert ended(begin(mlflow_server.url, kind)) == "ENDED 2 0"  # restored by Tune, with the callbacks it has pickled
+    assert ended(begin(kind, mlflow_server.url)) == "ENDED 2 0"  # restored by Tune, with the callbacks it has pickled
     sync()  # what 10 s at the end were not enough for
     again = children(mlflow_server.url)
     assert again["1"] == ("FINISHED", [1.0, 0.5, 0.333, 0.25])
     assert again["2"] == ("FINISHED", [0.5, 0.333, 0.25, 0.2])
-    assert len(list((tmp_path / "wandb-runs" / "wandb").glob("offline-run-*"))) == 2
+    assert len(list((tmp_path / "wandb-runs" / "wandb").glob("offline-run-*"))) == 3, "two trials and the sweep"
 
 
-@pytest.mark.parametrize("fault", ["down", "hangs", "answers 500"])
-def test_a_server_out_of_order_ends_no_experiment(
-    begin: Callable[..., Any], http_server: Callable[..., Any], tmp_path: Path, fault: str
+def test_servers_out_of_order_end_no_experiment(
+    begin: Callable[..., Any], http_server: Callable[..., Any], tmp_path: Path
 ) -> None:
-    def answer(*_: Any) -> tuple[int, bytes]:
-        time.sleep(30 if fault == "hangs" else 0)
+    """One that is down, one that hangs, and one that answers with errors; each has a callback of its own."""
+
+    def hang(*_: Any) -> tuple[int, bytes]:
+        time.sleep(30)
         return 500, b"{}"
 
-    uri = f"http://127.0.0.1:{free_port()}" if fault == "down" else http_server(answer).url
+    faulty = (f"http://127.0.0.1:{free_port()}", http_server(hang).url, http_server(lambda *_: (500, b"{}")).url)
     (tmp_path / "healed").touch()
-    assert ended(begin(uri, "function")) == "ENDED 2 0"
-    lines = (tmp_path / "mlflow" / "ledger.jsonl").read_text().splitlines()
-    assert sum('"kind":"metrics"' in line for line in lines) == 8
-    assert '"exit_code":0' in lines[-1]
+    assert ended(begin("class", *faulty)) == "ENDED 2 0"
+    for number in range(len(faulty)):
+        lines = (tmp_path / f"mlflow-{number}" / "ledger.jsonl").read_text().splitlines()
+        assert sum('"kind":"metrics"' in line for line in lines) == 8
+        assert '"exit_code":0' in lines[-1]

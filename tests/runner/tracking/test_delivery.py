@@ -9,7 +9,7 @@ import pytest
 from runner.rundir.ledger import AnyRecord, EventRecorded, LedgerView
 from runner.tracking import delivery as delivering
 from runner.tracking.delivery import Delivery
-from runner.tracking.tracker import RESTART_CODE, Status, UnusableError, key_of
+from runner.tracking.tracker import RESTART_CODE, RefusedError, Status, UnusableError, key_of
 from trainables.errors import Problem
 
 A, B, C, D = "a" * 12, "b" * 12, "c" * 12, "d" * 12
@@ -155,13 +155,30 @@ def test_secrets_are_taken_out_of_messages(desk: Desk) -> None:
     assert desk.errors == ["notebook: 401 for Bearer ***\n    fix: turn the page"]
 
 
-def test_closing_tries_until_time_is_up(story: Any, countdown: Any) -> None:
+def test_what_is_refused_is_said_once_and_not_tried_again(desk: Desk, story: Any) -> None:
+    def refuse(key: str | None) -> Exception | None:
+        error = RefusedError()
+        error.__cause__ = PermissionError("401")
+        return error if key in (A, B) else None
+
+    desk.notebook.fails = refuse
+    for step in range(10):
+        story.metrics(A, step)
+        desk.clock.now += delivering.BACKOFF_MAX_S
+        assert desk.delivery.turn(), "nothing is left to try"
+    assert desk.notebook.calls == 5
+    assert desk.errors == ["notebook: 401\n    fix: turn the page"]
+    assert (desk.statuses[-1].delivered, desk.statuses[-1].known) == (3, 15)
+
+
+def test_closing_waits_a_while_for_a_tracker_that_is_down(story: Any, countdown: Any) -> None:
     story.sweep(A)
     desk = Desk(story, real_time=True)
     desk.notebook.fails = lambda key: ConnectionError("nobody there")
-    left_s = countdown(2.0)
+    left_s = countdown(4.0)
     desk.delivery.close(left_s)
-    assert left_s() < delivering.BACKOFF_CLOSING_S, "no time for another try"
+    assert 1.5 < left_s() < 3.1, "a quarter of it, in which it was tried again"
+    assert desk.notebook.calls > 1
     assert desk.notebook.closed is False
     assert desk.statuses[-1].done
     assert desk.statuses[-1].delivered == 0

@@ -13,6 +13,7 @@ import pytest
 from runner.tracking.mlflow_tracker import MlflowTarget
 from runner.tracking.worker import ORPHANED_S, OVERTIME_S
 from tests.servers import RawServer, bomb, drip, drip_heads, endless
+from tests.waiting import wait_for
 
 MB = 10**6
 # A smaller limit than the real one: what takes a gigabyte would hurt a small host.
@@ -41,10 +42,7 @@ class Started:
         }
         self.process.stdin.write(json.dumps(job) + "\n")
         self.process.stdin.flush()
-        deadline = time.monotonic() + 180
-        while not server.asked:
-            assert time.monotonic() < deadline, "the server was never asked"
-            time.sleep(0.05)
+        wait_for(lambda: server.asked)
 
     def peak_bytes(self, seconds: float) -> int:
         peak, end = 0, time.monotonic() + seconds

@@ -1,11 +1,15 @@
 """MLflow by itself: where things are, limits, and what is found when an answer was lost."""
 
 import json
+import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from runner.rundir.ledger import EventRecorded
+from runner.rundir.paths import RunPaths
+from tests.runner.tracking.conftest import MlflowBench
 
 A, B = "a" * 12, "b" * 12
 
@@ -20,6 +24,8 @@ def test_one_parent_with_its_children(mlflow_bench: Any, story: Any) -> None:
     mlflow_bench.deliver()
     (parent,) = mlflow_bench.parents()
     assert parent.info.run_name == "quick"
+    kind = mlflow_bench.client().get_experiment_by_name("isotherm").tags["mlflow.experimentKind"]
+    assert kind == "custom_model_development"
     assert parent.info.status == "FINISHED"
     children = [run for run in mlflow_bench.runs() if run is not parent and "mlflow.parentRunId" in run.data.tags]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
@@ -207,3 +213,19 @@ def test_a_study_is_the_parent_of_its_trials_also_after_a_second_sync(mlflow_ben
         assert parents["2m-h5"] == parents["2m h5 b"] == runs["quick"].info.run_id
         assert {run.info.status for run in runs.values()} == {"FINISHED"}
         assert json.loads(runs["2m-h5"].data.tags["space"]) == asked["space"]
+
+
+def test_a_runs_folder_with_characters_of_uris_in_its_name(new_story: Any, empty_mlflow: Path, tmp_path: Path) -> None:
+    root = tmp_path / "100%25 of #1?x=y" / "runs" / "quick"
+    root.mkdir(parents=True)
+    bench = MlflowBench(RunPaths(root))
+    shutil.copy(empty_mlflow, bench.paths.mlflow_db)
+    new_story(bench.paths).whole()
+    bench.deliver()
+    with sqlite3.connect(bench.paths.mlflow_db) as connection:
+        rows = connection.execute("SELECT name, status FROM runs ORDER BY name").fetchall()
+    connection.close()
+    assert rows == [("2m h5 a", "FINISHED"), ("2m h5 b", "FINISHED"), ("quick", "FINISHED")]
+    assert len(list(root.parent.rglob("mlartifacts/*/artifacts/spec.json"))) == 2
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and root.parent not in path.parents]
+    assert not files, "MLflow makes an empty folder elsewhere, and no more"

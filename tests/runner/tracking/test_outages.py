@@ -19,18 +19,12 @@ from pydantic import SecretStr
 from runner.tracking.mlflow_tracker import MlflowTarget
 from runner.tracking.tracker import TrackerQueue
 from runner.tracking.wandb_tracker import WandbTarget
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
 A, B = "a" * 12, "b" * 12
 KEY = SecretStr("0123456789" * 4)
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
 
 
 def shown_by(url: str) -> dict[str, Any]:
@@ -57,9 +51,9 @@ def test_an_mlflow_server_that_starts_late_and_is_killed(story: Any, mlflow_serv
         story.attempt(key)
         story.metrics(key, 10)
         queue.start()
-    wait_until(lambda: queue._errors)  # down at start
+    wait_for(lambda: queue._errors)  # down at start
     mlflow_server.start()
-    wait_until(lambda: queue._status.delivered == 7)
+    wait_for(lambda: queue._status.delivered == 7)
     mlflow_server.kill()  # in mid-sweep
     story.metrics(A, 20)
     queue.start()
@@ -69,7 +63,7 @@ def test_an_mlflow_server_that_starts_late_and_is_killed(story: Any, mlflow_serv
     story.metrics(B, 20)
     queue.start()
     mlflow_server.start()
-    wait_until(lambda: queue._status.delivered == 10)
+    wait_for(lambda: queue._status.delivered == 10)
     story.end(B, "interrupted")
     story.sweep_end(3)
     queue.start()
@@ -150,9 +144,9 @@ def test_a_server_out_of_order_holds_up_nobody(
     story.whole()
     story.sweep_end()
     queue.start()
-    wait_until(lambda: queue._process is not None)
+    wait_for(lambda: queue._process is not None)
     if said:
-        wait_until(lambda: queue._errors)
+        wait_for(lambda: queue._errors)
     else:
         time.sleep(5)
     began = time.monotonic()
@@ -161,7 +155,7 @@ def test_a_server_out_of_order_holds_up_nobody(
     assert (report.delivered, report.pending) == (0, 20)
     assert len(report.errors) == (1 if said else 0)
     assert all(said in error for error in report.errors if said)
-    wait_until(lambda: queue._process.poll() is not None, 5)
+    wait_for(lambda: queue._process.poll() is not None, 5)
 
 
 def test_wandb_online_then_away_then_back(story: Any, wandb_server: Callable[..., Any], monkeypatch: Any) -> None:
@@ -177,7 +171,7 @@ def test_wandb_online_then_away_then_back(story: Any, wandb_server: Callable[...
     story.metrics(A, 20)
     story.end(A, "interrupted")
     queue.start()
-    wait_until(lambda: queue._status.delivered == 7)
+    wait_for(lambda: queue._status.delivered == 7)
     run_id = next(iter(server.runs))
     assert run_id.endswith(A)
     assert [row["step"] for row in server.rows(run_id)] == [10, 20]
@@ -186,7 +180,7 @@ def test_wandb_online_then_away_then_back(story: Any, wandb_server: Callable[...
     story.metrics(A, 20, 2)
     story.metrics(A, 30, 2)
     queue.start()
-    wait_until(lambda: queue._errors)
+    wait_for(lambda: queue._errors)
     assert "it does not answer" in queue._errors[0]
     runs = server.runs
     server = wandb_server(port)
@@ -196,7 +190,7 @@ def test_wandb_online_then_away_then_back(story: Any, wandb_server: Callable[...
     queue.start()
     report = queue.close(60)
     assert report.pending == 0
-    assert list(server.runs) == [run_id]
+    assert list(server.runs) == [run_id, run_id.replace(A, "sweep")]
     assert [row["step"] for row in server.rows(run_id)] == [10, 20, 30]
     assert [row["_step"] for row in server.rows(run_id)] == [0, 1, 2]
     summary = json.loads(server.runs[run_id]["summary"])
@@ -208,7 +202,7 @@ def test_wandb_online_then_away_then_back(story: Any, wandb_server: Callable[...
     again.start()
     assert again.close(30).pending == 0
     assert len(server.rows(run_id)) == 3
-    assert len([path for path in story.paths.wandb.iterdir() if path.is_dir()]) == 1
+    assert len([path for path in story.paths.wandb.iterdir() if path.is_dir()]) == 2
 
 
 def test_wandb_offline_first_and_online_later(story: Any, wandb_server: Callable[..., Any], wandb_bench: Any) -> None:
@@ -218,7 +212,7 @@ def test_wandb_offline_first_and_online_later(story: Any, wandb_server: Callable
     queue = TrackerQueue(WandbTarget(mode="auto", api_key=KEY), story.paths)
     queue.start()
     assert queue.close(60).pending == 0
-    assert {run_id.rsplit("-", 1)[1] for run_id in server.runs} == {A, B}
+    assert {run_id.rsplit("-", 1)[1] for run_id in server.runs} == {A, B, "sweep"}
     rows = {run_id.rsplit("-", 1)[1]: server.rows(run_id) for run_id in server.runs}
     assert [row["step"] for row in rows[A]] == [10, 20, 30, 40]
 
@@ -234,7 +228,7 @@ def test_wandb_without_access_says_so(
     queue = TrackerQueue(WandbTarget(mode="online", api_key=key), story.paths)
     story.whole()
     queue.start()
-    wait_until(lambda: queue._errors)
+    wait_for(lambda: queue._errors)
     report = queue.close(3)
     assert len(report.errors) == 1
     assert said in report.errors[0]
@@ -249,7 +243,7 @@ def test_wandb_that_never_answers_does_not_hold_up_the_end(story: Any, wandb_ser
     story.attempt(A)
     story.metrics(A, 10)
     queue.start()
-    wait_until(lambda: queue._status.delivered == 4)
+    wait_for(lambda: queue._status.delivered == 4)
     server.http.close()  # with a run open
     story.metrics(A, 20)
     queue.start()
@@ -258,7 +252,7 @@ def test_wandb_that_never_answers_does_not_hold_up_the_end(story: Any, wandb_ser
     queue.start()
     report = queue.close(4)
     assert report.pending > 0
-    wait_until(lambda: not wandb_processes(queue._process.pid), 10)
+    wait_for(lambda: not wandb_processes(queue._process.pid), 10)
 
 
 def wandb_processes(parent: int) -> list[psutil.Process]:
@@ -287,7 +281,7 @@ def test_a_process_ends_when_its_driver_is_killed_while_closing(story: Any) -> N
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     driver.stdout.close()
-    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 30)
+    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 30)
 
 
 @pytest.mark.parametrize("kind", ["mlflow", "wandb"])
@@ -310,8 +304,8 @@ def test_a_process_ends_when_its_driver_is_killed(kind: str, story: Any, make_be
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
     driver.stdout.close()
-    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 30)
-    wait_until(lambda: not wandb_processes(pid), 10)
+    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 30)
+    wait_for(lambda: not wandb_processes(pid), 10)
     assert bench.shown()[A].metrics["val_loss"][0][0] == 10
     assert not bench.shown()[A].open
 
@@ -323,7 +317,7 @@ def test_signals_for_the_driver_leave_the_tracker_alone(story: Any, wandb_bench:
     story.attempt(A)
     story.metrics(A, 10)
     queue.start()
-    wait_until(lambda: queue._status.delivered == 4)
+    wait_for(lambda: queue._status.delivered == 4)
     assert queue._process is not None
     for number in (signal.SIGTERM, signal.SIGINT):
         queue._process.send_signal(number)
@@ -339,7 +333,7 @@ def test_a_process_that_hangs_is_ended_in_time(story: Any) -> None:
     queue = TrackerQueue(WandbTarget(), story.paths)
     story.sweep(A)
     queue.start()
-    wait_until(lambda: queue._status.delivered == 1)
+    wait_for(lambda: queue._status.delivered == 1)
     assert queue._process is not None
     queue._process.send_signal(signal.SIGSTOP)
     story.cell(A)
@@ -347,7 +341,7 @@ def test_a_process_that_hangs_is_ended_in_time(story: Any) -> None:
     queue.start()
     report = queue.close(2)
     assert report.pending == 2
-    wait_until(lambda: queue._process.poll() is not None, 5)
+    wait_for(lambda: queue._process.poll() is not None, 5)
 
 
 def test_a_run_folder_named_like_a_library_does_no_harm(tmp_path: Path, new_story: Any, make_bench: Any) -> None:

@@ -17,6 +17,7 @@ from runner.tracking.callbacks import MlflowCallback, WandbCallback
 from runner.tracking.mlflow_tracker import MlflowTarget
 from runner.tracking.tracker import TrackerQueue, close_all
 from runner.tracking.wandb_tracker import WandbTarget
+from tests.waiting import wait_for
 
 A, B = "a" * 12, "b" * 12
 SECRET = "5ent1nel" * 5  # the form of a W&B key: 40 letters and digits
@@ -68,9 +69,7 @@ def test_a_dead_server_delays_nobody(story: Any, caplog: pytest.LogCaptureFixtur
         story.event("x")
     for _ in range(10_000):
         queue.start()
-    deadline = time.monotonic() + 180
-    while not queue._errors and time.monotonic() < deadline:
-        time.sleep(0.1)
+    wait_for(lambda: queue._errors)
     report = queue.close(2.0)
     assert (report.delivered, report.pending) == (0, 22)
     (error,) = report.errors
@@ -93,9 +92,7 @@ def test_a_killed_process_is_replaced(story: Any, wandb_bench: Any) -> None:
     story.attempt(A)
     story.metrics(A, 10)
     queue.start()
-    deadline = time.monotonic() + 180
-    while queue._status.delivered < 4 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: queue._status.delivered >= 4)
     process_of(queue).kill()
     story.metrics(A, 20)
     queue.start()
@@ -181,9 +178,7 @@ def test_secrets_reach_the_server_and_no_file(
     story.metrics(A, 10)
     for callback in (mlflow, wandb):
         callback.on_trial_result(1, [], None, {})
-    deadline = time.monotonic() + 180
-    while time.monotonic() < deadline and not (mlflow.queue._errors and wandb.queue._status.delivered == 4):
-        time.sleep(0.1)
+    wait_for(lambda: mlflow.queue._errors and wandb.queue._status.delivered == 4)
     lines = [line for queue in (mlflow.queue, wandb.queue) for line in process_of(queue).cmdline()]
     environments = [process_of(queue).environ() for queue in (mlflow.queue, wandb.queue)]
     reports = close_all([mlflow.queue, wandb.queue], 8)

@@ -35,5 +35,6 @@ def test_a_place_that_cannot_be_written_costs_the_note_alone(tmp_path: Path, cap
 def test_a_server_has_addresses(tmp_path: Path) -> None:
     store = MlflowStore("http://mlflow.lan:5000/", "isotherm", tmp_path / "mlflow.db")
     store._experiment = "7"
-    assert store.address(Run("f00", "RUNNING")) == "http://mlflow.lan:5000/#/experiments/7/runs/f00"
+    address = store.address(Run("f00", "RUNNING"))
+    assert address == "http://mlflow.lan:5000/#/experiments/7/runs/f00?workflowType=machine_learning"
     assert MlflowStore(None, "isotherm", tmp_path / "mlflow.db").address(Run("f00", "RUNNING")) is None

@@ -11,8 +11,10 @@ from runner.tracking import session
 from tests.servers import WandbServer
 
 
-@pytest.mark.parametrize("mode", ["", "online", "offline", "disabled", "Offline"])
-@pytest.mark.parametrize("asked", ["auto", "online"])
+@pytest.mark.parametrize(
+    ("asked", "mode"),
+    [("auto", ""), ("online", "online"), ("online", "offline"), ("auto", "disabled"), ("auto", "Offline")],
+)
 def test_a_key_does_not_overrule_the_switch(
     story: Any, http_server: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: str, asked: str
 ) -> None:

@@ -15,6 +15,9 @@ class WandbFile:
     run_id: str = ""
     name: str = ""
     group: str = ""
+    job_type: str = ""
+    tags: tuple[str, ...] = ()
+    notes: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
@@ -32,6 +35,7 @@ def read_wandb(path: Path) -> WandbFile:
         kind = record.WhichOneof("record_type")
         if kind == "run":
             file.run_id, file.name, file.group = record.run.run_id, record.run.display_name, record.run.run_group
+            file.job_type, file.tags, file.notes = record.run.job_type, tuple(record.run.tags), record.run.notes
             file.config.update({item.key: json.loads(item.value_json) for item in record.run.config.update})
         elif kind == "history":
             items = {"/".join(item.nested_key) or item.key: item.value_json for item in record.history.item}

@@ -64,6 +64,21 @@ def test_a_cluster_without_cores_is_refused() -> None:
     assert ("cluster", "error") in levels(node(cores=0.0))
 
 
+def test_the_doctor_does_not_wait_for_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep waits 15 minutes for a cluster that grows; whoever asks the doctor wants an answer."""
+    head = {"NodeID": "n", "NodeManagerAddress": "10.0.0.1", "Alive": True, "Resources": {"memory": 1.0}}
+    monkeypatch.setattr(cluster.ray, "nodes", lambda: [head, head | {"Alive": False}])
+    monkeypatch.setattr(cluster.time, "sleep", lambda _: pytest.fail("it waits"))
+    assert cluster._alive(0.0) == [head]
+
+
+def test_forecasts_count_the_cores_that_ray_gives_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    node_says = {"device": Device("cpu", "AMD EPYC", 64), "version": "1"}
+    monkeypatch.setattr(cluster.ray, "get", lambda *_, **__: node_says.copy())
+    node = {"NodeID": "n", "NodeManagerAddress": "10.0.0.1", "Resources": {"CPU": 4.0}}
+    assert cluster.site([cluster._answer(node, None)]).device.count == 4
+
+
 def test_trials_go_to_gpus_where_there_are_any() -> None:
     nodes = [node(), gpu("a", "H100", 8), gpu("b", "A100", 4, no_sensor="NVML does not start"), gpu("c", "H100", 8)]
     found = cluster.site(nodes)
@@ -157,6 +172,6 @@ def test_each_kind_is_probed_once_and_trials_are_shared_out(two_kinds: None, tmp
     grid = expand(sweep, tmp_path / "data", site=cluster.site(nodes))
     with cluster.ClusterProber(nodes, settings, lambda text: None) as prober:
         decisions = [prober.decide(resources.question(cell, settings.execution, grid.device)) for cell in grid.cells]
-    given = [one.record(60.0).accelerator for one in decisions]
+    given = [one.record.accelerator for one in decisions]
     assert sorted(given) == ["Large", "Small"], "equal kinds take turns"
     assert list((tmp_path / "cache").rglob("*.json")), "kept where the nodes' user keeps such things"

@@ -11,6 +11,7 @@ import pytest
 
 from runner.host.footprint import LONGEST_SESSIONS
 from runner.tune import environment
+from tests.waiting import PATIENCE_S
 
 ROOT = Path(__file__).resolve().parents[3]
 MIB = 2**20
@@ -19,7 +20,12 @@ MIB = 2**20
 def python(script: str, **variables: str) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env={**kept, **variables}, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env={**kept, **variables},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout.splitlines()[-1]

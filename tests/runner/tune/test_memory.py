@@ -56,6 +56,7 @@ def test_the_ledgers_record_wins_and_only_an_out_of_memory_halves_it() -> None:
         assert next_record(planned, state(32, status), 128) == record(32)
     assert next_record(planned, state(32, "out_of_memory"), 128) == record(16)
     assert next_record(planned, state(1, "out_of_memory"), 128) == record(1)
+    assert next_record(record(8, devices=2), state(32, "failed"), 128) == record(8, devices=2), "another place"
     assert at_the_floor(state(1, "out_of_memory"))
     assert not at_the_floor(state(2, "out_of_memory"))
     assert not at_the_floor(state(1, "failed"))
@@ -88,12 +89,15 @@ def test_what_a_trial_asks_for() -> None:
 
     assert asked() == {"CPU": 1}
     assert asked(threads=2, reserved_cores=4) == {"CPU": 4}, "cores stand for memory where that is what is short"
+    assert asked(device="cuda", devices=4) == {"CPU": 4, "GPU": 4}
     assert asked(device="cuda", gpu_share=0.25) == {"CPU": 1, "GPU": 0.25}
 
 
 @pytest.fixture(scope="module")
 def logical_gpu() -> Iterator[None]:
-    ray.init(num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local", num_cpus=8, num_gpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+    )
     yield
     ray.shutdown()
 
@@ -115,6 +119,7 @@ class Resting(tune.Trainable):  # type: ignore[misc]
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("memory")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("share", "at_once"), [(0.25, 4), (1.0, 1)])
 def test_shares_of_a_logical_gpu_pack_trials(share: float, at_once: int, tmp_path: Path, logical_gpu: None) -> None:

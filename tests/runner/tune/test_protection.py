@@ -18,6 +18,7 @@ from runner.thermal.spec import ThermalSpec
 from runner.tune import protection
 from runner.tune.drain import Drain, FlagGate, post_lookout
 from runner.tune.protection import StuckWatch, SweepGate
+from tests.waiting import PATIENCE_S, wait_for
 from trainables.checkpoints.object_store import StoragePlace
 from trainables.training.gate import Action
 
@@ -70,23 +71,16 @@ def test_a_paused_trial_frees_its_device_and_goes_on_or_drains(tmp_path: Path, m
     assert gate.check() is Action.RUN
     (tmp_path / ".paused").touch()
     assert FlagGate(tmp_path / "running").check() is Action.RELEASE, "from its first look on"
-    _until(lambda: gate.check() is Action.RELEASE)
+    wait_for(lambda: gate.check() is Action.RELEASE)
     assert gate.reason == "paused"
     assert gate.wait(0.3) == pytest.approx(0.3)
     (tmp_path / ".paused").unlink()
     assert gate.wait(3600.0) < 60
     assert gate.check() is Action.RUN
     (tmp_path / ".paused").touch()
-    _until(lambda: gate.check() is Action.RELEASE)
+    wait_for(lambda: gate.check() is Action.RELEASE)
     (tmp_path / "running").unlink()
-    _until(lambda: gate.check() is Action.DRAIN)
-
-
-def _until(holds: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
+    wait_for(lambda: gate.check() is Action.DRAIN)
 
 
 def trial(key: str) -> Any:
@@ -140,7 +134,7 @@ def test_a_node_with_another_disk_is_not_drained_by_what_it_cannot_see(elsewhere
 
 @pytest.fixture(scope="module")
 def own_ray() -> Iterator[None]:
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
@@ -160,25 +154,24 @@ def far(own_ray: None, tmp_path: Path, elsewhere: StoragePlace) -> Far:
     flag = tmp_path / "running"
     flag.touch()
     lookout = post_lookout(flag)
-    assert ray.get(lookout.action.remote(), timeout=180) == "run"
+    assert ray.get(lookout.action.remote(), timeout=PATIENCE_S) == "run"
     return Far(flag, lookout, FlagGate(elsewhere.owner.with_name("running"), elsewhere, lookout))
 
 
 # Slow, as all tests with a Ray in their own process: others there only set what Ray would read.
 @pytest.mark.slow
+@pytest.mark.xdist_group("protection")
 def test_a_node_with_another_disk_is_drained_by_who_sees_the_flag(far: Far) -> None:
     far.gate.wait(0.5)
     assert far.gate.check() is Action.RUN
     far.flag.unlink()
-    deadline = time.monotonic() + 180
-    while far.gate.check() is Action.RUN:
-        assert time.monotonic() < deadline, "the trial never heard of it"
-        far.gate.wait(0.05)
+    wait_for(lambda: far.gate.wait(0.05) >= 0 and far.gate.check() is not Action.RUN)
     assert far.gate.check() is Action.DRAIN
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("protection")
 def test_a_lookout_that_is_lost_drains_nobody(far: Far) -> None:
     ray.kill(far.lookout)
-    far.gate.wait(1.0)
+    wait_for(lambda: far.gate._lookout is None)  # its thread has noticed the loss
     assert far.gate.check() is Action.RUN

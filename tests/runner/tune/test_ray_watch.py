@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -15,18 +15,26 @@ import pytest
 from runner.tune import ray_watch
 from runner.tune.drain import Drain, DrainStopper, begun
 from runner.tune.ray_watch import RayWatch, attend
+from tests.waiting import wait_for
+
+
+@contextmanager
+def started() -> Iterator[psutil.Process]:
+    """A process in the place of one of Ray's."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield psutil.Process(process.pid)
+    process.kill()
+    process.communicate()
 
 
 @pytest.fixture
-def raylet() -> Iterator[psutil.Popen]:
-    with psutil.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+def raylet() -> Iterator[psutil.Process]:
+    with started() as process:
         yield process
-        with suppress(psutil.Error):
-            process.kill()
 
 
 @pytest.fixture
-def watch(raylet: psutil.Popen) -> RayWatch:
+def watch(raylet: psutil.Process) -> RayWatch:
     return RayWatch([("GCS", psutil.Process()), ("raylet", psutil.Process(raylet.pid))])
 
 
@@ -36,19 +44,27 @@ def drain(tmp_path: Path) -> Iterator[Drain]:
         yield drain
 
 
-def test_a_process_that_was_killed_is_named_also_while_it_is_a_zombie(raylet: psutil.Popen, watch: RayWatch) -> None:
+def test_a_process_that_was_killed_is_named_also_while_it_is_a_zombie(raylet: psutil.Process, watch: RayWatch) -> None:
     assert not watch.look()
     raylet.send_signal(signal.SIGKILL)
-    deadline = time.monotonic() + 180
-    while not watch.look() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for(watch.look)
     assert watch.lost == f"the loss of Ray's raylet (process {raylet.pid}), which died or was killed"
     raylet.wait()
     assert watch.dead() == watch.lost
 
 
+def test_those_that_ended_with_it_are_named_too(raylet: psutil.Process) -> None:
+    with started() as agent:
+        watch = RayWatch([("raylet", psutil.Process(raylet.pid)), ("agent", psutil.Process(agent.pid))])
+        for process in (agent, raylet):
+            process.kill()
+        wait_for(lambda: {agent.status(), raylet.status()} == {psutil.STATUS_ZOMBIE})
+        both = f"Ray's raylet (process {raylet.pid}) and Ray's agent (process {agent.pid})"
+        assert watch.look() == f"the loss of {both}, which died or were killed"
+
+
 def test_a_process_that_is_suspended_for_long_is_lost_and_one_that_goes_on_is_not(
-    raylet: psutil.Popen, watch: RayWatch
+    raylet: psutil.Process, watch: RayWatch
 ) -> None:
     looks = int(ray_watch.SUSPENDED_S / ray_watch.LOOK_S)
     raylet.suspend()
@@ -77,7 +93,7 @@ def test_work_is_done_and_what_it_raises_is_raised_here(watch: RayWatch, drain: 
 
 @pytest.mark.parametrize("blocked", [True, False])
 def test_work_is_left_when_ray_is_lost_once_every_trial_has_saved(
-    raylet: psutil.Popen, watch: RayWatch, drain: Drain, blocked: bool
+    raylet: psutil.Process, watch: RayWatch, drain: Drain, blocked: bool
 ) -> None:
     """Blocked inside of Ray, or in Tune's loop, which must not go on and call Ray again."""
     drain.running.add("a")
@@ -100,7 +116,7 @@ def test_work_is_left_when_ray_is_lost_once_every_trial_has_saved(
     assert not after
 
 
-def test_an_error_that_a_lost_ray_raises_is_no_error(raylet: psutil.Popen, watch: RayWatch, drain: Drain) -> None:
+def test_an_error_that_a_lost_ray_raises_is_no_error(raylet: psutil.Process, watch: RayWatch, drain: Drain) -> None:
     def work() -> None:
         raylet.kill()
         raylet.wait()
@@ -111,14 +127,11 @@ def test_an_error_that_a_lost_ray_raises_is_no_error(raylet: psutil.Popen, watch
 
 
 def test_one_that_is_suspended_when_the_work_is_done_is_resumed(
-    raylet: psutil.Popen, watch: RayWatch, drain: Drain
+    raylet: psutil.Process, watch: RayWatch, drain: Drain
 ) -> None:
     raylet.suspend()
     attend(lambda: None, watch, drain)
-    deadline = time.monotonic() + 180
-    while raylet.status() == psutil.STATUS_STOPPED and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert raylet.status() != psutil.STATUS_STOPPED
+    wait_for(lambda: raylet.status() != psutil.STATUS_STOPPED)
     assert not drain.requested
 
 

@@ -18,6 +18,12 @@ def record(micro_batch: int, accumulation: int) -> ExecutionRecord:
     )
 
 
+def test_all_ranks_take_half() -> None:
+    now = after_out_of_memory(record(32, 2).model_copy(update={"devices": 4}), 256)
+    assert now is not None
+    assert (now.micro_batch, now.accumulation, now.devices) == (16, 4, 4)
+
+
 @given(st.integers(1, 10_000), st.integers(1, 10_000))
 def test_halved_down_to_one_and_the_batch_is_covered(batch: int, micro_batch: int) -> None:
     micro_batch = min(micro_batch, batch)

@@ -12,6 +12,7 @@ import pytest
 
 from runner import debug
 from runner.config.sweep_file import Sweep, load
+from runner.planning import execution
 from runner.planning import plan as planning
 from runner.planning.grid import Builder
 from runner.planning.plan import Plan
@@ -117,7 +118,8 @@ def test_a_search_runs_to_its_confirmed_winners(place) -> None:
 
 
 def test_a_driver_killed_after_every_few_trials_suggests_what_an_undisturbed_one_does(place) -> None:
-    calm, stormy = place(name="calm"), place(name="stormy")
+    beyond_random = (("budget: [20k, 60k]", "budget: [20k]"), ("trials: 6", "trials: 13"))  # tpe's first 10 are random
+    calm, stormy = (place(*beyond_random, name=name) for name in ("calm", "stormy"))
     calm.drive()
     deaths = 0
     while stormy.drive(kill_after=3) == 3:
@@ -191,6 +193,21 @@ def test_a_key_with_a_condition_is_searched_where_that_holds(place) -> None:
             assert {values["model.dropout"] == 0.1 for values in tried} == {True, False}
             assert all(("training.clip" in values) == (values["model.dropout"] == 0.1) for values in tried)
         assert len(tuning(one.view()).winners) == 2
+
+
+def test_shapes_are_searched_inside_the_budget(place) -> None:
+    space = "{model.aspect: {low: 4, high: 64, log: true}, model.heads: {choices: [1, 2, 3]}}"
+    one = place(
+        (SEARCH[SEARCH.index("  space") : SEARCH.index("  trials")], f"  space: {space}\n"),
+    )
+    one.drive()
+    view = one.view()
+    shapes = [view.cells[key].cell.spec["model"]["shape"] for key in view.searched_keys]
+    assert len({(shape["depth"], shape["heads"], shape["width"]) for shape in shapes}) > 6
+    assert {shape["heads"] for shape in shapes} == {1, 2, 3}
+    for study in states(view):
+        counts = [view.cells[trial.key].cell.n_params for trial in study.trials]
+        assert counts == pytest.approx([study.asked["budget"]] * 6, rel=0.02)
 
 
 def test_the_rule_behind_the_optima_is_measured(place) -> None:
@@ -282,15 +299,26 @@ def test_a_limit_confirms_what_smaller_sizes_predict(place) -> None:
 LADDER = (
     ("budget: [20k, 60k]", "budget: [20k, 40k, 60k, 100k, 200k, 600k]"),
     ("lr: 1.0e-3", "lr: 5.0e-3"),
-    (SEARCH, "\nsearch: {ladder: [training.lr], largest: 200k}\n"),
+    (SEARCH, "\nsearch: {ladder: [training.lr], max_hours: 0.5}\n"),
 )
 
 
-def test_a_ladder_ends_in_a_rule_that_all_sizes_follow(place) -> None:
+@pytest.fixture
+def seconds(monkeypatch) -> Callable[[float], None]:
+    """Says what the probe has measured of a trial: so many seconds for 1,000 parameters."""
+
+    def measured_as(each: float) -> None:
+        monkeypatch.setattr(execution, "trial_seconds", lambda cell: each * cell.target / 1000)
+
+    return measured_as
+
+
+def test_a_ladder_ends_in_a_rule_that_all_sizes_follow(place, seconds) -> None:
     calm, stormy = place(*LADDER, name="calm"), place(*LADDER, name="stormy")
+    seconds(1.0)  # 6 values at 20k, 60k and 200k take 28 minutes, at 20k, 100k and 600k 72
     started = calm.drive()
     while stormy.drive(kill_after=5) == 5:
-        pass
+        seconds(3.0)  # a ladder that has begun keeps its sizes
     assert sorted(suggestions(stormy.view())) == sorted(suggestions(calm.view()))
     assert stormy.view().compared_keys == calm.view().compared_keys
     view = calm.view()
@@ -314,6 +342,18 @@ def test_a_ladder_ends_in_a_rule_that_all_sizes_follow(place) -> None:
     assert list(table["budget"]) == [20_000, 40_000, 60_000, 100_000, 200_000, 600_000]
     assert table["number"].isna().all()  # all values are the rule's
     assert table["confirmed"].notna().all()
+
+
+def test_the_largest_size_of_a_ladder_is_the_largest_that_can_be_paid_for(place, seconds) -> None:
+    one = place(*LADDER)
+    climbing = {}
+    for each in (0.1, 1.0, 2.0):
+        seconds(each)
+        climbing[each] = [study.size for study in one.plan().studies if study.climbs]
+    assert climbing == {0.1: [20_000, 100_000, 600_000], 1.0: [20_000, 60_000, 200_000], 2.0: [20_000, 40_000, 60_000]}
+    seconds(3.0)
+    with pytest.raises(ConfigError, match=r"can take 0\.6 hours"):
+        one.plan()
 
 
 def test_a_ladder_with_its_optimum_at_the_end_trains_nothing_else(place) -> None:

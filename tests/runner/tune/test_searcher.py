@@ -7,6 +7,7 @@ from typing import Any
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher, SearchGenerator
 
+from runner.rundir.studies import Objective
 from runner.tune.searcher import PruningScheduler, QueueSearcher
 
 
@@ -51,7 +52,7 @@ def test_a_trial_that_is_behind_is_stopped_at_a_new_epoch_alone() -> None:
         asked.append((key, dict(curve)))
         return "behind" if curve[max(curve)] > 0.5 else ""
 
-    scheduler = PruningScheduler(why, "val_auc")
+    scheduler = PruningScheduler(why, Objective("val_auc", higher_is_better=True))
     trial = SimpleNamespace(config={"job": {"key": "a" * 12}})
 
     def report(kind: str, *rows: tuple[int, dict[str, float]]) -> str:

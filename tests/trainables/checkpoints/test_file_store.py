@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.waiting import PATIENCE_S
 from trainables.checkpoints import file_store
 from trainables.checkpoints.file_store import FileCheckpointStore, remove_checkpoints
-from trainables.checkpoints.schedule import CheckpointSchedule
 from trainables.errors import CheckpointError, FencedError
+from trainables.training.checkpoint_schedule import CheckpointSchedule
 from trainables.training.progress import Waits
 
 
@@ -303,7 +304,7 @@ except OSError as error:
 def test_a_file_that_cannot_grow_is_an_oserror_and_the_older_checkpoint_stands(folder, spec):
     assert hasattr(resource, "RLIMIT_FSIZE")
     command = [sys.executable, "-c", FULL, str(folder), spec.model_dump_json()]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
     assert done.stdout.strip() == "OSError File too large torch.Size([1000])"
     assert saved(folder) == ["checkpoint-0001-000001"]
 

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import time
 
 import numpy as np
 import pytest
 import torch
 
+from tests.waiting import wait_for
 from trainables.checkpoints.object_store import data_name
 from trainables.checkpoints.trial_store import open_store
 from trainables.data.dataset import CatalogEntry
@@ -29,24 +29,18 @@ def entry() -> CatalogEntry:
     return CatalogEntry.model_construct(path="bars.parquet", file_sha256=hashlib.sha256(DATA).hexdigest())
 
 
-def wait_until(ask):
-    deadline = time.monotonic() + 180
-    while not ask(0.5):
-        assert time.monotonic() < deadline, "waited in vain"
-
-
 def test_a_node_without_the_drivers_disk_gets_its_data_and_gives_its_results(storage, tmp_path, spec, entry):
     storage.put(DATA, data_name(entry.path, entry.file_sha256))
     driver, node = tmp_path / "driver", tmp_path / "node"
     driver.mkdir()
     place = storage.place.model_copy(update={"owner": driver / ".driver.json", "owner_text": "who"})
     store = open_store(node / "trial", 1, spec.key, place, node / "bars.parquet", entry)
-    wait_until(store.wait_until_ready)
+    wait_for(lambda: store.wait_until_ready(0.5))
     assert (node / "bars.parquet").read_bytes() == DATA
     store.keep_best({"w": torch.ones(3)}, step=9, spec=spec)
     (node / "predictions").write_bytes(b"logits")
     assert store.deliver(node / "predictions")
-    wait_until(store.wait_until_level)
+    wait_for(lambda: store.wait_until_level(0.5))
     names = sorted(name.replace(hashlib.sha256(b"logits").hexdigest()[:16], "HASH") for name in storage.sizes())
     assert names == [
         f"checkpoints/{spec.key}/attempt-0001.json",
@@ -63,7 +57,7 @@ def test_on_the_drivers_disk_the_driver_stores_the_results(storage, tmp_path, sp
     (tmp_path / "bars.parquet").write_bytes(DATA)
     place = storage.place.model_copy(update={"owner": tmp_path / ".driver.json", "owner_text": "who"})
     store = open_store(tmp_path / "trial", 1, spec.key, place, tmp_path / "bars.parquet", entry)
-    wait_until(store.wait_until_ready)
+    wait_for(lambda: store.wait_until_ready(0.5))
     assert not store.deliver(tmp_path / "predictions")
     store.close()
 

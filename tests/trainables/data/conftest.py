@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainables.data import build, tiers
+from trainables.data import tiers
 from trainables.data.dataset import CatalogEntry, Dataset
 from trainables.data.fingerprint import content_sha256
 from trainables.data.ohlcv import resample
@@ -33,7 +33,10 @@ def _dataset(frames: dict[str, pd.DataFrame], tier: str = "ohlcv", timescale: st
     computed = {asset: tiers.compute(frame, frames[asset], tier, asset) for asset, frame in resampled.items()}
     kinds = next(iter(computed.values())).kinds
     names = tuple(kinds)
-    parts = [build.long_rows(asset, frame, computed[asset], kinds) for asset, frame in resampled.items()]
+    parts = []
+    for asset, frame in resampled.items():
+        added = computed[asset].values[[name for name in kinds if name not in frame]]
+        parts.append(frame.join(added).rename_axis("date").reset_index().assign(asset=asset))
     long = pd.concat(parts, ignore_index=True)
     content = content_sha256(resampled, frames, names, "1")
     entry = CatalogEntry(

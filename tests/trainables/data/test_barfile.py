@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import lzma
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainables.data import jumps, ohlcv
+from trainables.data import ohlcv
 from trainables.data.inspection import inspect
 from trainables.errors import DataError
 from trainables.schema import DataSpec
@@ -60,6 +61,14 @@ def grouped(value: float) -> str:
 
 def german(value: float) -> str:
     return f"{value:,.2f}".translate(str.maketrans(",.", ".,"))
+
+
+def quoted_german(value: float) -> str:
+    return f'"{german(value)}"'
+
+
+def millions(value: float) -> str:
+    return f'"{value / 1e6:.3f}M"'.replace(".", ",")
 
 
 def whole(value: float) -> str:
@@ -171,6 +180,71 @@ SHAPES: dict[str, tuple[str, bytes]] = {
         "a.csv",
         text(ENGLISH, *dated(lambda d: f"{d - pd.Timedelta(hours=3):%Y-%m-%dT%H:%M:%SZ}")),
     ),
+    "cryptodatadownload": (
+        "a.csv",
+        text(
+            "https://www.CryptoDataDownload.com\nunix,date,symbol,open,high,low,close,Volume BTC,Volume USD",
+            *(
+                f"{stamp * 1000},{row.replace(',', ',BTC/USD,', 1)},1"
+                for stamp, row in zip(STAMPS, rows("%Y-%m-%d 00:00:00", plain, whole), strict=True)
+            ),
+            newest_first=True,
+        ),
+    ),
+    "nse": (
+        "a.csv",
+        text(
+            '"Date ","OPEN ","HIGH ","LOW ","close ","VOLUME ","PREV. CLOSE ","ltp ","No of trades "',
+            *(f"{row},1.5,2.5,7" for row in rows("%d-%b-%Y", grouped, lambda v: f'"{v:,.0f}"')),
+            newest_first=True,
+        )
+        .decode()
+        .encode("utf-8-sig"),
+    ),
+    "month, day, time": ("a.csv", text(ENGLISH, *rows("%m/%d/%Y 16:00:00", plain, whole))),
+    "a day with Z": ("a.csv", text(ENGLISH, *rows("%Y-%m-%dZ", plain, whole))),
+    "barchart": (
+        "a.csv",
+        text(
+            "Time,Open,High,Low,Latest,Volume,Change,%Change",
+            *(f"{r},0.1,0.1%" for r in rows("%Y-%m-%d", plain, whole)),
+        )
+        + b'"Downloaded from Barchart.com as of 11-26-2026 09:16am CST"\n',
+    ),
+    "binance with a header": (
+        "a.csv",
+        text(
+            "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,"
+            "taker_buy_quote_volume,ignore",
+            *(f"{row},1,1.0,10,1.0,1.0,0" for row in stamped(1000)),
+        ),
+    ),
+    "binance without one": ("a.csv", text("", *(f"{row},1,1.0,10,1.0,1.0,0" for row in stamped(1000)))),
+    "tiingo": (
+        "a.csv",
+        text(
+            "date,open,high,low,close,volume,adjClose,adjHigh,adjLow,adjOpen,adjVolume,divCash,splitFactor",
+            *(f"{row},1,1,1,1,1,0.0,1.0" for row in rows("%Y-%m-%dT00:00:00.000Z", plain, whole)),
+        ),
+    ),
+    "alpha vantage": (
+        "a.csv",
+        text("timestamp,1. open,2. high,3. low,4. close,5. volume", *rows("%Y-%m-%d", plain, whole), newest_first=True),
+    ),
+    "french": (
+        "a.csv",
+        text('"Date","Ouv."," Plus Haut","Plus Bas","Dernier","Vol."', *rows("%d/%m/%Y", quoted_german, millions)),
+    ),
+    "spanish": (
+        "a.csv",
+        text('"Fecha","Apertura","Máximo","Mínimo","Último","Vol."', *rows("%d.%m.%Y", quoted_german, millions)),
+    ),
+    "italian": (
+        "a.csv",
+        text('"Data","Apertura","Massimo","Minimo","Ultimo","Vol."', *rows("%d.%m.%Y", quoted_german, millions)),
+    ),
+    "tabs": ("a.tsv", text("Date\tOpen\tHigh\tLow\tClose\tVolume", *rows("%Y-%m-%d", plain, whole, "\t"))),
+    "xz": ("a.csv.xz", lzma.compress(text(ENGLISH, *rows("%Y-%m-%d", plain, whole)))),
 }
 
 
@@ -194,8 +268,60 @@ def test_every_shape_gives_the_same_bars(shape: str, file: Callable[[str, bytes]
     pd.testing.assert_frame_equal(frame, BARS, check_freq=False, rtol=1e-15)
 
 
-@pytest.mark.parametrize("index", ["text", "ticker and date"])
+@pytest.mark.parametrize(
+    ("shape", "vendor"),
+    [
+        ("yahoo on the web", "Yahoo"),
+        ("dollars", "NASDAQ.com"),
+        ("metatrader 5", "MetaTrader 5"),
+        ("one letter", "Polygon"),
+        ("text", "Stooq, from Kaggle"),
+        ("lines before and after", "Bloomberg"),
+        ("cryptodatadownload", "CryptoDataDownload"),
+        ("nse", "National Stock Exchange of India"),
+        ("barchart", "Barchart"),
+        ("binance with a header", "Binance"),
+        ("binance without one", "Binance"),
+        ("tiingo", "Tiingo"),
+        ("alpha vantage", "Alpha Vantage"),
+    ],
+)
+def test_the_vendor_is_named(shape: str, vendor: str, file: Callable[[str, bytes], str]) -> None:
+    found = inspect(file(*SHAPES[shape]), DataSpec())
+    assert found.found["looks like"] == vendor
+    assert not found.problems
+
+
+def test_the_least_repair_is_found(file: Callable[[str, bytes], str]) -> None:
+    def repair_of(table: pd.DataFrame) -> dict[str, object] | None:
+        found = inspect(file("a.csv", table.to_csv().encode()), DataSpec())
+        assert found.problems
+        if found.repair is None:
+            return None
+        read(file("a.csv", table.to_csv().encode()), repair=found.repair)
+        return found.repair.model_dump(exclude_defaults=True)
+
+    zero_opens, rounded, nothing, upside_down, short = (BARS.copy() for _ in range(5))
+    zero_opens.iloc[3:9, 0] = 0
+    rounded.iloc[40, 1] = max(rounded.iloc[40, 0], rounded.iloc[40, 3]) - 3e-6
+    nothing.iloc[30] = np.nan
+    upside_down.iloc[50, [1, 2]] = upside_down.iloc[50, [2, 1]].to_numpy()
+    assert repair_of(zero_opens) == {"fill_open": True}
+    assert repair_of(rounded) == {"tolerance": 1e-5}
+    assert repair_of(nothing) == {"drop_rows": ("finite",)}
+    assert repair_of(upside_down) == {"drop_rows": ("high", "low")}
+    assert repair_of(short.iloc[:50]) is None
+    [problem] = inspect(file("a.csv", nothing.to_csv().encode()), DataSpec()).problems
+    assert "open, high, low, close, volume are not finite numbers: nothing" in str(problem)
+
+
+@pytest.mark.parametrize("index", ["text", "ticker and date", "of two levels"])
 def test_parquet_with_an_index(index: str, tmp_path: Path) -> None:
+    if index == "of two levels":
+        table = pd.concat({"SPY": BARS.rename(columns=str.title)}, axis=1).swaplevel(axis=1)
+        table.to_parquet(tmp_path / "a.parquet")
+        pd.testing.assert_frame_equal(read(str(tmp_path / "a.parquet")), BARS, check_freq=False)
+        return
     table = BARS.set_axis(BARS.index.strftime("%Y-%m-%d").rename("date"))
     if index != "text":
         table = pd.concat({"SPY": table}, names=["ticker"])
@@ -247,6 +373,22 @@ def test_one_line_of_yaml_decides_it(file: Callable[[str, bytes], str]) -> None:
     assert shifted.index[0] == BARS.index[0] - pd.Timedelta(days=1)
 
 
+def test_a_vendor_decides_it(file: Callable[[str, bytes], str]) -> None:
+    days = [
+        f'{1 + n % 12}/{1 + n // 12}/2001,"{5 + n % 2},138","6,{139 + n % 3}","4,{138 - n % 3}","5,{138 + n % 3}",{n}'
+        for n in range(120)
+    ]
+    source = file("a.csv", text(ENGLISH, *days))
+    with pytest.raises(DataError, match=r"two ways|decimal comma or with one") as caught:
+        read(source)
+    assert len(caught.value.problems) >= 2
+    frame = read(source, format="nasdaq", sort=True)
+    assert frame["open"].iloc[0] == 5138
+    assert frame.index[1] == pd.Timestamp("2001-01-02")
+    with pytest.raises(ValueError, match="'nasdaqq' is no vendor"):
+        DataSpec(format="nasdaqq")
+
+
 @pytest.mark.parametrize("separator", [",", ";"])
 def test_names_of_no_vendor_are_mapped(separator: str, file: Callable[[str, bytes], str]) -> None:
     mapping = {"date": "d1", "open": "A", "high": "B", "low": "C", "close": "E", "volume": "F"}
@@ -286,23 +428,6 @@ def test_rows_are_repaired_only_when_asked_and_said(
     assert (frame["high"] >= frame[["open", "close"]].max(axis=1)).all()
     assert "left out by data.repair (finite open), rows in all 1: 31" in caplog.text
     assert "high corrected by data.repair.tolerance, rows in all 1" in caplog.text
-
-
-def test_jumps_of_the_level_are_found_with_their_dates(file: Callable[[str, bytes], str]) -> None:
-    assert not jumps.jumps(BARS, "spy")
-    table = BARS.copy()
-    table.iloc[70:, :4] /= 20
-    [found] = jumps.jumps(table, "spy")
-    assert str(found) == f"{BARS.index[70]:%Y-%m-%d} spy: to 1/20"
-    table = BARS.copy()
-    table.iloc[50:60, :4] *= 100
-    assert [round(one.factor, 2) for one in jumps.jumps(table, "spy")] == [100, 0.01]
-    crash = BARS.copy()
-    crash.iloc[70:72, :4] *= 0.5  # two wrong bars: no split
-    assert not jumps.jumps(crash, "spy")
-    table = BARS.copy()
-    table.iloc[70:, :4] /= 2
-    assert "to 1/2" in inspect(file("a.csv", table.to_csv().encode()), DataSpec()).doubts[0]
 
 
 def test_what_was_found_is_listed(file: Callable[[str, bytes], str]) -> None:

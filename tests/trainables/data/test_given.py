@@ -8,6 +8,7 @@ import pytest
 
 from trainables.data import catalog, context
 from trainables.data.representation import represent
+from trainables.data.spilled import Spilled
 from trainables.errors import DataError
 from trainables.schema import ContextSpec, DataSpec, FeaturesSpec
 
@@ -142,7 +143,8 @@ def test_a_monthly_series_is_known_from_its_publication_and_restated_rows_change
 def test_bars_within_a_day_do_not_see_the_value_of_a_day_that_is_not_over(tmp_path):
     days, hours = pd.date_range("2020-01-06", periods=3), pd.date_range("2020-01-06 15:00", periods=48, freq="h")
     source = series(tmp_path, days, [10.0, 20.0, 30.0])
-    frames = {"x": pd.DataFrame(index=hours)}
+    frames = Spilled()
+    frames["x"] = pd.DataFrame(index=hours)
 
     def seen(**block: object) -> pd.DataFrame:
         spec = ContextSpec.model_validate({"source": source, **block})

@@ -13,7 +13,7 @@ def represent(frame, tier, representation):
 
 def test_z_scores():
     values = np.random.default_rng(0).normal(5, 3, (400, 4)) * [1, 10, 1e6, 1e-6]
-    standard = scaling.fit(values, list("abcd"))
+    standard = scaling.fit([values[:150], values[150:]], list("abcd"))
     scaled = standard.apply(values)
     np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(scaled.std(axis=0), 1)
@@ -23,7 +23,7 @@ def test_every_feature_that_never_changes_is_named():
     values = np.random.default_rng(0).normal(size=(50, 4))
     values[:, 1], values[:, 3] = 0.1, 0.0  # the mean of fifty 0.1 is not exactly 0.1
     with pytest.raises(DataError) as caught:
-        scaling.fit(values, ["dema_9", "obv", "adosc", "atr_14"])
+        scaling.fit([values], ["dema_9", "obv", "adosc", "atr_14"])
     assert [problem.place for problem in caught.value.problems] == ["feature obv", "feature atr_14"]
 
 
@@ -73,19 +73,6 @@ def test_a_flat_window_has_a_finite_scale(make_bars, make_dataset):
     moments = scaling.window_moments(data, np.arange(210, 320), 2)  # two days of one week: weekly features are constant
     assert np.isfinite(moments.stats_NS).all()
     assert moments.std_NF.min() == pytest.approx(scaling.SCALE_FLOOR)
-
-
-def test_statistics_are_standardized_by_the_training_windows(make_bars, make_dataset):
-    data = represent(make_dataset({"x": make_bars(n=600)}).frame, "ohlcv", "relative")
-    moments = {
-        "train": scaling.window_moments(data, np.arange(50, 400), 20),
-        "test": scaling.window_moments(data, np.arange(450, 600), 20),
-    }
-    standard = scaling.standardize_statistics(moments, list("ohlcv"))
-    np.testing.assert_allclose(standard["train"].stats_NS.mean(axis=0), 0, atol=1e-9)
-    np.testing.assert_allclose(standard["train"].stats_NS.std(axis=0), 1)
-    train, test = moments["train"].stats_NS, moments["test"].stats_NS
-    np.testing.assert_allclose(standard["test"].stats_NS, (test - train.mean(axis=0)) / train.std(axis=0), rtol=1e-8)
 
 
 def test_statistics_have_names():

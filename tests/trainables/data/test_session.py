@@ -31,6 +31,10 @@ def bars_at(moments: pd.DatetimeIndex, seed: int = 0) -> pd.DataFrame:
     return random_bars(len(moments), seed).set_axis(moments.rename("date"))
 
 
+def joined(frame: pd.DataFrame, spec: session.Exchange, timescale: str) -> tuple[pd.DataFrame, pd.DatetimeIndex]:
+    return session.joined(frame, session.Sessions.of(pd.DatetimeIndex(frame.index), spec), timescale)
+
+
 def written(path: Path, frame: pd.DataFrame, zone: str = "") -> str:
     index = pd.DatetimeIndex(frame.index)
     shown = index.tz_localize("UTC").tz_convert(zone).tz_localize(None) if zone else index
@@ -40,7 +44,7 @@ def written(path: Path, frame: pd.DataFrame, zone: str = "") -> str:
 
 def test_the_hours_of_a_session_move_with_daylight_saving():
     minutes = bars_at(stamps(NEW_YORK, "2021-03-08", "2021-03-19", 30))  # clocks go forward on 2021-03-14
-    hours, days = session.joined(minutes, NEW_YORK, "1h")
+    hours, days = joined(minutes, NEW_YORK, "1h")
     assert [f"{moment:%H:%M}" for moment in hours.index[[0, 35]]] == ["14:30", "13:30"]
     assert days[34] == pd.Timestamp("2021-03-12")
     assert (hours.groupby(days).size().iloc[:-1] == 7).all()
@@ -53,7 +57,7 @@ def test_the_hours_of_a_session_move_with_daylight_saving():
 def test_daily_bars_of_sessions_leave_the_last_one_out_and_what_is_outside():
     minutes = bars_at(stamps(NEW_YORK, "2021-11-01", "2021-11-12", 30))
     early = bars_at(minutes.index[:1] - pd.Timedelta(hours=2), seed=1)
-    daily, _ = session.joined(pd.concat([early, minutes]), NEW_YORK, "daily")
+    daily, _ = joined(pd.concat([early, minutes]), NEW_YORK, "daily")
     assert daily.index.equals(pd.bdate_range("2021-11-01", "2021-11-11", name="date").as_unit("ns"))
     assert daily["open"].iloc[0] == minutes["open"].iloc[0]
     np.testing.assert_allclose(daily["volume"].iloc[0], minutes["volume"].iloc[:13].sum())
@@ -64,7 +68,7 @@ def test_a_day_of_24_hours_has_23_or_25_when_clocks_change(day, hours):
     berlin = SessionSpec(timezone="Europe/Berlin")
     start = pd.Timestamp(day) - pd.Timedelta(days=2)
     minutes = bars_at(pd.date_range(start, periods=24 * 6 * 4, freq="10min"))
-    found, days = session.joined(minutes, berlin, "1h")
+    found, days = joined(minutes, berlin, "1h")
     assert (days == pd.Timestamp(day)).sum() == hours
     assert (np.diff(found.index) == np.timedelta64(1, "h")).all()
 
@@ -108,7 +112,7 @@ def test_a_wall_clock_time_that_never_was_is_refused(tmp_path):
 
 
 def test_a_timescale_within_a_day_needs_a_session():
-    with pytest.raises(ValueError, match=r"needs data\.session"):
+    with pytest.raises(ValueError, match=r"needs data\.calendar, .* or data\.session"):
         DataSpec(timescale="1h")
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from isotherm.testing import check_source
+from runner.config import sweep_file
 from trainables.data import catalog, sources
 from trainables.data.source_registry import SOURCES, RawTable, source
 from trainables.errors import ConfigError, DataError
@@ -55,14 +56,35 @@ def test_the_example_reads_a_database(bars: pd.DataFrame, tmp_path: Path) -> Non
                 row = ("SPY", f"{bar.date:%Y-%m-%d} 1{hour}:00:00", price, bar.volume / 4)
                 database.execute("insert into trades values (?, ?, ?, ?)", row)
     database.close()
-    check_source("trades", f"{tmp_path}/ticks.db#SPY")
-    spec = DataSpec.model_validate({"source": f"trades:{tmp_path}/ticks.db#SPY", "tier": "ohlcv"})
+    keys = {"database": f"{tmp_path}/ticks.db", "symbol": "SPY"}
+    check_source("trades", **keys)
+    spec = DataSpec.model_validate({"source": {"name": "trades", **keys}, "tier": "ohlcv"})
+    assert DataSpec.model_validate(spec.model_dump(mode="json")) == spec
     entry = catalog.prepare(spec, tmp_path / "data")
     assert (entry.assets, entry.rows) == (("SPY",), 150)
     loaded = catalog.load(entry, tmp_path / "data").frame
     pd.testing.assert_series_equal(loaded["close"], bars["close"], check_names=False)
     with pytest.raises(DataError, match="the source 'trades' fails with OperationalError: unable to open"):
-        sources.read("trades:none.db#SPY")
+        sources.read('trades:{"database": "none.db", "symbol": "SPY"}')
+    few = DataSpec.model_validate({"source": {"name": "trades", **keys, "min_size": 1e12}})
+    assert catalog.name_of(few) != catalog.name_of(spec.model_copy(update={"tier": few.tier}))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("{name: trades, database: a.db, symbl: SPY}", r"data.source.0.symbl.*no such key(.|\n)*symbol"),
+        ("{name: trades, database: a.db, symbol: SPY, min_size: -1}", r"data.source.0.min_size.*at least 0|equal to 0"),
+        ("{name: trades}", r"data.source.0.database.*required"),
+        ("trades:a.db", r"data.source.0.*has keys and no argument(.|\n)*database, symbol, min_size"),
+        ("{name: sp500, symbol: SPY}", r"data.source.0.*the source 'sp500' has no keys"),
+    ],
+)
+def test_keys_of_a_source_are_checked_before_anything_is_read(tmp_path: Path, source: str, message: str) -> None:
+    plugins.load([plugins.read(EXAMPLE)])
+    (tmp_path / "sweep.yaml").write_text(f"name: tiny\ndata:\n  source: {source}\ngrid: {{budget: [20k], seed: [0]}}\n")
+    with pytest.raises(ConfigError, match=message):
+        sweep_file.load(tmp_path / "sweep.yaml", tracking=False)
 
 
 def test_a_file_of_ones_own_format_goes_by_its_suffix(bars: pd.DataFrame, tmp_path: Path) -> None:
@@ -84,13 +106,15 @@ def test_unknown_ones_are_refused_with_the_nearest() -> None:
         sources.read("sp500:SPY")
 
     class Keyed:
+        suffixes = (".ssv",)
+
         class Config(PartConfig):
             pass
 
         def read(self, argument: str) -> None:
             pass
 
-    with pytest.raises(ConfigError, match="a source has no keys"):
+    with pytest.raises(ConfigError, match="leaves no place for keys"):
         source("keyed")(Keyed)
     with pytest.raises(ConfigError, match="not a class with a method read"):
         source("nothing")(type("Nothing", (), {}))

@@ -1,4 +1,5 @@
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -6,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.data.splits import EffectiveSize, divide, effective_size, limits, shortfalls, window_ends
+from trainables.data.ohlcv import resample
+from trainables.data.splits import (
+    EffectiveSize,
+    cover,
+    divide,
+    effective_size,
+    limits,
+    overlapped,
+    shortfalls,
+    window_ends,
+)
 from trainables.errors import ConfigError
 from trainables.schema import SplitSpec
 
@@ -87,12 +98,16 @@ def test_a_split_without_bars_is_refused(spec, place, message):
 
 def test_windows_lie_inside_the_split_with_context_and_label():
     position = np.arange(100)
-    ends = window_ends(position, 5, range(20, 50), context=10, lookahead=3)
+    ends = window_ends(position, position, 5, range(20, 50), context=10, lookahead=3)
     assert (ends[0], ends[-1]) == (29, 46)  # context 20..29; label 47..49
-    assert window_ends(position, 25, range(20, 50), context=10, lookahead=3)[0] == 34  # complete only from row 25
-    assert window_ends(position, 5, range(20, 200), context=10, lookahead=3)[-1] == 96  # label ends with the data
-    assert len(window_ends(position, 5, range(20, 32), context=10, lookahead=3)) == 0
-    assert len(window_ends(position, 95, range(0, 100), context=10, lookahead=3)) == 0
+    assert (
+        window_ends(position, position, 25, range(20, 50), context=10, lookahead=3)[0] == 34
+    )  # complete only from row 25
+    assert (
+        window_ends(position, position, 5, range(20, 200), context=10, lookahead=3)[-1] == 96
+    )  # label ends with the data
+    assert len(window_ends(position, position, 5, range(20, 32), context=10, lookahead=3)) == 0
+    assert len(window_ends(position, position, 95, range(0, 100), context=10, lookahead=3)) == 0
 
 
 @pytest.mark.parametrize(
@@ -110,16 +125,25 @@ def test_windows_lie_inside_the_split_with_context_and_label():
     ],
 )
 def test_effective_samples_by_hand(positions, horizon, total):
-    labels = np.zeros(len(positions))
-    size = effective_size(np.array(positions, dtype=np.int64), labels, horizon, n_classes=0)
-    assert size == EffectiveSize(total, None)
+    edges = [0, *(np.flatnonzero(np.diff(positions) < 0) + 1), len(positions)]  # one asset after the other
+    assets = [np.array(positions[start:stop], dtype=np.int64) for start, stop in pairwise(edges)]
+    assert _size(*((one, one + 1, one + horizon) for one in assets)) == EffectiveSize(total, None)
+
+
+def _size(*assets, labels=(), n_classes=0):
+    shortest = np.full(2000, np.inf)
+    for positions, nexts, label_ends in assets:
+        cover(shortest, positions, nexts, label_ends)
+    return effective_size(shortest, np.asarray(labels), n_classes)
 
 
 def test_the_rarer_class_counts_by_its_share():
     labels = np.array([1.0] * 24 + [0.0] * 76)
-    assert effective_size(np.arange(100), labels, 5, n_classes=2) == EffectiveSize(20, 4)
-    assert effective_size(np.arange(100), 1 - labels, 5, n_classes=2) == EffectiveSize(20, 4)
-    assert effective_size(np.arange(0), labels[:0], 5, n_classes=2) == EffectiveSize(0, 0)
+    ends = np.arange(100)
+    windows = ends, ends + 1, ends + 5
+    assert _size(windows, labels=labels, n_classes=2) == EffectiveSize(20, 4)
+    assert _size(windows, labels=1 - labels, n_classes=2) == EffectiveSize(20, 4)
+    assert _size(labels=[], n_classes=2) == EffectiveSize(0, 0)
 
 
 @given(st.sets(st.integers(0, 99), max_size=20), st.integers(1, 20))
@@ -133,8 +157,8 @@ def test_effective_samples_are_how_many_windows_fit_without_overlap(missing, hor
             start = position
         if position - start + 1 == horizon:
             fitted, start = fitted + 1, position + 1
-    size = effective_size(np.array(ordered, dtype=np.int64), np.zeros(len(ordered)), horizon, n_classes=0)
-    assert size.total == fitted
+    ends = np.array(ordered, dtype=np.int64)
+    assert _size((ends, ends + 1, ends + horizon)).total == fitted
 
 
 def test_shortfalls_name_number_and_limit():
@@ -172,3 +196,61 @@ def test_no_division_shares_a_bar_whatever_bars_an_asset_lacks(ends, share):
 def test_a_part_that_is_too_small_is_named_in_words():
     (reason,) = shortfalls("selection", EffectiveSize(80, 40), 90)
     assert reason == "the selection part of validation has 80 effective samples (90 windows), 100 are needed"
+
+
+def test_labels_of_assets_with_different_hours_are_as_long_as_they_last() -> None:
+    """Two exchanges whose hours do not meet, 6 bars a day each: a label of 12 bars lasts two days for both."""
+    axis = np.arange(12 * 100).reshape(100, 12)
+    first, second = axis[:, :6].ravel(), axis[:, 6:].ravel()
+    of_asset = [(positions[:-12], positions[1:-11], positions[12:]) for positions in (first, second)]
+    assert _size(*of_asset).total in (48, 49)  # 98 days
+    alone = of_asset[0][0]
+    assert _size((alone, alone + 1, alone + 12)).total == 0  # without its calendar every day would be a span of its own
+
+
+def test_an_asset_without_weekends_and_one_with_them() -> None:
+    days = np.arange(700)
+    weekdays = days[days % 7 < 5]
+    spans = [(one[:-5], one[1:-4], one[5:]) for one in (weekdays, days)]
+    assert _size(spans[0]).total == 99  # a week each
+    assert _size(*spans).total == 139  # as the one with weekends alone
+
+
+def test_the_embargo_is_as_many_of_an_assets_own_bars() -> None:
+    """Two exchanges whose hours do not meet, 6 bars a day each: 6 bars are a day for each, not half of one."""
+    axis = np.arange(12 * 20).reshape(20, 12)
+    for own in (axis[:, :6].ravel(), axis[:, 6:].ravel()):
+        later = range(12 * 10 + 6, 12 * 20)  # from the eleventh day, and the embargo
+        ends = window_ends(own, own, 0, later, 1, 1, 6)
+        assert own[ends[0]] // 12 == 11
+    alone = np.arange(100)
+    assert window_ends(alone, alone, 0, range(56, 100), 1, 1, 6)[0] == 56
+
+
+def test_bars_that_share_time_with_others_are_purged() -> None:
+    ns = "datetime64[ns]"
+    axis = np.array(["2021-03-01T12:00", "2021-03-01T14:30", "2021-03-01T16:00", "2021-03-01T18:30"], dtype=ns)
+    begun, over = overlapped(axis, axis[[0, 2]], "4h")
+    assert (begun.tolist(), over.tolist()) == ([0, 2], [1, 3])
+    assert len(window_ends(begun, over, 0, range(3), 1, 1)) == 0  # its label is over after the split
+    assert len(window_ends(begun, over, 0, range(4), 1, 1)) == 1
+    fridays, sundays = (
+        pd.date_range(day, periods=9, freq="7D").to_numpy().astype(ns) for day in ("2021-03-05", "2021-03-07")
+    )
+    weeks = np.union1d(fridays, sundays)
+    assert overlapped(weeks, sundays, "weekly")[0].tolist() == np.searchsorted(weeks, fridays).tolist()
+    assert overlapped(fridays, fridays, "weekly")[0].tolist() == list(range(9))
+    assert overlapped(fridays, fridays, "monthly")[0].tolist() == [0, 0, 0, 0, 4, 4, 4, 4, 4]
+
+
+@pytest.mark.parametrize("timescale", ["2d", "3d", "5d", "weekly", "2wk", "monthly", "daily", "1h"])
+def test_bars_of_one_calendar_share_time_with_no_other(timescale: str) -> None:
+    days = pd.bdate_range("2000-01-03", periods=1000)
+    frame = pd.DataFrame(dict.fromkeys(("open", "high", "low", "close", "volume"), 1.0), index=days)
+    if timescale == "1h":
+        dates = (days + pd.Timedelta(hours=15)).union(days + pd.Timedelta(hours=16)).to_numpy()
+    else:
+        dates = pd.DatetimeIndex(resample(frame, timescale).index).to_numpy()
+    dates = dates.astype("datetime64[ns]")
+    for found in overlapped(dates, dates, timescale):
+        assert found.tolist() == list(range(len(dates)))

@@ -66,6 +66,16 @@ def test_who_knows_the_teacher_reaches_the_irreducible_loss_and_who_does_not_the
     assert abs(rose.mean() - 0.5) < 0.1
 
 
+def test_every_seed_of_the_teacher_has_another_function_that_is_as_hard() -> None:
+    first, *others = (Universe("teacher", MANY, seed=seed) for seed in range(5))
+    shown = np.random.default_rng(0).uniform(-1, 1, size=(MANY, 4))
+    for other in others:
+        assert np.corrcoef(first.chance(shown), other.chance(shown))[0, 1] < 0.9
+        assert other.irreducible() == pytest.approx(first.irreducible(), abs=0.006), (
+            "it differed by 0.02 between teachers"
+        )
+
+
 def test_a_regime_turns_around_where_it_says() -> None:
     shown = np.random.default_rng(0).uniform(-1, 1, size=(1000, 4))
     before, after = (Universe(kind, 1000, change=0.6).chance(shown) for kind in ("teacher", "regime"))

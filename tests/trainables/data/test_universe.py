@@ -1,13 +1,16 @@
 """Many assets by one name, assets that start and end, membership, and values across the assets of a date."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from trainables.data import catalog, ohlcv, scaling
+from trainables.data.conformance import random_bars
 from trainables.data.window_index import index_windows
 from trainables.errors import ConfigError, DataError
-from trainables.schema import DataSpec, ResolvedTask
+from trainables.schema import DataSpec, ResolvedData, ResolvedTask, SampleSpec, SplitSpec
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +117,11 @@ def test_ranks_and_scores_across_the_assets_of_a_date():
     dates = np.array(["2020-01-02", "2020-01-03"] * 3, dtype="datetime64[ns]")
     values = np.array([[1.0], [5.0], [3.0], [5.0], [2.0], [np.nan]])
     among = np.array([True, True, True, True, True, False])
-    ranks = scaling.across_assets(values, dates, among, rank=True)[:, 0]
+    ranks, scores = np.empty((6, 1)), np.empty((6, 1))
+    scaling.across_assets(values, dates, among, rank=True, out=ranks)
+    scaling.across_assets(values, dates, among, rank=False, out=scores)
+    ranks, scores = ranks[:, 0], scores[:, 0]
     np.testing.assert_allclose(ranks, [-1 / 3, 0, 1 / 3, 0, 0, np.nan])
-    scores = scaling.across_assets(values, dates, among, rank=False)[:, 0]
     deviation = np.std([1, 3, 2])
     np.testing.assert_allclose(scores, [-1 / deviation, 0, 1 / deviation, 0, 0, np.nan])
 
@@ -128,3 +133,33 @@ def test_scaling_across_assets_needs_several(prepared, make_dataset, make_bars):
     assert np.nanmax(np.abs(index.data.values_TF)) <= 0.5
     with pytest.raises(ConfigError, match="there is one"):
         index_windows(make_dataset({"x": make_bars()}), spec, ResolvedTask(context=20))
+
+
+def test_a_part_of_the_assets_and_dates_is_evenly_spread_and_in_the_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(9):
+        random_bars(400, number).to_csv(tmp_path / f"a{number}.csv")
+    spec = DataSpec(source=str(tmp_path / "*.csv"), tier="ohlcv")
+    part = spec.model_copy(update={"sample": SampleSpec(assets=3, every=5)})
+    entry = catalog.prepare(part, tmp_path / "data")
+    assert entry.assets == ("a0", "a4", "a8")
+    assert "data.sample: 3 of 9 assets: a0, a4, a8" in caplog.text
+    assert catalog.name_of(part) != catalog.name_of(spec)
+    dataset, task = catalog.load(entry, tmp_path / "data"), ResolvedTask(context=20)
+    few, all_dates = index_windows(dataset, part, task), index_windows(dataset, spec, task)
+    kept = all_dates.splits["train"].bars_N % 5 == 0
+    assert few.splits["train"].dates_N.tolist() == all_dates.splits["train"].dates_N[kept].tolist()
+    assert len(few.splits["test"]) == len(all_dates.splits["test"])
+    assert few.effective == all_dates.effective
+    plain, sampled = (
+        ResolvedData(
+            content_sha256="0" * 64, assets=("a",), features=("close",), tier="ohlcv", timescale="daily",
+            representation="relative", scaling="none", splits=SplitSpec(), fraction=1.0, every=every,
+        ).model_dump()
+        for every in (1, 5)
+    )  # fmt: skip
+    assert "every" not in plain
+    assert sampled["every"] == 5
+    with pytest.raises(DataError, match="10 assets are asked for, and there are 9"):
+        catalog.prepare(spec.model_copy(update={"sample": SampleSpec(assets=10)}), tmp_path / "data")

@@ -83,7 +83,7 @@ def test_dates_unparsable_duplicate_and_unsorted(table):
 
 def test_intraday_bars_are_refused_as_duplicates(table):
     table["date"] = pd.date_range("2020-01-01", periods=len(table), freq="h")
-    assert any("data.session" in problem.fix for problem in problems_of(table))
+    assert any("data.calendar" in problem.fix for problem in problems_of(table))
 
 
 def test_too_few_rows(table):

@@ -203,9 +203,7 @@ def test_coarse_bars_and_long_horizons_of_all_indicators(make_bars, make_dataset
 
 def test_a_dataset_of_other_content_is_refused(make_bars, make_dataset):
     dataset = make_dataset({"x": make_bars(n=1000)})
-    values = data_spec().model_dump(
-        exclude={"source", "columns", "format", "repair", "adjust", "sort", "features", "context", "members", "session"}
-    )
+    values = data_spec().model_dump(include=set(ResolvedData.model_fields) - {"features"})
     entry = dataset.entry
     same = ResolvedData(**values, content_sha256=entry.content_sha256, assets=entry.assets, features=entry.features)
     index_windows(dataset, same, ResolvedTask(context=10))

@@ -137,6 +137,23 @@ def test_the_aspect_ratio_is_followed():
     assert depths[0] > 2 * depths[2]
 
 
+@pytest.mark.parametrize("sizes", [{"depth": 1}, {"depth": 6}, {"heads": 3}, {"depth": 2, "heads": 5}])
+@pytest.mark.parametrize("target", [50_000, 1_000_000, 30_000_000])
+def test_depth_and_heads_can_be_given_within_the_budget(target, sizes):
+    model = budget.solve(target, spec=ModelSpec(**sizes), **A20)
+    assert {name: model.shape[name] for name in sizes} == sizes
+    assert model.n_params == pytest.approx(target, rel=0.02)
+
+
+def test_sizes_that_an_architecture_lacks_are_refused():
+    with pytest.raises(ConfigError, match="heads cannot be given: shapes of mlp"):
+        budget.solve(50_000, spec=ModelSpec(name="mlp", heads=2), **A20)
+    with pytest.raises(ConfigError, match="depth cannot be given: shapes of lstm"):
+        budget.solve(50_000, spec=ModelSpec(name="lstm", depth=2), **A20)
+    with pytest.raises(BudgetError, match="too few for patchtst"):
+        budget.solve(20_000, spec=ModelSpec(depth=100), **A20)
+
+
 @pytest.mark.parametrize("label", LABELS)
 def test_solving_is_repeatable_and_fast(label):
     seconds, answers = [], set()

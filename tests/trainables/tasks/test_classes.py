@@ -36,12 +36,12 @@ def test_labels_of_bands_and_drawdowns_equal_their_definition():
 
 
 def test_a_label_that_looks_too_far_is_found_before_anything_is_trained(dataset, monkeypatch):
-    check_lookahead(dataset.frame, BANDS)
+    check_lookahead(dataset, BANDS)
     monkeypatch.setattr(registry.TASKS.get("bands").target, "lookahead", lambda self, config: 1)
     far = registry.resolved(TaskSpec(kind="bands", horizon=3))
     assert far.lookahead == 1
     with pytest.raises(Exception, match=r"task bands: the label of bar \d+ changes with bars from \d+ on, [23] bars"):
-        check_lookahead(dataset.frame, far)
+        check_lookahead(dataset, far)
 
 
 def test_the_rarest_class_counts_and_a_missing_one_is_refused(dataset, resolved):

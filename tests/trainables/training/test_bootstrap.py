@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.training import bootstrap
-from trainables.training.bootstrap import RESAMPLES, BlockBootstrap, block_length, interval
+from trainables.training.bootstrap import RESAMPLES, BlockBootstrap, block_length, interval, label_span
 
 
 def days(n):
@@ -121,3 +121,14 @@ def coverage(horizon, trials=150, n=400, overlap=10):
 def test_intervals_of_overlapping_windows_cover_the_truth_where_single_dates_do_not():
     assert coverage(horizon=30) > 0.85
     assert coverage(horizon=1) < 0.6
+
+
+def test_a_label_spans_the_dates_of_other_calendars() -> None:
+    dates = np.arange("2000-01-03", "2001-01-01", dtype="datetime64[D]")
+    weekdays = dates[np.is_busday(dates)]
+    assert label_span(dates, 5) == label_span(weekdays, 5) == 5
+    assert label_span(np.concatenate([weekdays, dates]), 5) == 7
+    assert label_span(np.concatenate([weekdays, weekdays[40:]]), 5) == 5
+    hours = np.arange(dates[0], dates[-1], dtype="datetime64[h]")
+    of_day = (hours - hours.astype("datetime64[D]")).astype(int)
+    assert label_span(np.concatenate([hours[of_day < 6], hours[(of_day >= 14) & (of_day < 20)]]), 12) == 24

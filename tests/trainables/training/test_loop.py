@@ -1,17 +1,19 @@
 import dataclasses
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from tests.trainables.training.times import TIMES
 from trainables.data import catalog, windows
 from trainables.errors import ConfigError
 from trainables.models import budget, registry
 from trainables.schema import DataSpec, EarlyStopping, ExecutionRecord, ModelSpec, ResolvedTask
+from trainables.training import precision
+from trainables.training.learner import Learner
 from trainables.training.step import eval_step
-
-TIMES = {"train_seconds", "evaluation_seconds", "samples_per_second", "peak_bytes"}
 
 
 def numbers(trainer):
@@ -54,6 +56,14 @@ def test_a_trial_of_so_many_steps_is_evaluated_after_each_epoch_and_at_its_end(
     result = trainer.result()
     assert (result.steps, trainer.total_steps, result.judged_epoch) == (steps, steps, len(evaluated))
     assert all(0.3 < row.values["train_loss"] < 1 and row.values["lr"] == spec.training.lr for row in rows)
+
+
+def test_a_slice_ends_after_an_epoch_at_which_somebody_decides(make_trainer, make_spec):
+    trainer = make_trainer(spec=make_spec(epochs=4))
+    ends = []
+    while not trainer.done:
+        ends.append([row.epoch for row in trainer.advance(1e9, until=(1, 3)).rows])
+    assert ends == [[1], [2, 3], [4]]
 
 
 def test_training_learns_something(make_trainer, make_spec, finish):
@@ -191,6 +201,16 @@ def test_early_stopping_by_auc_also_chooses_the_best_epoch_by_it(make_trainer, m
     assert len(rows) in (12, best.epoch + 3)
 
 
+@pytest.mark.parametrize(("metric", "best_of"), [("hit_rate", max), ("ece", min), ("brier", min)])
+def test_any_metric_stops_and_chooses_its_own_way(metric, best_of, make_trainer, make_spec, finish):
+    rule = EarlyStopping(metric=f"val_{metric}", patience=3, min_delta=0.0)
+    trainer = make_trainer(spec=make_spec(epochs=5, early_stopping=rule, judged_epoch="best"))
+    rows = finish(trainer)
+    best = best_of(rows, key=lambda row: row.values[f"selection_{metric}"])
+    assert trainer.result().judged_epoch == best.epoch
+    assert len(rows) in (5, best.epoch + 3)
+
+
 def test_what_chooses_judges_nothing(make_trainer, make_spec, make_data, finish):
     spec = make_spec(epochs=6, lr=0.03, warmup=0.0, judged_epoch="best")
     data, whole = make_data(spec.task, spec), make_data(spec.task)
@@ -244,6 +264,7 @@ def test_a_trial_that_diverges_late_keeps_what_is_known_and_leaves_test_alone(ma
     assert result.columns()["val_loss_low"] < rows[0].values["val_loss"]
     assert "test_loss" not in result.columns()
     assert set(trainer.predictions()["split"]) == {"validation"}
+    assert trainer.judged_weights is None
 
 
 class CountingWindows:
@@ -258,9 +279,9 @@ class CountingWindows:
     def __getattr__(self, name):
         return getattr(self._windows, name)
 
-    def batch(self, index_B):
+    def batch(self, index_B, next_B=None):
         self._log.extend(index_B.tolist())
-        return self._windows.batch(index_B)
+        return self._windows.batch(index_B, next_B)
 
 
 def test_test_data_is_touched_once_at_the_end(make_trainer, data):
@@ -275,15 +296,22 @@ def test_test_data_is_touched_once_at_the_end(make_trainer, data):
 
 
 @pytest.mark.parametrize("judged_epoch", ["last", "best"])
-def test_the_result_is_that_of_the_weights_that_were_asked_for(make_trainer, make_spec, data, judged_epoch):
+def test_the_result_is_that_of_the_weights_that_were_asked_for(
+    make_trainer, make_spec, data, judged_epoch, monkeypatch
+):
     spec = make_spec(epochs=6, lr=0.03, warmup=0.0, dropout=0.0, judged_epoch=judged_epoch)  # overfits at once
     trainer = make_trainer(spec=spec)
-    rows, weights = [], {}
+    rows, weights, copied = [], {}, []
+    copy_of = Learner.weights
+    monkeypatch.setattr(Learner, "weights", lambda learner: copied.append(len(rows)) or copy_of(learner))
     while not trainer.done:
         rows += trainer.advance(0).rows
         if len(rows) > len(weights):
-            weights[len(rows)] = trainer._learner.weights()
+            weights[len(rows)] = copy_of(trainer._learner)
     result = trainer.result()
+    losses = [row.values.get("selection_loss", 0.0) for row in rows]
+    better = [epoch for epoch in range(1, 6) if losses[epoch - 1] < min([math.inf, *losses[: epoch - 1]])]
+    assert copied == ([6] if judged_epoch == "last" else better), "where a step follows, and at the end"
     assert result.best_epoch < 6
     assert result.judged_epoch == (6 if judged_epoch == "last" else result.best_epoch)
     assert result.columns()["val_loss"] == rows[result.judged_epoch - 1].values["val_loss"]
@@ -343,13 +371,17 @@ def test_two_assets_with_window_stats_train_with_every_model(
     assert len(predictions) == len(on.validation) + len(on.test)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
-def test_bf16_on_cuda_trains_as_fp32_does(dataset, resolved, make_trainer, make_spec, finish, record):
-    on = windows.build(dataset, resolved, ResolvedTask(context=20), torch.device("cuda"))
-    cuda = record.model_copy(update={"device": "cuda"})
+NO_CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=NO_CUDA)])
+def test_bf16_trains_as_fp32_does(dataset, resolved, make_trainer, make_spec, finish, record, monkeypatch, device):
+    monkeypatch.setattr(precision, "cpu_has_bf16", lambda: True)  # where it is emulated, it is slower
+    on = windows.build(dataset, resolved, ResolvedTask(context=20), torch.device(device))
+    there = record.model_copy(update={"device": device})
     losses = []
     for dtype in ("fp32", "bf16"):
-        trainer = make_trainer(spec=make_spec(dtype=dtype, dropout=0.0), execution=cuda, on=on)
+        trainer = make_trainer(spec=make_spec(dtype=dtype, dropout=0.0), execution=there, on=on)
         finish(trainer)
         losses.append(trainer.result().columns()["val_loss"])
     assert losses[0] != losses[1]

@@ -10,9 +10,18 @@ import pytest
 
 from isotherm.testing import check_metric
 from trainables.parts import plugins
-from trainables.schema import MetricSpec
+from trainables.schema import MetricSpec, ResolvedTask
 from trainables.training import batches
-from trainables.training.metric_registry import METRICS, MetricWindows, columns, metric, of_table
+from trainables.training.metric_registry import (
+    METRICS,
+    OF_EVERY_TRIAL,
+    MetricWindows,
+    columns,
+    lower_is_better,
+    metric,
+    of_table,
+)
+from trainables.training.metrics import Prior, Scorer
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "my_metric.py"
 DATES = np.datetime64("2020-01-01", "ns") + np.arange(160) * np.timedelta64(1, "D")
@@ -35,9 +44,26 @@ def specs(*asked: Any) -> list[MetricSpec]:
 
 @pytest.mark.parametrize("name", [part.name for part in METRICS])
 def test_what_ships_keeps_the_contract(name: str) -> None:
-    of_both = name.startswith("rank_") or name == "hit_rate"
+    of_both = name.startswith("rank_") or name in ("hit_rate", "loss", "skill")
     for values in (False, True) if of_both else (name in ("r2", "directional_accuracy"),):
         check_metric(name, values=values)
+
+
+def test_what_every_trial_has_and_any_other_metric_come_from_one_place() -> None:
+    random = np.random.default_rng(1)
+    outputs = random.normal(size=160)
+    labels = (outputs + random.normal(size=160) > 0).astype(float)
+    scorer = Scorer(labels, DATES, task=ResolvedTask(), prior=Prior.of(labels, ResolvedTask()))
+    scores, intervals = scorer.scores(outputs), scorer.intervals(outputs)
+    assert set(OF_EVERY_TRIAL) < {part.name for part in METRICS}
+    assert {name: scorer.value(MetricSpec(name=name), outputs) for name in OF_EVERY_TRIAL} == {
+        name: getattr(scores, name) for name in OF_EVERY_TRIAL
+    }
+    windows = MetricWindows(DATES, WINDOWS.assets_N, prior=Prior.of(labels, ResolvedTask()))
+    row = columns(specs("auc"), "validation", labels, outputs, windows)
+    assert list(row.values()) == [scores.auc, intervals.auc_low, intervals.auc_high]
+    assert scorer.value(specs("hit_rate")[0], outputs) == np.mean((outputs > 0) == (labels > 0))
+    assert [one for one in OF_EVERY_TRIAL if lower_is_better(METRICS.get(one))] == ["loss", "brier"]
 
 
 def test_the_example_keeps_the_contract() -> None:

@@ -1,5 +1,8 @@
+import copy
 import itertools
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,7 +12,8 @@ from torch import nn
 
 from trainables.models import registry
 from trainables.schema import ResolvedTraining, TrainingSpec
-from trainables.training.optim import learning_rate, make_optimizer, set_learning_rate
+from trainables.training import optim
+from trainables.training.optim import MOMENTS, learning_rate, make_optimizer, set_learning_rate
 
 
 def rates(total_steps, warmup, peak=1.0, **schedule):
@@ -88,3 +92,71 @@ def test_the_fused_optimizer_makes_the_steps_of_the_plain_one(make_spec):
             optimizer.step()
         weights.append(model.weight.detach())
     assert torch.allclose(*weights, rtol=1e-5)
+
+
+def test_steps_do_not_import_torchs_compiler():
+    """It takes more than a second of every worker's start; a new torch may need another way to leave it out."""
+    code = (
+        "import sys, torch, trainables.training.optim as optim\n"
+        "model = torch.nn.Linear(2, 1)\n"
+        "optimizer = optim.EagerAdamW(model.parameters(), fused=True)\n"
+        "model(torch.ones(3, 2)).sum().backward()\n"
+        "optimizer.step()\n"
+        "optimizer.zero_grad()\n"
+        "optimizer.load_state_dict(optimizer.state_dict())\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def after_steps(states, count=30, refused=(), load_at=None):
+    """A small model after steps of each kind of moments, and its optimizer; it may be saved and loaded on the way."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 1))
+    training = TrainingSpec().model_dump() | {
+        "global_batch": 1,
+        "lr": 0.01,
+        "weight_decay": 0.1,
+        "warmup": 0.0,
+        "seed": 0,
+    }
+    training = ResolvedTraining(**{name: training[name] for name in ResolvedTraining.model_fields if name in training})
+    optimizer = make_optimizer(model, training, states=states)
+    random = torch.Generator().manual_seed(1)
+    losses = []
+    for step in range(count):
+        if step == load_at:
+            state = copy.deepcopy(optimizer.state_dict())
+            optimizer = make_optimizer(model, training, states=states)
+            optimizer.load_state_dict(state)
+        x_BF = torch.randn(32, 8, generator=random)
+        optimizer.zero_grad()
+        loss = (model(x_BF).squeeze(1) - x_BF.sum(1)).square().mean()
+        loss.backward()
+        optimizer.found_inf = torch.tensor(float(step in refused))
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses, model, optimizer
+
+
+def test_moments_in_bf16_take_half_and_learn_as_well():
+    exact, _, whole = after_steps("fp32")
+    losses, _, half = after_steps("bf16")
+    for name in MOMENTS:
+        assert {state[name].dtype for state in half.state.values()} == {torch.bfloat16}
+        assert {state[name].dtype for state in whole.state.values()} == {torch.float32}
+    assert losses != exact
+    assert losses[-1] < 0.5 * losses[0]
+    assert losses == pytest.approx(exact, rel=0.02)
+
+
+def test_moments_in_bf16_are_saved_loaded_refused_and_taken_in_parts_without_a_changed_bit(monkeypatch):
+    expected = after_steps("bf16", count=8)[0]
+    assert after_steps("bf16", count=8, load_at=5)[0] == expected
+    monkeypatch.setattr(optim, "PART_PARAMETERS", 1)
+    assert after_steps("bf16", count=8)[0] == expected
+    _, model, before = after_steps("bf16", count=4)
+    _, same, after = after_steps("bf16", count=6, refused=(4, 5))
+    for one, other in ((model.state_dict(), same.state_dict()), (before.state_dict(), after.state_dict())):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)

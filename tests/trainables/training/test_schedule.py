@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,3 +39,6 @@ def test_epochs_and_seeds_have_orders_of_their_own(make_spec):
     schedule, other = (Schedule(make_spec(seed=seed), 1000) for seed in (5, 6))
     assert epoch_of(schedule, 0) != epoch_of(schedule, 1)
     assert epoch_of(schedule, 0) != epoch_of(other, 0)
+    # the order that trials of before had, which resume with it
+    taken = [window for step in epoch_of(schedule, 1) for window in step]
+    assert taken == np.random.default_rng((5, 1)).permutation(1000)[: len(taken)].tolist()

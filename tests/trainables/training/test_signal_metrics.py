@@ -11,7 +11,7 @@ from sklearn.metrics import brier_score_loss, f1_score, fbeta_score, log_loss, p
 from trainables.schema import MetricSpec
 from trainables.training import metric_registry
 from trainables.training.calibration import brier_parts
-from trainables.training.metric_registry import METRICS, MetricWindows, value_of
+from trainables.training.metric_registry import MetricWindows, value_of
 
 RANDOM = np.random.default_rng(5)
 N = 600
@@ -24,9 +24,8 @@ ASSETS = np.array([f"asset{number % 6}" for number in range(N)])
 
 
 def value(name: str, labels: Any = OTHER, outputs: Any = OTHER_LOGITS, **config: Any) -> float:
-    part = METRICS.get(name)
     windows = MetricWindows(DATES, ASSETS, (LABELS, LOGITS))
-    return value_of(part, part.configure(config), labels, outputs, windows)
+    return value_of(MetricSpec.model_validate({"name": name, **config}), labels, outputs, windows)
 
 
 def test_at_a_given_threshold_numbers_are_scikit_learns() -> None:

@@ -17,6 +17,7 @@ _MIN_KNOWN = 4  # columns of ours that make a line a header
 _MIN_FIELDS = 5  # a date and four prices
 _FOOTER_ROWS = 5
 _BARE = ("date", "open", "high", "low", "close", "volume")  # order of a file without a header, after a check of it
+_BINANCE = (*_BARE, "close_time", "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume", "ignore")
 _NUMBER = re.compile(r"[-+$€£]?[\d.,]*\d(?:[eE][-+]?\d+)?")
 
 
@@ -85,7 +86,7 @@ def _header(rows: list[list[str]], form: FileFormat, mapped: frozenset[str]) -> 
         return list(form.header), start, {"header": "as given"}
     for number, row in enumerate(rows):
         if names.n_known(row, mapped) >= _MIN_KNOWN:
-            found = {"before the header": f"{number} lines"} if number else {}
+            found = {"before the header": f"{number} line{'s' * (number > 1)}"} if number else {}
             return row, number + 1 + _levels(rows, number), found
     for number, row in enumerate(rows):
         if len(row) >= _MIN_FIELDS and sum(bool(_NUMBER.fullmatch(cell)) for cell in row) >= _MIN_KNOWN:
@@ -143,8 +144,8 @@ def _without_footer(table: pd.DataFrame, found: dict[str, str]) -> pd.DataFrame:
     """Leave out lines after the data: text in the first column alone."""
     last = table.tail(_FOOTER_ROWS)
     words = last.iloc[:, 0].str.contains(r"[A-Za-z]{4}") & (last.iloc[:, 1:] == "").all(axis=1)
-    if words.any():
-        found["after the data"] = f"{int(words.sum())} lines: {str(last[words].iloc[0, 0])[:60]!r}"
+    if number := int(words.sum()):
+        found["after the data"] = f"{number} line{'s' * (number > 1)}: {str(last[words].iloc[0, 0])[:60]!r}"
         return table.drop(index=list(last.index[words]))
     return table
 
@@ -153,7 +154,7 @@ def _named(table: pd.DataFrame, found: dict[str, str]) -> pd.DataFrame:
     """Names for a file without a header: date, perhaps time, open, high, low, close, volume, if the numbers agree."""
     second = table.iloc[:, 1]
     order = [_BARE[0], "time", *_BARE[1:]] if second.str.fullmatch(r"\d{1,2}:\d{2}(:\d{2})?").all() else list(_BARE)
-    order = order[: table.shape[1]]
+    order = list(_BINANCE) if table.shape[1] == len(_BINANCE) else order[: table.shape[1]]
     named = table.rename(columns=dict(zip(table.columns, order, strict=False)))
     prices = {name: pd.to_numeric(named[name], errors="coerce") for name in ("open", "high", "low", "close")}
     ends = pd.concat([prices["open"], prices["close"]], axis=1)

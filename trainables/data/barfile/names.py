@@ -31,6 +31,27 @@ KNOWN = {
         "tickvol", "tick volume",
     ),
 }  # fmt: skip
+# By names, normalised, of columns that no other vendor has together.
+_VENDORS = {
+    "yfinance": ("adj close", "ticker"),
+    "Tiingo": ("adjclose", "divcash"),
+    "Yahoo": ("adj close",),
+    "NASDAQ.com": ("close/last",),
+    "Investing.com": ("change %", "price"),
+    "Investing.com, German": ("zuletzt", "+/- %"),
+    "Investing.com, French": ("dernier", "variation %"),
+    "Investing.com, Spanish": ("último", "% var"),
+    "Investing.com, Italian": ("ultimo", "var %"),
+    "Binance": ("quote volume", "taker buy volume"),
+    "Binance, older": ("quote asset volume", "number of trades"),
+    "CryptoDataDownload": ("unix", "symbol"),
+    "Barchart": ("latest", "%change"),
+    "Bloomberg": ("px last",),
+    "Polygon": ("t", "o", "h", "l", "c"),
+    "National Stock Exchange of India": ("prev close", "ltp"),
+    "Stooq": ("per", "openint"),
+    "Stooq, from Kaggle": ("openint",),
+}
 SYMBOLS = ("symbol", "ticker", "name", "security", "instrument")
 TIMES = ("time", "hour")
 
@@ -53,6 +74,17 @@ def matches(columns: Iterable[Hashable], ours: str) -> list[Hashable]:
     if ours == "volume" and not found:
         found = [column for name, same in by_name.items() if name.startswith("volume ") for column in same]
     return found
+
+
+def vendor_of(columns: Iterable[Hashable]) -> str:
+    """The vendor that a table's columns look like; empty where that is open."""
+    written = [str(column) for column in columns]
+    if any(name.startswith("<") and name.endswith(">") for name in written):
+        return "Stooq" if "<PER>" in written else "MetaTrader 5"
+    if "1. open" in written:
+        return "Alpha Vantage"
+    known = {normalised(name) for name in written}
+    return next((vendor for vendor, theirs in _VENDORS.items() if known >= set(theirs)), "")
 
 
 def first_of(columns: Iterable[Hashable], names: tuple[str, ...]) -> Hashable | None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 MISSING = ("", "null", "nan", "none", "na", "n/a", "#n/a", "-", "--", ".")
@@ -22,8 +23,10 @@ _MIN_ISO = 8  # '2001-2-3': anything shorter is a year or a count, which the ISO
 _EPOCHS = {"s": (1e8, 1e10, 1e9), "ms": (1e11, 1e13, 1e6), "us": (1e14, 1e16, 1e3), "ns": (1e17, 9e18, 1.0)}
 _SERIAL = (20_000, 80_000)  # days since 1899-12-30, as spreadsheets count: 1954 to 2119
 _NS_YEARS = (1678, 2261)  # what 64-bit nanoseconds can hold
+_NS_FIRST, _NS_END, _NAT = np.datetime64("1678-01-01"), np.datetime64("2262-01-01"), np.datetime64("NaT")
 _MOST = 0.9  # of the dates of a column are of one kind
-_EVENING_H = 20
+_DAY_NS = 24 * 3600 * 10**9
+_EVENING_NS = 20 * 3600 * 10**9
 _SUNDAY, _FRIDAY = 6, 4
 
 
@@ -121,22 +124,31 @@ def dates(column: pd.Series, form: str | None, timezone: str | None) -> tuple[pd
     if timezone:
         aware = stamps.dt.tz_localize("UTC") if stamps.dt.tz is None else stamps
         stamps, found["time zone"] = aware.dt.tz_convert(timezone), timezone
-    if stamps.dt.tz is not None:
+    if getattr(stamps.dtype, "tz", None) is not None:
         stamps = stamps.dt.tz_localize(None)
-    stamps = stamps.where(stamps.dt.year.between(*_NS_YEARS)).astype("datetime64[ns]")
-    days = stamps.dt.normalize()
-    if timezone is None and _evening_before(stamps):
+    days_N, time_N = days_and_times(stamps.to_numpy())
+    if timezone is None and _evening_before(days_N, time_N):
         found["dates"] = "stamped in the evening before, Sunday to Thursday: dated by the next day"
-        days = days + pd.Timedelta(days=1)
-    return days, found
+        days_N += np.timedelta64(_DAY_NS, "ns")
+    return pd.Series(days_N, index=stamps.index), found
 
 
-def _evening_before(stamps: pd.Series) -> bool:
+def days_and_times(
+    found_N: npt.NDArray[np.datetime64],
+) -> tuple[npt.NDArray[np.datetime64], npt.NDArray[np.int64]]:
+    """Midnight of each time stamp, NaT where nanoseconds cannot hold it, and the nanoseconds since then."""
+    stamps_N = np.where((found_N >= _NS_FIRST) & (found_N < _NS_END), found_N, _NAT).astype("datetime64[ns]")
+    time_N = stamps_N.view(np.int64) % _DAY_NS
+    return stamps_N - time_N.astype("timedelta64[ns]"), time_N
+
+
+def _evening_before(days_N: npt.NDArray[np.datetime64], time_N: npt.NDArray[np.int64]) -> bool:
     """Whether bars are stamped where they begin, in the evening of the day before in UTC: FX and futures."""
-    known = stamps.dropna()
-    weekdays = set(known.dt.day_of_week)
-    in_the_evening = len(known) > 0 and bool((known.dt.hour >= _EVENING_H).all())
-    return in_the_evening and _SUNDAY in weekdays and _FRIDAY not in weekdays
+    known_N = ~np.isnat(days_N)
+    if not known_N.any() or time_N[known_N].min() < _EVENING_NS:
+        return False
+    weekdays = set(pd.DatetimeIndex(days_N[known_N]).day_of_week)
+    return _SUNDAY in weekdays and _FRIDAY not in weekdays
 
 
 def _stamps(column: pd.Series, form: str | None, timezone: str | None) -> tuple[pd.Series, dict[str, str]]:

@@ -1,5 +1,7 @@
 """Paired differences: intervals that cover what they say, on the windows that all trials share."""
 
+import io
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -7,10 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from runner.report.analysis.against import comparison_sentences
 from runner.report.analysis.collect import Collected, collect
-from runner.report.analysis.contrasts import contrasts
-from runner.report.analysis.paired import Entry, Family, compare
+from runner.report.analysis.compare import compare as compare_runs
+from runner.report.analysis.contrasts import contrasts, sizes_of
+from runner.report.analysis.folds import FOLD
+from runner.report.analysis.paired import Entry, Family, Source, compare, compare_folds
 from runner.rundir.paths import RunPaths
+from runner.terminal.compare import show
+from runner.terminal.console import Console
 
 N = 500
 DATES = pd.date_range("2015-01-01", periods=N, freq="B")
@@ -43,13 +50,12 @@ def two_sizes(run) -> Callable[..., tuple[Collected, RunPaths]]:
     return make
 
 
-def entries(collected: Collected) -> list[Entry]:
-    budgets = dict.fromkeys(trial.budget for trial in collected.trials)
-    return [Entry(b, (tuple(t for t in collected.trials if t.budget == b),)) for b in budgets]
+def entries(collected: Collected, paths: RunPaths) -> list[Entry]:
+    return sizes_of(collected.trials, Source(paths, collected.view))
 
 
 def family(collected: Collected, paths: RunPaths, pairs: Sequence[tuple[str, str]]) -> Family:
-    (found,) = compare(paths, collected.view, entries(collected), [pairs], "validation")
+    (found,) = compare(entries(collected, paths), [pairs], "validation")
     return found
 
 
@@ -180,3 +186,97 @@ def test_regression_is_compared_by_its_likelihood(two_sizes) -> None:
 
     expected = loss(0.8, 0.16) - (loss(0.4, 0.25) + loss(0.5, 0.16)) / 2
     assert one.value == pytest.approx(expected)
+
+
+# ---- of two runs -------------------------------------------------------------------------------------------------
+
+
+def two_runs(run, strengths: dict[str, float], label: float = 0.0, **other: object) -> list[RunPaths]:
+    """Runs a and b of two sizes and seeds, whose predictions are as strong as given."""
+    found = []
+    for name, strength in strengths.items():
+        cells = run.grid(["50k", "1m"], seeds=[0, 1], **(other if name == "b" else {}))
+        found.append(run.at(name, cells))
+        _, signal, labels = world()
+        for cell in cells:
+            labels_N = np.abs(labels - (label if name == "b" else 0))
+            predict(found[-1], cell.key, (strength + 0.05 * cell.seed) * signal, labels_N)
+    return found
+
+
+def test_two_runs_are_paired_by_metric_and_size(run) -> None:
+    """The same trials' keys in both runs are told apart by their runs."""
+    found = compare_runs(two_runs(run, {"a": 0.2, "b": 0.9})).paired
+    assert {(one.first, one.second, one.windows) for one in found} == {("b", "a", N)}
+    assert [one.size for one in found if (one.split, one.metric) == ("test", "loss")] == ["50k", "1m", "mean of 2"]
+    assert {one.metric for one in found} == {"loss", "auc", "ap", "brier"}
+    says = {(one.metric, one.says) for one in found if one.size != "mean of 2"}
+    assert ("loss", "b is better") in says
+    assert ("brier", "b is better") in says
+    assert ("auc", "cannot be distinguished") in says  # a multiple of the same logits ranks alike
+    _, signal, labels = world()
+    loss = {s: np.mean(np.log1p(np.exp(s * signal)) - s * signal * labels) for s in (0.2, 0.25, 0.9, 0.95)}
+    expected = (loss[0.9] + loss[0.95] - loss[0.2] - loss[0.25]) / 2
+    assert all(one.value.value == pytest.approx(expected) for one in found if one.metric == "loss")
+
+
+def test_a_better_ranking_is_a_higher_auc(run) -> None:
+    paths = two_runs(run, {"a": 0.8, "b": 0.8})
+    random = np.random.default_rng(1)
+    for cell in run.grid(["50k", "1m"], seeds=[0, 1]):
+        _, signal, labels = world()
+        predict(paths[1], cell.key, 0.8 * (signal + 2 * random.normal(size=N)), labels)
+    found = [one for one in compare_runs(paths).paired if one.metric == "auc"]
+    assert {one.says for one in found} == {"a is better"}
+    assert all(one.value.high is not None and one.value.high < 0 for one in found)
+
+
+@pytest.mark.parametrize(
+    ("other", "label", "reason"),
+    [
+        ({"threshold": 0.02}, 0, "no data, splits and task are common to both"),
+        ({"axes": {"training.lr": 0.1}}, 0, "no finished cell has the same size, horizon and axes in both"),
+        ({"fate": "failed"}, 0, "no trial has finished in one of them"),
+        ({}, 1, "they were judged by different labels"),
+    ],
+)
+def test_runs_that_cannot_be_paired_are_refused_with_the_reason(run, other: dict, label: float, reason: str) -> None:
+    paths = two_runs(run, {"a": 0.5, "b": 0.6}, label, **other)
+    compared = compare_runs(paths)
+    assert {one.says for one in compared.paired} == {reason}
+    text = io.StringIO()
+    show(compared, Console(file=text, width=200))
+    assert "b and a cannot be paired" in text.getvalue()
+    assert reason in text.getvalue()
+    assert {one["says"] for one in json.loads(json.dumps(compared.as_dict()))["paired"]} == {reason}
+
+
+def test_sizes_are_compared_over_folds_as_one(run) -> None:
+    known = {"50k": 0.1, "1m": 0.4}
+    cells = [run.cell(b, seed=s, axes={FOLD: fold}) for b in known for s in (0, 1) for fold in (0, 1, 2)]
+    paths = run(cells)
+    for cell in cells:
+        fold = cell.axes[FOLD]
+        _, signal, labels = world(fold)
+        predict(paths, cell.key, known[cell.budget] * signal, labels, DATES + pd.DateOffset(years=3 * fold))
+    collected = collect(paths)
+    *each, pooled = [
+        one for one in contrasts(paths, collected.view, collected.trials, collected.baselines) if one.kind == "sizes"
+    ]
+    assert pooled.place == "horizon 1, 3 folds as one"
+    single = [one.families["validation"].between("1m", "50k") for one in each]
+    (found,) = pooled.families["validation"].differences
+    assert found.value == pytest.approx(np.mean([one.value for one in single]))
+    widths = [one.high - one.low for one in single]
+    assert found.high - found.low == pytest.approx(np.sqrt(np.sum(np.square(widths))) / 3, rel=0.15)
+    assert pooled.families["validation"].windows == 3 * N
+    (sentence,) = comparison_sentences([pooled])
+    assert "training spans overlap" in sentence
+    source = Source(paths, collected.view)
+    first, second, third = (
+        sizes_of([trial for trial in collected.trials if dict(trial.group.axes)[FOLD] == fold], source)
+        for fold in ("0", "1", "2")
+    )
+    pairs = [[("1m", "50k")]]
+    (in_other_order,) = compare_folds([first, second[::-1], third], pairs, "validation")
+    assert in_other_order == pooled.families["validation"], "entries of folds are matched by name"

@@ -27,3 +27,9 @@ FLAT = {"low": 0.0, "high": 0.4, "log": False, "integer": False}
 def test_a_winner_at_the_edge_of_what_was_tried(axis: dict[str, object], value: object, edge: float | None) -> None:
     best = StudyTrial(0, "0" * 12, {"training.lr": value}, "finished", 0.5, {})
     assert edges({"training.lr": axis}, best) == ([] if edge is None else [("training.lr", edge)])
+
+
+def test_a_depth_of_one_is_no_edge_and_the_deepest_is() -> None:
+    for depth, found in ((1, []), (2, []), (3, [("model.depth", 3)])):
+        best = StudyTrial(0, "0" * 12, {"model.depth": depth}, "finished", 0.5, {})
+        assert edges({"model.depth": {"choices": [1, 2, 3]}}, best) == found

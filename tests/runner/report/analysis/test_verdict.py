@@ -10,7 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from runner.report import page, render
+from runner.report.analysis.agreement import SOUND
 from runner.report.analysis.collect import Collected, collect
+from runner.report.analysis.fits import LENGTH
 from runner.report.build import build
 from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, Ledger, SweepStarted
 from runner.rundir.paths import RunPaths
@@ -35,6 +38,7 @@ class Made:
     fraction: float = 1.0
     horizon: int = 1
     train_skill: float = 0.0
+    steps: int | None = None  # the value of the axis training.length.steps
 
 
 def trials(
@@ -69,11 +73,13 @@ def write(root: Path, cells: Sequence[Made]) -> RunPaths:
 def _write(ledger: Ledger, cell: Made, key: str) -> None:
     labels = {"horizon": cell.horizon, "tier": "a20", "timescale": "daily", "data_fraction": cell.fraction}
     labels |= {"model": "patchtst", "budget": str(cell.size), "seed": cell.seed} if cell.size else {"model": cell.name}
+    labels |= {"axes": {"training.length.steps": cell.steps}} if cell.steps else {}
+    training = {"training": {"global_batch": 64}} if cell.steps else {}
     ledger.append(
         CellRecorded(
             key=key, name=cell.name, cell_kind="model" if cell.size else "baseline", labels=labels, n_params=cell.size,
             sizes={"n_train": round(3000 * cell.fraction), "n_val": 600, "n_test": 600, "n_val_effective": 600},
-            spec={"data": {**DATA, "fraction": cell.fraction}, "task": {**TASK, "horizon": cell.horizon}},
+            spec={"data": {**DATA, "fraction": cell.fraction}, "task": {**TASK, "horizon": cell.horizon}, **training},
         )
     )  # fmt: skip
     ledger.append(AttemptStarted(key=key, attempt=1, execution={}))
@@ -84,7 +90,7 @@ def _write(ledger: Ledger, cell: Made, key: str) -> None:
     result = {
         "val_loss": cell.loss, "val_loss_low": cell.loss - cell.half, "val_loss_high": cell.loss + cell.half,
         "prior_loss": PRIOR, "skill": skill, "skill_low": skill - half, "skill_high": skill + half,
-        "epochs": 8, "best_epoch": 6, "train_skill": cell.train_skill,
+        "epochs": 8, "best_epoch": 6, "steps": cell.steps, "train_skill": cell.train_skill,
         "collapsed": cell.collapsed, "test_loss": test, "test_skill": 1 - test / (PRIOR + 0.005),
     }  # fmt: skip
     ledger.append(CellEnded(key=key, attempt=1, status="finished", result=result))
@@ -204,6 +210,25 @@ def test_data_fractions_make_a_second_variable(tmp_path: Path) -> None:
     assert "D^beta" in one.fit.form
 
 
+def test_lengths_make_a_second_variable_for_all_series_together(tmp_path: Path) -> None:
+    """L = E + A/N^0.3 + B/D^0.4, one series a length. A trial that collapsed is left out; two lengths are too few."""
+    cells = [
+        Made(f"{size}-{steps}", law(size) + 0.05 * (steps / 100) ** -0.4, size, steps=steps)
+        for size in SIZES
+        for steps in (100, 200, 400)
+    ]
+    gone = replace(cells[0], name="gone", seed=2, loss=PRIOR, collapsed=True)
+    collected = collect(write(tmp_path, [*cells, gone, *baselines(0.7, 0.69, 0.6)]))
+    assert len(collected.verdicts) == 3, "one for each length"
+    (joint,) = (one for one in collected.fits if one.variable == LENGTH)
+    assert joint.place == f"horizon 1, all lengths: validation, {SOUND}"
+    assert joint.fit.n_points == len(cells)
+    assert joint.fit.parameters["alpha"] == pytest.approx(0.3, abs=0.02)
+    assert joint.fit.parameters["beta"] == pytest.approx(0.4, abs=0.02)
+    few = collect(write(tmp_path / "few", [cell for cell in cells if cell.steps != 200]))
+    assert LENGTH not in {one.variable for one in few.fits}
+
+
 def test_series_are_pooled_with_an_offset_each(tmp_path: Path) -> None:
     near = trials(law)
     far = [replace(cell, name=f"far-{cell.name}", loss=cell.loss + 0.05, horizon=5) for cell in trials(law)]
@@ -219,8 +244,8 @@ def test_series_are_pooled_with_an_offset_each(tmp_path: Path) -> None:
     assert low <= 0.3 <= high
     assert fit.extrapolation is not None
     assert abs(fit.extrapolation.relative_error) < 0.01
-    page = build(RunPaths(tmp_path / "runs" / "made")).markdown.read_text(encoding="utf-8")
-    assert re.search(r"pooled, .* horizon 1 0\.44\d\d, horizon 5 0\.49\d\d \|", page)
+    text = render.markdown(page.make(collected, ()), "figures")
+    assert re.search(r"pooled, .* horizon 1 0\.44\d\d, horizon 5 0\.49\d\d \|", text)
 
 
 def test_one_series_is_not_pooled(tmp_path: Path) -> None:
@@ -268,13 +293,13 @@ def test_predictions_give_shared_resamples(tmp_path: Path) -> None:
 def test_the_report_opens_with_the_verdict_and_lists_baselines(tmp_path: Path) -> None:
     paths = write(tmp_path, [*trials(law), *baselines(0.6, 0.58, 0.57)])
     report = build(paths)
-    page = report.html.read_text(encoding="utf-8")
-    first = page.index("Horizon 1: falls with size, the change from 50,000 to 12,800,000 parameters is")
-    assert first < page.index("trials finished")
-    assert "boosted_trees" in page
-    assert "earlier grid" not in page  # baselines are no cells of one
-    assert "the shaded band" in page
-    assert page.index("Power law: L = E + A/N^alpha") > first
+    html = report.html.read_text(encoding="utf-8")
+    first = html.index("Horizon 1: falls with size, the change from 50,000 to 12,800,000 parameters is")
+    assert first < html.index("trials finished")
+    assert "boosted_trees" in html
+    assert "earlier grid" not in html  # baselines are no cells of one
+    assert "the shaded band" in html
+    assert html.index("Power law: L = E + A/N^alpha") > first
     opening = report.markdown.read_text(encoding="utf-8").replace("\\", "")[:800]
     assert "Horizon 1: falls with size" in opening
     assert "Power law: L" in opening

@@ -1,0 +1,50 @@
+"""Metrics of ours on the page that Prometheus reads: a real Ray, scraped over HTTP."""
+
+import socket
+import time
+from collections.abc import Iterator
+from urllib.request import urlopen
+
+import pytest
+
+from runner.rundir.ledger import CellRecorded, LedgerView, SweepStarted
+
+pytest.importorskip("opencensus", reason="Ray without its extra `default` has no page: pip install isotherm[cluster]")
+pytestmark = pytest.mark.slow
+UNTIL_SHOWN_S = 60.0
+
+
+@pytest.fixture
+def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The page of a Ray of this process's own."""
+    import ray
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    ray.init(num_cpus=1, _metrics_export_port=port, include_dashboard=False, object_store_memory=100 << 20)
+    yield f"http://127.0.0.1:{port}/metrics"
+    ray.shutdown()
+
+
+def test_prometheus_reads_the_trials_of_a_sweep(address: str) -> None:
+    from runner.tune.metrics import RayMetrics
+
+    view, metrics = LedgerView(), RayMetrics("first")
+    for seq, record in enumerate((
+        SweepStarted(run="first", keys=("a" * 12,), config={}, code_version="1", versions={}),
+        CellRecorded(key="a" * 12, name="a", labels={}, sizes={}, spec={}),
+    )):  # fmt: skip
+        numbered = record.model_copy(update={"seq": seq})
+        view.apply(numbered)
+        metrics.on_record(numbered, view)
+    lines: list[str] = []
+    deadline = time.monotonic() + UNTIL_SHOWN_S
+    while not lines and time.monotonic() < deadline:
+        time.sleep(0.5)
+        page = urlopen(address, timeout=5).read().decode()
+        lines = [line for line in page.splitlines() if line.startswith("ray_isotherm_trials{")]
+    [waiting] = [line for line in lines if 'state="waiting"' in line]
+    assert 'run="first"' in waiting
+    assert waiting.split()[-1] == "1.0"
