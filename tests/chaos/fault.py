@@ -2,14 +2,12 @@
 
 import random
 import subprocess
-import time
 from abc import ABC, abstractmethod
 
 import psutil
 
-from tests.integration.workplace import Workplace
-
-UNTIL_LOADED_S = 60.0
+from tests.integration.workplace import Workplace, command_line
+from tests.waiting import wait_for
 
 
 class Fault(ABC):
@@ -46,19 +44,9 @@ class Fault(ABC):
 
     def _training(self) -> list[psutil.Process]:
         """Processes in which trials run."""
-        return [one for one in self.place.workers() if "Trainable" in words(one)]
-
-
-def words(process: psutil.Process) -> str:
-    """The command line; Ray's workers have their names as its first word."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
+        return [one for one in self.place.workers() if "Trainable" in command_line(one)]
 
 
 def gone(place: Workplace) -> None:
     """Wait until a dead driver's workers have ended."""
-    deadline = time.monotonic() + UNTIL_LOADED_S
-    while place.workers() and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_for(lambda: not place.workers())

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.chaos.fault import Fault, gone, words
+from tests.chaos.fault import Fault, gone
 from tests.chaos.servers import check_mlflow
+from tests.integration.workplace import command_line
 from tests.wall_clock import DAY_S, WallClock
 
 EARLY = 0.1  # share of the looks at a sweep that does not train yet that strike it
@@ -75,7 +76,7 @@ class Lost(Fault):
     pause_s = (0.2, 2.0)
 
     def strike(self, driver: psutil.Process) -> bool:
-        own = [one for one in driver.children(recursive=True) if re.search(self.process, words(one))]
+        own = [one for one in driver.children(recursive=True) if re.search(self.process, command_line(one))]
         if not self._training() or not own:
             return False
         for one in self.victims(own):

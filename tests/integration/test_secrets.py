@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.integration.workplace import Workplace
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -73,7 +74,7 @@ class Canaries(Workplace):
 
     def found(self) -> list[str]:
         """Files, links, names and command lines with the secret in them."""
-        places = [path for root in (self.folder, self.temp) for path in root.rglob("*")]
+        places = [path for root in (self.folder, self.temp) for path in below(root)]
         return [*(str(path) for path in places if self._in(path)), *self._command_lines()]
 
     def _in(self, path: Path) -> bool:
@@ -103,6 +104,12 @@ class Canaries(Workplace):
                 continue
 
 
+def below(folder: Path) -> Iterator[Path]:
+    """All that is in a folder while processes write there; unlike `rglob`, passes over what is removed meanwhile."""
+    for root, folders, files in os.walk(folder):
+        yield from (Path(root, name) for name in (*folders, *files))
+
+
 @pytest.fixture
 def canaries(tmp_path: Path) -> Iterator[Canaries]:
     # Ray's sockets need a short path
@@ -118,7 +125,7 @@ def canaries(tmp_path: Path) -> Iterator[Canaries]:
 def watch(place: Canaries, process: subprocess.Popen[str], until: Callable[[], bool] = lambda: False) -> list[str]:
     """Search again and again until the process ends, or as long as asked."""
     found: set[str] = set()
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + PATIENCE_S
     while process.poll() is None and not until():
         assert time.monotonic() < deadline, place.log(len(place.started) - 1)
         found |= set(place.found())
@@ -167,7 +174,7 @@ def test_a_sweep_shows_no_secret_and_runs_nothing_of_the_current_folder(canaries
 def crash(place: Canaries, process: subprocess.Popen[str], number: signal.Signals = signal.SIGABRT) -> None:
     """End a process as an assertion in a library does. Core files are the host's business."""
     process.send_signal(number)
-    process.wait(180)
+    process.wait(PATIENCE_S)
     assert not place.found()
 
 

@@ -129,7 +129,7 @@ def test_a_server_that_hangs_holds_up_neither_training_nor_a_signal(
     newest = max(first.folder.glob("runs/small/checkpoints/*/checkpoint-*"))
     wait_for(lambda: max(first.folder.glob("runs/small/checkpoints/*/checkpoint-*")) > newest)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(120) == 3, "the server is not waited for"
+    assert process.wait(PATIENCE_S) == 3, "the server is not waited for"
     assert "lacks a part of this run" in first.log()
     wait_for(lambda: not first.workers())
     server.go_on()

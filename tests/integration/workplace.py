@@ -46,6 +46,14 @@ def same(one: pd.DataFrame, other: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(one[columns], other[columns], check_exact=True)
 
 
+def command_line(process: psutil.Process) -> str:
+    """What a process was started with or calls itself; empty where it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 @dataclass
 class Descendants:
     """Processes that a process had started at some moment, with their start times, which tell them from later users."""
@@ -176,17 +184,21 @@ class Workplace:
         """Ray's worker processes of this workplace; its small agents take longer to end."""
         found = []
         for process in self.processes():
-            try:
-                name = (process.cmdline() or [""])[0]
-            except psutil.Error:
-                continue
+            name = command_line(process)
             if name.startswith("ray::") and "Agent" not in name:
                 found.append(process)
         return found
 
     def trial_worker(self) -> psutil.Process:
-        """A process that trains."""
-        return next(one for one in self.workers() if "Trainable" in one.cmdline()[0])
+        """A process that trains, as soon as there is one: a trial may be between two attempts."""
+        found: list[psutil.Process] = []
+
+        def look() -> bool:
+            found.extend(one for one in self.workers() if "Trainable" in command_line(one))
+            return bool(found)
+
+        wait_for(look, log=lambda: "\n".join([*map(command_line, self.processes()), self.log(len(self.started) - 1)]))
+        return found[0]
 
     def stop(self) -> None:
         """End whatever was started here and still runs."""

@@ -71,7 +71,6 @@ def test_the_command_runs_both_and_stops_at_the_first_that_fails(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_both_controls_run_and_are_in_the_report_of_the_sweep(place: Path) -> None:
     (place / "runner.py").write_text("raise SystemExit('a file of the current folder was imported')")
     command = [sys.executable, "-P", "-m", "runner", "control", "sweep.yaml", "--no-tracking"]

@@ -65,7 +65,6 @@ def test_a_trial_shows_its_phases_and_limits_hold_it() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_the_probe_and_copies_at_once() -> None:
     assert all(one["micro_batch"] and one["n_oom"] == 0 for one in rows("probe"))
     alone, two = rows("packed")

@@ -17,6 +17,7 @@ from runner.thermal.policy import Level
 from runner.thermal.reading import Channel
 from runner.thermal.spec import ThermalSpec
 from tests.runner.thermal.standins import Clock, Settable
+from tests.waiting import PATIENCE_S
 from trainables.training.gate import Action
 
 SPEC = ThermalSpec()
@@ -179,7 +180,7 @@ def test_a_follower_survives_failures() -> None:
         return answer
 
     follower = Follower(gate, ask, 0.01, "test")
-    assert asked.wait(120)
+    assert asked.wait(PATIENCE_S)
     follower.close()
     assert gate.check() is Action.RUN
 
@@ -190,7 +191,7 @@ def test_debug_mode_samples_in_a_thread() -> None:
     governor = LocalGovernor(ThermalSpec(interval_s=0.02, unknown_hold_s=1.0, unknown_stop_s=60), sensor, "cpu")
 
     def becomes(action: Action) -> bool:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + PATIENCE_S
         while governor.gate.check() is not action and time.monotonic() < deadline:
             time.sleep(0.01)
         return governor.gate.check() is action

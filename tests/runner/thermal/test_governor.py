@@ -17,10 +17,10 @@ from runner.thermal.governor import NAMESPACE, Governors, governor_name
 from runner.thermal.monitor import Sample
 from runner.thermal.ray_gate import RayGate
 from runner.thermal.spec import GpuLimits, PlantSpec, ThermalSpec
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 from trainables.training.gate import Action
 
-pytestmark = [pytest.mark.xdist_group("governor"), pytest.mark.slow, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.xdist_group("governor"), pytest.mark.slow]
 
 # A governor is replaced after half of `unknown_hold_s`: long enough that a busy machine does not look like a dead one.
 COOL = ThermalSpec(
@@ -84,7 +84,7 @@ class Place:
 
     def pid(self, node: str) -> int:
         governor = ray.get_actor(governor_name(self.run, node), namespace=NAMESPACE)
-        about: dict[str, Any] = ray.get(governor.about.remote(), timeout=10)
+        about: dict[str, Any] = ray.get(governor.about.remote(), timeout=PATIENCE_S)
         return int(about["pid"])
 
     def strike(self, node: str, number: signal.Signals) -> int:
@@ -96,7 +96,7 @@ class Place:
     def leave_alone(self) -> None:
         """From now on nobody replaces a governor."""
         self.governors._over.set()
-        self.governors._thread.join(timeout=10)
+        self.governors._thread.join(timeout=PATIENCE_S)
 
     def close(self) -> None:
         for trial in self.trials.values():

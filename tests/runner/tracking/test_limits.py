@@ -13,7 +13,7 @@ import pytest
 from runner.tracking.mlflow_tracker import MlflowTarget
 from runner.tracking.worker import ORPHANED_S, OVERTIME_S
 from tests.servers import RawServer, bomb, drip, drip_heads, endless
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 MB = 10**6
 # A smaller limit than the real one: what takes a gigabyte would hurt a small host.
@@ -81,7 +81,7 @@ def test_an_orphan_ends_in_time_however_slowly_it_is_answered(start: Any, pieces
     began = time.monotonic()
     assert one.process.stdin is not None
     one.process.stdin.close()  # the driver is gone
-    one.process.wait(180)
+    one.process.wait(PATIENCE_S)
     assert time.monotonic() - began < ORPHANED_S + OVERTIME_S + 5  # the limit of a call is 30 s
 
 
@@ -94,6 +94,6 @@ def test_an_endless_answer_does_not_fill_the_memory(start: Any) -> None:
 def test_an_answer_that_unpacks_to_gigabytes_ends_the_process_and_is_said(start: Any) -> None:
     one = start(bomb)
     assert one.peak_bytes(30) < 1500 * MB
-    assert one.process.wait(180) == 75, "it is started again, with a back-off"
+    assert one.process.wait(PATIENCE_S) == 75, "it is started again, with a back-off"
     assert one.process.stdout is not None
     assert "MiB of memory" in one.process.stdout.read()

@@ -20,6 +20,7 @@ from runner.rundir.paths import RunPaths
 from runner.tracking import models
 from runner.tracking.mlflow_tracker import MlflowTarget
 from tests.servers import free_port
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +47,6 @@ def logged(bench: Any) -> list[Any]:
     return list(client.search_logged_models([client.get_experiment_by_name("isotherm").experiment_id]))
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.filterwarnings("ignore:.*type hints.*:UserWarning")
 def test_the_best_model_is_logged_once_loaded_and_served(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import mlflow
@@ -100,7 +100,7 @@ def serve(folder: Path) -> Any:
         process = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, stdout=log, stderr=log)
     try:
         body = (folder / "serving_input_example.json").read_bytes()
-        end = time.monotonic() + 120
+        end = time.monotonic() + PATIENCE_S
         while True:
             try:
                 request = urllib.request.Request(
@@ -115,7 +115,7 @@ def serve(folder: Path) -> Any:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=20)
+        process.wait(PATIENCE_S)
 
 
 def test_a_model_that_cannot_be_exported_is_said_once_and_holds_up_nothing(bench: Any) -> None:

@@ -13,6 +13,7 @@ from ray import tune
 from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, CellState
 from runner.tune.launch import _resources
 from runner.tune.memory import HostGuard, at_the_floor, next_record, word_of
+from tests.waiting import PATIENCE_S
 from trainables.schema import ExecutionRecord
 
 
@@ -32,7 +33,7 @@ def test_the_guard_ends_its_process(tmp_path: Path) -> None:
     ended = threading.Event()
     guard = HostGuard(lambda: 0, end=lambda code: ended.set())
     guard(tmp_path / "checkpoints" / "key")
-    assert ended.wait(120)
+    assert ended.wait(PATIENCE_S)
 
 
 def record(micro_batch: int, **changes: Any) -> ExecutionRecord:

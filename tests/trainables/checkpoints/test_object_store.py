@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import PATIENCE_S
 from trainables.checkpoints.object_store import Storage, StoragePlace
 from trainables.errors import ConfigError
 
@@ -73,7 +74,6 @@ def test_a_uri_that_pyarrow_cannot_use_is_refused_with_the_mend(wrong: str) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(60)
 def test_a_server_that_never_answers_holds_neither_a_call_nor_the_end_of_the_process() -> None:
     script = """
 import sys, threading, time
@@ -86,5 +86,5 @@ time.sleep(1)
         uri = f"s3://bucket/x?scheme=http&endpoint_override=127.0.0.1:{silent.getsockname()[1]}&region=us-east-1"
         with pytest.raises(OSError, match="Timeout"):
             Storage(StoragePlace(uri=uri, run="run")).sizes()
-        done = subprocess.run([sys.executable, "-c", script, uri], capture_output=True, text=True, timeout=30)
+        done = subprocess.run([sys.executable, "-c", script, uri], capture_output=True, text=True, timeout=PATIENCE_S)
     assert done.returncode == 0, done.stderr

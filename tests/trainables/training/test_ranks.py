@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.waiting import PATIENCE_S
 from trainables.checkpoints.file_store import FileCheckpointStore
 from trainables.data import catalog, windows
 from trainables.data.windows import TrialData
@@ -93,7 +94,7 @@ def test_numbers_are_those_of_one_process_also_where_a_rank_is_lost_and_their_nu
             pass
         trainer.save()
         ranks._processes[3].terminate()
-        ranks._processes[3].join(60)
+        ranks._processes[3].join(PATIENCE_S)
         assert not ranks._processes[3].is_alive(), "else a process that has not closed its ranks would not end"
     with over(1, folder, attempt=3) as (_, trainer):
         assert trainer.advance(0).epoch == 1

@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 
+from tests.waiting import PATIENCE_S
 from trainables.checkpoints.file_store import FileCheckpointStore
 from trainables.training import loop
 from trainables.training.gate import Action
@@ -21,7 +22,7 @@ class SlowStore(FileCheckpointStore):
 
     def save(self, state, *, step, spec):
         if threading.current_thread() is not threading.main_thread():
-            assert self.go.wait(60)
+            assert self.go.wait(PATIENCE_S)
         if self.full:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         super().save(state, step=step, spec=spec)
