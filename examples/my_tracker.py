@@ -16,7 +16,7 @@ import isotherm
 
 @isotherm.tracker("table", version=1)
 class Table:
-    """One JSON file with a row a trial."""
+    """One JSON file with a row per trial."""
 
     class Config(isotherm.PartConfig):
         """Keys in `tracking.others`."""

@@ -18,24 +18,29 @@ for _name in ("COLUMNS", "LINES"):  # GNU readline sets them, which pytest impor
 # Files that take longest, the longest first: none is begun when the others are about to be over.
 LONGEST = (
     "docker/test_containers.py",
+    "docker/test_compose.py",
     "integration/test_sweep.py",
     "integration/test_installed.py",
-    "integration/test_stops.py",
-    "contracts/test_docs.py",
-    "integration/test_storage.py",
-    "integration/test_cluster.py",
-    "tracking/test_callbacks.py",
-    "integration/test_lost_ray.py",
-    "integration/test_search.py",
-    "integration/test_thermal.py",
     "integration/test_faults.py",
     "integration/test_probe.py",
-    "thermal/test_governor.py",
-    "docker/test_compose.py",
+    "integration/test_storage.py",
+    "integration/test_cluster.py",
+    "contracts/test_docs.py",
+    "integration/test_stops.py",
+    "tracking/test_callbacks.py",
+    "tracking/test_outages.py",
+    "integration/test_thermal.py",
+    "integration/test_lost_ray.py",
     "integration/test_secrets.py",
+    "thermal/test_governor.py",
+    "planning/test_controls.py",
+    "tune/test_memory.py",
+    "contracts/test_keys.py",
+    "integration/test_search.py",
     "integration/test_planted_law.py",
     "integration/test_chaos.py",
-    "tracking/test_outages.py",
+    "integration/test_own_parts_kinds.py",
+    "hostile/test_mutated_runs.py",
 )
 
 
@@ -46,6 +51,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     rank = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: rank.get("/".join(item.path.parts[-2:]), len(rank)))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse versions of pytest and pytest-xdist that ignore groups, whose tests would disturb each other unseen."""
+    if session.config.getoption("loadgroup", default=False):
+        grouped = [item for item in session.items if item.get_closest_marker("xdist_group")]
+        if any("@" not in item.nodeid for item in grouped):
+            raise pytest.UsageError(
+                "pytest-xdist ignores `xdist_group` here: install the versions of requirements.lock"
+            )
 
 
 @pytest.fixture

@@ -57,7 +57,7 @@ class TrialJob(Spec):
     storage: StoragePlace | None = None
     metrics: tuple[MetricSpec, ...] = ()  # no part of the trial's specification
     branches: tuple[Branch, ...] = ()
-    decided_at: tuple[int, ...] = ()  # epochs after which a search decides whether the trial goes on
+    decided_at: tuple[int, ...] = ()  # epochs after which a search decides whether the trial continues
 
     def config(self, name: str) -> dict[str, Any]:
         """The job as a Tune config: plain values for the driver's callbacks, and the whole as text for the worker."""

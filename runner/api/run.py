@@ -63,7 +63,7 @@ class Run:
         return ended.exit_code if ended is not None else None
 
     def results(self) -> pd.DataFrame:
-        """One row a trial that was started, a baseline or an ensemble, as in ``results.parquet``.
+        """One row per trial that was started, a baseline or an ensemble, as in ``results.parquet``.
 
         Example: ``run.results().query("kind == 'model'")[["key", "n_params", "val_loss"]]``
         """

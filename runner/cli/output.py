@@ -43,7 +43,7 @@ class LastingStream:
         descriptor = os.open(os.devnull, os.O_WRONLY)
         os.dup2(descriptor, self._stream.fileno())
         os.close(descriptor)
-        log.info("%s cannot be written any more (%s): the command goes on without it", self._stream.name, error)
+        log.info("%s cannot be written any more (%s): the command continues without it", self._stream.name, error)
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the stream's own."""

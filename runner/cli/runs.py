@@ -80,7 +80,7 @@ def continue_(run: RunName) -> None:
 
     paths = existing_run(run)
     requests.resume(paths)
-    console().print(f"{paths.name}: goes on")
+    console().print(f"{paths.name}: continues")
 
 
 def report(run: RunName, as_json: Json = False) -> None:

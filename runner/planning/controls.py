@@ -26,7 +26,7 @@ FOLDER = "controls"
 
 
 def overrides(sweep: Sweep, kind: str, data_root: Path = DATA, seed: int = 0) -> list[str]:
-    """Write a control's bars, one file an asset, and give what to set in the sweep: its name and its sources.
+    """Write a control's bars, one file per asset, and give what to set in the sweep: its name and its sources.
 
     Args:
         sweep: as understood.

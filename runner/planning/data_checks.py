@@ -15,7 +15,7 @@ _NAMED = 4  # places in one message
 
 
 def check(cells: Sequence[Cell], spec: GatesSpec) -> list[CheckFinding]:
-    """All findings on the data of a grid; one a check, of the place where it is worst."""
+    """All findings on the data of a grid; one per check, of the place where it is worst."""
     return [*_infeasible(cells, spec), *_rules(cells, spec)]
 
 

@@ -91,8 +91,9 @@ class Inputs:
 class Facts:
     """One data set and task.
 
-    `overlaps` counts windows of a split whose label reaches into a later split, `gaps` has one entry an asset. `inputs`
-    is None where a split has no window. `classes` are the names of three classes or more; binary labels have none.
+    `overlaps` counts windows of a split whose label reaches into a later split, `gaps` has one entry per asset.
+    `inputs` is None where a split has no window. `classes` are the names of three classes or more; binary labels have
+    none.
     """
 
     horizon: int

@@ -30,7 +30,7 @@ class Study:
 
     Attributes:
         identity: 12 hex digits; equal as long as data, task, budget, ranges, metric and all that is not searched are.
-        templates: the cells that would run without a search, one a seed of `grid.seed`.
+        templates: the cells that would run without a search, one per seed of `grid.seed`.
         variants: what the templates were resolved from, in the same order.
         space: the searched keys.
         trials: that it makes in all.

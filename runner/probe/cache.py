@@ -1,4 +1,4 @@
-"""What was measured before, per user: one small JSON file a question.
+"""What was measured before, per user: one small JSON file per question.
 
 A question is everything that a measurement depends on; the limit is not part of it and is applied when the answer is
 looked up. Files are replaced whole, so that two sweeps at a time do no harm: at worst something is measured twice.

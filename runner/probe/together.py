@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 def run_together(
     workers: Sequence[Worker], request: Request, *, timeout_s: float, limit_bytes: int | None
 ) -> Measurement | None:
-    """Measure copies of a size, one a worker: the mean of all, or the first that failed.
+    """Measure copies of a size, one per worker: the mean of all, or the first that failed.
 
     Args:
         workers: one for each copy.

@@ -36,7 +36,7 @@ def sentences(tuning: Tuning) -> tuple[str, ...]:
 
 
 def winners_table(tuning: Tuning) -> ReportTable:
-    """One row a study."""
+    """One row per study."""
     columns = (
         Column("study"), Column("trials"), Column("winner", "number"), Column("values", "code"),
         Column("metric", "code"), Column("searched", "number"),
@@ -69,7 +69,7 @@ def _interval(one: Deflated) -> str:
 
 
 def frame(tuning: Tuning) -> pd.DataFrame:
-    """The winners as numbers, one row a study; losses are of the study's metric, as losses."""
+    """The winners as numbers, one row per study; losses are of the study's metric, as losses."""
     rows = [
         {
             "study": one.study,

@@ -107,7 +107,7 @@ class Predictor:
         return outputs * float(np.sqrt(self.fitted.label_variance)) + self.fitted.label_mean
 
     def predict(self, sources: Sequence[str]) -> pd.DataFrame:
-        """One row a window of new bars, by asset and date: date, asset, and the columns of `answers`.
+        """One row per window of new bars, by asset and date: date, asset, and the columns of `answers`.
 
         Args:
             sources: as in ``data.source``: files of bars, FILE#SYMBOL, or names.

@@ -51,7 +51,7 @@ def bring(settings: SweepSettings, runs: Path, data_root: Path, console: Console
                 _bring(storage, sizes, paths, data_root, console)
     except OSError as error:
         if known and sizes is None:
-            message = f"storage {storage} cannot be read now ({first_line(error)}); the run here goes on"
+            message = f"storage {storage} cannot be read now ({first_line(error)}); the run here continues"
             console.print(message, markup=False, highlight=False)
             return
         without = "" if known else ", and there is no such run here"

@@ -1,4 +1,4 @@
-"""The table of a plan: one row a budget with ranges, or one a cell."""
+"""The table of a plan: one row per budget with ranges, or one per cell."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence

@@ -133,7 +133,7 @@ class TrackerCallback(Callback, ABC):  # type: ignore[misc]
             self._queue.start()
         except Exception:  # an exception in a callback would end the experiment
             self._failed = True
-            log.exception("%s failed and does nothing more; the experiment goes on", type(self).__name__)
+            log.exception("%s failed and does nothing more; the experiment continues", type(self).__name__)
 
     def _open(self, trial: Any) -> None:
         target = self.target()
@@ -145,7 +145,7 @@ class TrackerCallback(Callback, ABC):  # type: ignore[misc]
 
 
 class MlflowCallback(TrackerCallback):
-    """Shows an experiment in MLflow: a parent run, and a child a trial."""
+    """Shows an experiment in MLflow: a parent run, and a child per trial."""
 
     def __init__(
         self, uri: str | None = None, experiment: str = "isotherm", *, folder: str | Path | None = None
@@ -190,7 +190,7 @@ class MlflowCallback(TrackerCallback):
 
 
 class WandbCallback(TrackerCallback):
-    """Shows an experiment in W&B: a run a trial, grouped by experiment."""
+    """Shows an experiment in W&B: a run per trial, grouped by experiment."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Shows a run in MLflow: one parent run a sweep, one child a trial.
+"""Shows a run in MLflow: one parent run per sweep, one child per trial.
 
 Trials of a search are children of their study's run, which is a child of the sweep's.
 
@@ -250,5 +250,5 @@ def _source(code_version: str) -> dict[str, str]:
 
 @tracker("mlflow", config=MlflowTarget)
 def mlflow(config: MlflowTarget, paths: RunPaths) -> Tracker:
-    """MLflow: a parent run, and a child a trial; `tracking.mlflow` has its settings."""
+    """MLflow: a parent run, and a child per trial; `tracking.mlflow` has its settings."""
     return MlflowTracker(config, paths)

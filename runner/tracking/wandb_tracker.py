@@ -1,4 +1,4 @@
-"""Shows a run in W&B: one W&B run a trial and one of the sweep, a group, online with a key and else in files.
+"""Shows a run in W&B: one W&B run per trial and one of the sweep, a group, online with a key and else in files.
 
 Nothing is shown twice. A trial's rows are numbered by their order in the ledger, so a run that is found online is
 continued behind the rows that it has. A file cannot be continued: the trial's directory is written anew from the
@@ -112,7 +112,7 @@ class _Run:
 
 
 class WandbTracker:
-    """The W&B runs of a sweep: one a trial, and one of the sweep when it has ended."""
+    """The W&B runs of a sweep: one per trial, and one of the sweep when it has ended."""
 
     name = "wandb"
 
@@ -338,5 +338,5 @@ class _Delivered:
 
 @tracker("wandb", config=WandbTarget)
 def wandb(config: WandbTarget, paths: RunPaths) -> Tracker:
-    """W&B: a run a trial; `tracking.wandb` has its settings."""
+    """W&B: a run per trial; `tracking.wandb` has its settings."""
     return WandbTracker(config, paths)

@@ -91,7 +91,6 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_the_commands_of_the_readme_run(copy: Path) -> None:
     blocks = re.findall(r"```sh\n(.*?)```", (copy / "README.md").read_text(), re.DOTALL)
     commands = [command.strip() for block in blocks for command in MAKE.findall(block)]
@@ -118,7 +117,6 @@ def test_the_commands_of_the_readme_run(copy: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_the_snippets_of_the_api_page_run(tmp_path: Path) -> None:
     """All in one program, a real sweep planned, run and read; and a training loop of one's own."""
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "api.md").read_text(), re.DOTALL)

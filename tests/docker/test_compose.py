@@ -18,7 +18,7 @@ from tests.integration.workplace import SWEEP
 from tests.servers import free_port
 from tests.waiting import PATIENCE_S, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.slow]
 
 PROJECT = f"isotherm-test-{os.getpid()}"
 PORT = "5000"  # in the file as shipped; on the host of these tests it is the one inside, too

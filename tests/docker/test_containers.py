@@ -16,7 +16,7 @@ from tests.integration.workplace import SWEEP
 from tests.servers import free_port
 from tests.waiting import PATIENCE_S, wait_for
 
-pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.xdist_group("containers"), pytest.mark.slow]
 
 NAME = f"isotherm-test-{os.getpid()}"  # of containers; a killed test of before may have left some
 MLFLOW = f"{NAME}-mlflow"

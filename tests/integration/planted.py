@@ -10,7 +10,7 @@ NOISE = 0.3  # of the next return, in deviations of the teacher's part
 
 
 def write_bars(folder: Path, *, assets: int, bars: int) -> list[str]:
-    """Write one CSV file an asset and return their paths; equal arguments give equal files.
+    """Write one CSV file per asset and return their paths; equal arguments give equal files.
 
     Open, high, low and volume of each bar are independent of all before. The teacher is a sum of products of pairs of
     these numbers, so that no single one of them says anything about the next close.

@@ -8,7 +8,7 @@ from tests.chaos.faults import FAULTS
 from tests.chaos.storm import make_place, seeded, through
 from tests.integration.workplace import ONE, SWEEP, Workplace
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 
 def test_a_sweep_comes_through_kills_and_torn_files_with_the_same_bits(tmp_path: Path, finished: Workplace) -> None:

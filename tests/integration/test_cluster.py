@@ -181,7 +181,6 @@ def start(network: Network, workplace: Workplace) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_a_node_is_cut_off_and_everything_finishes(network: Network, workplace: Workplace, calm: pd.DataFrame) -> None:
     workplace.write(SWEEP.replace(UNWATCHED, PLANT))
     sweep = start(network, workplace)
@@ -198,7 +197,6 @@ def test_a_node_is_cut_off_and_everything_finishes(network: Network, workplace: 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_heat_on_one_node_holds_its_trial_alone_whatever_happens_to_the_governor(
     network: Network, workplace: Workplace
 ) -> None:

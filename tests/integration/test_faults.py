@@ -20,7 +20,7 @@ from trainables.schema import ExecutionRecord, TrialSpec
 from trainables.training.gate import NullGate
 from trainables.training.loop import Trainer
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 DISK_BYTES = 200_000_000  # with less than 100 MB free the doctor refuses a sweep
 

@@ -23,7 +23,7 @@ BLOCK = re.compile(r"```(python|yaml|sh)\n(.*?)```", re.DOTALL)
 OWN = ("my_architecture.py", "my_loss.py")
 NAME = re.compile(r"# ([\w.]+)\n")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 
 @dataclass

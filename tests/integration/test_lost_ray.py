@@ -12,7 +12,7 @@ import pytest
 from tests.integration.workplace import ONE, Descendants, Workplace, same
 from tests.waiting import PATIENCE_S, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from tests.integration.planted import write_bars
 from tests.integration.workplace import Workplace
 from tests.waiting import PATIENCE_S
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 BASE: dict[str, Any] = {
     "name": "known",

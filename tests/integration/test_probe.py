@@ -12,7 +12,7 @@ import pytest
 
 from tests.integration.workplace import SWEEP, Workplace
 
-pytestmark = [pytest.mark.xdist_group("probe"), pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.xdist_group("probe")
 
 ONE = ("--set", "grid.budget=[20k]", "--set", "model.dropout=0", "--no-tracking")
 

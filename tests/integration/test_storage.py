@@ -16,7 +16,7 @@ from tests.integration.workplace import ONE, SWEEP, Workplace, same
 from tests.s3 import CREDENTIALS, SECRET, S3Server
 from tests.waiting import PATIENCE_S, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 
 @dataclass
@@ -135,9 +135,6 @@ def test_a_server_that_hangs_holds_up_neither_training_nor_a_signal(
     server.go_on()
     first.run("sweep", "sweep.yaml", *ONE)
     same(calm, first.results())
-    second = make_machine("second", server.uri)
-    assert "nothing to run" in second.run("sweep", "sweep.yaml", *ONE).stdout
-    same(calm, second.results())
 
 
 def test_a_storage_that_stays_away_is_said_and_brought_level_by_the_next_sweep(

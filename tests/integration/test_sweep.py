@@ -16,8 +16,6 @@ from runner.rundir.results import COLUMNS
 from tests.integration.workplace import ONE, SWEEP, Descendants, Workplace, same
 from tests.waiting import PATIENCE_S, wait_for
 
-pytestmark = pytest.mark.timeout(1200)
-
 
 def test_a_sweep_from_start_to_end_again_and_grown(workplace: Workplace) -> None:
     first = workplace.run("sweep", "sweep.yaml", "--no-tracking")

@@ -1,7 +1,7 @@
 """The data catalog: datasets built once, recorded with their lineage, and refused when a byte has changed.
 
-The data folder holds one parquet file a dataset and `catalog.json`. Both are replaced atomically; writers take turns by
-a lock file.
+The data folder holds one parquet file per dataset and `catalog.json`. Both are replaced atomically; writers take turns
+by a lock file.
 """
 
 import errno

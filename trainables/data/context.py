@@ -74,7 +74,7 @@ def _ordered(
         day = whole.loc[whole.duplicated(["_date", "_known"]), "_date"].iloc[0]
         message = f"has two rows of {day:%Y-%m-%d}"
         raise DataError(
-            Problem(place=place, message=message, fix="keep one row a date, or say when each was published")
+            Problem(place=place, message=message, fix="keep one row per date, or say when each was published")
         )
     whole = whole[whole["_date"] >= whole["_date"].cummax()]
     if whole.empty:

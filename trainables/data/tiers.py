@@ -30,7 +30,7 @@ class Computed:
     """Raw features of one asset.
 
     Attributes:
-        values: one float64 column a feature, in the tier's order, indexed like the bars; NaN while it warms up.
+        values: one float64 column per feature, in the tier's order, indexed like the bars; NaN while it warms up.
         kinds: by column.
         left_out: columns that need a volume, where the bars have none.
     """

@@ -99,7 +99,7 @@ class Schedule:
         """Windows of a step counted from 0: int64 [B]."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
-            # Of what a worker has of its data, this alone is not shared: 4 bytes a window where these hold its number.
+            # Of what a worker has of its data, this alone is not shared: 4 bytes per window where they suffice.
             order_N = np.arange(self._n_windows, dtype=np.int32 if self._n_windows < 2**31 else np.int64)
             np.random.default_rng((self._seed, epoch)).shuffle(order_N)
             self._order = (epoch, torch.from_numpy(order_N).to(device))

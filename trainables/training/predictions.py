@@ -1,4 +1,4 @@
-"""The table of a model's predictions: one row a window, with a logit, or with one for each class.
+"""The table of a model's predictions: one row per window, with a logit, or with one for each class.
 
 Array names: N windows, K classes.
 """

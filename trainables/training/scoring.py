@@ -104,7 +104,7 @@ class TrialScorer:
         return {"train_skill": self.scores("train", outputs_N, residual_variance).skill}
 
     def predictions(self, outputs: Mapping[str, Floats]) -> pd.DataFrame:
-        """One row a window (`predictions.table`)."""
+        """One row per window (`predictions.table`)."""
         parts = [
             predictions.table(part.dates_N, part.assets_N, split, part.labels_N.float().cpu().numpy(), outputs_N)
             for split, outputs_N in outputs.items()

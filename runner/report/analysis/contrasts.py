@@ -86,7 +86,7 @@ def place_of(horizon: int | None, different: str) -> str:
 
 
 def sizes_of(members: Sequence[Trial], source: Source) -> list[Entry]:
-    """One entry a budget, the smallest first."""
+    """One entry per budget, the smallest first."""
     by_size = sorted(members, key=lambda trial: trial.n_params or 0)
     budgets = dict.fromkeys(trial.budget for trial in by_size)
     return [Entry(budget, (tuple(trial for trial in members if trial.budget == budget),), source) for budget in budgets]

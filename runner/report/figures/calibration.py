@@ -86,7 +86,7 @@ def _of_size(paths: RunPaths, view: LedgerView, budget: str, trials: Sequence[Tr
 
 
 def _answers(frame: pd.DataFrame) -> pd.DataFrame:
-    """Date, probability and whether it came true: a row a window, or for three classes or more one for each of them."""
+    """Date, probability and whether it came true: a row per window, of three classes or more one per class."""
     outputs, label_N = prediction_tables.outputs(frame), frame["label"].to_numpy(dtype=np.float64)
     if outputs.ndim == 1:
         return pd.DataFrame({"date": frame["date"], "probability": expit(outputs), "label": label_N})

@@ -44,7 +44,7 @@ def _figure(part: int, trials: list[Trial], chosen: list[_Panel], places: list[_
         title=TITLE + (f" ({part})" if part > 1 else ""),
         alt=f"Validation loss by optimizer step of {plural(len(trials), 'trial')}, coloured by size.",
         caption=(
-            "Validation loss at each evaluation, one line a trial, darker for fewer parameters; "
+            "Validation loss at each evaluation, one line per trial, darker for fewer parameters; "
             "a cross marks where a trial diverged. Panels of one horizon share one loss axis.",
             "A trial's reported loss is that of its last evaluation, or of its best with training.judged_epoch: best.",
         ),

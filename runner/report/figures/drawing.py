@@ -127,7 +127,7 @@ def canvas(width_inch: float, height_inch: float) -> Figure:
 
 
 def panels(n: int, *, one_loss_axis: bool, y_label: str = "validation loss (nats)") -> tuple[Figure, list[Axes]]:
-    """A figure with n panels, at most two a row, with one y axis for all or one each."""
+    """A figure with n panels, at most two per row, with one y axis for all or one each."""
     columns = min(n, 2)
     rows = -(-n // columns)
     figure = canvas(NARROW_INCH if columns == 1 else WIDE_INCH, 1.2 + 3.4 * rows)

@@ -49,7 +49,7 @@ def gantt_figures(history: History) -> Iterator[Plot]:
         title=TITLE,
         alt=f"Bars over time for {plural(len(keys), 'trial')}, at most {history.slots} at once: {_words(history)}.",
         caption=(
-            "One row a trial or baseline, one bar an attempt, the first start on top. Within a bar the parts are put "
+            "One row per trial or baseline, one bar an attempt, the first start on top. Within a bar the parts are put "
             "one behind the other: their lengths are as recorded, their order beyond the start-up is not known.",
             f"The strip below counts what ran at once, {history.slots} at the most: where it is less, a slot was idle, "
             "for the probe, for want of work, or because some trials need more room. Time in which no driver ran is "

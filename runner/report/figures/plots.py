@@ -1,4 +1,4 @@
-"""Validation loss against parameters, one figure a horizon."""
+"""Validation loss against parameters, one figure per horizon."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -211,7 +211,7 @@ def _legend(trials: tuple[Trial, ...], colours: dict[int | None, str]) -> list[L
 def _caption(trials: tuple[Trial, ...], beyond: bool, overlay: Overlay) -> tuple[str, ...]:
     effective = sorted({trial.n_val_effective for trial in trials if trial.n_val_effective is not None})
     lines = [
-        "One point a trial; seeds share one place, so later ones are drawn smaller, for no other reason. "
+        "One point per trial; seeds share one place, so later ones are drawn smaller, for no other reason. "
         "The dotted line joins means over the seeds of finished trials, collapsed ones included.",
         COVERAGE,
         FITTED if overlay.fitted(trials) else sizes_note(trials),

@@ -183,7 +183,7 @@ def _rule(axis: Axes, one: KeyRule) -> None:
 
 
 def _parallel(part: int, name: str, members: Sequence[StudyState]) -> Plot:
-    """A line a trial through its values; colours are ranks within the study, so that sizes can share a panel."""
+    """A line per trial through its values; colours are ranks within the study, so that sizes can share a panel."""
     keys = _keys(members)
     title = _titled("Searched trials in parallel coordinates", name)
     ordered = [(rank, state, trial) for state in members for rank, trial in _ranked(state)]

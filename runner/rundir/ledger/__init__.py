@@ -1,4 +1,4 @@
-"""The ledger: append-only JSON lines, one record a line, the truth about a run.
+"""The ledger: append-only JSON lines, one record per line, the truth about a run.
 
 Written by the driver alone and flushed to disk per record. Everything else in a run directory can be rebuilt from it
 and the predictions. `Ledger` writes, `read` folds a file into a `LedgerView`.

@@ -110,7 +110,7 @@ class StudyPredicted(Record):
 
 
 class WinnerChosen(Record):
-    """The best trial of a study, and the trials that confirm it: one a seed. The last such record of a study counts.
+    """The best trial of a study, and the trials that confirm it: one per seed. The last such record of a study counts.
 
     `number` is None where the values that are confirmed were predicted and not tried.
     """

@@ -146,7 +146,7 @@ def test_a_pickled_callback_holds_no_secret_and_is_harmless(story: Any) -> None:
 def test_a_callback_that_fails_does_not_raise(caplog: pytest.LogCaptureFixture) -> None:
     callback = MlflowCallback()
     callback.on_trial_start(1, [], None)
-    assert "MlflowCallback failed and does nothing more; the experiment goes on" in caplog.text
+    assert "MlflowCallback failed and does nothing more; the experiment continues" in caplog.text
 
 
 def test_secrets_are_in_no_repr(paths: RunPaths) -> None:

@@ -94,5 +94,5 @@ def first_of(columns: Iterable[Hashable], names: tuple[str, ...]) -> Hashable | 
 
 
 def n_known(cells: Sequence[str], mapped: Collection[str]) -> int:
-    """How many of our columns a row of cells could be the header of; `mapped` are further names, normalised."""
+    """How many of our columns per row of cells could be the header of; `mapped` are further names, normalised."""
     return sum(bool(matches(cells, ours)) for ours in KNOWN) + sum(normalised(cell) in mapped for cell in cells)
