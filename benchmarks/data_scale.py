@@ -57,7 +57,9 @@ def main() -> None:
         anonymous: list[int] = []
         threading.Thread(target=_sample_anonymous, args=(anonymous,), daemon=True).start()
         result = STEPS_OF[name](options.folder, argument)
-        print("RESULT " + json.dumps({**result, f"{name}_anonymous_peak_bytes": max(anonymous, default=0)}))
+        if name in ("prepare", "plan"):
+            result[f"{name}_anonymous_peak_bytes"] = max(anonymous, default=0)
+        print("RESULT " + json.dumps(result))
         return
     found: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for assets in options.assets:

@@ -22,6 +22,7 @@ RUN_BYTES = 2 * 2**30  # of one table of a run directory; the predictions of ten
 DATA_BYTES = 64 * 2**30  # of bars: a minute bar of 500 assets over ten years has as much
 MAX_COLUMNS = 10_000
 _BATCH_ROWS = 65_536
+_READ_BYTES = 2**20  # at once, of a column
 # Real tables take up to some hundred times their file's size; a table that is small anyway may take more.
 MAX_RATIO, SMALL_BYTES = 500, 256 * 2**20
 
@@ -84,7 +85,9 @@ def pieces(
     At most the rows of one text, and some thousands more, are in memory. Raises as `read`.
     """
     place = str(source)
-    with _readable(source, place, fix), pq.ParquetFile(source, read_dictionary=[by]) as file:
+    # `pre_buffer`, on by default, keeps all that was read of the file until its end.
+    streamed = {"pre_buffer": False, "buffer_size": _READ_BYTES}
+    with _readable(source, place, fix), pq.ParquetFile(source, read_dictionary=[by], **streamed) as file:
         _check_size(file, [by, *columns], source, place, max_bytes)
         held: list[dict[str, np.ndarray]] = []
         name = ""

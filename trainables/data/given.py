@@ -84,8 +84,10 @@ def numeric(
             if pd.api.types.is_bool_dtype(column.dtype):
                 column = column.astype(np.float64)
             read, _ = values.numbers({"x": column}, decimal)
-            filled = (~column.astype("string").fillna("").str.strip().str.lower().isin(values.MISSING)).sum()
-            if read["x"].notna().sum() > _NUMERIC * filled:
+            filled = column.notna()
+            if not pd.api.types.is_numeric_dtype(column.dtype):
+                filled &= ~column.astype("string").str.strip().str.lower().isin(values.MISSING)
+            if read["x"].notna().sum() > _NUMERIC * filled.sum():
                 chosen[str(name)] = read["x"].where(np.isfinite(read["x"])).reset_index(drop=True)
     return chosen
 

@@ -130,6 +130,17 @@ def test_rows_come_asset_by_asset_however_a_file_is_grouped(prepared, tmp_path, 
         np.testing.assert_array_equal(np.concatenate([piece[name] for _, piece in pieces]), table[name].to_numpy())
 
 
+def test_rows_that_were_read_are_let_go_of(tmp_path):
+    assets, rows, names = 30, 100_000, list("uvwx")
+    values = {name: np.random.default_rng(0).standard_normal(assets * rows) for name in names}
+    table = pa.table({"asset": np.repeat([f"a{number}" for number in range(assets)], rows), **values})
+    pq.write_table(table, tmp_path / "large.parquet", row_group_size=rows)
+    before = pa.total_allocated_bytes()
+    for _, piece in tables.pieces(tmp_path / "large.parquet", "asset", names, max_bytes=2**30):
+        assert sum(map(len, piece.values())) == len(names) * rows
+        assert pa.total_allocated_bytes() - before < table.nbytes / 3
+
+
 def test_the_number_of_processes_changes_nothing(prepared, monkeypatch, tmp_path):
     _, spec, entry = prepared
     processes = tmp_path / "processes"
