@@ -120,8 +120,8 @@ def make(nodes: list[str]) -> Iterator[Callable[..., Place]]:
 def test_heat_on_one_node_leaves_the_others_trials_running(
     nodes: list[str], make: Callable[..., Place], tmp_path: Path
 ) -> None:
-    trace = tmp_path / "trace.csv"
-    trace.write_text("time_s,celsius\n0,50\n4,85\n9,50\n14,95\n")
+    trace = tmp_path / "trace.csv"  # a busy machine takes seconds to start the trials that look
+    trace.write_text("time_s,celsius\n0,50\n15,85\n30,50\n45,95\n")
     hot = ThermalSpec.model_validate({**COOL.model_dump(), "sensor": "replay", "replay": str(trace), "min_hold_s": 1.0})
     place = make("heat", COOL, **{nodes[1]: hot})
     assert place.pid(nodes[0]) != place.pid(nodes[1])
