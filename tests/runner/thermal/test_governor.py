@@ -120,10 +120,14 @@ def make(nodes: list[str]) -> Iterator[Callable[..., Place]]:
 def test_heat_on_one_node_leaves_the_others_trials_running(
     nodes: list[str], make: Callable[..., Place], tmp_path: Path
 ) -> None:
-    trace = tmp_path / "trace.csv"  # a busy machine takes seconds to start the trials that look
-    trace.write_text("time_s,celsius\n0,50\n15,85\n30,50\n45,95\n")
-    hot = ThermalSpec.model_validate({**COOL.model_dump(), "sensor": "replay", "replay": str(trace), "min_hold_s": 1.0})
-    place = make("heat", COOL, **{nodes[1]: hot})
+    # A busy machine takes seconds to start the trials that look.
+    traces = {"cool": "0,50\n600,60\n", "hot": "0,50\n15,85\n30,50\n45,95\n"}
+    specs = {}
+    for name, rows in traces.items():
+        (tmp_path / name).write_text(f"time_s,celsius\n{rows}")
+        replayed = {"sensor": "replay", "replay": str(tmp_path / name), "min_hold_s": 1.0}
+        specs[name] = ThermalSpec.model_validate({**COOL.model_dump(), **replayed})
+    place = make("heat", specs["cool"], **{nodes[1]: specs["hot"]})
     assert place.pid(nodes[0]) != place.pid(nodes[1])
     seen: dict[str, list[Action]] = {node: [] for node in nodes}
 
