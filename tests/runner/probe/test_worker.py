@@ -291,12 +291,13 @@ def test_what_cannot_fit_is_refused_without_a_child() -> None:
 
 @pytest.mark.slow
 def test_activation_checkpointing_is_tried_before_giving_up(worker: Worker) -> None:
-    deep = spec(width=128, batch=1024, depth=8)
-    # It imports torch's compiler, some 60 MB: a small model gains nothing.
+    # Deep enough that it saves far more than measurements of memory vary by (some 50 MB) and than importing torch's
+    # compiler costs (60 MB).
+    deep = spec(width=128, batch=1024, depth=16)
     whole = worker.ask(request(1024, spec=deep), timeout_s=PATIENCE_S)
     frugal = worker.ask(request(1024, spec=deep, activation_checkpointing=True), timeout_s=PATIENCE_S)
     empty = worker.ask(request(1), timeout_s=PATIENCE_S)
-    assert frugal.peak_bytes < whole.peak_bytes - 40e6
+    assert frugal.peak_bytes < whole.peak_bytes - 200e6
     limit = (whole.peak_bytes + frugal.peak_bytes) // 2
     with Prober(ProbeOptions(memory_limit=limit, margin=0.0, minimum=1024)) as prober:
         decision = prober.decide(question(spec=deep))
