@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+from tests.waiting import PATIENCE_S
+
 
 class HttpServer:
     """A server on a free port of this machine. `answer` gets the method, path, headers and body."""
@@ -215,8 +217,8 @@ class MlflowServer:
         command += ["--artifacts-destination", str(self._folder / "server-artifacts")]
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, cwd=self._folder)
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and self._process.poll() is None:
             try:
                 urlopen(f"{self.url}/health", timeout=1).close()
                 return

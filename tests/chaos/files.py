@@ -61,7 +61,7 @@ class Tear(Fault):
 
     def strike(self, driver: psutil.Process) -> bool:
         run = self.place.folder / "runs" / "small"
-        states = sorted(run.glob("checkpoints/*/checkpoint-*/state.pt"), key=lambda path: path.stat().st_mtime)
+        states = sorted(run.glob("checkpoints/*/checkpoint-*/state.pt"), key=lambda path: path.parent.name)
         if not states or not self._training():
             return False
         driver.kill()
@@ -80,7 +80,7 @@ class Unreadable(Fault):
 
     def strike(self, driver: psutil.Process) -> bool:
         run = self.place.folder / "runs" / "small"
-        newest = sorted(run.glob("checkpoints/*/checkpoint-*"), key=lambda path: path.stat().st_mtime)
+        newest = sorted(run.glob("checkpoints/*/checkpoint-*"), key=lambda path: path.name)
         if not newest or not self._training():
             return False
         driver.kill()

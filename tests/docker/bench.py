@@ -36,7 +36,7 @@ def missing() -> str:
     return "" if os.geteuid() == 0 else "needs root"
 
 
-def call(*command: str | Path, expect: int = 0, timeout: float = 300, **options: Any) -> str:
+def call(*command: str | Path, expect: int = 0, timeout: float = PATIENCE_S, **options: Any) -> str:
     """Run a command to its end; its output."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
     assert done.returncode == expect, f"{command}: exit {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
@@ -48,7 +48,8 @@ def environment(folder: Path) -> dict[str, str]:
     conf = folder / "containers.conf"
     conf.write_text(CONTAINERS_CONF)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ISOTHERM_", "WANDB_", "RAY_"))}
-    return {**kept, "CONTAINERS_CONF": str(conf), "ENGINE": "podman", "IMAGE": IMAGE}
+    # Beside other tests a sweep may need longer to end than the 30 s that are the default.
+    return {**kept, "CONTAINERS_CONF": str(conf), "ENGINE": "podman", "IMAGE": IMAGE, "GRACE": "120"}
 
 
 def build(folder: Path) -> None:

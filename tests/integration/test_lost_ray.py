@@ -9,7 +9,7 @@ import pandas as pd
 import psutil
 import pytest
 
-from tests.integration.workplace import ONE, Descendants, Workplace, same
+from tests.integration.workplace import ONE, Descendants, Workplace, command_line, same
 from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.slow
@@ -40,7 +40,8 @@ def test_a_lost_process_of_ray_ends_the_sweep_with_the_reason(
     driver = workplace.start("sweep", "sweep.yaml", *ONE, *longer)
     workplace.wait_for_checkpoint()
     started = Descendants.of(driver.pid)
-    [victim] = [one for one in psutil.Process(driver.pid).children(recursive=True) if process in one.cmdline()[0]]
+    children = psutil.Process(driver.pid).children(recursive=True)
+    [victim] = [one for one in children if process in command_line(one).split(" ")[0]]
     victim.send_signal(number)
     assert driver.wait(PATIENCE_S) == 3, workplace.log()
     log = " ".join(workplace.log().split())

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 
 from tests.integration.workplace import SWEEP, Workplace
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.xdist_group("probe")
 
@@ -146,9 +148,16 @@ def small_memory() -> Iterator[Path]:
     except OSError as error:
         pytest.skip(f"no writable memory cgroup (version 1): {error}")
     yield group
-    for pid in (group / "cgroup.procs").read_text().split():
-        (mount / "cgroup.procs").write_text(pid)
-    group.rmdir()
+
+    def removed() -> bool:
+        for pid in (group / "cgroup.procs").read_text().split():
+            with suppress(OSError):  # it has ended
+                (mount / "cgroup.procs").write_text(pid)
+        with suppress(OSError):  # one is on its way out
+            group.rmdir()
+        return not group.exists()
+
+    wait_for(removed)
 
 
 @pytest.mark.slow

@@ -137,7 +137,10 @@ def open_to_others(folder: Path) -> list[str]:
     """Ray's and Tune's folders that another user could enter."""
     found = []
     for path in folder.glob("isotherm-*"):  # torch has one of its own there
-        mode = path.lstat().st_mode
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:  # it was removed since
+            continue
         if not stat.S_ISDIR(mode) or mode & 0o077:
             found.append(f"{path} {mode & 0o777:o}")
     return found

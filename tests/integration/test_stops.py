@@ -53,6 +53,7 @@ def test_a_terminal_that_is_gone_ends_nothing_and_is_no_disk(workplace: Workplac
 def test_a_sweep_is_paused_loses_a_trial_and_is_stopped_from_another_terminal(
     workplace: Workplace, calm: pd.DataFrame
 ) -> None:
+    workplace.step_s = 1.0  # three commands meet a trial of 50 steps
     process = workplace.start("sweep", "sweep.yaml", "--no-tracking", "--notify", 'echo "$1|$2" > notified')
     workplace.wait_for_checkpoint()
 

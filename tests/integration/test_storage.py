@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,13 +62,19 @@ def test_an_empty_machine_goes_on_from_the_storage_alone(
 ) -> None:
     first = make_machine("first", server.uri)
     # A checkpoint has time to arrive before the next one takes its place.
+    first.step_s = 1.0
     process = first.start("sweep", "sweep.yaml", *ONE, "--set", "execution.checkpoint_interval_s=3")
     logs = (server.folder / "s3.log").read_text
     # The trial's first checkpoint is whole in the storage: its manifest was put there and read back.
     manifest = re.compile(r"PUT /bucket/sweeps/small/checkpoints/(\w+)/checkpoint-[\d-]+/manifest")
     wait_for(lambda: process.poll() is not None or manifest.search(logs().replace("POST", "PUT")))
     assert process.poll() is None, first.log()
-    time.sleep(2)
+
+    def rows() -> int:
+        return sum(record["kind"] == "metrics" for record in first.ledger())
+
+    before = rows()  # what is added now reaches the storage some seconds later
+    wait_for(lambda: process.poll() is not None or rows() > before)
     process.send_signal(signal.SIGKILL)
     process.wait(PATIENCE_S)
     wait_for(lambda: not first.workers())

@@ -88,12 +88,14 @@ class Workplace:
     """A folder with a sweep file, and the command `isotherm` in it.
 
     Attributes:
-        slow: whether trials of what is started train for 15 s, to be disturbed; what is run to its end never does.
+        slow: whether trials of what is started train for long, to be disturbed; what is run to its end never does.
+        step_s: seconds of a step then. A trial has 50 steps.
     """
 
     probe_cache: ClassVar[Path | None] = None
     folder: Path
     slow: bool = field(default=True, kw_only=True)
+    step_s: float = field(default=0.3, kw_only=True)
     started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def write(self, text: str = SWEEP) -> None:
@@ -111,8 +113,10 @@ class Workplace:
     def disturbed(self) -> dict[str, str]:
         """The environment of a sweep that lasts long enough."""
         around = self.environment()
-        paths = [str(SLOW_STEPS), *around.get("PYTHONPATH", "").split(os.pathsep)] if self.slow else []
-        return around | ({"PYTHONPATH": os.pathsep.join(filter(None, paths))} if paths else {})
+        if not self.slow:
+            return around
+        paths = filter(None, (str(SLOW_STEPS), *around.get("PYTHONPATH", "").split(os.pathsep)))
+        return around | {"PYTHONPATH": os.pathsep.join(paths), "SLOW_STEP_S": str(self.step_s)}
 
     def run(self, *arguments: str, expect: int = 0, timeout: float = PATIENCE_S) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(

@@ -73,11 +73,12 @@ def _given(spec: DataSpec, bars: ohlcv.Bars, resampled: Spilled, taken: tuple[st
         if series.unused:
             bars.unused_columns.setdefault(block.source, series.unused)
         found.append(context.settle(name, block, series, resampled, (*taken, *(f for one in found for f in one.kinds))))
-    silent = [asset for asset, frame in resampled.items() if frame["volume"].isna().all()]
     flows = [name for one in found for name, kind in one.kinds.items() if kind in TRADED]
-    if silent and flows:
-        message = f"{flows[0]} is of the kind 'flow', and {silent[0]} has no volume to compare it with"
-        raise DataError(Problem(place="data.features", message=message, fix="give it another kind, such as 'as is'"))
+    for asset in resampled if flows else ():
+        if resampled[asset]["volume"].isna().all():
+            message = f"{flows[0]} is of the kind 'flow', and {asset} has no volume to compare it with"
+            fix = "give it another kind, such as 'as is'"
+            raise DataError(Problem(place="data.features", message=message, fix=fix))
     return found
 
 
@@ -118,9 +119,8 @@ class _Building:
         if not own and not self.added:
             message, fix = "the tier 'none' has no features", "add data.features or data.context, or use another tier"
             raise DataError(Problem(place="data.tier", message=message, fix=fix))
-        frames, days = self.bars.frames, self.bars.days
-        of_assets = {name: AssetBars(bars, frames[name], days.get(name)) for name, bars in self.resampled.items()}
-        causality.prove(self.part, config, of_assets)
+        sampled = causality.sample(self.resampled)
+        causality.prove(self.part, config, {name: self._bars_of(name) for name in sampled})
         self.members = membership.read(spec.members, spec, list(self.resampled)) if spec.members else None
         if self.members:
             self.bars.source_sha256[str(spec.members)] = self.members.sha256
@@ -136,7 +136,7 @@ class _Building:
         spec, (first, *others) = self.spec, self.resampled
         found = {first: self._features(first)}
         columns = len(NUMBERS) + len(found[first].kinds)
-        asset_bytes = 8 * _COPIES * max(map(len, self.resampled.values())) * columns
+        asset_bytes = 8 * _COPIES * max(self.resampled.rows().values()) * columns
         found |= zip(others, workers.mapped(self._features, others, asset_bytes, _limit(spec)), strict=True)
         short = [asset for asset, one in found.items() if one.short]
         problems = list(dict.fromkeys(problem for one in found.values() for problem in one.problems))
@@ -149,10 +149,13 @@ class _Building:
             ohlcv.tell_short(", ".join(spec.source), short, "too short for the features' warm-up")
         return {asset: one for asset, one in found.items() if not one.short}
 
+    def _bars_of(self, asset: str) -> AssetBars:
+        return AssetBars(self.resampled[asset], self.bars.frames[asset], self.bars.days.get(asset))
+
     def _features(self, asset: str) -> _Found:
         try:
-            bars, days = self.bars.frames[asset], self.bars.days.get(asset)
-            found = tiers.compute(self.resampled[asset], bars, self.tier, asset, days)
+            bars = self._bars_of(asset)
+            found = tiers.compute(bars.frame, bars.daily, self.tier, asset, bars.days)
         except DataError as error:
             if isinstance(error, tiers.TooShortError) and asset in self.bars.universe:
                 return _Found(short=True)
@@ -199,7 +202,7 @@ class _Building:
             given={name: how for one in self.added for name, how in one.how.items()},
             tier_sha256=source_of(self.part),
             calendars={asset: known.name for asset in resampled if (known := calendars.of(asset, spec))},
-            rows=sum(map(len, resampled.values())),
+            rows=sum(resampled.rows().values()),
             first_date=min(dates).date(),
             last_date=max(dates).date(),
             content_sha256=content_sha256(

@@ -3,7 +3,7 @@
 The cost is stated: at most `ASSETS` assets, `CUTS` dates each, and two computations a date.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -32,11 +32,15 @@ def prove(part: Part[Tier], config: PartConfig, bars: Mapping[str, AssetBars]) -
     Raises:
         DataError: a feature does, with column and date.
     """
-    names = sorted(bars)
-    sampled = [names[place] for place in np.unique(np.linspace(0, len(names) - 1, ASSETS).astype(int))]
-    problems = [problem for name in sampled for problem in _problems(part, config, bars[name], name)]
+    problems = [problem for name in sample(bars) for problem in _problems(part, config, bars[name], name)]
     if problems:
         raise DataError(problems)
+
+
+def sample(assets: Iterable[str]) -> list[str]:
+    """The assets that a proof looks at, evenly spread over their sorted names."""
+    names = sorted(assets)
+    return [names[place] for place in np.unique(np.linspace(0, len(names) - 1, ASSETS).astype(int))]
 
 
 def _problems(part: Part[Tier], config: PartConfig, bars: AssetBars, asset: str) -> Iterator[Problem]:

@@ -73,6 +73,10 @@ class Spilled(MutableMapping[str, pd.DataFrame]):
         name = None if table.index.name is None else str(table.index.name)
         return Stored(self._folder / str(os.getpid()), offset, tuple(table.columns), len(table), name)
 
+    def rows(self) -> dict[str, int]:
+        """How many each table has; no file is read."""
+        return {name: len(one) if isinstance(one, pd.DataFrame) else one.rows for name, one in self._tables.items()}
+
     def keep(self, name: str, table: pd.DataFrame | Stored) -> None:
         """Enter what `stored` gave."""
         self._tables[name] = table

@@ -4,12 +4,13 @@ So a small model trains for long enough to be disturbed, on machines of every sp
 wait is made through torch's own hook; nothing of ours is touched, and no result differs.
 """
 
+import os
 import sys
 import time
 from collections.abc import Sequence
 from types import ModuleType
 
-SECONDS_PER_STEP = 0.3
+SECONDS_PER_STEP = float(os.environ.get("SLOW_STEP_S", "0.3"))
 
 
 class _WithTorch:

@@ -30,6 +30,7 @@ from runner.tracking.tracker import Status, Target
 from runner.tracking.wandb_tracker import WandbTarget
 from tests.runner.tracking.wandb_file import WandbFile, read_wandb
 from tests.servers import HttpServer, MlflowServer, WandbServer, free_port
+from tests.waiting import PATIENCE_S
 
 A, B = "a" * 12, "b" * 12
 SHA = "5f" * 32
@@ -157,7 +158,7 @@ class Bench(ABC):
 
     def deliver(self) -> None:
         """All that the ledger holds, in one go, by a new tracker."""
-        self.delivery().close(countdown(20))
+        self.delivery().close(countdown(PATIENCE_S))
         assert not [error for status in self.statuses for error in status.errors]
 
     @abstractmethod

@@ -130,7 +130,7 @@ def test_a_server_that_dies_gets_everything_later_and_once(
     """Of a function; of a class, with other faults: below."""
 
     def sync() -> None:
-        report = MlflowCallback(mlflow_server.url, folder=tmp_path / "mlflow-0").sync(60)
+        report = MlflowCallback(mlflow_server.url, folder=tmp_path / "mlflow-0").sync(PATIENCE_S)
         assert (report.pending, report.errors) == (0, ())
 
     mlflow_server.start()

@@ -82,7 +82,8 @@ def test_an_orphan_ends_in_time_however_slowly_it_is_answered(start: Any, pieces
     assert one.process.stdin is not None
     one.process.stdin.close()  # the driver is gone
     one.process.wait(PATIENCE_S)
-    assert time.monotonic() - began < ORPHANED_S + OVERTIME_S + 5  # the limit of a call is 30 s
+    assert ORPHANED_S + OVERTIME_S < 15
+    assert time.monotonic() - began < 25  # the limit of a call is 30 s
 
 
 def test_an_endless_answer_does_not_fill_the_memory(start: Any) -> None:
@@ -93,7 +94,7 @@ def test_an_endless_answer_does_not_fill_the_memory(start: Any) -> None:
 
 def test_an_answer_that_unpacks_to_gigabytes_ends_the_process_and_is_said(start: Any) -> None:
     one = start(bomb)
-    assert one.peak_bytes(30) < 1500 * MB
+    assert one.peak_bytes(30) < 3000 * MB  # of 32 GB
     assert one.process.wait(PATIENCE_S) == 75, "it is started again, with a back-off"
     assert one.process.stdout is not None
     assert "MiB of memory" in one.process.stdout.read()

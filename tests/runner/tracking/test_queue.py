@@ -17,7 +17,8 @@ from runner.tracking.callbacks import MlflowCallback, WandbCallback
 from runner.tracking.mlflow_tracker import MlflowTarget
 from runner.tracking.tracker import TrackerQueue, close_all
 from runner.tracking.wandb_tracker import WandbTarget
-from tests.waiting import wait_for
+from tests.integration.workplace import command_line
+from tests.waiting import PATIENCE_S, wait_for
 
 A, B = "a" * 12, "b" * 12
 SECRET = "5ent1nel" * 5  # the form of a W&B key: 40 letters and digits
@@ -27,7 +28,7 @@ def process_of(queue: TrackerQueue) -> psutil.Process:
     me = psutil.Process()
     for _ in range(200):
         for child in me.children():
-            if "runner.tracking.worker" in child.cmdline() and queue._process and child.pid == queue._process.pid:
+            if queue._process and child.pid == queue._process.pid and "runner.tracking.worker" in command_line(child):
                 return child
         time.sleep(0.05)
     raise AssertionError("no process")
@@ -47,7 +48,7 @@ def test_both_trackers_from_records_to_report(
 
     story.ledger.append = append_and_start
     story.whole()
-    reports = close_all(queues, 60)
+    reports = close_all(queues, PATIENCE_S)
     assert [(report.name, report.delivered, report.pending, report.errors) for report in reports] == [
         ("mlflow", 19, 0, ()),
         ("wandb", 19, 0, ()),
@@ -57,9 +58,7 @@ def test_both_trackers_from_records_to_report(
         assert [step for step, _ in bench.shown()[A].metrics["val_loss"]] == [10, 20, 30, 40]
         assert not any(shown.open for shown in bench.shown().values())
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
-    assert not [
-        child for child in psutil.Process().children(recursive=True) if "tracking.worker" in str(child.cmdline())
-    ]
+    assert not [one for one in psutil.Process().children(recursive=True) if "tracking.worker" in command_line(one)]
 
 
 def test_a_dead_server_delays_nobody(story: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -99,7 +98,7 @@ def test_a_killed_process_is_replaced(story: Any, wandb_bench: Any) -> None:
     story.end(A)
     story.sweep_end()
     queue.start()
-    report = queue.close(60)
+    report = queue.close(PATIENCE_S)
     assert (report.delivered, report.pending) == (7, 0)
     assert len(report.errors) == 1
     assert "it ended with code -9" in report.errors[0]
@@ -181,7 +180,7 @@ def test_secrets_reach_the_server_and_no_file(
     wait_for(lambda: mlflow.queue._errors and wandb.queue._status.delivered == 4)
     lines = [line for queue in (mlflow.queue, wandb.queue) for line in process_of(queue).cmdline()]
     environments = [process_of(queue).environ() for queue in (mlflow.queue, wandb.queue)]
-    reports = close_all([mlflow.queue, wandb.queue], 8)
+    reports = close_all([mlflow.queue, wandb.queue], 60)
     assert seen[0].startswith("Basic ")
     assert "it refuses these credentials" in reports[0].errors[0]
     assert reports[1].pending == 0

@@ -161,7 +161,7 @@ def two_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_each_kind_is_probed_once_and_trials_are_shared_out(two_kinds: None, tmp_path: Path) -> None:
-    (tmp_path / "sweep.yaml").write_text(MINIMAL.replace("seed: [0]", "seed: [0, 1]"))
+    (tmp_path / "sweep.yaml").write_text(MINIMAL.replace("seed: [0]", "seed: [0, 1, 2, 3]"))
     sweep = sweep_file.load(tmp_path / "sweep.yaml", ["execution.micro_batch=64"])
     settings = sweep.settings
     nodes = cluster.survey(settings.execution, settings.thermal, (tmp_path / "runs", tmp_path / "data"))
@@ -173,5 +173,5 @@ def test_each_kind_is_probed_once_and_trials_are_shared_out(two_kinds: None, tmp
     with cluster.ClusterProber(nodes, settings, lambda text: None) as prober:
         decisions = [prober.decide(resources.question(cell, settings.execution, grid.device)) for cell in grid.cells]
     given = [one.record.accelerator for one in decisions]
-    assert sorted(given) == ["Large", "Small"], "equal kinds take turns"
+    assert set(given) == {"Large", "Small"}, "kinds that are about equal share the trials"
     assert list((tmp_path / "cache").rglob("*.json")), "kept where the nodes' user keeps such things"

@@ -103,7 +103,11 @@ mode = Path(temp).parent.stat().st_mode & 0o777
 paths, inherited = ray.get(ray.remote(lambda: (sys.path, os.environ.get("AWS_SESSION_TOKEN"))).remote())
 listening = []
 for process in psutil.Process().children(recursive=True):
-    for socket in process.net_connections("inet"):
+    try:
+        sockets = process.net_connections("inet")
+    except psutil.Error:  # it has ended
+        continue
+    for socket in sockets:
         if socket.status == psutil.CONN_LISTEN:
             listening.append(socket.laddr.ip)
 around = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_TOKEN"}

@@ -13,7 +13,7 @@ from ray import tune
 from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, CellState
 from runner.tune.launch import _resources
 from runner.tune.memory import HostGuard, at_the_floor, next_record, word_of
-from tests.waiting import PATIENCE_S
+from tests.waiting import PATIENCE_S, wait_for
 from trainables.schema import ExecutionRecord
 
 
@@ -104,16 +104,20 @@ def logical_gpu() -> Iterator[None]:
 
 
 class Resting(tune.Trainable):  # type: ignore[misc]
-    """Notes when it ran."""
+    """Notes when it ran; of trials that may run together, the first waits for a second one."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self.folder = Path(config["folder"])
+        self.packed = config["packed"]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         return True
 
     def step(self) -> dict[str, Any]:
         began = time.time()
+        (self.folder / f"began-{time.time_ns()}").touch()
+        if self.packed:
+            wait_for(lambda: len(list(self.folder.glob("began-*"))) > 1)
         time.sleep(1.5)
         (self.folder / f"span-{time.time_ns()}").write_text(f"{began} {time.time()}")
         return {"done": True}
@@ -125,7 +129,7 @@ class Resting(tune.Trainable):  # type: ignore[misc]
 @pytest.mark.parametrize(("share", "at_once"), [(0.25, 4), (1.0, 1)])
 def test_shares_of_a_logical_gpu_pack_trials(share: float, at_once: int, tmp_path: Path, logical_gpu: None) -> None:
     jobs = [{"execution": record(8, device="cuda", gpu_share=share).model_dump(mode="json"), "n": n} for n in range(4)]
-    space = {"job": tune.grid_search(jobs), "folder": str(tmp_path)}
+    space = {"job": tune.grid_search(jobs), "folder": str(tmp_path), "packed": at_once > 1}
     run = tune.RunConfig(storage_path=str(tmp_path / "tune"), verbose=0)
     reused = tune.TuneConfig(reuse_actors=True)
     trainable = tune.with_resources(Resting, _resources)

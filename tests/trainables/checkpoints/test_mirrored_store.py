@@ -159,12 +159,12 @@ def test_training_goes_on_through_an_outage_and_everything_arrives_after_it(tmp_
 
 @pytest.mark.slow
 def test_a_node_without_the_checkpoint_waits_for_the_storage_and_one_with_it_does_not(tmp_path, spec, monkeypatch):
-    monkeypatch.setattr("trainables.checkpoints.mirrored_store.PATIENCE_S", 0.2)
+    monkeypatch.setattr("trainables.checkpoints.mirrored_store.PATIENCE_S", 5.0)
     FileCheckpointStore(tmp_path / "with", 1, spec.key).save(state_of(3), step=3, spec=spec)
     place = StoragePlace(uri=str(tmp_path / "mount"), run="run")
     having = MirroredCheckpointStore(tmp_path / "with", 2, spec.key, Storage(place))
-    lacking = MirroredCheckpointStore(tmp_path / "without", 2, spec.key, Storage(place), on_drivers_disk=False)
     assert not having.ready, "the storage may have a newer one"
+    lacking = MirroredCheckpointStore(tmp_path / "without", 2, spec.key, Storage(place), on_drivers_disk=False)
     wait_for(lambda: having.ready)
     assert value_of(having) == 3
     assert not lacking.ready

@@ -48,7 +48,7 @@ def over(dataset: Any, data_root: Path, spec: TrialSpec) -> Callable[..., Any]:
         ranks = Leader(make, size, sharded=sharded, device="cpu") if size > 1 else ALONE
         with closing(ranks):
             data = load_windows(dataset.entry, data_root, spec)
-            assert ranks.wait_until_ready(100)
+            assert ranks.wait_until_ready(PATIENCE_S)
             store = FileCheckpointStore(folder, attempt, spec.key)
             yield ranks, Trainer(spec, record, data, gate=NullGate(), store=store, ranks=ranks)
 
@@ -113,7 +113,7 @@ class OutOfMemory:
 
 def test_memory_that_runs_out_on_one_rank_has_run_out_for_the_trial() -> None:
     with closing(Leader(OutOfMemory, 2, sharded=False, device="cpu")) as ranks:
-        assert ranks.wait_until_ready(100)
+        assert ranks.wait_until_ready(PATIENCE_S)
         ranks.tell("step")
         with pytest.raises(OutOfMemoryError, match=r"rank 1 of 2: .*out of memory"), ranks.watched():
             ranks.sum([torch.ones(1)])
@@ -122,4 +122,4 @@ def test_memory_that_runs_out_on_one_rank_has_run_out_for_the_trial() -> None:
 def test_a_rank_that_fails_before_it_is_ready_is_named() -> None:
     ranks = Leader(OutOfMemory.step, 2, sharded=False, device="cpu")  # which is given ranks in place of its self
     with closing(ranks), pytest.raises(OutOfMemoryError, match="rank 1 of 2"):
-        ranks.wait_until_ready(100)
+        ranks.wait_until_ready(PATIENCE_S)
