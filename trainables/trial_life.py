@@ -4,6 +4,7 @@ It yields what the trial reports, a plain dictionary at least about once a secon
 position. It knows nothing of Ray; `trainables.tune_trainable` hands its reports to Tune.
 """
 
+import gc
 import json
 import logging
 import time
@@ -120,8 +121,10 @@ def life(job: TrialJob, gate: TrialGate, guard: Callable[[Path], None]) -> Itera
             ranks = _ranks(job)
             while not ranks.wait_until_ready(HEARTBEAT_S):
                 yield _with_messages(trial_reports.idle("waiting", Action.HOLD), store)
-            trainer = yield from _retried(lambda: _start(job, gate, store, ranks, waited_s), gate)
-            yield from _train(job, gate, store, ranks, trainer)
+            # Without a name here, so that nothing refers to its tensors when memory is given back.
+            yield from _train(
+                job, gate, store, ranks, (yield from _retried(lambda: _start(job, gate, store, ranks, waited_s), gate))
+            )
         finally:
             ranks.close()
             store.close()
@@ -278,7 +281,8 @@ def _trial_data(job: TrialJob) -> windows.TrialData:
     """The trial's windows, kept between the trials of one process."""
     identity = json.dumps([job.spec.data.model_dump(mode="json"), job.spec.task.model_dump(mode="json")])
     if identity not in _datasets:
-        while len(_datasets) >= KEPT_DATASETS:
+        # The probe has measured a step beside one table on the GPU.
+        while len(_datasets) >= (KEPT_DATASETS if job.record.device == "cpu" else 1):
             _datasets.pop(next(iter(_datasets)))
         dataset = catalog.load(job.entry, job.data_root)
         _datasets[identity] = windows.build(dataset, job.spec.data, job.spec.task, torch.device(job.record.device))
@@ -307,5 +311,6 @@ def _given_back() -> Iterator[None]:
         yield
     finally:
         if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+            gc.collect()  # checkpointed blocks refer to themselves
+            memory.give_back(torch.device("cuda"))
             torch.accelerator.empty_host_cache()

@@ -106,7 +106,9 @@ def _returns(positions: pd.DataFrame, opens: pd.DataFrame, cost_bps: float) -> p
     pieces = []
     for asset, table in positions.sort_values("date").groupby("asset", sort=True):
         bars = opens[opens["asset"] == asset]
-        bars = bars[bars["date"] >= table["date"].iloc[0]].merge(table, on=["date", "asset"], how="left")
+        first, last = bars["date"].searchsorted(table["date"].iloc[[0, -1]])
+        # The last position earns the move between the next two opens; what follows is of other splits or folds.
+        bars = bars.iloc[first : last + 3].merge(table, on=["date", "asset"], how="left")
         if len(bars) < 3:
             raise DataError(
                 Problem(place=str(asset), message="fewer than 3 bars of test", fix="use a longer test split")

@@ -15,6 +15,7 @@ from runner.host.device import Device, Site, unused_gpus
 from runner.host.memory_limits import Limit
 from runner.host.versions import code_version
 from runner.planning.grid import Cell
+from runner.rundir import comparable
 from runner.rundir.ledger import LedgerView
 from runner.scaling.verdict import MIN_SEEDS, MIN_SIZES
 from runner.thermal import sensors
@@ -59,6 +60,7 @@ def check(
         *_sizes(cells),
         *_seeds(cells),
         *_untuned(cells, searched),
+        *_searched_inputs(cells, searched),
         *_starved(cells, spec),
         *changed_parts(
             (part for cell in cells for part in cell.parts),
@@ -173,6 +175,21 @@ def _seeds(cells: tuple[Cell, ...]) -> Iterator[CheckFinding]:
             message=f"{len(sizes)} sizes are compared with {plural(seeds, 'seed')} each, and so without the noise "
             "between seeds: the verdict will not say whether the loss falls, nor by which law",
             fix="name at least 2 seeds: grid.seed: [0, 1]",
+        )
+
+
+def _searched_inputs(cells: tuple[Cell, ...], searched: Collection[str]) -> Iterator[CheckFinding]:
+    """Keys of data and task that are searched: winners that differ in them are compared with nothing."""
+    names = [name for name in searched if name.split(".")[0] in comparable.BLOCKS]
+    if names and len({cell.target for cell in cells}) > 1:
+        yield CheckFinding(
+            gate="searched inputs",
+            level="warn",
+            number=len(names),
+            limit=0,
+            message=f"{', '.join(names)} is searched: sizes whose winners differ in it are not compared, and baselines "
+            "have the value of the sweep file alone",
+            fix="make it an axis of the grid, whose values are compared apart, or search it at one size first",
         )
 
 

@@ -166,7 +166,7 @@ def _free(device: str) -> int:
     """Give back what the last size took, to the system, too; the resident size that is left, where it counts."""
     gc.collect()
     if device == "cuda":
-        torch.cuda.empty_cache()
+        memory.give_back(torch.device(device))
         return 0
     try:
         ctypes.CDLL(None).malloc_trim(0)

@@ -8,7 +8,7 @@ from typing import Any
 from runner.config.search import Around, Choices, Dimension
 from runner.config.variants import Variant, whole, with_values
 from runner.rundir import comparable
-from trainables.errors import ConfigError
+from trainables.errors import ConfigError, Problem
 from trainables.schema import SizeRule, parse_budget
 
 
@@ -108,6 +108,9 @@ def _axis(dotted: str, dimension: Dimension, variant: Variant) -> Axis:
         low, high = rounded(center / dimension.factor), rounded(center * dimension.factor)
         integer = _only_whole(dotted, low, high, variant)
         low, high = (max(1, round(low)), round(high)) if integer else (low, high)
+        if low >= high:
+            message = f"{center:g} with the factor {dimension.factor:g} leaves one whole number, {low:g}"
+            raise ConfigError(Problem(place=f"search.space.{dotted}", message=message, fix="use a larger factor"))
         return Axis(low, high, log=True, integer=integer, points=dimension.points)
     integer = _only_whole(dotted, dimension.low, dimension.high, variant)
     return Axis(dimension.low, dimension.high, dimension.log, integer, dimension.points)

@@ -78,7 +78,10 @@ def _make_gate(make_drain: Callable[[], FlagGate], run: str, spec: ThermalSpec) 
 
 
 class Protection:
-    """The governors of a sweep while it runs; a context. Without any sensor (where that is allowed) it does nothing."""
+    """The governors of a sweep while it runs; a context.
+
+    Without any sensor, where none is required, it does nothing.
+    """
 
     def __init__(
         self,
@@ -107,7 +110,8 @@ class Protection:
         self._run = f"{paths.name}-{secrets.token_hex(4)}"
         self._telemetry: Telemetry | None = None
         self._governors: Governors | None = None
-        if cluster or not check(spec, device, cuda_visible_devices()):
+        # A sensor that is required and fails now is for the governor, which holds: without one nothing would.
+        if cluster or spec.require_sensors or not check(spec, device, cuda_visible_devices()):
             self._telemetry = Telemetry(paths.thermal_parquet)
             self._governors = Governors(
                 self._run, spec, device, lost=watch.dead, on_samples=self._on_samples, on_event=self._on_event

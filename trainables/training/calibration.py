@@ -60,10 +60,16 @@ def calibrator(how: Calibration, logits_N: Floats, labels_N: Floats) -> Calibrat
 
 
 def bins(logits_N: Floats, labels_N: Floats, count: int) -> tuple[Floats, Floats, Floats]:
-    """Share of windows, mean probability and rate of positives [G] in bins of (nearly) equal count by probability."""
+    """Share of windows, mean probability and rate of positives [G] in bins of (nearly) equal count by probability.
+
+    Equal probabilities are in one bin: their order says nothing, and there are fewer bins where they fill several.
+    """
     probability_N = expit(logits_N)
     order = np.argsort(probability_N, kind="stable")
-    parts = [part for part in np.array_split(order, min(count, len(order))) if len(part)]
+    cuts = np.cumsum([len(part) for part in np.array_split(order, min(count, len(order)))])[:-1]
+    ordered_N = probability_N[order]
+    ends = np.unique(np.searchsorted(ordered_N, ordered_N[cuts - 1], side="right"))  # of runs of equal probabilities
+    parts = [part for part in np.split(order, ends) if len(part)]
     found = [(len(part) / len(order), probability_N[part].mean(), labels_N[part].mean()) for part in parts]
     share_G, mean_G, rate_G = np.array(found, dtype=np.float64).T
     return share_G, mean_G, rate_G

@@ -10,6 +10,7 @@ Tensor names: B windows of a batch.
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -37,27 +38,35 @@ class Recorder(Protocol):
 class CudaGraphs:
     """Records CUDA graphs on the current device."""
 
+    @cached_property
+    def _stream(self) -> torch.cuda.Stream:
+        """One for all calls: PyTorch's allocator keeps what each stream has freed for that stream alone."""
+        return torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
     def aside(self, work: Callable[[], Tensor]) -> tuple[Tensor, str]:
         """Run work on a stream of its own; PyTorch says which operation waits."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
+        self._stream.wait_stream(torch.cuda.current_stream())
         before = torch.cuda.get_sync_debug_mode()
-        with torch.cuda.stream(stream), warnings.catch_warnings(record=True) as said:
+        with torch.cuda.stream(self._stream), warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
                 result = work()
             finally:
                 torch.cuda.set_sync_debug_mode(before)
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream().wait_stream(self._stream)
         waits = [one for one in said if "synchronizing CUDA operation" in str(one.message)]
         return result, f"{waits[0].filename}:{waits[0].lineno} waits for the device" if waits else ""
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
         """Capture; nothing runs until the graph is replayed."""
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            result = work()
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            with torch.cuda.graph(graph):
+                result = work()
+        except RuntimeError:
+            torch.cuda.set_stream(before)  # `graph` leaves its own current where the capture cannot be ended
+            raise
         return result, graph.replay
 
 

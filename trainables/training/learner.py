@@ -21,6 +21,7 @@ from trainables.data.windows import Windows
 from trainables.errors import CheckpointError, DivergedError
 from trainables.models import param_count, registry
 from trainables.schema import ExecutionRecord, TrialSpec
+from trainables.training import memory
 from trainables.training.checkpoint_schedule import host_copy
 from trainables.training.graph import TOLERANCE, CudaGraphs, GraphedStep, Recorder
 from trainables.training.losses import Loss
@@ -321,5 +322,4 @@ class Learner:
         self.optimizer.state.clear()
         for tensor in (*self.model.parameters(), *self.model.buffers()):
             self._ranks.free(tensor)
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        memory.give_back(self._device)

@@ -322,11 +322,11 @@ class Trainer:
     def _evaluate(self, learner: Learner, evaluation: EvaluationPass) -> None:
         started = time.perf_counter()
         evaluation.advance(learner.model, self._spec.dtype)
+        found = evaluation.outputs() if evaluation.done else None  # which waits for the device
         self._progress.evaluation_seconds += time.perf_counter() - started
-        if evaluation.done:
+        if found is not None:
             outputs = {
-                name: self._judge.in_label_units(outputs_N, self._progress.step)
-                for name, outputs_N in evaluation.outputs().items()
+                name: self._judge.in_label_units(outputs_N, self._progress.step) for name, outputs_N in found.items()
             }
             if self._trained:
                 self._end(final=outputs)

@@ -6,7 +6,7 @@ the gradient of the whole: sum over pieces of ``weighted_sum(piece) / total_weig
 Tensor names: B windows of a batch, K classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -182,6 +182,7 @@ class Loss:
     prior: Prior
     balanced: bool
     outcome: Outcome = "binary"
+    _shares: dict[torch.device, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def total_weight(self, y_B: Tensor) -> Tensor | float:
         """Sum of the windows' weights; depends on the labels alone."""
@@ -223,7 +224,10 @@ class Loss:
 
     def _balance(self, y_B: Tensor) -> Tensor:
         if self.outcome == "classes":
-            share_K = torch.tensor(self.prior.shares, dtype=y_B.dtype, device=y_B.device)
+            # Made once a device: to bring numbers there makes the host wait, at each step.
+            if (share_K := self._shares.get(y_B.device)) is None:
+                share_K = torch.tensor(self.prior.shares, dtype=y_B.dtype, device=y_B.device)
+                self._shares[y_B.device] = share_K
             return (1 / (len(share_K) * share_K)).gather(0, y_B.long())
         negative, positive = 0.5 / (1 - self.prior.mean), 0.5 / self.prior.mean
         return negative + (positive - negative) * y_B

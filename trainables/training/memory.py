@@ -1,5 +1,6 @@
 """Peak memory of one trial: the CUDA allocator's on a GPU, the process's resident size on a CPU."""
 
+import logging
 import re
 import resource
 import sys
@@ -8,6 +9,8 @@ from pathlib import Path
 import torch
 
 from trainables.errors import OutOfMemoryError
+
+log = logging.getLogger(__name__)
 
 _STATUS = Path("/proc/self/status")
 MOST_WORDS = 500
@@ -58,6 +61,16 @@ def cap_device(device: torch.device, share: float) -> None:
     """
     if device.type == "cuda":
         torch.cuda.set_per_process_memory_fraction(min(1.0, share), torch.cuda.current_device())
+
+
+def give_back(device: torch.device) -> None:
+    """Give unused memory of a GPU back to its other users. Nothing happens on a CPU."""
+    if device.type != "cuda":
+        return
+    try:
+        torch.cuda.empty_cache()
+    except RuntimeError as error:  # after a CUDA graph whose capture failed, PyTorch's allocator refuses it
+        log.warning("unused memory of the GPU is not given back: %s", str(error).strip().splitlines()[0])
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -97,11 +97,11 @@ def by_length(series: Series) -> Fit | None:
     """L(N, D) of trials of several lengths, of which D is the windows seen; None where the terms are not determined."""
     chosen = [trial for trial in series.usable("validation") if trial.windows_seen]
     table = FitTable(
-        n_params=_sizes(chosen),
+        n_params=sizes_of(chosen),
         loss=_losses(chosen, "validation"),
         n_samples=np.array([trial.windows_seen for trial in chosen], dtype=np.float64),
     )
-    if len({trial.n_params for trial in chosen}) < MIN_SIZES or "n_samples" not in table.design()[1]:
+    if n_sizes(chosen) < MIN_SIZES or "n_samples" not in table.design()[1]:
         return None
     return scaling.fit(table, options_of(chosen, FEWER), loss_resamples_RN=series.resamples("validation", chosen))
 
@@ -114,12 +114,12 @@ def pooled(named: Sequence[tuple[str, Series]]) -> Fit | None:
     parts = [(name, series, series.usable("validation")) for name, series in named]
     parts = [part for part in parts if part[2]]
     chosen = [trial for _, _, trials in parts for trial in trials]
-    if len(parts) < 2 or len({trial.n_params for trial in chosen}) < MIN_SIZES:
+    if len(parts) < 2 or n_sizes(chosen) < MIN_SIZES:
         return None
     resampled = [series.resamples("validation", trials) for _, series, trials in parts]
     known = [one for one in resampled if one is not None]
     table = FitTable(
-        n_params=_sizes(chosen),
+        n_params=sizes_of(chosen),
         loss=_losses(chosen, "validation"),
         n_samples=_samples(chosen),
         group=np.array([name for name, _, trials in parts for _ in trials], dtype=np.str_),
@@ -137,11 +137,28 @@ def options_of(trials: Sequence[Trial], count: int = REFITS) -> FitOptions:
 
 
 def _table(trials: Sequence[Trial], split: str) -> FitTable:
-    return FitTable(n_params=_sizes(trials), loss=_losses(trials, split), n_samples=_samples(trials))
+    return FitTable(n_params=sizes_of(trials), loss=_losses(trials, split), n_samples=_samples(trials))
 
 
-def _sizes(trials: Sequence[Trial]) -> Floats:
-    return np.array([trial.n_params for trial in trials], dtype=np.float64)
+def sizes_of(trials: Sequence[Trial]) -> Floats:
+    """The size of each trial [N], in parameters.
+
+    Shapes of one budget that differ, as where a search finds another one in each fold, are one size of the comparison:
+    the geometric mean of their parameters.
+    """
+    counts: dict[str, set[int]] = {}
+    for trial in trials:
+        counts.setdefault(trial.budget or str(trial.n_params), set()).add(trial.n_params or 0)
+    return np.array([_mean(counts[trial.budget or str(trial.n_params)]) for trial in trials], dtype=np.float64)
+
+
+def n_sizes(trials: Sequence[Trial]) -> int:
+    """How many distinct sizes trials have."""
+    return len(np.unique(sizes_of(trials)))
+
+
+def _mean(counts: set[int]) -> float:
+    return float(np.exp(np.log(sorted(counts)).mean())) if len(counts) > 1 else float(next(iter(counts)))
 
 
 def _losses(trials: Sequence[Trial], split: str) -> Floats:

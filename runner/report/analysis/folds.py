@@ -101,7 +101,7 @@ def _table(folds: Sequence[SeriesVerdict], split: str) -> tuple[FitTable, Floats
     known = [part for part in resampled if part is not None]
     trials = [trial for part in chosen for trial in part]
     table = FitTable(
-        n_params=np.array([trial.n_params for trial in trials], dtype=np.float64),
+        n_params=fitting.sizes_of(trials),
         loss=np.array([fitting.loss_of(trial, split) for trial in trials], dtype=np.float64),
         group=np.array([f"fold {_fold(one)}" for one, part in zip(folds, chosen, strict=True) for _ in part]),
     )

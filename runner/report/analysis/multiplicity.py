@@ -18,8 +18,9 @@ def looked_at(view: LedgerView) -> int:
     """Series of comparable trials with two sizes or more that have ever finished in this run."""
     sizes: dict[tuple[str, str, str], set[int | None]] = {}
     for state in view.cells.values():
-        if state.cell.cell_kind == "model" and state.status == "finished":
-            labels: Mapping[str, object] = state.cell.labels
+        labels: Mapping[str, object] = state.cell.labels
+        searched = labels.get("role") == "searched"  # its winner is compared, not it
+        if state.cell.cell_kind == "model" and state.status == "finished" and not searched:
             axes = labels.get("axes")
             known = {k: v for k, v in axes.items() if k not in _NO_COMPARISON} if isinstance(axes, dict) else {}
             identity = comparable.identity(state.cell.spec, (comparable.FRACTION,))

@@ -243,6 +243,7 @@ class _Common:
 def window_losses(frame: pd.DataFrame, task: ResolvedTask, state: CellState) -> Floats | None:
     """Losses [N] of a trial's or baseline's predictions; of values up to a constant that all of a task share.
 
+    The constant is the log of the labels' deviation on training: the results' losses are those of standardised labels.
     None of values whose residual variance is not recorded.
     """
     outputs, labels_N = prediction_tables.outputs(frame), frame["label"].to_numpy(dtype=np.float64)

@@ -7,6 +7,7 @@ Array names: N windows, R rows of weights.
 """
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -100,6 +101,7 @@ def _of_split(
     places = first[list(PLACE)]
     dates_N = first["date"].to_numpy().astype("datetime64[ns]")
     regime_N = _regimes(known, split, places)
+    unit = _log_unit(view, entries)
     losses: dict[str, Floats] = {}
     for name, of_one in entries.items():
         each = [
@@ -108,8 +110,8 @@ def _of_split(
             if trial.key in frames and frames[trial.key][list(PLACE)].equals(places)
         ]
         whole = [one for one in each if one is not None]
-        if len(whole) == len(of_one):
-            losses[name] = np.mean(whole, axis=0)
+        if unit is not None and len(whole) == len(of_one):
+            losses[name] = np.mean(whole, axis=0) - unit
     for number, regime in enumerate((WHOLE, *REGIMES), -1):
         in_N = np.ones(len(first), dtype=bool) if regime == WHOLE else regime_N == number
         prior = losses["prior"][in_N].mean() if "prior" in losses and in_N.any() else None
@@ -118,6 +120,19 @@ def _of_split(
                 loss = _estimate(losses_N[in_N], dates_N[in_N])
                 skill = 1 - (loss.value or 0.0) / float(prior) if prior and name != "prior" else None
                 yield RegimeLoss(place, split, regime, name, int(in_N.sum()), loss, skill)
+
+
+def _log_unit(view: LedgerView, entries: dict[str, tuple[Trial, ...]]) -> float | None:
+    """What `window_losses` are above those of the results: of values the log of the labels' deviation on training.
+
+    Of other outcomes 0. None of values without the prior: its residuals on training are what tells the deviation.
+    """
+    one = next(trial for of_one in entries.values() for trial in of_one)
+    if _task(view, one).outcome != "value":
+        return 0.0
+    ended = [view.cells[prior.key].ended for prior in entries.get("prior", ())]
+    variances = [state.result.get("train_residual_variance") for state in ended if state is not None]
+    return 0.5 * math.log(variances[0]) if variances and variances[0] else None
 
 
 def _task(view: LedgerView, trial: Trial) -> ResolvedTask:

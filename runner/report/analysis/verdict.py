@@ -17,7 +17,7 @@ from runner.rundir.paths import RunPaths
 from runner.scaling import Fit
 from runner.scaling.direction import FALLS, FLAT, RISES, UNKNOWN, Direction, first_words
 from runner.scaling.model_comparison import POWER_LAW
-from runner.scaling.verdict import MIN_SIZES, NO_FORM, NO_SIGNAL, OPTIMISATION_FAILURE, without_forms
+from runner.scaling.verdict import MIN_SIZES, NO_FORM, NO_SIGNAL, NOT_IDENTIFIABLE, OPTIMISATION_FAILURE, without_forms
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +78,15 @@ def verdicts(
             series.setdefault((trial.horizon, replace(trial.group, data_fraction=1.0)), []).append(trial)
     ordered = sorted(series.items(), key=lambda item: item[0][0] or 0)
     judged = []
+    any_baseline = any(
+        state.cell.cell_kind == "baseline" and state.cell.labels.get("model") != "prior"
+        for state in view.cells.values()
+    )
     for _, members in ordered:
         near = {other.key: other for trial in members for other in beside(trial, baselines)}
-        judged.append(_judge(Series(paths, view, tuple(members)), list(near.values())))
+        judged.append(
+            _judge(Series(paths, view, tuple(members)), list(near.values()), elsewhere=any_baseline and not near)
+        )
     return tuple(_among_all(judged, view))
 
 
@@ -104,7 +110,14 @@ def beside(trial: Trial, baselines: Sequence[Trial]) -> list[Trial]:
     ]
 
 
-def _judge(series: Series, baselines: list[Trial]) -> SeriesVerdict:
+def _judge(series: Series, baselines: list[Trial], *, elsewhere: bool) -> SeriesVerdict:
+    """The verdict of a series beside its baselines.
+
+    Args:
+        series: the trials.
+        baselines: with the same data and task.
+        elsewhere: there are none, and the ledger has some with others, as where a context is searched.
+    """
     trials = series.trials
     collapsed = [trial for trial in trials if trial.collapsed]
     skilled = [trial for trial in trials if _has_skill(trial)]
@@ -121,7 +134,7 @@ def _judge(series: Series, baselines: list[Trial]) -> SeriesVerdict:
         return SeriesVerdict(horizon, group, OPTIMISATION_FAILURE, UNKNOWN, NO_FORM, "", "", reason, series, {})
     chosen = _chosen(series)
     directions = {key: fitting.direction(series, usable, key[0]) for key, usable in chosen.items()}
-    changes, sizes = _changes(series, directions), len({trial.n_params for trial in trials})
+    changes, sizes = _changes(series, directions), fitting.n_sizes(trials)
     on_both = [one for (_, which), one in directions.items() if which == ALL]
     detectable, p = (_largest(values) for values in ([o.change.detectable for o in on_both], [o.p for o in on_both]))
     reference = on_both[0].change.reference if on_both else 0.0
@@ -131,10 +144,16 @@ def _judge(series: Series, baselines: list[Trial]) -> SeriesVerdict:
             f"{_of(len(skilled), len(trials), 'trial')} (of no size more than half) and "
             f"{_of(0, len(baselines), 'baseline')} beat the prior on validation (95 % interval above 0) and on test"
         )
+        if elsewhere:
+            reason = (
+                f"{_of(len(skilled), len(trials), 'trial')} (of no size more than half) beat the prior, and no "
+                "baseline has these inputs: nothing says whether there is something to learn"
+            )
         # what is no better than the prior neither falls nor rises with size
         word = FLAT if {one.word for one in directions.values()} == {FLAT} else UNKNOWN
+        verdict = NOT_IDENTIFIABLE if elsewhere else NO_SIGNAL
         return SeriesVerdict(
-            horizon, group, NO_SIGNAL, word, NO_FORM, changes, "", reason, series, fits, detectable, reference, p
+            horizon, group, verdict, word, NO_FORM, changes, "", reason, series, fits, detectable, reference, p
         )
     judged = {}
     for key, usable in chosen.items():
@@ -181,11 +200,11 @@ def _has_skill(trial: Trial) -> bool:
     return trial.skill.low is not None and trial.skill.low > 0 and on_test
 
 
-def _skilled_sizes(trials: Sequence[Trial]) -> list[int | None]:
+def _skilled_sizes(trials: Sequence[Trial]) -> list[float]:
     """Sizes of which more than half of the trials have skill: single ones have it by chance."""
-    counts: dict[int | None, list[bool]] = {}
-    for trial in trials:
-        counts.setdefault(trial.n_params, []).append(_has_skill(trial))
+    counts: dict[float, list[bool]] = {}
+    for trial, size in zip(trials, fitting.sizes_of(trials), strict=True):
+        counts.setdefault(float(size), []).append(_has_skill(trial))
     return [size for size, known in counts.items() if 2 * sum(known) > len(known)]
 
 
@@ -212,7 +231,7 @@ def _without_marked(series: Series) -> str:
     if not marked:
         return ""
     shown = f"; without the {len(marked)} trials that are under-trained or over-fitted "
-    if len({trial.n_params for trial in rest}) < MIN_SIZES:
+    if fitting.n_sizes(rest) < MIN_SIZES:
         return f"{shown}too few sizes remain to say anything"
     found = fitting.by_parameters(series, rest, "validation")
     return f"{shown}validation says '{found.direction.word}, {found.judged.form}'"

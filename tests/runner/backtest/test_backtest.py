@@ -9,10 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from runner.backtest import returns
+from runner.backtest import run as backtests
 from runner.cli import app
 from runner.report.build import build
 from runner.rundir import backtest
 from runner.rundir.paths import RunPaths
+from tests.finished import SWEEP, finished_run
 
 OPENS = np.array([100.0, 110.0, 99.0, 99.0, 108.9])
 
@@ -69,6 +71,25 @@ def test_the_command_has_a_row_for_each_trial_and_baseline_and_for_buy_and_hold(
     assert models["deflated"].between(0, 1).all()
     assert (models["exposure"] < 0.95).all()
     assert "no promise" in CliRunner().invoke(app, ["backtest", "tiny"], catch_exceptions=False).stdout
+
+
+def test_bars_after_a_folds_test_split_are_no_flat_days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folds = "horizon: [1], seed: [0], data.splits.fold: [0, 1]"
+    text = SWEEP.replace("tier: ohlcv", "tier: ohlcv, splits: {folds: 2}").replace("horizon: [1], seed: [0, 1]", folds)
+    paths = finished_run(tmp_path, "baselines=[prior]", text=text)
+    monkeypatch.chdir(tmp_path)
+    rows = {row.name: row for row in backtests.run(paths).rows}
+    models = {row.name: row for row in rows.values() if row.kind == "model"}
+    assert len(models) == 2
+    bars = {}
+    for row in models.values():
+        table = pd.read_parquet(paths.prediction(row.key))
+        hold = rows[f"buy and hold, {row.question}"]
+        assert hold.exposure == 1
+        bars[row.question] = (row.bars, hold.bars, int((table["split"] == "test").sum()))
+    (first, first_hold, windows), (last, last_hold, last_windows) = (bars[name] for name in sorted(bars))
+    assert first == first_hold == windows, "each window has the two opens after it"
+    assert last == last_hold == last_windows - 1, "the last window of all has one"
 
 
 def test_the_report_shows_a_backtest_once_there_is_one(place: Path) -> None:

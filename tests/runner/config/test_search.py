@@ -48,6 +48,14 @@ def test_whole_bounds_of_a_number_with_fractions_do_not_make_it_whole(sweep_file
     assert not axis.integer
 
 
+def test_a_factor_that_leaves_one_whole_number_is_refused(sweep_file) -> None:
+    block = "{space: {model.depth: {around: rule, factor: 1.4}}}"
+    loaded = load(sweep_file(append=f"search: {block}\n"), ["model.depth=1"], tracking=False)
+    with pytest.raises(ConfigError, match="leaves one whole number, 1") as caught:
+        axes_of(loaded.settings.search.space, loaded.variants[0])  # type: ignore[union-attr]
+    assert caught.value.problems[0].place == "search.space.model.depth"
+
+
 def test_a_key_of_the_space_can_be_overridden(sweep_file) -> None:
     path = sweep_file(append="search: {space: {training.lr: {low: 1.0e-4, high: 1.0e-2}}}\n")
     loaded = load(path, ["search.space.model.dropout={choices: [0.0, 0.5]}"], tracking=False)

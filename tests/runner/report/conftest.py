@@ -46,6 +46,8 @@ class Cell:
     loss: float | None = None
     threshold: float = 0.01
     code_version: str = "0.1.0+g3f2a9c1"
+    share: float = 0.996  # of the budget that the shape has
+    role: str = ""
 
     @property
     def key(self) -> str:
@@ -54,7 +56,7 @@ class Cell:
 
     @property
     def n_params(self) -> int:
-        return round(parse_budget(self.budget) * 0.996)
+        return round(parse_budget(self.budget) * self.share)
 
 
 def grid(
@@ -111,6 +113,7 @@ def _recorded(cell: Cell) -> CellRecorded:
             "budget": cell.budget, "model": cell.model, "horizon": cell.horizon, "tier": "a20",
             "timescale": cell.timescale, "data_fraction": cell.fraction, "seed": cell.seed,
             "axes": cell.axes,
+            **({"role": cell.role} if cell.role else {}),
         },
         n_params=cell.n_params,
         n_params_non_embedding=round(cell.n_params * 0.93),

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 from ray import tune
 
 from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, CellState
 from runner.tune.launch import _resources
-from runner.tune.memory import HostGuard, at_the_floor, next_record, word_of
+from runner.tune.memory import WORKER_NAME, HostGuard, at_the_floor, next_record, word_of
 from tests.waiting import PATIENCE_S, wait_for
 from trainables.schema import ExecutionRecord
 
@@ -115,7 +116,7 @@ class Resting(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         began = time.time()
-        (self.folder / f"began-{time.time_ns()}").touch()
+        (self.folder / f"began-{time.time_ns()}").write_text(" ".join(psutil.Process().cmdline()))
         if self.packed:
             wait_for(lambda: len(list(self.folder.glob("began-*"))) > 1)
         time.sleep(1.5)
@@ -134,6 +135,8 @@ def test_shares_of_a_logical_gpu_pack_trials(share: float, at_once: int, tmp_pat
     reused = tune.TuneConfig(reuse_actors=True)
     trainable = tune.with_resources(Resting, _resources)
     tune.Tuner(trainable, param_space=space, run_config=run, tune_config=reused).fit()
+    titles = [path.read_text() for path in tmp_path.glob("began-*")]
+    assert all(WORKER_NAME in title for title in titles), titles  # by which a trial knows the others of its host
     spans = [tuple(map(float, path.read_text().split())) for path in tmp_path.glob("span-*")]
     assert len(spans) == 4
     most = max(sum(began <= moment < ended for began, ended in spans) for moment, _ in spans)

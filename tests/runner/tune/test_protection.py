@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import ray
 
+from runner.rundir.paths import RunPaths
 from runner.thermal import TEMPERATURE
 from runner.thermal.gate import ThermalGate
 from runner.thermal.monitor import Published
@@ -175,3 +176,14 @@ def test_a_lookout_that_is_lost_drains_nobody(far: Far) -> None:
     ray.kill(far.lookout)
     wait_for(lambda: far.gate._lookout is None)  # its thread has noticed the loss
     assert far.gate.check() is Action.RUN
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_required_sensor_that_fails_at_the_start_leaves_no_trial_unwatched(required: bool, tmp_path: Path) -> None:
+    """The plan has read it a minute before; now it cannot be opened."""
+    spec = ThermalSpec(sensor="replay", replay=str(tmp_path / "missing.csv"), require_sensors=required)
+    recorder, watch = SimpleNamespace(record=lambda _: None), SimpleNamespace(dead=lambda: False)
+    paths = RunPaths(tmp_path / "run")
+    guard = protection.Protection(spec, "cpu", paths, recorder, watch, cluster=False)  # type: ignore[arg-type]
+    made = guard.make_gate(tmp_path / "running", None)
+    assert (getattr(made, "func", None) is protection._make_gate) is required

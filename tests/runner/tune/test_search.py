@@ -24,6 +24,7 @@ from runner.rundir import ledger, results, status
 from runner.rundir.ledger import AttemptStarted, CellEnded
 from runner.rundir.recorder import Recorder
 from runner.rundir.studies import states
+from runner.serving.choice import best_of_each
 from runner.terminal.console import Console
 from runner.terminal.progress import LiveProgress
 from runner.tune.search import Search
@@ -361,3 +362,20 @@ def test_a_ladder_with_its_optimum_at_the_end_trains_nothing_else(place) -> None
     assert one.drive() <= 18
     assert one.view().compared_keys == ()
     assert len(one.plan().to_run) == 12
+
+
+def test_the_best_trial_is_a_confirmed_one_once_there_is_one(place) -> None:
+    one = place()
+    one.drive(kill_after=6)
+    (early,) = best_of_each(one.view())
+    assert early.cell.key in one.view().searched_keys, "nothing is confirmed yet"
+    one.drive()
+    view = one.view()
+    lucky = view.cells[view.searched_keys[0]]
+    assert lucky.ended is not None
+    lucky.ended = lucky.ended.model_copy(update={"result": {"val_loss": 0.0}})
+    (best,) = best_of_each(view)
+    confirmed = [state.ended.result["val_loss"] for state in view.compared.values() if state.ended is not None]
+    assert best.cell.key in view.compared_keys
+    assert best.ended is not None
+    assert best.ended.result["val_loss"] == min(confirmed)

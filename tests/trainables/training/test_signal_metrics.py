@@ -10,7 +10,7 @@ from sklearn.metrics import brier_score_loss, f1_score, fbeta_score, log_loss, p
 
 from trainables.schema import MetricSpec
 from trainables.training import metric_registry
-from trainables.training.calibration import brier_parts
+from trainables.training.calibration import bins, brier_parts, expected_error
 from trainables.training.metric_registry import MetricWindows, value_of
 
 RANDOM = np.random.default_rng(5)
@@ -61,6 +61,24 @@ def test_the_brier_score_is_the_sum_of_its_parts() -> None:
     parts = brier_parts(steps, labels, 5)
     total = parts["reliability"] - parts["resolution"] + parts["uncertainty"]
     assert total == pytest.approx(brier_score_loss(labels, expit(steps)))
+
+
+def test_equal_probabilities_are_in_one_bin_whatever_their_order() -> None:
+    labels = np.repeat([0.0, 1.0], 500)
+    assert expected_error(np.zeros(1000), labels, 10) == 0
+    assert brier_parts(np.zeros(1000), labels, 10) == {"reliability": 0, "resolution": 0, "uncertainty": 0.25}
+    steps = np.repeat([-1.0, 0.0, 2.0], [130, 450, 420])
+    share_G, mean_G, rate_G = bins(steps, labels, 10)
+    assert share_G == pytest.approx([0.13, 0.45, 0.42]), "bins end where a run of equal probabilities does"
+    assert mean_G == pytest.approx(expit([-1.0, 0.0, 2.0]))
+    assert rate_G == pytest.approx([0, 80 / 450, 1])
+
+
+def test_bins_without_ties_are_of_equal_count() -> None:
+    order = np.argsort(OTHER_LOGITS)
+    parts = np.array_split(order, 7)
+    expected = [[len(part) / N, expit(OTHER_LOGITS)[part].mean(), OTHER[part].mean()] for part in parts]
+    np.testing.assert_array_equal(np.array(bins(OTHER_LOGITS, OTHER, 7)).T, expected)
 
 
 def test_ranks_are_correlated_date_by_date() -> None:

@@ -10,13 +10,20 @@ from tests.runner.report.conftest import Cell, write
 BUDGETS = ("50k", "200k", "1m", "4m")  # too few for fits, which take most of the time
 
 
-def verdict(tmp_path: Path, falls: tuple[float, ...], spread: float = 0.002) -> FoldsVerdict:
-    """Losses that fall by so much of themselves in each fold, from another level each."""
+def verdict(
+    tmp_path: Path, falls: tuple[float, ...], spread: float = 0.002, shares: tuple[float, ...] = (0.996,)
+) -> FoldsVerdict:
+    """Losses that fall by so much of themselves in each fold, from another level each.
+
+    Args:
+        shares: of the budget that a fold's shapes have, in turn.
+    """
     cells = [
         Cell(
             budget,
             seed=seed,
             axes={FOLD: fold},
+            share=shares[fold % len(shares)],
             loss=(0.5 + 0.02 * fold) * math.exp(-fall * size / 3 + spread * (-1) ** seed * (1 + size % 2)),
         )
         for fold, fall in enumerate(falls)
@@ -35,6 +42,17 @@ def test_folds_that_agree_are_one_verdict_with_each_of_them_named(tmp_path: Path
     assert "By fold: fold 0 -0.0" in one.text
     assert "between folds the mean change is -0.0" in one.text
     assert "training spans share up to 100 %" in one.text
+
+
+def test_shapes_that_differ_between_folds_are_one_size_for_each_budget(tmp_path: Path) -> None:
+    alike, searched = (
+        verdict(tmp_path / str(len(shares)), (0.06, 0.05), shares=shares) for shares in ((1.0,), (1.0, 0.985))
+    )
+    assert searched.direction == alike.direction == "falls"
+    assert "4 distinct sizes" in searched.text, "not 8, which would do for a law"
+    assert searched.form == alike.form
+    level = verdict(tmp_path / "level", (0.0, 0.0), spread=0.0, shares=(1.0, 0.985))
+    assert level.direction == "flat"
 
 
 def test_one_fold_that_falls_among_others_that_rise_does_not_carry_the_verdict(tmp_path: Path) -> None:

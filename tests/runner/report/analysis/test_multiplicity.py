@@ -22,6 +22,12 @@ def test_all_series_of_a_ledger_count_and_single_sizes_do_not(tmp_path: Path) ->
     assert looked_at(ledger.read(paths.ledger)) == 2
 
 
+def test_what_a_search_tries_is_no_comparison(tmp_path: Path) -> None:
+    tried = grid(["50k", "1m"], horizons=(5,), role="searched")
+    paths = write(tmp_path / "run", [*grid(["50k", "1m"]), *tried])
+    assert looked_at(ledger.read(paths.ledger)) == 1
+
+
 def test_what_does_not_survive_says_so() -> None:
     assert words(0.02, 0.08, 4, 2).endswith("(2 starts): not below 0.05 for all of them together")
     assert words(0.001, 0.004, 4, 1).endswith("4 comparisons in this run's ledger (1 start)")

@@ -1,5 +1,7 @@
 """Losses by volatility: regimes are thirds of the training windows, kept in the run; losses are means over windows."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ from runner.report.analysis.collect import collect
 from runner.report.analysis.regimes import REGIMES, WHOLE, regime_losses, regime_table
 from runner.rundir import comparable
 from runner.rundir.paths import RunPaths
+from tests.finished import SWEEP, finished_run
 from trainables.data import sources
 
 CONTEXT = 20
@@ -52,3 +55,21 @@ def test_a_run_of_before_has_no_table(finished: RunPaths, tmp_path) -> None:
     collected = collect(finished)
     elsewhere = RunPaths(tmp_path / "tiny")
     assert not regime_losses(elsewhere, collected.view, collected.trials, collected.baselines)
+
+
+def test_losses_and_skill_of_values_are_those_of_the_results(tmp_path: Path) -> None:
+    text = SWEEP.replace("kind: threshold", "kind: regression").replace("lr:", "loss: squared_error, lr:")
+    paths = finished_run(tmp_path, "baselines=[prior, linear]", text=text.replace("seed: [0, 1]", "seed: [0]"))
+    collected = collect(paths)
+    rows = regime_losses(paths, collected.view, collected.trials, collected.baselines)
+    whole = {(row.split, row.name): row for row in rows if row.regime == WHOLE}
+    (trial,) = collected.trials
+    linear = next(one for one in collected.baselines if one.group.model == "linear")
+    for name, key in [("20k", trial.key), ("linear", linear.key)]:
+        ended = collected.view.cells[key].ended
+        assert ended is not None
+        for split, loss, skill in [("validation", "val_loss", "skill"), ("test", "test_loss", "test_skill")]:
+            assert whole[split, name].loss.value == pytest.approx(ended.result[loss], rel=1e-5)
+            assert whole[split, name].skill == pytest.approx(ended.result[skill], abs=1e-5)
+    others = [one for one in collected.baselines if one.group.model != "prior"]
+    assert not regime_losses(paths, collected.view, collected.trials, others), "the labels' deviation is not known"

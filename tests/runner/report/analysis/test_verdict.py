@@ -39,6 +39,7 @@ class Made:
     horizon: int = 1
     train_skill: float = 0.0
     steps: int | None = None  # the value of the axis training.length.steps
+    context: int = 60
 
 
 def trials(
@@ -75,11 +76,12 @@ def _write(ledger: Ledger, cell: Made, key: str) -> None:
     labels |= {"model": "patchtst", "budget": str(cell.size), "seed": cell.seed} if cell.size else {"model": cell.name}
     labels |= {"axes": {"training.length.steps": cell.steps}} if cell.steps else {}
     training = {"training": {"global_batch": 64}} if cell.steps else {}
+    task = {**TASK, "horizon": cell.horizon, "context": cell.context}
     ledger.append(
         CellRecorded(
             key=key, name=cell.name, cell_kind="model" if cell.size else "baseline", labels=labels, n_params=cell.size,
             sizes={"n_train": round(3000 * cell.fraction), "n_val": 600, "n_test": 600, "n_val_effective": 600},
-            spec={"data": {**DATA, "fraction": cell.fraction}, "task": {**TASK, "horizon": cell.horizon}, **training},
+            spec={"data": {**DATA, "fraction": cell.fraction}, "task": task, **training},
         )
     )  # fmt: skip
     ledger.append(AttemptStarted(key=key, attempt=1, execution={}))
@@ -308,3 +310,12 @@ def test_the_report_opens_with_the_verdict_and_lists_baselines(tmp_path: Path) -
 def test_a_run_without_an_end_has_no_verdict_yet(run: Callable[..., RunPaths]) -> None:
     collected: Collected = collect(run([run.cell("50k", 1, fate="running")]))  # type: ignore[attr-defined]
     assert collected.verdicts == ()
+
+
+def test_without_baselines_of_the_same_inputs_nothing_is_said_about_what_there_is_to_learn(tmp_path: Path) -> None:
+    beside = [*trials(lambda _: PRIOR), *baselines(0.70, 0.71, 0.72)]
+    assert verdict_of(tmp_path / "beside", beside)[0] == "flat: no learnable signal"
+    elsewhere = [*trials(lambda _: PRIOR, context=20), *baselines(0.50, 0.51, 0.52)]
+    verdict, reason = verdict_of(tmp_path / "elsewhere", elsewhere)
+    assert verdict == "not identifiable"
+    assert "no baseline has these inputs" in reason
