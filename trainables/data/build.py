@@ -176,7 +176,7 @@ class _Building:
             **{name: one.values[asset][name].to_numpy() for one in self.added for name in one.kinds},
         }
         if self.members:
-            columns[MEMBER] = self.members.on(asset, index)
+            columns[MEMBER] = self.members.on(asset, self.bars.days.get(asset, index))
         return pa.table(columns)
 
     def entry(self, name: str, target: Path) -> CatalogEntry:

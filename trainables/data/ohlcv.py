@@ -156,8 +156,14 @@ def _loaded(member: Member, source: str, spec: DataSpec, held: Spilled) -> _Asse
         if loaded.exchange is None:
             own = None if spec.features is None else held.stored(loaded.own)
             return _Asset(raw.sha256, loaded.unused, frame=held.stored(loaded.bars), own=own)
-        moments = session.Sessions.of(pd.DatetimeIndex(loaded.bars.index), loaded.exchange)
+        dates = pd.DatetimeIndex(loaded.bars.index)
+        moments = session.Sessions.of(dates, loaded.exchange)
         _tell_outside(moments, member.place)
+        if spec.timescale in INTRADAY and (
+            wrong := session.too_coarse(dates, moments, loaded.exchange, spec.timescale)
+        ):
+            message = f"{wrong}, which data.timescale asks for"
+            raise DataError(Problem(place=member.place, message=message, fix="use finer bars, or a coarser timescale"))
         whole = loaded.bars.join(loaded.own)
         daily, _ = session.joined(whole, moments, "daily")
         others, intraday, days = daily, None, None

@@ -95,6 +95,34 @@ def _by_calendar(moments: pd.DatetimeIndex, calendar: Calendar) -> Sessions:
     return Sessions(pd.DatetimeIndex(at.index), pd.TimedeltaIndex(moments - at["open"].to_numpy()), inside)
 
 
+def too_coarse(moments: pd.DatetimeIndex, sessions: Sessions, spec: Exchange, timescale: str) -> str:
+    """What is wrong with bars that are further apart than the timescale within a day asks for; empty if nothing is.
+
+    The most common distance within a session counts, so that gaps do not matter. Where no session has two bars it is
+    that of all bars, unless no session is longer than a bar of the timescale.
+    """
+    size = pd.Timedelta(minutes=INTRADAY[timescale])
+    inside, day = moments[sessions.inside], sessions.days[sessions.inside].to_numpy()
+    apart = np.diff(inside.to_numpy())
+    within = apart[day[1:] == day[:-1]]
+    if not len(apart) or (not len(within) and _longest(inside, spec) <= size):
+        return ""
+    lengths, counts = np.unique(within if len(within) else apart, return_counts=True)
+    usual = pd.Timedelta(lengths[counts.argmax()])
+    if usual <= size:
+        return ""
+    minutes = usual / pd.Timedelta(minutes=1)
+    return f"bars are {f'{minutes:g} min' if usual < _DAY else f'{usual / _DAY:g} d'} apart, coarser than {timescale}"
+
+
+def _longest(moments: pd.DatetimeIndex, spec: Exchange) -> pd.Timedelta:
+    """Length of the longest session."""
+    if isinstance(spec, Calendar):
+        known = spec.schedule(moments[0], moments[-1])
+        return pd.Timedelta((known["close"] - known["open"]).max())
+    return pd.Timedelta(minutes=(spec.close_minute - spec.open_minute) % (24 * 60) or 24 * 60)
+
+
 def joined(frame: pd.DataFrame, sessions: Sessions, timescale: str) -> tuple[pd.DataFrame, pd.DatetimeIndex]:
     """Coarser bars of one asset, none of which reaches into another session.
 

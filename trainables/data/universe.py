@@ -82,19 +82,17 @@ def _files(argument: str) -> list[Path]:
     path = Path(argument).expanduser()
     known = sources.file_suffixes()
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file())
+        # Hidden files and folders are those inside: what leads to the folder is the user's own choice.
+        found = sorted(
+            file
+            for file in path.rglob("*")
+            if file.suffix.lower() in known
+            and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
+            and file.is_file()
+        )
     else:
         root = next(parent for parent in path.parents if not _is_pattern(str(parent)))
         found = sorted(file for file in root.glob(str(path.relative_to(root))) if file.is_file())
-    found = (
-        [
-            file
-            for file in found
-            if not any(part.startswith((".", "_")) for part in file.relative_to(path.anchor or ".").parts)
-        ]
-        if path.is_dir()
-        else found
-    )
     if not found:
         raise _error(argument, "holds no file of bars", f"files end with {', '.join(sorted(known))}")
     if len(found) > MAX_FILES:
@@ -121,7 +119,7 @@ def by_symbol(table: RawTable, argument: str) -> list[Member]:
     column = names.first_of(frame.columns, (*names.SYMBOLS, "asset"))
     if column is None:
         raise _error(argument, f"has no column of symbols (its columns: {', '.join(map(str, frame.columns))})", "")
-    code_N, assets = pd.factorize(frame[column].astype("string").str.strip(), sort=True)
+    code_N, assets = pd.factorize(sources.symbol_texts(frame[column]), sort=True)
     order_N = np.argsort(code_N, kind="stable")  # rows without a symbol come first: -1
     edges = np.searchsorted(code_N[order_N], np.arange(len(assets) + 1)).tolist()
     place = argument.rpartition("#")[0] or argument

@@ -8,6 +8,7 @@ import pytest
 
 from trainables.data import catalog, causality, ohlcv, session, tier_registry
 from trainables.data.conformance import random_bars
+from trainables.data.dataset import MEMBER
 from trainables.data.tier_registry import AssetBars
 from trainables.data.window_index import index_windows
 from trainables.errors import DataError
@@ -109,6 +110,40 @@ def test_a_wall_clock_time_that_never_was_is_refused(tmp_path):
     source = written(tmp_path / "all.csv", frame)  # 2021-03-14 02:00 was skipped in New York
     with pytest.raises(DataError, match="happened twice or never"):
         ohlcv.load_sources(DataSpec(source=source, session=SessionSpec(timezone="America/New_York")))
+
+
+def test_bars_that_are_coarser_than_the_timescale_are_refused(tmp_path):
+    hours = bars_at(stamps(NEW_YORK, "2021-03-08", "2021-04-16", 60))
+    source = written(tmp_path / "hours.csv", hours.drop(hours.index[5:40:3]))  # gaps are no distance
+    spec = DataSpec(source=source, session=NEW_YORK.model_copy(update={"stamps": "utc"}), timescale="5min")
+    with pytest.raises(DataError, match=r"bars are 60 min apart, coarser than 5min, which data\.timescale asks for"):
+        ohlcv.load_sources(spec)
+    for timescale in ("1h", "4h"):
+        ohlcv.load_sources(spec.model_copy(update={"timescale": timescale}))
+    daily = written(tmp_path / "daily.csv", bars_at(pd.date_range("2021-01-01", periods=200)))
+    with pytest.raises(DataError, match="bars are 1 d apart, coarser than 1h"):
+        ohlcv.load_sources(DataSpec(source=daily, calendar={"*": "24/7"}, timescale="1h"))
+
+
+def test_one_bar_a_session_is_fine_where_a_session_is_no_longer(tmp_path):
+    short = SessionSpec(timezone="UTC", open="09:00", close="13:00")
+    source = written(tmp_path / "a.csv", bars_at(stamps(short, "2021-01-01", "2021-12-31", 240)))
+    ohlcv.load_sources(DataSpec(source=source, session=short, timescale="4h"))
+    with pytest.raises(DataError, match="coarser than 2h"):
+        ohlcv.load_sources(DataSpec(source=source, session=short, timescale="2h"))
+
+
+def test_membership_of_bars_within_a_day_goes_by_the_trading_day(tmp_path):
+    sydney = SessionSpec(timezone="Australia/Sydney", open="10:00", close="16:00")  # opens at 23:00 UTC in summer
+    moments = stamps(sydney, "2019-12-02", "2020-03-20", 60)
+    source = written(tmp_path / "syd.csv", bars_at(moments), sydney.timezone or "")
+    (tmp_path / "members.csv").write_text("asset,from,to\nsyd,2020-01-06,2020-01-10\n")
+    members = str(tmp_path / "members.csv")
+    spec = DataSpec(source=source, session=sydney, timescale="1h", tier="ohlcv", members=members)
+    frame = catalog.load(catalog.prepare(spec, tmp_path / "data"), tmp_path / "data").frame
+    inside = pd.DatetimeIndex(frame.loc[frame[MEMBER], "date"]).tz_localize("UTC").tz_convert(sydney.timezone)
+    assert len(inside) == 5 * 6
+    assert [f"{one:%m-%d %H}" for one in inside[[0, -1]]] == ["01-06 10", "01-10 15"]
 
 
 def test_a_timescale_within_a_day_needs_a_session():

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from trainables.data import catalog, ohlcv, scaling
+from trainables.data import catalog, membership, ohlcv, scaling, sources
 from trainables.data.conformance import random_bars
 from trainables.data.window_index import index_windows
 from trainables.errors import ConfigError, DataError
@@ -111,6 +111,72 @@ def test_windows_end_while_the_asset_is_a_member(prepared, frames, tmp_path):
     (tmp_path / "members.csv").write_text("ticker,from,to\nzz,,\n")
     with pytest.raises(DataError, match="names none of the assets"):
         catalog.prepare(spec, tmp_path / "data", rebuild=True)
+
+
+@pytest.mark.parametrize("place", [".hidden/_work/prices", "../prices"])
+def test_a_folder_may_lie_anywhere_and_what_is_hidden_inside_is_not_read(
+    frames, tmp_path, monkeypatch, place, make_bars
+):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    folder = Path(place)
+    (folder / "_old").mkdir(parents=True)
+    for name in ("aa.csv", "_old/bb.csv", ".cc.csv"):
+        make_bars(200).to_csv(folder / name)
+    for source in (place, str(folder.absolute())):
+        assert list(ohlcv.load_sources(DataSpec(source=source)).frames) == ["aa"]
+
+
+def test_symbols_are_text_as_written(make_bars, tmp_path):
+    """'NA' is a ticker, 'TRUE' is none of two truths, and '000001' is not 1."""
+    for name, symbols in (("us", ["AAA", "BBB", "NA", "TRUE"]), ("cn", ["000001", "000858", "600519"])):
+        frames = {symbol: make_bars(200, seed=seed) for seed, symbol in enumerate(symbols)}
+        source = str(tmp_path / f"{name}.csv")
+        long(frames).to_csv(source, index=False)
+        bars = ohlcv.load_sources(DataSpec(source=f"{source}#*"))
+        assert list(bars.frames) == symbols
+        one = ohlcv.load_sources(DataSpec(source=f"{source}#{symbols[1]}")).frames[symbols[1]]
+        np.testing.assert_allclose(one, frames[symbols[1]], rtol=1e-12)
+    (tmp_path / "members.csv").write_text("asset,from,to\n000001,,\n600519,,\n000858,,\n")
+    members = membership.read(str(tmp_path / "members.csv"), DataSpec(), symbols)
+    assert all(members.on(symbol, bars.frames[symbol].index).all() for symbol in symbols)
+
+
+def test_symbols_that_are_numbers_in_a_file_are_compared_as_text(make_bars, tmp_path):
+    frames = {"858": make_bars(200), "600519": make_bars(200, seed=1)}
+    table = long(frames).astype({"symbol": int})
+    for name, one in (("int", table), ("float", table.astype({"symbol": float}))):
+        one.to_parquet(tmp_path / f"{name}.parquet")
+        source = f"{tmp_path / name}.parquet"
+        assert sorted(ohlcv.load_sources(DataSpec(source=f"{source}#*")).frames) == ["600519", "858"]
+        found = ohlcv.load_sources(DataSpec(source=f"{source}#858")).frames["858"]
+        np.testing.assert_allclose(found, frames["858"])
+
+
+def test_missing_values_next_to_symbols_are_those_of_pandas(make_bars, tmp_path):
+    frame = make_bars(len(sources._MISSING)).reset_index().assign(note=sources._MISSING, symbol="NA")
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    read = sources.read(str(tmp_path / "a.csv")).frame
+    pd.testing.assert_frame_equal(read.drop(columns="symbol"), pd.read_csv(tmp_path / "a.csv").drop(columns="symbol"))
+    assert read["note"].isna().all()
+
+
+def test_members_that_do_not_match_are_told(tmp_path, caplog):
+    path = tmp_path / "members.csv"
+    path.write_text("asset,from,to\naa,2010-01-01,\nzz,,\nyy,,\n")
+    membership.read(str(path), DataSpec(), ["aa", "bb"])
+    assert f"{path}: 2 of 3 names are no asset: zz, yy" in caplog.text
+    assert f"{path}: 1 of 2 assets have no row and are never members: bb" in caplog.text
+    caplog.clear()
+    membership.read(str(path), DataSpec(), ["aa", "zz", "yy"])
+    assert not caplog.text
+
+
+def test_members_with_dates_that_can_be_read_in_two_ways_are_refused(tmp_path):
+    (tmp_path / "members.csv").write_text("asset,from,to\naa,01/02/2010,05/06/2012\n")
+    with pytest.raises(DataError, match=r"members\.csv: from: .* as day/month/year") as caught:
+        membership.read(str(tmp_path / "members.csv"), DataSpec(), ["aa"])
+    assert "data.format: {dates:" in caught.value.problems[0].fix
 
 
 def test_ranks_and_scores_across_the_assets_of_a_date():
