@@ -19,8 +19,7 @@ def fit(
 
     Example::
 
-        models = run.results().query("kind == 'model'").rename(columns={"val_loss": "loss"})
-        fitted = isotherm.fit(models[["n_params", "loss"]])
+        fitted = isotherm.fit(run.results())  # its finished models; of a search the confirmed ones
 
     Args:
         frame: columns ``n_params``, ``loss`` and optionally ``n_samples``; further ones are ignored.

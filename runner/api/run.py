@@ -107,7 +107,9 @@ class Run:
         return Trial(self.paths, state)
 
     def best(self) -> "Trial":
-        """The finished trial with the lowest validation loss, collapsed ones left out.
+        """The finished trial with the lowest validation loss, collapsed ones left out; of a search a confirmed one.
+
+        Searched trials are chosen from where no confirmed one has finished.
 
         Raises:
             ConfigError: none has finished; or trials are of several data sets or tasks, whose best ones are named.

@@ -16,9 +16,11 @@ from runner.scaling.law import DELTA, Design, FitProblem, Floats, Law
 from runner.scaling.noise import noise_of
 from runner.scaling.table import FitTable
 from runner.scaling.verdict import Evidence, Verdict
-from trainables.errors import DataError, Problem
+from trainables.errors import ConfigError, DataError, Problem
 
 BOOTSTRAPS = 200
+_FEWEST = 20  # fewer resamples end within the 95 % interval that they are to bound; the command has the same limits
+_NARROWEST = 1e-9
 _OUTLIER = 4.0  # robust standard deviations: 6 in 100,000 of Gaussian points
 _MAX_EXCLUDED = 0.1  # share of the points
 _ROUNDS = 10
@@ -33,6 +35,9 @@ class FitOptions:
     With `sparing` nothing is refitted where the verdict needs no intervals, and there are none then. With
     `replicates` a direction needs 2 points or more (seeds) of most sizes; without, a table of single rows is judged by
     the scatter about a smooth curve. `tied` gives both terms one exponent (alpha = beta).
+
+    Raises:
+        ConfigError: `delta` or `bootstraps` is too small to judge by.
     """
 
     delta: float = DELTA
@@ -43,6 +48,17 @@ class FitOptions:
     sparing: bool = False
     replicates: bool = False
     tied: bool = False
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not _NARROWEST <= self.delta < math.inf:
+            message = f"the width of the Huber terms is {self.delta}, at least {_NARROWEST:g} is needed"
+            problems.append(Problem(place="FitOptions.delta", message=message, fix=f"leave it at {DELTA:g}"))
+        if self.bootstraps < _FEWEST:
+            message = f"{self.bootstraps} resamples make no interval, at least {_FEWEST} are needed"
+            problems.append(Problem(place="FitOptions.bootstraps", message=message, fix=f"leave it at {BOOTSTRAPS}"))
+        if problems:
+            raise ConfigError(problems)
 
 
 @dataclass(frozen=True)
@@ -193,7 +209,12 @@ def fit(table: FitTable, options: FitOptions | None = None, *, loss_resamples_RN
         keep_N, excluded = _without_outliers(table, options)
         table = table.select(keep_N)
         loss_resamples_RN = None if loss_resamples_RN is None else loss_resamples_RN[:, keep_N]
+    if loss_resamples_RN is None and table.cluster is not None and len(set(table.cluster)) == 1 < len(table):
+        message = f"all {len(table)} points are of one cluster: what noise they have in common cannot be seen"
+        fix = "give points of several clusters, or leave the column out: points then count as independent"
+        raise DataError(Problem(place=f"--cluster: {table.cluster[0]!s}", message=message, fix=fix))
     design, variables, groups, notes = table.design()
+    notes = (*table.notes, *notes)
     design = replace(design, tied=options.tied)
     y_N = np.log(table.loss)
     problem = FitProblem(design, y_N, options.delta)

@@ -173,9 +173,10 @@ class FitProblem:
         """
         _, share_J1N = self._points.residuals(law.theta_P[None, self._first_F], self._y_N[None])
         free_NF = (self._points.derivatives(share_J1N)[0] * np.sqrt(self.design.weight_N)).T
+        if len(free_NF) < free_NF.shape[1]:  # one row has one singular value
+            return math.inf
         largest, *_, smallest = np.linalg.svd(free_NF, compute_uv=False)
-        known = smallest > 1e-12 * largest and len(free_NF) >= free_NF.shape[1]
-        return float(largest / smallest) if known else math.inf
+        return float(largest / smallest) if smallest > 1e-12 * largest else math.inf
 
     def _law(self, theta_P: Floats, objective: float) -> Law:
         return Law(theta_P, self.centres, self.design.n_groups, float(objective))

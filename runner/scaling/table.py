@@ -1,5 +1,6 @@
 """A table of sizes and losses, and the CSV that it comes from."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ class FitTable:
         group: names; each group has an irreducible loss of its own.
         cluster: names; points of one cluster (a run, a curve) are not independent of each other.
         rows: number of each point in its source, for messages.
+        notes: what of the source is not among the points, for the fit's notes.
     """
 
     n_params: Floats
@@ -38,6 +40,7 @@ class FitTable:
     group: npt.NDArray[np.str_] | None = None
     rows: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     cluster: npt.NDArray[np.str_] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.loss)
@@ -67,6 +70,7 @@ class FitTable:
             group,
             rows[keep_N],
             cluster,
+            self.notes,
         )
 
     def design(self) -> tuple[Design, tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
@@ -114,7 +118,7 @@ class Columns:
         weight: None takes ``weight``, if there is one.
         group: None takes ``group``, if there is one.
         cluster: None takes ``cluster``, if there is one.
-        where: rows to keep: columns with the text of their value.
+        where: rows to keep: columns with the text of their value; numbers are compared as numbers.
     """
 
     loss: str | None = None
@@ -129,7 +133,8 @@ def read_csv(path: Path, columns: Columns | None = None) -> FitTable:
     """Read a table with columns ``n_params``, ``loss``, and optionally ``n_samples``, a weight, a group and a cluster.
 
     Args:
-        path: the file; further columns are ignored. In a `results.csv` of a run only finished models are read.
+        path: the file; further columns are ignored. In a `results.csv` of a run only finished models are read, of a
+            search only the confirmed ones unless `columns.where` names ``role``.
         columns: other names, and rows to keep.
 
     Raises:
@@ -167,11 +172,14 @@ def of_frame(frame: pd.DataFrame, place: str, columns: Columns | None = None) ->
     keep = np.ones(len(frame), dtype=bool)
     if ours:
         keep &= ((frame["kind"] == "model") & (frame["status"] == "finished")).to_numpy()
-    for name, value in columns.where:
-        keep &= (frame[name].astype(str) == value).to_numpy()
     if not keep.any():
-        message = "no row is left of them" if len(frame) else "no rows below the heading"
-        raise DataError(Problem(place=place, message=message, fix="one row a trained model; see --where"))
+        message = "no row is of a finished model" if len(frame) else "no rows below the heading"
+        raise DataError(Problem(place=place, message=message, fix="one row a trained model"))
+    for name, value in columns.where:
+        before, keep = keep, keep & _has(frame[name], value)
+        if not keep.any():
+            raise DataError(_nothing_left(frame[name][before], name, value, place))
+    keep, notes = _confirmed(frame, keep, place) if ours and "role" not in dict(columns.where) else (keep, ())
     frame, rows = frame[keep], rows[keep]
 
     def present(given: str | None, name: str) -> str | None:
@@ -199,12 +207,63 @@ def of_frame(frame: pd.DataFrame, place: str, columns: Columns | None = None) ->
         group=texts["group"],
         rows=rows,
         cluster=texts["cluster"],
+        notes=notes,
     )
 
 
 # Columns of a run's results.csv by which it is known, and those whose values keep losses from being comparable.
 _OF_RESULTS = ("key", "kind", "status", "n_params", "val_loss")
 _APART = ("horizon", "model", "tier", "timescale")
+_LISTED = 6  # values named where none is the one asked for
+
+
+def _has(column: "pd.Series[Any]", value: str) -> npt.NDArray[np.bool_]:
+    """Which rows have a value: its text, or in a column of numbers its number.
+
+    One empty field, such as a baseline's seed, makes a column of integers one of floats, whose texts end in '.0'.
+    """
+    same: npt.NDArray[np.bool_] = (column.astype(str) == value).to_numpy(dtype=bool, na_value=False)
+    if (numbers := _numbers(column)) is not None:
+        with suppress(ValueError):  # of a text, which no number is equal to
+            same |= numbers == float(value)
+    return same
+
+
+def _numbers(column: "pd.Series[Any]") -> Floats | None:
+    column = column.infer_objects()
+    if pd.api.types.is_bool_dtype(column.dtype) or not pd.api.types.is_numeric_dtype(column.dtype):
+        return None
+    return np.asarray(column.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _nothing_left(column: "pd.Series[Any]", name: str, value: str, place: str) -> Problem:
+    """What to say of a `where` that no row meets, with the values that the rows before it have."""
+    numbers = _numbers(column)
+    found = [f"{one:.15g}" for one in numbers] if numbers is not None else list(column.dropna().astype(str))
+    known = [one for one in dict.fromkeys(found) if one != "nan"]
+    listed = ", ".join(known[:_LISTED]) + (f" and {len(known) - _LISTED} more" if len(known) > _LISTED else "")
+    return Problem(
+        place=place,
+        message=f"no row is left by --where {name}={value}; {name!r} has {listed or 'no values'}",
+        fix=f"--where {name}={known[0]}" if known else f"leave --where {name}={value} out",
+    )
+
+
+def _confirmed(
+    frame: pd.DataFrame, keep: npt.NDArray[np.bool_], place: str
+) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
+    """Rows without a search's trials, of which many a size had bad values by design, and a note on their number."""
+    if "role" not in frame.columns:
+        return keep, ()
+    searched = keep & _has(frame["role"], "searched")
+    if not (count := int(searched.sum())):
+        return keep, ()
+    if count == keep.sum():
+        message = f"all {count} rows are searched trials, and laws are made of confirmed ones"
+        fix = "let the search confirm its winners, or take the searched ones: --where role=searched"
+        raise DataError(Problem(place=place, message=message, fix=fix))
+    note = f"{count} searched trials are left out: laws are made of confirmed ones (--where role=searched takes them)"
+    return keep & ~searched, (note,)
 
 
 def _mixed(frame: pd.DataFrame, place: str, group: str | None) -> list[Problem]:

@@ -38,19 +38,21 @@ def chosen(view: LedgerView, run: str, key: str | None) -> CellState:
 def best_of_each(view: LedgerView) -> list[CellState]:
     """Of each data set and task the finished trial with the lowest validation loss, in the grid's order.
 
-    Collapsed trials and those with squashed outputs are left out. What a trial is given (context, tier, scaling, data
+    Collapsed trials and those with squashed outputs are left out. A search's trials count only where no confirmed trial
+    does: the lowest loss of many is partly the luckiest one's. What a trial is given (context, tier, scaling, data
     fraction) may differ: all are judged on the same question.
     """
-    best: dict[str, CellState] = {}
-    for state in view.current.values():
+    best: dict[str, tuple[tuple[bool, float], CellState]] = {}
+    compared = view.compared
+    for key, state in view.current.items():
         loss = _loss(state)
         if loss is None:
             continue
         question = comparable.identity(state.cell.spec, comparable.INPUTS)
-        known = _loss(best[question]) if question in best else None
-        if known is None or loss < known:
-            best[question] = state
-    return list(best.values())
+        rank = (key not in compared, loss)
+        if question not in best or rank < best[question][0]:
+            best[question] = rank, state
+    return [state for _, state in best.values()]
 
 
 def _loss(state: CellState) -> float | None:

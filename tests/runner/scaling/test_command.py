@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from runner.cli import main
-from runner.scaling import Columns, read_csv
+from runner.scaling import Columns, FitOptions, fit, read_csv
 from trainables.errors import DataError
 
 
@@ -144,3 +144,70 @@ def test_points_are_counted_by_size_samples_and_pairs(
     shown = " ".join(capsys.readouterr().out.split())
     assert "points 15: 5 distinct sizes, 3 distinct numbers of samples, 15 distinct pairs of both; 0 excluded" in shown
     assert "predicted n_params 1e+07, n_samples 1e+07:" in shown
+
+
+SEARCHED = """\
+key,kind,status,n_params,seed,val_loss,role
+a0,baseline,finished,,,0.61,
+a1,model,finished,19975,0,0.6581,confirmed
+a2,model,finished,19975,1,0.6571,confirmed
+a3,model,finished,59900,0,0.6137,confirmed
+b1,model,finished,19975,1000000,0.9,searched
+b2,model,finished,59900,1000000,0.8,searched
+b3,model,finished,59900,1000000,0.6,searched
+"""
+
+
+def test_a_law_is_made_of_a_searchs_confirmed_trials(tmp_path: Path) -> None:
+    path = csv(tmp_path, SEARCHED)
+    table = read_csv(path)
+    assert list(table.rows) == [2, 3, 4]
+    assert [note for note in fit(table, FitOptions(bootstraps=20)).notes if "3 searched trials are left out" in note]
+    asked = read_csv(path, Columns(where=(("role", "searched"),)))
+    assert list(asked.rows) == [5, 6, 7]
+    assert not asked.notes
+    with pytest.raises(DataError, match="all 3 rows are searched trials"):
+        read_csv(path, Columns(where=(("seed", "1000000"),)))
+
+
+def test_numbers_are_asked_for_as_numbers_where_an_empty_field_makes_them_floats(tmp_path: Path) -> None:
+    path = csv(tmp_path, SEARCHED)
+    asked = {("seed", "0"): [2, 4], ("seed", "1.0"): [3], ("n_params", "19975"): [2, 3], ("n_params", "5.99e4"): [4]}
+    assert {pair: list(read_csv(path, Columns(where=(pair,))).rows) for pair in asked} == asked
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ((("n_params", "59900"), ("seed", "7")), "by --where seed=7; 'seed' has 0, 1000000\n    fix: --where seed=0"),
+        ((("seed", "many"),), "by --where seed=many; 'seed' has 0, 1, 1000000"),
+        ((("role", "none"), ("seed", "0")), "by --where role=none; 'role' has confirmed, searched"),
+    ],
+)
+def test_what_left_no_row_is_named_with_the_values_there_are(
+    where: tuple[tuple[str, str], ...], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError) as caught:
+        read_csv(csv(tmp_path, SEARCHED), Columns(where=where))
+    assert said in str(caught.value)
+
+
+def test_one_row_identifies_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(csv(tmp_path, "n_params,loss\n1000,0.7\n"))
+    assert command(monkeypatch, path, "--bootstraps", "20", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["verdict"] == "not identifiable"
+    assert document["condition"] is None, "infinite"
+
+
+def test_one_cluster_tells_nothing_of_the_noise_common_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = good().replace("loss\n", "loss,run\n", 1).rstrip().replace("\n", ",a\n").replace("run,a", "run") + ",a\n"
+    assert command(monkeypatch, str(csv(tmp_path, text)), "--bootstraps", "20", "--cluster", "run") == 2
+    said = capsys.readouterr().err
+    assert "all 6 points are of one cluster" in said
+    assert "fix" in said
+    assert "Traceback" not in said

@@ -9,6 +9,7 @@ from runner.scaling.direction import Change, Direction
 from runner.scaling.fit import Fit
 from runner.scaling.model_comparison import CONSTANT, LOG_LINEAR, POWER_LAW, Comparison
 from runner.scaling.verdict import Evidence
+from trainables.errors import ConfigError
 
 QUICK = FitOptions(bootstraps=60)
 G = np.random.default_rng(1).normal(size=1000)
@@ -195,3 +196,14 @@ def test_an_exponent_that_may_be_anything_makes_no_power_law() -> None:
         found = verdict.judge(Evidence(8, falls, comparison, 0.5, alpha, (0.3, 0.4)))
         assert found is not None
         assert found.word == word, found.reason
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"bootstraps": 0}, {"bootstraps": 19}, {"delta": 0.0}, {"delta": -1e-3}, {"delta": float("nan")}]
+)
+def test_options_that_the_command_refuses_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        FitOptions(**wrong)  # type: ignore[arg-type]
+    (problem,) = caught.value.problems
+    assert problem.place == f"FitOptions.{next(iter(wrong))}"
+    assert problem.fix
