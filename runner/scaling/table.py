@@ -225,7 +225,7 @@ def _has(column: "pd.Series[Any]", value: str) -> npt.NDArray[np.bool_]:
     same: npt.NDArray[np.bool_] = (column.astype(str) == value).to_numpy(dtype=bool, na_value=False)
     if (numbers := _numbers(column)) is not None:
         with suppress(ValueError):  # of a text, which no number is equal to
-            same |= numbers == float(value)
+            same = same | (numbers == float(value))
     return same
 
 
