@@ -4,6 +4,7 @@ A row is known from its own date, or from the day that it was published, plus a 
 known on its date; rows that become known later are never seen.
 """
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ from trainables.data.spilled import Spilled
 from trainables.errors import DataError, Problem
 from trainables.schema import DataSpec
 from trainables.schema.given import ContextSpec
+
+logger = logging.getLogger(__name__)
 
 _DAY = pd.Timedelta(days=1)
 
@@ -54,14 +57,30 @@ def read(name: str, spec: ContextSpec, data: DataSpec) -> Series:
     wanted = [one if one == given.ALL else theirs.get(one.strip().lower(), one) for one in spec.columns]
     if wanted == ["close"] and "close" not in theirs:  # the default, and a file of dates and values
         wanted = [given.ALL]
-    columns = given.numeric(table, wanted, used, data.format.decimal)
+    try:
+        columns = given.numeric(table, wanted, used, data.format.decimal)
+    except values.AmbiguousError as error:
+        raise DataError(Problem(place=place, message=str(error), fix=error.fix)) from error
     if missing := [one for one in wanted if one != given.ALL and one not in columns]:
         message = f"{spec.source} has no numeric column {missing[0]!r} (it has: {', '.join(map(str, table.columns))})"
         raise DataError(Problem(place=place, message=message, fix=f"correct {place}.columns"))
     if not columns:
         raise DataError(Problem(place=place, message=f"{spec.source} has no column of numbers", fix="name another"))
+    _refuse_undated(pd.DataFrame(columns), dates, known, spec.source, place)
     unused = tuple(str(one) for one in table.columns if one not in used and str(one) not in columns)
     return _ordered(pd.DataFrame(columns), dates, known + pd.Timedelta(days=spec.delay_days), raw.sha256, unused, place)
+
+
+def _refuse_undated(frame: pd.DataFrame, dates: pd.Series, known: pd.Series, source: str, place: str) -> None:
+    """Refuse values without a date among dated ones; those after the last date, as in a footer, are left out aloud."""
+    dated_N = (dates.notna() & known.notna()).to_numpy()
+    lost_N = np.flatnonzero(~dated_N & frame.notna().any(axis=1).to_numpy())
+    if not len(lost_N):
+        return
+    message = f"{len(lost_N)} rows have a value and no date that can be understood, the first is row {lost_N[0] + 1}"
+    if dated_N.any() and lost_N[0] < np.flatnonzero(dated_N)[-1]:
+        raise DataError(Problem(place=place, message=f"{source}: {message}", fix="correct their dates, or remove them"))
+    logger.warning("%s: %s: they are left out", source, message)
 
 
 def _ordered(
@@ -103,12 +122,14 @@ def _date_column(table: pd.DataFrame, named: str | None, place: str) -> str:
 
 def _dates(column: pd.Series, data: DataSpec, place: str) -> pd.Series:
     try:
-        read, _ = values.dates(column, data.format.dates, data.format.timezone)
+        read, found = values.dates(column, data.format.dates, data.format.timezone)
     except values.AmbiguousError as error:
         raise DataError(Problem(place=place, message=str(error), fix=error.fix)) from error
     if read.isna().mean() > 0.1:
         message = f"the column {str(column.name)!r} holds no dates: {str(column.iloc[0])!r}"
         raise DataError(Problem(place=place, message=message, fix=f"name the column of dates: {place}.date"))
+    if found:
+        logger.warning("%s: %s", place, "; ".join(f"{what} {value}" for what, value in found.items()))
     return read
 
 

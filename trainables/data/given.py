@@ -7,6 +7,7 @@ trial look at them harder, and the dataset's lineage says of each that it is as 
 import re
 from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ _KINDS: dict[ColumnKind, Kind] = {
     "as is": Kind.NUMBER,
 }
 _LEVEL_RATIO, _LEVEL_SHARE, _LEVEL_CORRELATION = (0.5, 2.0), 0.95, 0.9  # a price moves with the close and is near it
+_LIKE_NUMBERS = r"[-+]?[\d.,]+(?:[eE][-+]?\d+)?[KMBTkmbt%]?"
 _NUMERIC = 0.5  # of a column's filled cells are numbers
 
 
@@ -58,7 +60,10 @@ def own_columns(
         decimal: the decimal sign, or None.
         source: the place named in problems.
     """
-    chosen = numeric(raw, spec.columns, used, decimal)
+    try:
+        chosen = numeric(raw, spec.columns, used, decimal)
+    except values.AmbiguousError as error:
+        return pd.DataFrame(), [Problem(place=source, message=str(error), fix=error.fix)]
     missing = [name for name in spec.columns if name != ALL and name not in chosen]
     problems = []
     if missing:
@@ -74,8 +79,13 @@ def own_columns(
 def numeric(
     raw: pd.DataFrame, wanted: Collection[str], used: Collection[Hashable], decimal: str | None
 ) -> dict[str, "pd.Series[float]"]:
-    """Columns of numbers by name; infinite ones are missing ones."""
-    chosen: dict[str, pd.Series[float]] = {}
+    """Columns of numbers by name; infinite ones are missing ones.
+
+    Raises:
+        AmbiguousError: the decimal sign, which all columns have in common, cannot be found out.
+    """
+    columns: dict[str, pd.Series[Any]] = {}
+    filled: dict[str, int] = {}
     for name in raw.columns:
         if (ALL in wanted and name not in used) or str(name) in wanted:
             column = raw[name]
@@ -83,13 +93,20 @@ def numeric(
                 continue
             if pd.api.types.is_bool_dtype(column.dtype):
                 column = column.astype(np.float64)
-            read, _ = values.numbers({"x": column}, decimal)
-            filled = column.notna()
-            if not pd.api.types.is_numeric_dtype(column.dtype):
-                filled &= ~column.astype("string").str.strip().str.lower().isin(values.MISSING)
-            if read["x"].notna().sum() > _NUMERIC * filled.sum():
-                chosen[str(name)] = read["x"].where(np.isfinite(read["x"])).reset_index(drop=True)
-    return chosen
+            if pd.api.types.is_numeric_dtype(column.dtype):
+                count = int(column.notna().sum())
+            else:
+                text = values.bare(column)
+                count = int((text != "").sum())
+                if text.str.fullmatch(_LIKE_NUMBERS).sum() <= _NUMERIC * count:
+                    continue  # words, whose commas say nothing about numbers
+            columns[str(name)], filled[str(name)] = column, count
+    read, _ = values.numbers(columns, decimal)
+    return {
+        name: x_T.where(np.isfinite(x_T)).reset_index(drop=True)
+        for name, x_T in read.items()
+        if x_T.notna().sum() > _NUMERIC * filled[name]
+    }
 
 
 def symbols(raw: pd.DataFrame) -> list[Hashable]:

@@ -217,10 +217,11 @@ def _load_one(raw: RawTable, asset: str, source: str, spec: DataSpec) -> _Loaded
     own: pd.DataFrame | None = None
     if spec.features is not None:
         others = unused(raw.frame, spec.columns, one.adjusted_by)
+        sign = spec.format.decimal or ("," if one.found.get("decimal sign") == "comma" else None)
+        if sign is None and (bars[list(NUMBERS)] % 1 > 0).to_numpy().any():
+            sign = "."  # the bars have one
         used = [name for name in raw.frame.columns if str(name) not in others]
-        own, wrong = given.own_columns(
-            raw.frame, spec.features, [*used, *given.symbols(raw.frame)], spec.format.decimal, source
-        )
+        own, wrong = given.own_columns(raw.frame, spec.features, [*used, *given.symbols(raw.frame)], sign, source)
         problems += wrong
     if problems:
         raise DataError(problems)

@@ -77,6 +77,10 @@ class Spilled(MutableMapping[str, pd.DataFrame]):
         """How many each table has; no file is read."""
         return {name: len(one) if isinstance(one, pd.DataFrame) else one.rows for name, one in self._tables.items()}
 
+    def columns(self) -> dict[str, tuple[str, ...]]:
+        """Names of each table's columns; no file is read."""
+        return {name: tuple(map(str, one.columns)) for name, one in self._tables.items()}
+
     def keep(self, name: str, table: pd.DataFrame | Stored) -> None:
         """Enter what `stored` gave."""
         self._tables[name] = table

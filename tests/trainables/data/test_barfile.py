@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from trainables.data import ohlcv
+from trainables.data.barfile import values
 from trainables.data.inspection import inspect
 from trainables.errors import DataError
 from trainables.schema import DataSpec
@@ -439,3 +440,9 @@ def test_what_was_found_is_listed(file: Callable[[str, bytes], str]) -> None:
     assert found.found["encoding"].startswith("Windows-1252")
     missing = inspect("nothing.csv", DataSpec())
     assert "there is no such file" in str(missing.problems[0])
+
+
+def test_half_past_midnight_is_no_noon() -> None:
+    column = pd.Series([f"01/13/2020 {clock}" for clock in ("12:30 AM", "1:00 AM", "12:30 PM", "1:00 PM", "11:59 PM")])
+    stamps, _ = values.moments(column, None)
+    assert list(stamps.dt.strftime("%H:%M")) == ["00:30", "01:00", "12:30", "13:00", "23:59"]

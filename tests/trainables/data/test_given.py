@@ -179,3 +179,70 @@ def test_the_blocks_are_specs():
     assert spec.context["vix"].columns == ("close",)
     with pytest.raises(ValueError, match="is no name"):
         DataSpec(context={"V I X": ContextSpec(source="x.csv")})
+
+
+def slashed(tmp_path: Path, name: str, rows: list[str]) -> str:
+    (tmp_path / name).write_text("\n".join(["date,value", *rows, ""]))
+    return str(tmp_path / name)
+
+
+def test_days_and_months_that_can_be_exchanged_are_refused_whatever_else_the_column_holds(bars, tmp_path):
+    """A footer, or a blank, is no date in either order, and decides nothing: December would be seen in January."""
+    ohlcv = bars[["open", "high", "low", "close", "volume"]]
+    rows = [f"01/{month:02d}/1989,{month}" for month in range(1, 13)]
+    for name, more in (("plain", []), ("footer", ["Source: somebody,"]), ("blank", [",7"])):
+        source = slashed(tmp_path, f"{name}.csv", [*rows, *more])
+        with pytest.raises(DataError, match="month/day/year and as day/month/year"):
+            built(tmp_path, ohlcv, context={"pmi": {"source": source}})
+    sources = slashed(tmp_path, "footer.csv", [*rows, "Source: somebody,"])
+    asked = {"dates": "%d/%m/%Y"}  # of the context: the dates of the bars are ISO
+    read = built(tmp_path, ohlcv, "asked", context={"pmi": {"source": sources, "kind": {"*": "as is"}}}, format=asked)
+    known = read.frame.set_index("date")["pmi"]
+    assert known.loc["1990-01-22"] == 12
+
+
+def test_values_without_a_date_are_refused_among_others_and_named_at_the_end(bars, tmp_path, caplog):
+    ohlcv = bars[["open", "high", "low", "close", "volume"]]
+    days = [day.strftime("%Y-%m-%d") for day in pd.DatetimeIndex(bars.index)]
+    rows = [f"{day},{number}" for number, day in enumerate(days, start=10)]
+    hole = slashed(
+        tmp_path, "hole.csv", [row.replace("-", "x", 1) if 20 <= n < 25 else row for n, row in enumerate(rows)]
+    )
+    with pytest.raises(DataError, match="5 rows have a value and no date that can be understood, the first is row 21"):
+        built(tmp_path, ohlcv, "hole_", context={"v": {"source": hole}})
+    total = slashed(tmp_path, "total.csv", [*rows, "sum,99"])
+    built(tmp_path, ohlcv, "total_", context={"v": {"source": total}})
+    assert "1 rows have a value and no date" in caplog.text
+
+
+def test_the_decimal_sign_is_one_for_bars_and_own_columns(bars, tmp_path):
+    trades = np.where(np.arange(N) % 2, 1673, 802)
+    columns = {"trades": [f"{one:,}".replace(",", ".") for one in trades], "words": "a,b"}
+    german = bars[["open", "high", "low", "close", "volume"]].map(lambda x: f"{x:.4f}".replace(".", ","))
+    german.assign(**columns).to_csv(tmp_path / "german.csv", sep=";")
+    spec = {"source": str(tmp_path / "german.csv"), "tier": "none", "features": {"columns": "trades"}}
+    read = catalog.load(catalog.prepare(DataSpec.model_validate(spec), tmp_path / "data"), tmp_path / "data")
+    np.testing.assert_array_equal(read.frame["trades"], trades)
+    grouped = built(tmp_path, bars.assign(trades=[f"{one:,}" for one in trades]), features={"columns": "trades"})
+    np.testing.assert_array_equal(grouped.frame["trades"], trades)
+
+
+def test_numbers_that_can_be_read_in_two_ways_are_refused(bars, tmp_path):
+    ohlcv = bars[["open", "high", "low", "close", "volume"]]
+    days = pd.DatetimeIndex(bars.index)
+    with pytest.raises(DataError, match="can be read with a decimal comma"):
+        built(tmp_path, ohlcv, context={"v": {"source": series(tmp_path, days, [f"1,{n:03d}" for n in range(N)])}})
+    whole = (ohlcv * 0 + 100).astype(int).assign(trades=[f"1,{n:03d}" for n in range(N)])
+    with pytest.raises(DataError, match="can be read with a decimal comma"):
+        built(tmp_path, whole, "whole", features={"columns": "trades"})
+
+
+@pytest.mark.parametrize("lacking", ["aaa", "ccc"])
+def test_a_column_that_one_asset_lacks_is_refused_whichever_comes_first(bars, tmp_path, lacking):
+    (tmp_path / "many").mkdir()
+    for name in ("aaa", "bbb", "ccc"):
+        frame = bars[["open", "high", "low", "close", "volume", "score", "sentiment"]]
+        frame.assign(**({"score": np.nan} if name == lacking else {})).to_csv(tmp_path / "many" / f"{name}.csv")
+    spec = DataSpec.model_validate({"source": str(tmp_path / "many"), "tier": "none", "features": {"columns": "*"}})
+    with pytest.raises(DataError, match=f"{lacking}: has no values in 'score', which another asset has"):
+        catalog.prepare(spec, tmp_path / "data")

@@ -18,7 +18,7 @@ _FORMS = (
     "%Y.%m.%d", "%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%d-%b-%Y", "%d-%b-%y",
     "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y", "%m/%d/%y", "%d/%m/%y",
 )  # fmt: skip
-_EITHER = ({"%m/%d/%Y", "%d/%m/%Y"}, {"%m-%d-%Y", "%d-%m-%Y"}, {"%m/%d/%y", "%d/%m/%y"})
+_EITHER = (("%m/%d/%Y", "%d/%m/%Y"), ("%m-%d-%Y", "%d-%m-%Y"), ("%m/%d/%y", "%d/%m/%y"))
 _MIN_ISO = 8  # '2001-2-3': anything shorter is a year or a count, which the ISO parser would take for a date
 _EPOCHS = {"s": (1e8, 1e10, 1e9), "ms": (1e11, 1e13, 1e6), "us": (1e14, 1e16, 1e3), "ns": (1e17, 9e18, 1.0)}
 _SERIAL = (20_000, 80_000)  # days since 1899-12-30, as spreadsheets count: 1954 to 2119
@@ -51,7 +51,7 @@ def numbers(columns: Mapping[str, pd.Series], decimal: str | None) -> tuple[dict
     Raises:
         AmbiguousError: '1,138' could be 1138 or 1.138, and no cell decides it; or cells contradict each other.
     """
-    texts = {name: _bare(column) for name, column in columns.items() if not pd.api.types.is_numeric_dtype(column)}
+    texts = {name: bare(column) for name, column in columns.items() if not pd.api.types.is_numeric_dtype(column)}
     sign = decimal or _decimal_sign(texts)
     result = {
         name: _to_float(texts[name], sign) if name in texts else columns[name].astype(np.float64) for name in columns
@@ -59,7 +59,8 @@ def numbers(columns: Mapping[str, pd.Series], decimal: str | None) -> tuple[dict
     return result, {"decimal sign": "comma"} if sign == "," else {}
 
 
-def _bare(column: pd.Series) -> pd.Series:
+def bare(column: pd.Series) -> pd.Series:
+    """Text without signs of currencies and blanks, which says nothing where it says that a value is missing."""
     text = column.astype("string").fillna("").str.replace(_DECORATION, "", regex=True)
     return text.where(~text.str.lower().isin(MISSING), "")
 
@@ -168,23 +169,27 @@ def _stamps(column: pd.Series, form: str | None, timezone: str | None) -> tuple[
 
 
 def _days(day: pd.Series, form: str | None, clock: pd.DataFrame) -> tuple[pd.Series, dict[str, str]]:
+    iso = pd.to_datetime(day.where(day.str.len() >= _MIN_ISO), format="ISO8601", errors="coerce")
+    read = {"ISO": iso}
     if form is not None:
-        bare = re.split(r"[T ]*%[HIT]", form)[0]
-        read = {form: pd.to_datetime(day, format=bare, errors="coerce")}
-    else:
-        iso = pd.to_datetime(day.where(day.str.len() >= _MIN_ISO), format="ISO8601", errors="coerce")
-        read = {"ISO": iso}
-        if iso.isna().any():
-            read |= {one: pd.to_datetime(day, format=one, errors="coerce") for one in _FORMS}
-    best = max(read, key=lambda one: int(read[one].notna().sum()))
-    for pair in _EITHER:
-        whole = [one for one in pair if one in read and read[one].notna().all()]
-        if len(whole) > 1 and not read[whole[0]].equals(read[whole[1]]):
+        asked = pd.to_datetime(day, format=re.split(r"[T ]*%[HIT]", form)[0], errors="coerce")
+        if asked.notna().any() or iso.isna().any():  # of several files one may have ISO dates, which need no format
+            read = {form: asked}
+    elif iso.isna().any():
+        read |= {one: pd.to_datetime(day, format=one, errors="coerce") for one in _FORMS}
+    known = {one: stamps.notna() for one, stamps in read.items()}
+    best = max(read, key=lambda one: int(known[one].sum()))
+    for one, other in _EITHER:
+        # Rows that are no dates at all, such as a footer or blanks, decide nothing.
+        both = {one, other} <= read.keys() and known[one].equals(known[other]) and not read[one].equals(read[other])
+        if both and known[one].sum() == known[best].sum():
             message = "the dates can be read as month/day/year and as day/month/year"
-            raise AmbiguousError(message, f"data.format: {{dates: '{whole[0]}'}}  # or '{whole[1]}'")
+            raise AmbiguousError(message, f"data.format: {{dates: '{one}'}}  # or '{other}'")
     hours = clock[0].str.replace(r"^(\d{1,2}:\d{2})$", r"\1:00", regex=True)
     time = pd.to_timedelta(hours, errors="coerce").fillna(pd.Timedelta(0))
-    time += pd.Timedelta(hours=12) * ((clock[1] == "PM") & (time < pd.Timedelta(hours=12))).fillna(False).astype(int)
+    noon = pd.Timedelta(hours=12)
+    time += noon * ((clock[1] == "PM") & (time < noon)).fillna(False).astype(int)
+    time -= noon * ((clock[1] == "AM") & (time >= noon)).fillna(False).astype(int)  # 12:30 AM is half past midnight
     days = read[best].where(read[best].dt.year.between(*_NS_YEARS))
     return days.astype("datetime64[ns]") + time, {} if best == "ISO" else {"dates": best}
 
