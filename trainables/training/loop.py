@@ -4,6 +4,8 @@ A unit is one optimizer step or one evaluation batch. Between units a trial can 
 checkpointed or end, and none of that changes a number it produces.
 """
 
+import logging
+import math
 import time
 from collections.abc import Collection
 from dataclasses import replace
@@ -29,6 +31,8 @@ from trainables.training.progress import Judged, TrialProgress, Waits
 from trainables.training.ranks import ALONE, Ranks
 from trainables.training.result import MetricRow, SliceReport, TrialResult, share_columns
 from trainables.training.scoring import TrialScorer
+
+log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 1.0  # longest silence at the gate: a report to Tune is due about once a second
 LARGE_PARAMETERS = 80_000_000  # parameters and moments of 1 GB, which takes seconds to write
@@ -374,6 +378,8 @@ class Trainer:
             self._outputs |= {name: outputs_N.numpy() for name, outputs_N in judged.outputs.items()}
         if final is not None and "test" in final:
             self._outputs["test"] = final["test"]
+        if self._spec.training.judged_epoch == "best" and progress.epoch and not math.isfinite(progress.best_metric):
+            log.warning("no epoch had a value of the metric that chooses among them: the last one is judged")
         residual_variance = judged.residual_variance if judged else None
         columns, collapsed = self._judge.columns(self._outputs, residual_variance)
         if final is not None:

@@ -1,5 +1,6 @@
 """How far a trial is: what a checkpoint holds in addition to model, optimizer and random numbers."""
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
@@ -65,18 +66,22 @@ class TrialProgress:
 
     def branch(self, key: str) -> dict[str, Any]:
         """The state of a trial that leaves the trial `key` here; windows and seconds count from now on."""
-        books = {"samples": 0, "train_seconds": 0.0, "evaluation_seconds": 0.0}
+        books = {"samples": 0, "train_seconds": 0.0, "evaluation_seconds": 0.0, "waited_seconds": 0.0}
         return self.state() | books | {"branched_from": key, "branched_at": self.step}
 
     def watch(self, value: float, rule: EarlyStopping | None, *, lower_is_better: bool = True) -> None:
-        """Take note of the latest epoch's metric; stop if it has not improved by `min_delta` for `patience` epochs."""
+        """Take note of the latest epoch's metric; stop if it has not improved by `min_delta` for `patience` epochs.
+
+        An epoch without a value (NaN) improves nothing. As long as none has had one the latest epoch is the best.
+        """
         sign = 1 if lower_is_better else -1
-        if self.best_epoch is None or sign * (self.best_metric - value) > 0:
+        if self.best_epoch is None or not math.isfinite(self.best_metric) or sign * (self.best_metric - value) > 0:
             self.best_epoch, self.best_metric = self.epoch, value
         if rule is None:
             return
-        gain = None if self.reference is None else sign * (self.reference - value)
-        if gain is None or gain > rule.min_delta:
+        known = self.reference if self.reference is not None and math.isfinite(self.reference) else None
+        gain = math.inf if known is None else sign * (known - value)
+        if math.isfinite(value) and gain > rule.min_delta:
             self.reference, self.epochs_without_improvement = value, 0
         else:
             self.epochs_without_improvement += 1

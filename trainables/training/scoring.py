@@ -65,7 +65,7 @@ class TrialScorer:
     ) -> tuple[dict[str, float], float, bool]:
         """What an epoch's row shows; the value by which epochs are chosen, and whether lower is better.
 
-        That is NaN where it has no value (AUC of one class): then no later epoch is better.
+        That is NaN where it has no value (AUC of one class).
         """
         numbers = split_columns("val", self.scores("validation", outputs["validation"], residual_variance))
         shown = {name: value for name in ROW_COLUMNS if (value := numbers[name]) is not None}
