@@ -202,11 +202,11 @@ def _trainable(launch: Launch) -> type[IsothermTrial]:
     """
     make_gate, loaded = launch.make_gate, plugins.loaded()
 
-    class Equipped(IsothermTrial):
+    class EquippedTrainable(IsothermTrial):
         def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
             super().setup(config, make_gate=make_gate, make_guard=memory.HostGuard, plugins=loaded)
 
-    return Equipped
+    return EquippedTrainable
 
 
 def _ways(

@@ -21,7 +21,9 @@ from trainables.schema import ExecutionRecord
 
 POLL_S = 0.1  # a look takes 0.2 ms
 FLOOR_BYTES = 256_000_000  # less than this left, and the largest trial ends before the kernel chooses a process
-WORKER_NAME = "Trainable"  # in the title of a trial's process: Ray names it by the class that Tune wraps ours in
+WORKER_NAME = (
+    "Trainable"  # in the title of a trial's process: our class's name, while it works that of Tune's around it
+)
 PINNED_TRIES = 2  # of a micro-batch that ran out of memory; each costs the work since the last checkpoint
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: it can be tried again
 

@@ -93,7 +93,7 @@ def _ordered(
         day = whole.loc[whole.duplicated(["_date", "_known"]), "_date"].iloc[0]
         message = f"has two rows of {day:%Y-%m-%d}"
         raise DataError(
-            Problem(place=place, message=message, fix="keep one row per date, or say when each was published")
+            Problem(place=place, message=message, fix="keep one row per date (hours are not read), or name `published`")
         )
     whole = whole[whole["_date"] >= whole["_date"].cummax()]
     if whole.empty:
@@ -170,7 +170,7 @@ def settle(name: str, spec: ContextSpec, series: Series, frames: Spilled, taken:
     moments = pd.DatetimeIndex(series.frame.index) - pd.Timedelta(days=spec.delay_days)
     if spec.delay_days < 1 and _are_days(moments) and not all(_are_days(frame.index) for frame in frames.values()):
         message = f"{spec.source} has days without an hour: bars within a day would see a value before its day is over"
-        raise DataError(Problem(place=f"{place}.delay_days", message=message, fix="set 1 or more, or give hours"))
+        raise DataError(Problem(place=f"{place}.delay_days", message=message, fix="set 1 or more"))
     columns = list(series.frame.columns)
     named = {columns[0]: name} if len(columns) == 1 else given.feature_names(columns, taken, f"{name}_")
     kinds = {column: given.found_kind([series.frame[column].to_numpy()]) for column in columns}

@@ -72,8 +72,10 @@ class TrialProgress:
     def watch(self, value: float, rule: EarlyStopping | None, *, lower_is_better: bool = True) -> None:
         """Take note of the latest epoch's metric; stop if it has not improved by `min_delta` for `patience` epochs.
 
-        An epoch without a value (NaN) improves nothing. As long as none has had one the latest epoch is the best.
+        An epoch without a finite value improves nothing. As long as none has had one the latest epoch is the best.
         """
+        if not math.isfinite(value):
+            value = math.nan  # an infinite one would pass for better than every other
         sign = 1 if lower_is_better else -1
         if self.best_epoch is None or not math.isfinite(self.best_metric) or sign * (self.best_metric - value) > 0:
             self.best_epoch, self.best_metric = self.epoch, value

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -12,7 +13,7 @@ import ray
 from ray import tune
 
 from runner.rundir.ledger import AttemptStarted, CellEnded, CellRecorded, CellState
-from runner.tune.launch import _resources
+from runner.tune.launch import _resources, _trainable
 from runner.tune.memory import WORKER_NAME, HostGuard, at_the_floor, next_record, word_of
 from tests.waiting import PATIENCE_S, wait_for
 from trainables.schema import ExecutionRecord
@@ -93,6 +94,11 @@ def test_what_a_trial_asks_for() -> None:
     assert asked(threads=2, reserved_cores=4) == {"CPU": 4}, "cores stand for memory where that is what is short"
     assert asked(device="cuda", devices=4) == {"CPU": 4, "GPU": 4}
     assert asked(device="cuda", gpu_share=0.25) == {"CPU": 1, "GPU": 0.25}
+
+
+def test_a_trials_process_is_known_by_its_name_also_between_two_calls() -> None:
+    """While it works it has the name of Tune's class around ours: below."""
+    assert WORKER_NAME in _trainable(SimpleNamespace(make_gate=None)).__name__  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
