@@ -164,12 +164,15 @@ def settle(name: str, spec: ContextSpec, series: Series, frames: Spilled, taken:
         taken: names of other features.
 
     Raises:
-        DataError: as `given.settle`; or days without an hour, which bars within the day would see before it is over.
+        DataError: as `given.settle`; or a delay after which bars within a day would see its value before it is over.
     """
     place = f"data.context.{name}"
     moments = pd.DatetimeIndex(series.frame.index) - pd.Timedelta(days=spec.delay_days)
     if spec.delay_days < 1 and _are_days(moments) and not all(_are_days(frame.index) for frame in frames.values()):
-        message = f"{spec.source} has days without an hour: bars within a day would see a value before its day is over"
+        message = (
+            f"of {spec.source} only days count, hours are not read: "
+            "bars within a day would see a value before its day is over"
+        )
         raise DataError(Problem(place=f"{place}.delay_days", message=message, fix="set 1 or more"))
     columns = list(series.frame.columns)
     named = {columns[0]: name} if len(columns) == 1 else given.feature_names(columns, taken, f"{name}_")

@@ -49,7 +49,12 @@ class Given:
 
 
 def own_columns(
-    raw: pd.DataFrame, spec: FeaturesSpec, used: Collection[Hashable], decimal: str | None, source: str
+    raw: pd.DataFrame,
+    spec: FeaturesSpec,
+    used: Collection[Hashable],
+    decimal: str | None,
+    source: str,
+    of_bars: str | None = None,
 ) -> tuple[pd.DataFrame, list[Problem]]:
     """A source's own numeric columns as float64, indexed by row number (from 1); and what is wrong.
 
@@ -57,11 +62,12 @@ def own_columns(
         raw: the table as read.
         spec: which columns.
         used: columns that something else is read from.
-        decimal: the decimal sign, or None.
+        decimal: the decimal sign that was asked for, or None.
         source: the place named in problems.
+        of_bars: the one that was found for the bars, which holds for the whole file; or None.
     """
     try:
-        chosen = numeric(raw, spec.columns, used, decimal)
+        chosen = numeric(raw, spec.columns, used, decimal, of_bars)
     except values.AmbiguousError as error:
         return pd.DataFrame(), [Problem(place=source, message=str(error), fix=error.fix)]
     missing = [name for name in spec.columns if name != ALL and name not in chosen]
@@ -77,12 +83,16 @@ def own_columns(
 
 
 def numeric(
-    raw: pd.DataFrame, wanted: Collection[str], used: Collection[Hashable], decimal: str | None
+    raw: pd.DataFrame,
+    wanted: Collection[str],
+    used: Collection[Hashable],
+    decimal: str | None,
+    of_bars: str | None = None,
 ) -> dict[str, "pd.Series[float]"]:
-    """Columns of numbers by name; infinite ones are missing ones.
+    """Columns of numbers by name; infinite ones are missing ones. The arguments are those of `own_columns`.
 
     Raises:
-        AmbiguousError: the decimal sign, which all columns have in common, cannot be found out.
+        AmbiguousError: the decimal sign, which all columns have in common, cannot be found out, or is not the bars'.
     """
     columns: dict[str, pd.Series[Any]] = {}
     filled: dict[str, int] = {}
@@ -98,10 +108,16 @@ def numeric(
             else:
                 text = values.bare(column)
                 count = int((text != "").sum())
-                if text.str.fullmatch(_LIKE_NUMBERS).sum() <= _NUMERIC * count:
+                like_N = text.str.fullmatch(_LIKE_NUMBERS)
+                if like_N.sum() <= _NUMERIC * count:
                     continue  # words, whose commas say nothing about numbers
+                if decimal is None and of_bars and (cell := values.contradicting(text[like_N], of_bars)):
+                    # Read by the bars' sign, '0,02' would be 2.
+                    message = f"{cell!r} of the column {str(name)!r} has another decimal sign than the bars"
+                    fix = "write one sign, or leave the column out; where the bars are no text, set data.format.decimal"
+                    raise values.AmbiguousError(message, fix)
             columns[str(name)], filled[str(name)] = column, count
-    read, _ = values.numbers(columns, decimal)
+    read, _ = values.numbers(columns, decimal or of_bars)
     return {
         name: x_T.where(np.isfinite(x_T)).reset_index(drop=True)
         for name, x_T in read.items()

@@ -221,7 +221,9 @@ def _load_one(raw: RawTable, asset: str, source: str, spec: DataSpec) -> _Loaded
         if sign is None and (bars[list(NUMBERS)] % 1 > 0).to_numpy().any():
             sign = "."  # the bars have one
         used = [name for name in raw.frame.columns if str(name) not in others]
-        own, wrong = given.own_columns(raw.frame, spec.features, [*used, *given.symbols(raw.frame)], sign, source)
+        own, wrong = given.own_columns(
+            raw.frame, spec.features, [*used, *given.symbols(raw.frame)], spec.format.decimal, source, of_bars=sign
+        )
         problems += wrong
     if problems:
         raise DataError(problems)

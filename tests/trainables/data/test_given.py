@@ -1,5 +1,6 @@
 """Own columns of a source and series of a context: values bar by bar, kinds, gaps, and no row of the future."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +156,7 @@ def test_bars_within_a_day_do_not_see_the_value_of_a_day_that_is_not_over(tmp_pa
     assert (late["2020-01-07"] == 10).all()
     assert (late["2020-01-08"] == 20).all()
     for early in ({"delay_days": 0}, {"delay_days": 0.5}, {"published": "DATE", "delay_days": 0}):
-        with pytest.raises(DataError, match=r"delay_days: .* before its day is over"):
+        with pytest.raises(DataError, match=r"delay_days: .* hours are not read: .* before its day is over"):
             seen(**early)
 
 
@@ -225,6 +226,37 @@ def test_the_decimal_sign_is_one_for_bars_and_own_columns(bars, tmp_path):
     np.testing.assert_array_equal(read.frame["trades"], trades)
     grouped = built(tmp_path, bars.assign(trades=[f"{one:,}" for one in trades]), features={"columns": "trades"})
     np.testing.assert_array_equal(grouped.frame["trades"], trades)
+
+
+@pytest.mark.parametrize(
+    ("sign", "cells", "cell"),
+    [
+        (".", ["0,02", "1"], "0,02"),
+        (".", ["1,234", "0,500"], "0,500"),
+        (".", ["1,234", "-1,25"], "-1,25"),
+        (",", ["1.234", "1.5M"], "1.5M"),
+        (",", ["1", "1,234.5"], "1,234.5"),
+        (".", ["1,234", "12,34,567.5"], None),
+        (",", ["1.234", "1.234.567,5"], None),
+    ],
+)
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_another_decimal_sign_than_that_of_the_bars_is_refused(bars, tmp_path, sign, cells, cell, suffix):
+    ohlcv = bars[["open", "high", "low", "close", "volume"]].reset_index()
+    if sign == ",":
+        ohlcv = ohlcv.astype(str).apply(lambda column: column.str.replace(".", ","))
+    ohlcv["own"] = np.resize(cells, N)
+    source = tmp_path / f"x.{suffix}"
+    ohlcv.to_csv(source, index=False, sep=";") if suffix == "csv" else ohlcv.to_parquet(source)
+    spec = {"source": str(source), "tier": "none", "features": {"columns": "own"}}
+    if cell is None:
+        catalog.prepare(DataSpec.model_validate(spec), tmp_path / "data")
+        return
+    with pytest.raises(DataError, match=f"'{re.escape(cell)}' of the column 'own' has another decimal sign"):
+        catalog.prepare(DataSpec.model_validate(spec), tmp_path / "data")
+    # What is asked for holds, whatever the bars look like.
+    spec["format"] = {"decimal": sign}
+    catalog.prepare(DataSpec.model_validate(spec), tmp_path / "data")
 
 
 def test_numbers_that_can_be_read_in_two_ways_are_refused(bars, tmp_path):

@@ -84,6 +84,15 @@ def _decimal_sign(texts: Mapping[str, pd.Series]) -> str:
     return "," if comma else "."
 
 
+def contradicting(text: pd.Series, decimal: str) -> str:
+    """The first cell that can only be read with the other decimal sign: '0,5', '1,25' or '1.234,5' with a point."""
+    sign, other = re.escape(decimal), "," if decimal == "." else r"\."
+    # One sign that other than three digits follow, or that follows a zero; or both kinds, the other one last.
+    wrong = rf"^[^.,]*{other}(?!\d{{3}}(?:\D|$))[^.,]*$|^[-+]?0{other}[^.,]*$|{sign}.*{other}"
+    found = text[text.str.contains(wrong, regex=True)]
+    return str(found.iloc[0]) if len(found) else ""
+
+
 def _to_float(text: pd.Series, decimal: str) -> pd.Series:
     grouping = "." if decimal == "," else ","
     plain = text.str.replace(grouping, "", regex=False).str.replace(decimal, ".", regex=False)
