@@ -126,12 +126,15 @@ def dates(column: pd.Series, form: str | None, timezone: str | None) -> tuple[pd
         column: text, numbers or time stamps.
         form: a format of `datetime.strptime`, or None to find it out.
         timezone: time stamps are converted to it before they are dated; they are taken to be UTC where they do not say.
+            Days without a clock are days in any zone.
 
     Raises:
         AmbiguousError: every date can be read as month/day and as day/month.
     """
     stamps, found = _stamps(column, form, timezone)
-    if timezone:
+    known = stamps.dropna()
+    moments_known = stamps.dt.tz is not None or "since 1970" in found.get("dates", "")
+    if timezone and (moments_known or (known != known.dt.normalize()).any()):
         aware = stamps.dt.tz_localize("UTC") if stamps.dt.tz is None else stamps
         stamps, found["time zone"] = aware.dt.tz_convert(timezone), timezone
     if getattr(stamps.dtype, "tz", None) is not None:
