@@ -187,7 +187,7 @@ def _searched_inputs(cells: tuple[Cell, ...], searched: Collection[str]) -> Iter
             level="warn",
             number=len(names),
             limit=0,
-            message=f"{', '.join(names)} is searched: sizes whose winners differ in it are not compared, and baselines "
+            message=f"searched: {', '.join(names)}; sizes whose winners differ there are not compared, and baselines "
             "have the value of the sweep file alone",
             fix="make it an axis of the grid, whose values are compared apart, or search it at one size first",
         )

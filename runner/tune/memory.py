@@ -21,9 +21,8 @@ from trainables.schema import ExecutionRecord
 
 POLL_S = 0.1  # a look takes 0.2 ms
 FLOOR_BYTES = 256_000_000  # less than this left, and the largest trial ends before the kernel chooses a process
-WORKER_NAME = (
-    "Trainable"  # in the title of a trial's process: our class's name, while it works that of Tune's around it
-)
+# In the title of a trial's process: the name of our class, and while it works that of Tune's class around ours.
+WORKER_NAME = "Trainable"
 PINNED_TRIES = 2  # of a micro-batch that ran out of memory; each costs the work since the last checkpoint
 EXIT_CODE = 75  # EX_TEMPFAIL of sysexits.h: it can be tried again
 

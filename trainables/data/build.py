@@ -1,7 +1,7 @@
 """Building a dataset: bars of its sources, features of its tier, proven to look back only."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,7 +60,7 @@ def _given(spec: DataSpec, bars: ohlcv.Bars, resampled: Spilled, taken: tuple[st
     found: list[Given] = []
     if spec.features is not None:
         # A bar is dated by its last day, and has the value of that day.
-        _refuse_missing(resampled, bars.own.columns())
+        given.refuse_missing(bars.own.pick(resampled).columns())
         columns = resampled.like()
         for asset, frame in resampled.items():
             columns[asset] = bars.own[asset].reindex(frame.index).shift(spec.features.lag)
@@ -81,20 +81,6 @@ def _given(spec: DataSpec, bars: ohlcv.Bars, resampled: Spilled, taken: tuple[st
             fix = "give it another kind, such as 'as is'"
             raise DataError(Problem(place="data.features", message=message, fix=fix))
     return found
-
-
-def _refuse_missing(assets: Iterable[str], columns: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse own columns that some of the assets lack, or have without a value."""
-    known = dict.fromkeys(name for asset in assets for name in columns[asset])
-    fix = "correct data.features.columns"
-    problems = [
-        Problem(place=asset, message=f"has no values in {name!r}, which another asset has", fix=fix)
-        for asset in assets
-        for name in known
-        if name not in columns[asset]
-    ]
-    if problems:
-        raise DataError(problems)
 
 
 def source_of(part: Part[Tier]) -> str:

@@ -131,6 +131,27 @@ def symbols(raw: pd.DataFrame) -> list[Hashable]:
     return [] if column is None else [column]
 
 
+def refuse_missing(columns: Mapping[str, Collection[str]]) -> None:
+    """Refuse own columns that some assets lack, or have without a value: they would be dropped for all.
+
+    Args:
+        columns: names of the columns with values, by asset.
+
+    Raises:
+        DataError: with every asset and column.
+    """
+    known = dict.fromkeys(name for found in columns.values() for name in found)
+    fix = "correct data.features.columns"
+    problems = [
+        Problem(place=asset, message=f"has no values in {name!r}, which another asset has", fix=fix)
+        for asset, found in columns.items()
+        for name in known
+        if name not in found
+    ]
+    if problems:
+        raise DataError(problems)
+
+
 def settle(
     columns: Mapping[str, pd.DataFrame],
     spec: GivenSpec,
@@ -142,7 +163,7 @@ def settle(
     """Kinds, gaps and names of columns that are on the bars' dates already.
 
     Args:
-        columns: by asset, float64 columns by their own names, NaN where a value is missing.
+        columns: by asset, float64 columns by their own names, the same for all; NaN where a value is missing.
         spec: kinds and gaps.
         found: by the column's own name, the kind that its values suggest.
         place: the block of the sweep file, named in problems.
@@ -150,15 +171,10 @@ def settle(
         tables: gets the values by asset.
 
     Raises:
-        DataError: a column that an asset lacks; a gap that is refused; values that are not of the kind.
+        DataError: a gap that is refused; values that are not of the kind.
     """
     known = [str(name) for name in next(iter(columns.values()))]
-    problems = [
-        Problem(place=asset, message=f"has no column {name!r}, which another asset has", fix=f"correct {place}.columns")
-        for asset, frame in columns.items()
-        for name in known
-        if name not in frame
-    ]
+    problems = []
     for what, block in (("kind", spec.kind), ("gaps", spec.gaps)):
         problems += [
             Problem(place=f"{place}.{what}.{name}", message="is no column in use", fix=f"use one of {', '.join(known)}")

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainables.data import sources
-from trainables.data.barfile import names, values
+from trainables.data.barfile import names, plain, values
 from trainables.data.ohlcv import listed
 from trainables.errors import DataError, Problem
 from trainables.schema import DataSpec
@@ -55,7 +55,7 @@ def read(source: str, spec: DataSpec, assets: list[str]) -> Members:
     if missing := [name for name, column in columns.items() if column is None]:
         message = f"has no column {missing[0]} (its columns: {', '.join(map(str, table.columns))})"
         raise DataError(Problem(place=source, message=message, fix="give it the columns asset, from, to"))
-    asset_of = sources.symbol_texts(table[columns["asset"]]).fillna("")
+    asset_of = plain.symbol_texts(table[columns["asset"]]).fillna("")
     ends = {}
     for name, open_end in (("from", "1678-01-01"), ("to", "2261-12-31")):
         text = table[columns[name]]

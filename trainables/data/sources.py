@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from trainables import tables
-from trainables.data.barfile import decode, layout, names
-from trainables.data.columns import NUMBERS
+from trainables.data.barfile import decode, layout, names, plain
 from trainables.data.source_registry import Member, RawTable, of, source, split_symbol
 from trainables.errors import DataError, Problem
 from trainables.files import read_bytes
@@ -33,11 +32,6 @@ SHIPPED = {
     "goog": ("backtesting", "test/GOOG.csv"),
 }
 MAX_FILE_BYTES = 64 * 2**30
-_WHOLE = r"0|[1-9]\d{0,17}"  # a number that is written in one way only
-_MISSING = [  # pandas' own
-    "", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
-    "NULL", "NaN", "None", "n/a", "nan", "null",
-]  # fmt: skip
 
 
 def asset_name(text: str) -> str:
@@ -301,52 +295,12 @@ def _parse(path: Path, data: bytes, source: str, spec: DataSpec) -> tuple[pd.Dat
         frame = tables.read(data, source, max_bytes=tables.DATA_BYTES, fix="give a parquet file of plain columns")
         return _one_level(frame), {}
     data, packed = decode.unpacked(data)
-    if spec.format == AS_FOUND:  # most files are plain, and large ones cost several times as much as text
-        with suppress(pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
-            plain = _plain_csv(data)
-            if _is_plain(plain, spec.columns):
-                return plain.dropna(how="all").reset_index(drop=True), packed
+    # Most files are plain, and large ones cost several times as much as text.
+    if spec.format == AS_FOUND and (table := plain.table_of(data, spec.columns)) is not None:
+        return table.dropna(how="all").reset_index(drop=True), packed
     text, encoded = decode.decoded(data)
     frame, found = layout.table_of(text, spec.format, spec.columns.values())
     return frame, packed | encoded | found
-
-
-def _plain_csv(data: bytes) -> pd.DataFrame:
-    """A table as pandas reads it, but for symbols: 'NA' is a ticker, and '000001' is not 1."""
-    columns = pd.read_csv(BytesIO(data), nrows=0).columns
-    symbols = [name for name in columns if names.normalised(name) in (*names.SYMBOLS, "asset")]
-    if not symbols:
-        return pd.read_csv(BytesIO(data), low_memory=False)
-    table = pd.read_csv(
-        BytesIO(data),
-        low_memory=False,
-        dtype=dict.fromkeys(symbols, str),
-        keep_default_na=False,  # it holds for all columns or none
-        na_values={name: [""] if name in symbols else _MISSING for name in columns},
-    )
-    for name in symbols:
-        held = symbol_texts(pd.Series(table[name].unique()))
-        if len(held) and held.str.fullmatch(_WHOLE).fillna(False).all():
-            table[name] = symbol_texts(table[name]).astype("int64")  # nothing of how it is written is lost
-    return table
-
-
-def symbol_texts(column: pd.Series) -> pd.Series:
-    """Symbols as text; those that are whole numbers with gaps between them, which pandas holds as 858.0, as '858'."""
-    if pd.api.types.is_float_dtype(column) and (column.isna() | (column % 1 == 0)).all():
-        column = column.astype("Int64")
-    return column.astype("string").str.strip()
-
-
-def _is_plain(frame: pd.DataFrame, mapping: Mapping[str, str]) -> bool:
-    """Whether pandas understood a file by itself: the columns by our names or mapped ones, numbers as numbers."""
-    theirs = {str(name).strip().lower(): name for name in frame.columns}
-    numbers = [theirs.get(mapping.get(name, name).strip().lower()) for name in NUMBERS]
-    return (
-        isinstance(frame.index, pd.RangeIndex)
-        and len(frame.columns) > len(NUMBERS)
-        and all(name is not None and pd.api.types.is_numeric_dtype(frame[name]) for name in numbers)
-    )
 
 
 def _one_level(frame: pd.DataFrame) -> pd.DataFrame:
@@ -370,7 +324,7 @@ def _of_one_symbol(frame: pd.DataFrame, symbol: str, source: str) -> pd.DataFram
         raise _error(source, "the file has no column of symbols", f"write it without #{symbol}")
     if column is None or (not symbol and pd.api.types.is_numeric_dtype(table[column])):
         return frame
-    of_rows = symbol_texts(table[column])
+    of_rows = plain.symbol_texts(table[column])
     held = list(of_rows.dropna().unique())
     if symbol in held:
         return table[of_rows == symbol].reset_index(drop=True)

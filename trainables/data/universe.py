@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainables.data import sources
-from trainables.data.barfile import names
+from trainables.data.barfile import names, plain
 from trainables.data.source_registry import Member, RawTable, source, split_symbol
 from trainables.errors import DataError, Problem
 from trainables.schema import DataSpec
@@ -119,7 +119,7 @@ def by_symbol(table: RawTable, argument: str) -> list[Member]:
     column = names.first_of(frame.columns, (*names.SYMBOLS, "asset"))
     if column is None:
         raise _error(argument, f"has no column of symbols (its columns: {', '.join(map(str, frame.columns))})", "")
-    code_N, assets = pd.factorize(sources.symbol_texts(frame[column]), sort=True)
+    code_N, assets = pd.factorize(plain.symbol_texts(frame[column]), sort=True)
     order_N = np.argsort(code_N, kind="stable")  # rows without a symbol come first: -1
     edges = np.searchsorted(code_N[order_N], np.arange(len(assets) + 1)).tolist()
     place = argument.rpartition("#")[0] or argument

@@ -70,10 +70,10 @@ def test_a_failed_cell_is_run_again(sweep_file: Write) -> None:
 def test_a_search_over_inputs_at_several_sizes_is_warned_of(folder: Path) -> None:
     here = ("execution.device=cpu", "execution.dtype=fp32", "thermal.require_sensors=false")
     searched = "search.space={task.context: {choices: [20, 30]}}"
-    assert "task.context is searched: sizes whose winners differ" in shown(
+    assert "searched: task.context; sizes whose winners differ" in shown(
         build(ROOT / "configs/sweeps/tuned.yaml", *here, searched)
     )
-    assert "is searched" not in shown(build(ROOT / "configs/sweeps/tuned.yaml", *here))
+    assert "searched: " not in shown(build(ROOT / "configs/sweeps/tuned.yaml", *here))
 
 
 def test_four_sizes_cannot_identify_a_law_and_the_plan_says_so(folder: Path) -> None:

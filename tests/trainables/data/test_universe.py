@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from trainables.data import catalog, membership, ohlcv, scaling, sources
+from trainables.data.barfile import plain
 from trainables.data.conformance import random_bars
 from trainables.data.window_index import index_windows
 from trainables.errors import ConfigError, DataError
@@ -154,7 +155,7 @@ def test_symbols_that_are_numbers_in_a_file_are_compared_as_text(make_bars, tmp_
 
 
 def test_missing_values_next_to_symbols_are_those_of_pandas(make_bars, tmp_path):
-    frame = make_bars(len(sources._MISSING)).reset_index().assign(note=sources._MISSING, symbol="NA")
+    frame = make_bars(len(plain._MISSING)).reset_index().assign(note=plain._MISSING, symbol="NA")
     frame.to_csv(tmp_path / "a.csv", index=False)
     read = sources.read(str(tmp_path / "a.csv")).frame
     pd.testing.assert_frame_equal(read.drop(columns="symbol"), pd.read_csv(tmp_path / "a.csv").drop(columns="symbol"))

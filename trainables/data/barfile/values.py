@@ -126,7 +126,7 @@ def dates(column: pd.Series, form: str | None, timezone: str | None) -> tuple[pd
         column: text, numbers or time stamps.
         form: a format of `datetime.strptime`, or None to find it out.
         timezone: time stamps are converted to it before they are dated; they are taken to be UTC where they do not say.
-            Days without a clock are days in any zone.
+            Days without a clock, or all at midnight, are days in any zone.
 
     Raises:
         AmbiguousError: every date can be read as month/day and as day/month.
