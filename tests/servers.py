@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -10,6 +11,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.client import HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -199,9 +202,12 @@ class WandbServer:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port below those that the kernel gives to others, such as to Ray's processes, before it is used here."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class MlflowServer:
@@ -222,7 +228,7 @@ class MlflowServer:
             try:
                 urlopen(f"{self.url}/health", timeout=1).close()
                 return
-            except OSError:
+            except (OSError, HTTPException):
                 time.sleep(0.2)
         raise TimeoutError((self._folder / "server.log").read_text())
 

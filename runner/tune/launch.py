@@ -31,7 +31,7 @@ from runner.tune.drain import Drain, DrainStopper
 from runner.tune.failures import Failure, FailureClassifier
 from runner.tune.ledger_callback import LOG_LINES, LedgerCallback
 from runner.tune.protection import StuckWatch
-from runner.tune.ray_watch import RayWatch, attend
+from runner.tune.ray_watch import ENDING_S, RayWatch, attend
 from runner.tune.scratch import TUNE_PREFIX, Scratch
 from runner.tune.search import Search
 from runner.tune.searcher import PruningScheduler, QueueSearcher
@@ -300,7 +300,7 @@ def _ledger_callback(
         (drain.running.add if running else drain.running.discard)(key)
 
     def diagnose(key: str, failure: Failure) -> tuple[Status, str]:
-        launch.watch.park_if_lost()  # no failure of the trial
+        launch.watch.park_if_lost(ENDING_S if failure.died else 0.0)  # no failure of the trial
         if stalled := stalls.reason(key):
             return "failed", stalled
         cause = classifier.out_of_memory(failure, RunPaths(launch.paths.root.resolve()).checkpoint(key))

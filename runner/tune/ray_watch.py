@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # it imports Ray
 
 LOOK_S = 0.25
 SUSPENDED_S = 30.0  # long enough for a debugger's look at it
+ENDING_S = 1.0  # Ray's processes end with each other: the first of which one hears may be a trial's
 SILENT_S = 60.0  # after the last trial has saved; a round ends in seconds
 
 log = logging.getLogger(__name__)
@@ -82,8 +83,15 @@ class RayWatch:
                 with suppress(psutil.Error):
                     process.resume()
 
-    def park_if_lost(self) -> None:
-        """Where Ray is lost, keep this thread from calling it, and so from ending the process: never return."""
+    def park_if_lost(self, within_s: float = 0.0) -> None:
+        """Where Ray is lost, keep this thread from calling it, and so from ending the process: never return.
+
+        Args:
+            within_s: seconds that it may take until one of Ray's processes that is about to end has ended.
+        """
+        deadline = time.monotonic() + within_s
+        while not self.dead() and time.monotonic() < deadline:
+            time.sleep(LOOK_S)
         while self.dead():
             time.sleep(3600.0)
 

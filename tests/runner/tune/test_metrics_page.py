@@ -1,6 +1,5 @@
 """Metrics of ours on the page that Prometheus reads: a real Ray, scraped over HTTP."""
 
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from urllib.request import urlopen
@@ -8,6 +7,7 @@ from urllib.request import urlopen
 import pytest
 
 from runner.rundir.ledger import CellRecorded, LedgerView, SweepStarted
+from tests.servers import free_port
 from tests.waiting import wait_for
 
 pytest.importorskip("opencensus", reason="Ray without its extra `default` has no page: pip install isotherm[cluster]")
@@ -19,9 +19,7 @@ def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The page of a Ray of this process's own."""
     import ray
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     ray.init(num_cpus=1, _metrics_export_port=port, include_dashboard=False, object_store_memory=100 << 20)
     yield f"http://127.0.0.1:{port}/metrics"

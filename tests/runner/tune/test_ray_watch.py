@@ -82,6 +82,17 @@ def test_a_process_that_is_suspended_for_long_is_lost_and_one_that_goes_on_is_no
     assert "suspended for 30 s" in watch.look()
 
 
+def test_a_worker_that_ends_before_the_raylet_does_is_waited_with(raylet: psutil.Process, watch: RayWatch) -> None:
+    watch.park_if_lost(0.3)  # nothing ends
+    parked = threading.Thread(target=watch.park_if_lost, args=(60.0,), daemon=True)
+    parked.start()
+    time.sleep(0.5)
+    raylet.kill()
+    wait_for(lambda: watch.lost)
+    parked.join(2.0)
+    assert parked.is_alive(), "it never returns"
+
+
 def test_work_is_done_and_what_it_raises_is_raised_here(watch: RayWatch, drain: Drain) -> None:
     done = []
     attend(lambda: done.append(threading.current_thread()), watch, drain)
